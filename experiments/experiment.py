@@ -1,0 +1,88 @@
+"""What an experiment is: hyperparameters with presets, and a way from them to a task."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import optax
+
+from trainer import Task
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Hyperparameters that every experiment has; an experiment adds its own and its defaults."""
+
+    seeds: int = 40
+    """Number of seeds trained at once."""
+    first_seed: int = 0
+    """Number of the first seed; the others follow it."""
+    epochs: int = 1000
+    """Length of training, in passes over the training data."""
+    record_every: int = 5
+    """Time between two records of the metrics, in epochs."""
+    batch_size: int = 32
+    """Examples per optimisation step; the last batch of an epoch holds what is left."""
+    learning_rate: float = 0.1
+    """Learning rate per step."""
+    weight_decay: float = 0.01
+    """Weight decay coefficient."""
+    threshold: float = 0.9
+    """A seed has converged at its first record with evaluation accuracy above this share."""
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How the hidden Markov model is fitted and chosen."""
+
+    states: str = "1-8"
+    """Numbers of states to try, as a range (1-8) or a list (2,4,6)."""
+    restarts: int = 5
+    """Random starts of EM for each number of states."""
+    iterations: int = 32
+    """EM iterations of each start."""
+    covariance: str = "full"
+    """Covariance of the emissions: full, diagonal, spherical or shared."""
+    validation_share: float = 0.2
+    """Share of the runs held out to choose the number of states."""
+    fit_seed: int = 0
+    """Seed of the split of the runs and of EM's random starts."""
+
+
+class Setup(NamedTuple):
+    """What the trainer needs, made from an experiment's hyperparameters."""
+
+    task: Task
+    optimizer: optax.GradientTransformation
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named set of hyperparameters for a whole run."""
+
+    training: TrainingConfig
+    fit: FitConfig = field(default_factory=FitConfig)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment: a task with its hyperparameters.
+
+    Attributes:
+        name: as on the command line.
+        description: one line for `--help`.
+        presets: name to Preset; the first is the default.
+        setup: hyperparameters -> Setup.
+    """
+
+    name: str
+    description: str
+    presets: Mapping[str, Preset]
+    setup: Callable[[Any], Setup]
+
+
+def check_positive(config: Any, *names: str) -> None:
+    """Raises ValueError unless the named hyperparameters are above 0."""
+    for name in names:
+        if not getattr(config, name) > 0:
+            raise ValueError(f"{name} is {getattr(config, name)}; it must be above 0")

@@ -1,0 +1,174 @@
+"""The run folder: where a run's files live, and how each is read and written.
+
+Every file is written beside its place and then moved there, so that a command cut short leaves
+the old file or the new one, never half of one.
+"""
+
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import xarray as xr
+
+VERSIONED = ("seedmap", "jax", "jaxlib", "flax", "optax", "dynamax", "orbax-checkpoint", "numpy")
+CONFIG = "config.json"
+METRICS = "metrics.nc"
+SWEEP = "sweep.json"
+SUMMARY = "summary.json"
+REPORT = "report.html"
+FIGURES = "figures"
+CHECKPOINT = "checkpoint"
+
+
+def create(folder: Path, overwrite: bool) -> None:
+    """Makes an empty run folder.
+
+    Args:
+        folder: where; parents are made.
+        overwrite: whether a run that is there may be deleted. Anything else there never is.
+
+    Raises:
+        ValueError: the folder holds a run and `overwrite` is false, or holds something that is
+            not a run, or cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--out: {folder} is a file; name a folder that does not exist yet")
+    if folder.is_dir() and any(folder.iterdir()):
+        if not (folder / CONFIG).is_file():
+            raise ValueError(
+                f"--out: {folder} holds files that are not a seedmap run; name another folder"
+            )
+        if not overwrite:
+            raise ValueError(
+                f"--out: {folder} holds another run; name another folder, or add --overwrite "
+                "to replace it"
+            )
+        shutil.rmtree(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--out: cannot make {folder} ({error.strerror})") from None
+
+
+def json_ready(value: Any) -> Any:
+    """Plain Python for JSON: arrays to lists, numbers that are not finite to null."""
+    if isinstance(value, Mapping):
+        return {str(key): json_ready(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [json_ready(entry) for entry in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON whole or not at all; numbers that are not finite become null."""
+    draft = path.with_name(path.name + ".part")
+    draft.write_text(json.dumps(json_ready(content), indent=2, allow_nan=False) + "\n")
+    os.replace(draft, path)
+
+
+def read_json(folder: Path, name: str, made_by: str) -> dict[str, Any]:
+    """Reads a JSON file of a run folder.
+
+    Raises:
+        ValueError: it is missing or is not JSON; the message says which command makes it.
+    """
+    path = folder / name
+    if not path.is_file():
+        raise ValueError(f"{folder} has no {name}; make it with `seedmap {made_by}`")
+    try:
+        return json.loads(path.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{path} is not JSON ({error}); make it anew with `seedmap {made_by}`"
+        ) from None
+
+
+def write_dataset(folder: Path, dataset: xr.Dataset) -> None:
+    """Writes `metrics.nc` (NetCDF 4) whole or not at all."""
+    draft = folder / (METRICS + ".part")
+    dataset.to_netcdf(draft, engine="h5netcdf")
+    os.replace(draft, folder / METRICS)
+
+
+def read_dataset(folder: Path) -> xr.Dataset:
+    """Reads `metrics.nc` into memory.
+
+    Raises:
+        ValueError: the folder or the file is missing, or the file is not NetCDF.
+    """
+    if not folder.is_dir():
+        raise ValueError(
+            f"{folder} is not a folder; name a run folder, as `seedmap train` makes it"
+        )
+    if not (folder / METRICS).is_file():
+        raise ValueError(f"{folder} has no {METRICS}; make it with `seedmap train`")
+    try:
+        return xr.load_dataset(folder / METRICS, engine="h5netcdf")
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{folder / METRICS} cannot be read as NetCDF ({error}); train again, or restore it"
+        ) from None
+
+
+def save_params(folder: Path, params: Any) -> None:
+    """Saves the final parameters of all seeds in `checkpoint/` (Orbax, leaves [seed, ...])."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save((folder / CHECKPOINT).resolve(), params)
+
+
+def load_params(folder: Path) -> Any:
+    """Final parameters as numpy arrays, every leaf with a leading seed axis.
+
+    Raises:
+        ValueError: there is no checkpoint in the folder.
+    """
+    path = (folder / CHECKPOINT).resolve()
+    if not path.is_dir():
+        raise ValueError(f"{folder} has no {CHECKPOINT}/; make it with `seedmap train`")
+    with ocp.StandardCheckpointer() as checkpointer:
+        metadata = checkpointer.metadata(path).item_metadata.tree
+        target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), metadata)
+        return checkpointer.restore(path, target)
+
+
+def git_commit() -> str | None:
+    """Commit of the source tree that tracks this module; None where no git checkout does."""
+    source = Path(__file__)
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=source.parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", source.name)  # fails where site-packages holds us
+        return git("rev-parse", "HEAD")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def environment() -> dict[str, Any]:
+    """Versions, devices and source commit, as `config.json` records them."""
+    devices = jax.devices()
+    return {
+        "versions": {name: importlib.metadata.version(name) for name in VERSIONED},
+        "device": {
+            "platform": devices[0].platform,
+            "kind": devices[0].device_kind,
+            "count": len(devices),
+            "cpu_cores": os.cpu_count(),
+        },
+        "git_commit": git_commit(),
+    }

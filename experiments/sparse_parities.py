@@ -1,0 +1,115 @@
+"""Sparse parities (paper A, section 3.2): learn the product of 3 of 40 random bits.
+
+seedmap run parities
+"""
+
+from dataclasses import dataclass, replace
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from experiments.experiment import (
+    Experiment,
+    FitConfig,
+    Preset,
+    Setup,
+    TrainingConfig,
+    check_positive,
+)
+from trainer import Data, Task
+
+
+@dataclass(frozen=True)
+class ParitiesConfig(TrainingConfig):
+    """Hyperparameters of sparse parities; the defaults are the paper's."""
+
+    hidden: int = 128
+    """Units of the hidden layer."""
+    bits: int = 40
+    """Input bits, each -1 or 1."""
+    parity_bits: int = 3
+    """The label is the product of this many first bits."""
+    train_size: int = 1000
+    """Training examples, drawn anew for each seed."""
+    test_size: int = 100
+    """Test examples, drawn anew for each seed."""
+
+
+class MLP(nn.Module):
+    """One hidden ReLU layer and one output; Glorot uniform weights, zero biases.
+
+    Input [example, bit], output [example].
+    """
+
+    hidden: int
+
+    @nn.compact
+    def __call__(self, x_BxD: jax.Array) -> jax.Array:
+        glorot = nn.initializers.glorot_uniform()
+        h_BxH = nn.relu(nn.Dense(self.hidden, kernel_init=glorot)(x_BxD))
+        return nn.Dense(1, kernel_init=glorot)(h_BxH)[..., 0]
+
+
+def make_data(config: ParitiesConfig, key: jax.Array) -> Data:
+    """Uniform ±1 bits and the product of the first `parity_bits` of them.
+
+    Returns:
+        Data of pairs (float32 [example, bit], float32 [example] of ±1).
+    """
+    shape = (config.train_size + config.test_size, config.bits)
+    x_NxD = jax.random.rademacher(key, shape, dtype=jnp.float32)
+    y_N = jnp.prod(x_NxD[:, : config.parity_bits], axis=1)
+    cut = config.train_size
+    return Data(train=(x_NxD[:cut], y_N[:cut]), test=(x_NxD[cut:], y_N[cut:]))
+
+
+def parities_task(config: ParitiesConfig) -> Task:
+    """The task: hinge loss max(0, 1 - y f(x)); right where the sign of f(x) is y."""
+    model = MLP(config.hidden)
+
+    def score(params, batch):
+        x_BxD, y_B = batch
+        out_B = model.apply(params, x_BxD)
+        return nn.relu(1.0 - y_B * out_B), (y_B * out_B > 0).astype(jnp.float32)
+
+    return Task(
+        init=lambda key: model.init(key, jnp.zeros((1, config.bits))),
+        make_data=lambda key: make_data(config, key),
+        score=score,
+        num_train=config.train_size,
+    )
+
+
+def setup(config: ParitiesConfig) -> Setup:
+    """Task and optimiser: SGD with the decay added to the gradient, biases included (PyTorch's).
+
+    Raises:
+        ValueError: a size is not positive, or more parity bits than bits are asked for.
+    """
+    check_positive(config, "hidden", "bits", "parity_bits", "train_size", "test_size")
+    if config.parity_bits > config.bits:
+        raise ValueError(
+            f"parity_bits is {config.parity_bits}; it must be at most bits ({config.bits})"
+        )
+    optimizer = optax.chain(
+        optax.add_decayed_weights(config.weight_decay), optax.sgd(config.learning_rate)
+    )
+    return Setup(parities_task(config), optimizer)
+
+
+PAPER = ParitiesConfig()
+
+EXPERIMENT = Experiment(
+    name="parities",
+    description="Sparse parities: the product of 3 of 40 bits, by an MLP (paper A, section 3.2).",
+    presets={
+        "paper": Preset(PAPER),
+        "quick": Preset(
+            replace(PAPER, seeds=10, epochs=300, record_every=10),
+            FitConfig(states="1-4", restarts=2, iterations=16),
+        ),
+    },
+    setup=setup,
+)

@@ -1,0 +1,135 @@
+"""The 14 metrics against an independent float64 computation in NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from trainer import METRICS, Role, flax_rule, weight_metrics
+from trainer.median import median
+from trainer.metrics import sort_weights
+
+
+def reference(matrices, biases):
+    """Straight from the paper's formulas, in float64, one matrix at a time."""
+    matrices = [np.asarray(m, np.float64) for m in matrices]
+    l1 = [np.abs(m).sum() for m in matrices]
+    l2 = [np.sqrt((m**2).sum()) for m in matrices]
+    trace = [sum(m[i, i] for i in range(min(m.shape))) for m in matrices]
+    lambdas = [np.linalg.svd(m, compute_uv=False) for m in matrices]
+    w = np.concatenate([m.ravel() for m in matrices])
+    b = np.concatenate([np.asarray(v, np.float64).ravel() for v in biases])
+    return {
+        "l1": np.mean(l1),
+        "l2": np.mean(l2),
+        "code_sparsity": np.mean(np.divide(l1, l2)),
+        "mean_w": w.mean(),
+        "median_w": np.median(w),
+        "var_w": w.var(),
+        "mean_b": b.mean(),
+        "median_b": np.median(b),
+        "var_b": b.var(),
+        "trace": np.mean(trace),
+        "spectral": np.mean([s[0] for s in lambdas]),
+        "computational_sparsity": np.mean([t / s[0] for t, s in zip(trace, lambdas, strict=True)]),
+        "mean_lambda": np.mean([s.mean() for s in lambdas]),
+        "var_lambda": np.mean([s.var() for s in lambdas]),
+    }
+
+
+def normal(seed, *shape):
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def mlp_params():
+    """Non-square matrices, one of them a single column, and an even number of weights."""
+    return {
+        "Dense_0": {"kernel": normal(0, 40, 17), "bias": normal(1, 17)},
+        "Dense_1": {"kernel": normal(2, 17, 6), "bias": normal(3, 6)},
+        "Dense_2": {"kernel": normal(4, 6, 1), "bias": normal(5, 1)},
+    }
+
+
+def check(params, matrices, biases, rule=flax_rule):
+    ours = jax.jit(lambda p: weight_metrics(p, rule))(params)
+    expected = reference(matrices, biases)
+    assert set(ours) == set(METRICS)
+    for name in METRICS:
+        np.testing.assert_allclose(ours[name], expected[name], rtol=2e-5, atol=2e-6, err_msg=name)
+
+
+def test_mlp_agrees_with_numpy():
+    params = mlp_params()
+    layers = params.values()
+    check(params, [p["kernel"] for p in layers], [p["bias"] for p in layers])
+
+
+def test_rank_deficient_matrix_agrees_with_numpy():
+    params = {"Dense_0": {"kernel": normal(0, 30, 2) @ normal(1, 2, 20), "bias": normal(2, 20)}}
+    check(params, [params["Dense_0"]["kernel"]], [params["Dense_0"]["bias"]])
+
+
+def attention_params():
+    heads = {"kernel": normal(1, 12, 3, 4), "bias": normal(2, 3, 4)}
+    return {
+        "Embed_0": {"embedding": normal(0, 9, 12)},
+        "attention": {
+            "query": heads,
+            "key": jax.tree.map(lambda a: a * 2, heads),
+            "value": jax.tree.map(lambda a: a - 1, heads),
+            "out": {"kernel": normal(3, 3, 4, 12), "bias": normal(4, 12)},
+        },
+        "LayerNorm_0": {"scale": normal(5, 12), "bias": 100 + normal(6, 12)},
+    }
+
+
+def test_each_attention_head_is_a_matrix_and_embeddings_and_norms_are_left_out():
+    params = attention_params()
+    attention = params["attention"]
+    matrices = [
+        np.asarray(attention[name]["kernel"])[:, head]
+        for name in ("query", "key", "value")
+        for head in range(3)
+    ]
+    matrices.append(np.asarray(attention["out"]["kernel"]).reshape(12, 12))
+    check(params, matrices, [part["bias"] for part in attention.values()])
+
+
+def test_a_rule_of_ones_own():
+    params = {"a": normal(0, 5, 7), "b": normal(1, 3), "head": normal(2, 2, 5, 7)}
+    roles = {"a": Role("matrix"), "b": Role("bias"), "head": Role("matrix", head_axis=0)}
+    matrices = [params["a"], *np.asarray(params["head"])]
+    check(params, matrices, [params["b"]], lambda path, leaf: roles[path[0]])
+
+
+def test_no_bias_is_an_error_that_says_so():
+    with pytest.raises(ValueError, match="no bias"):
+        weight_metrics({"Dense_0": {"kernel": jnp.ones((2, 2))}})
+    with pytest.raises(ValueError, match="no weight matrix"):
+        sort_weights({"Dense_0": {"bias": jnp.ones(2)}})
+
+
+FLOATS = st.floats(-1e6, 1e6, width=32, allow_subnormal=False)
+
+
+@settings(max_examples=60, deadline=None)
+@given(arrays(np.float32, st.sampled_from([1, 2, 5, 8]), elements=FLOATS))
+def test_median_is_numpys(values):
+    low, high = np.sort(values)[[(values.size - 1) // 2, values.size // 2]]
+    assert np.asarray(median(jnp.asarray(values))) == np.float32(low * np.float32(0.5)) + high / 2
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+@pytest.mark.parametrize("size", [1, 2, 1001, 1002])
+def test_median_is_that_of_jax_to_the_bit(dtype, size):
+    values = jax.random.normal(jax.random.key(size), (3, size)).astype(dtype)
+    values = values.at[0, ::2].set(0.0)  # ties, as zero biases give
+    ours = jax.vmap(median)(values)
+    np.testing.assert_array_equal(ours, jnp.median(values, axis=-1))
+
+
+def test_median_with_a_nan_is_nan():
+    assert jnp.isnan(median(jnp.array([1.0, jnp.nan, 2.0])))
