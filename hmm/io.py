@@ -1,0 +1,286 @@
+"""Save a fitted HMM without pickle, and exchange it with hmmlearn and Dynamax.
+
+A saved HMM is two files in a folder. `hmm.npz` holds the arrays `initial` [K], `transition` [K, K],
+`means` [K, D] and `covariances` [K, D, D]. `hmm.json` says what the numbers mean: `format`,
+`version`, `num_states`, and the fields of `SavedHMM` other than the parameters.
+"""
+
+import contextlib
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax.numpy as jnp
+import numpy as np
+from dynamax.hidden_markov_model.models.gaussian_hmm import (
+    ParamsGaussianHMM,
+    ParamsGaussianHMMEmissions,
+    ParamsStandardHMMInitialState,
+    ParamsStandardHMMTransitions,
+)
+
+from hmm.parameters import Parameters
+
+FORMAT = "seedmap-hmm"
+VERSION = 1
+
+_JSON_FIELDS = {
+    "metrics": list,
+    "covariance": str,
+    "z_score": dict,
+    "train_runs": list,
+    "validation_runs": list,
+    "config": dict,
+    "selection": list,
+}
+
+
+@dataclass(frozen=True)
+class SavedHMM:
+    """A fitted HMM with what is needed to use and to judge it.
+
+    Attributes:
+        parameters: float arrays, states in their final order.
+        metrics: names of the D metrics.
+        covariance: "full", "diagonal", "spherical" or "shared".
+        z_score: the convention of `hmm.sequences.z_score`, {"first": 1000, "per": "run"}.
+        train_runs: names of the runs it was fitted to.
+        validation_runs: names of the runs held out.
+        config: settings of the sweep.
+        selection: the selection table, a row per number of states.
+    """
+
+    parameters: Parameters
+    metrics: tuple[str, ...]
+    covariance: str
+    z_score: Mapping[str, Any]
+    train_runs: tuple[str, ...]
+    validation_runs: tuple[str, ...]
+    config: Mapping[str, Any]
+    selection: list[dict[str, Any]]
+
+
+class HmmlearnGaussian(Protocol):
+    """What `from_hmmlearn` reads of hmmlearn's GaussianHMM."""
+
+    startprob_: np.ndarray
+    transmat_: np.ndarray
+    means_: np.ndarray
+    covars_: np.ndarray
+
+
+def save_hmm(folder: str | os.PathLike, saved: SavedHMM) -> None:
+    """Write `hmm.npz` and `hmm.json`, replacing earlier ones.
+
+    Each file is written beside its final name and then moved, so an interruption leaves no half
+    file. Numbers that are not finite (the score of a degenerate fit) become null in the JSON.
+
+    Args:
+        folder: where to; created if need be.
+        saved: the HMM. `config`, `z_score` and `selection` hold strings, numbers, booleans, None,
+            and lists, tuples and dicts of them; numpy scalars count as numbers.
+
+    Raises:
+        ValueError: parameters that are no HMM over these metrics.
+        TypeError: a value that JSON cannot hold.
+    """
+    arrays = {name: np.asarray(array) for name, array in saved.parameters._asdict().items()}
+    _check(arrays, len(saved.metrics), "parameters")
+    facts = {name: getattr(saved, name) for name in _JSON_FIELDS}
+    header = {"format": FORMAT, "version": VERSION, "num_states": len(arrays["initial"])}
+    text = json.dumps(_plain({**header, **facts}), indent=2, allow_nan=False)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _replacing(folder / "hmm.npz") as partial, partial.open("wb") as file:
+        np.savez(file, **arrays)
+    with _replacing(folder / "hmm.json") as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
+
+
+def load_hmm(folder: str | os.PathLike) -> SavedHMM:
+    """Read what `save_hmm` wrote. Nothing is unpickled.
+
+    Args:
+        folder: that holds `hmm.npz` and `hmm.json`.
+
+    Returns:
+        The HMM; arrays with the dtype they were saved in, lists where tuples were in `config`,
+        `z_score` and `selection`, and None where numbers were not finite.
+
+    Raises:
+        ValueError: a file is missing, damaged or of another version, or the two do not fit.
+    """
+    folder = Path(folder)
+    facts = _read_facts(folder / "hmm.json")
+    arrays = _read_arrays(folder / "hmm.npz")
+    _check(arrays, len(facts["metrics"]), str(folder / "hmm.npz"))
+    if len(arrays["initial"]) != facts["num_states"]:
+        raise ValueError(f"{folder}: hmm.npz and hmm.json are of different fits: fit again")
+    return SavedHMM(
+        parameters=Parameters(**arrays),
+        metrics=tuple(facts["metrics"]),
+        covariance=facts["covariance"],
+        z_score=facts["z_score"],
+        train_runs=tuple(facts["train_runs"]),
+        validation_runs=tuple(facts["validation_runs"]),
+        config=facts["config"],
+        selection=facts["selection"],
+    )
+
+
+def to_hmmlearn(parameters: Parameters) -> dict[str, np.ndarray]:
+    """Attributes to set on an `hmmlearn.hmm.GaussianHMM(K, covariance_type="full")`.
+
+    Args:
+        parameters: of any covariance type; all are written as full matrices.
+
+    Returns:
+        float64 arrays startprob_ [K], transmat_ [K, K], means_ [K, D], covars_ [K, D, D].
+        Probabilities are divided by their sums, which float32 leaves too far from 1 for hmmlearn.
+    """
+    initial, transition, means, covariances = (np.asarray(a, dtype=float) for a in parameters)
+    return {
+        "startprob_": initial / initial.sum(),
+        "transmat_": transition / transition.sum(axis=1, keepdims=True),
+        "means_": means,
+        "covars_": covariances,
+    }
+
+
+def from_hmmlearn(model: HmmlearnGaussian) -> Parameters:
+    """Parameters of a fitted `hmmlearn.hmm.GaussianHMM` of any covariance type.
+
+    Args:
+        model: with startprob_, transmat_, means_, and covars_, which reads as full matrices.
+
+    Returns:
+        float64 parameters.
+
+    Raises:
+        ValueError: the attributes are no HMM, for instance after a degenerate fit.
+    """
+    arrays = {
+        "initial": np.asarray(model.startprob_, dtype=float),
+        "transition": np.asarray(model.transmat_, dtype=float),
+        "means": np.asarray(model.means_, dtype=float),
+        "covariances": np.asarray(model.covars_, dtype=float),
+    }
+    num_states, num_metrics = arrays["means"].shape
+    if len(arrays["covariances"]) == num_states * num_metrics:
+        # hmmlearn 0.3.3 repeats each state's matrix D times after fitting a spherical model.
+        arrays["covariances"] = arrays["covariances"][::num_metrics]
+    _check(arrays, num_metrics, "hmmlearn model")
+    return Parameters(**arrays)
+
+
+def to_dynamax(parameters: Parameters) -> ParamsGaussianHMM:
+    """Parameters for Dynamax's `GaussianHMM`, as JAX arrays (float32 unless JAX allows float64)."""
+    initial, transition, means, covariances = (jnp.asarray(array) for array in parameters)
+    return ParamsGaussianHMM(
+        initial=ParamsStandardHMMInitialState(probs=initial),
+        transitions=ParamsStandardHMMTransitions(transition_matrix=transition),
+        emissions=ParamsGaussianHMMEmissions(means=means, covs=covariances),
+    )
+
+
+def from_dynamax(params: ParamsGaussianHMM) -> Parameters:
+    """Parameters of Dynamax's `GaussianHMM`, as numpy arrays of the same dtype.
+
+    Raises:
+        ValueError: the arrays are no HMM, for instance after a degenerate fit.
+    """
+    arrays = {
+        "initial": np.asarray(params.initial.probs),
+        "transition": np.asarray(params.transitions.transition_matrix),
+        "means": np.asarray(params.emissions.means),
+        "covariances": np.asarray(params.emissions.covs),
+    }
+    _check(arrays, arrays["means"].shape[-1], "Dynamax parameters")
+    return Parameters(**arrays)
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist: fit an HMM into this folder first")
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): fit again or restore it") from None
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        raise ValueError(f'{path} is not a saved HMM: its "format" is not "{FORMAT}"')
+    if facts.get("version") != VERSION:
+        raise ValueError(
+            f"{path} has format version {facts.get('version')}, this program reads {VERSION}: "
+            "use the program that wrote it, or fit again"
+        )
+    for name, kind in {**_JSON_FIELDS, "num_states": int}.items():
+        if not isinstance(facts.get(name), kind):
+            raise ValueError(f'{path} is damaged: "{name}" is missing or of the wrong type')
+    return facts
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist: fit an HMM into this folder first")
+    try:
+        # np.load leaves a damaged file open if it opens it itself.
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("not an npz archive")
+            return {name: archive[name] for name in Parameters._fields}
+    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged ({error}): fit again or restore it") from None
+
+
+def _check(arrays: Mapping[str, np.ndarray], num_metrics: int, where: str) -> None:
+    """Raise ValueError unless the arrays are an HMM's."""
+    num_states = len(np.atleast_1d(arrays["initial"]))
+    shapes = {
+        "initial": (num_states,),
+        "transition": (num_states, num_states),
+        "means": (num_states, num_metrics),
+        "covariances": (num_states, num_metrics, num_metrics),
+    }
+    for name, shape in shapes.items():
+        array = arrays[name]
+        if array.shape != shape or array.dtype.kind != "f":
+            raise ValueError(
+                f"{where}: {name} must be float {list(shape)}, not {array.dtype} "
+                f"{list(array.shape)}"
+            )
+        if not np.isfinite(array).all():
+            raise ValueError(f"{where}: {name} holds numbers that are not finite")
+    for name in ("initial", "transition"):
+        sums = arrays[name].sum(axis=-1)
+        if (arrays[name] < 0).any() or not np.allclose(sums, 1, atol=1e-4):
+            raise ValueError(f"{where}: {name} must be probabilities that sum to 1")
+
+
+def _plain(value: Any) -> Any:
+    """The same value in JSON's types: lists, dicts, Python numbers; None where not finite."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Yield a path to write to; move it onto `path` if the block succeeds, else remove it."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
