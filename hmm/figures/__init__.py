@@ -1,0 +1,24 @@
+"""Figures of a fitted HMM: pure functions from data to `matplotlib.figure.Figure`.
+
+Use `save` or `png` to write one. The same state has the same colour in all of them.
+"""
+
+from hmm.figures.graph import plot_training_map
+from hmm.figures.runs import plot_convergence, plot_losses, plot_state_raster
+from hmm.figures.selection import plot_held_out, plot_model_selection
+from hmm.figures.semantics import plot_coefficients, plot_dissimilarity
+from hmm.figures.style import png, save, state_colour
+
+__all__ = [
+    "plot_coefficients",
+    "plot_convergence",
+    "plot_dissimilarity",
+    "plot_held_out",
+    "plot_losses",
+    "plot_model_selection",
+    "plot_state_raster",
+    "plot_training_map",
+    "png",
+    "save",
+    "state_colour",
+]

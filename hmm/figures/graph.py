@@ -1,0 +1,255 @@
+"""The training map drawn as a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, FancyArrowPatch
+from matplotlib.text import Text
+
+from hmm.figures import layout
+from hmm.figures.style import (
+    GREY,
+    INK,
+    WIDTH,
+    shorten,
+    signed,
+    state_colour,
+    styled,
+    text_colour,
+)
+
+if TYPE_CHECKING:  # drawing needs no JAX
+    from hmm.training_map import Edge, TrainingMap
+
+MOST_LABELLED = 20  # edges with a number and a row in the table; all edges are drawn
+_MOST_BESIDE = 8  # edges for which descriptions beside them are tried
+_SMALL = 6.5  # points; all other lengths are inches
+_HEADING_HEIGHT = 0.3
+_MAP_HEIGHT = 2.7
+_ROW_HEIGHT = 0.135
+_CAPTION_GAP = 0.04
+_MARGIN = 0.2
+_OUTLINE = 0.045  # between a detour's circle and its second outline
+_ROOM_FOR_NUMBER = 0.1  # radius
+_NARROW = 0.75  # distance between columns below which captions are short
+_TEXT = {"ha": "center", "fontsize": _SMALL, "color": INK, "linespacing": 1.2}
+_PLAIN = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
+_DISC = {"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": GREY, "lw": 0.6}
+_COLUMNS = (_MARGIN, 0.46, 0.94, 1.54, 3.33, 5.12)  # left edges of the table's columns
+
+
+@styled
+def plot_training_map(training_map: TrainingMap, detours: Collection[int] = ()) -> Figure:
+    """Draw the states as circles, left to right by first visit, and the edges between them.
+
+    A circle's area is proportional to the share of checkpoints spent in the state, an arrow's width
+    to the share of runs that take the edge. Each edge is described by that share and by the change
+    of the metrics that matter most (paper A, arXiv 2308.09543, sections A.4-5 of our notes): beside
+    the edge where all labels fit, else by number in a table under the map. Detour states have a
+    second, dashed outline. States that no run visits are named in the heading.
+
+    Args:
+        training_map: The map.
+        detours: States that are detours.
+
+    Returns:
+        The figure, 7 inches wide and 3.1 to 6.1 inches high.
+    """
+    edges = sorted(training_map.edges, key=lambda e: (-e.num_runs, e.source, e.target))
+    figure = None
+    if 0 < len(edges) <= _MOST_BESIDE:
+        figure = _draw_labelled(training_map, edges, detours)
+    return figure or _draw_numbered(training_map, edges, detours)
+
+
+def _draw_labelled(training_map, edges, detours) -> Figure | None:
+    """The map with each edge described beside it; None if descriptions would collide."""
+    ax = _empty_map(training_map, map_height=1.25 * _MAP_HEIGHT, table_height=0.1)
+    scene = _draw_states(ax, training_map, detours)
+    texts = [_edge_text(edge, training_map.num_runs) for edge in edges]
+    labels = [_edge_label(ax, text, _PLAIN) for text in texts]
+    clear = _draw_edges(ax, edges, labels, scene, training_map.num_runs, beside=True)
+    return ax.figure if clear else None
+
+
+def _draw_numbered(training_map, edges, detours) -> Figure:
+    """The map with numbered edges and their descriptions in a table under it."""
+    rows = min(len(edges), MOST_LABELLED)
+    table_height = (rows + 2.5) * _ROW_HEIGHT if rows else 0.1
+    ax = _empty_map(training_map, _MAP_HEIGHT, table_height)
+    scene = _draw_states(ax, training_map, detours)
+    texts = [str(i) if i <= MOST_LABELLED else "" for i in range(1, len(edges) + 1)]
+    labels = [_edge_label(ax, text, _DISC) for text in texts]
+    _draw_edges(ax, edges, labels, scene, training_map.num_runs, beside=False)
+    if rows:
+        _draw_table(_inch_axes(ax.figure, 0.0, table_height), edges, training_map.num_runs)
+    return ax.figure
+
+
+def _empty_map(training_map: TrainingMap, map_height: float, table_height: float) -> Axes:
+    """A new figure with its heading, and axes in inches for the map."""
+    figure = Figure(figsize=(WIDTH, _HEADING_HEIGHT + map_height + table_height))
+    FigureCanvasAgg(figure)  # texts are measured before the figure is drawn
+    ax = _inch_axes(figure, table_height, map_height)
+    unvisited = [str(k) for k in range(training_map.num_states) if not training_map.visits[k]]
+    notes = [f"{training_map.num_runs} runs", "forks" if training_map.forking else "does not fork"]
+    if unvisited:
+        notes.append("no run visits state " + ", ".join(unvisited))
+    height = map_height + 0.08
+    ax.text(_MARGIN, height, "Training map", fontsize=9, color=INK)
+    ax.text(WIDTH - _MARGIN, height, " · ".join(notes), ha="right", fontsize=7, color=GREY)
+    return ax
+
+
+def _inch_axes(figure: Figure, bottom: float, height: float) -> Axes:
+    """Axes as wide as the figure whose data unit is the inch."""
+    total = figure.get_figheight()
+    ax = figure.add_axes((0.0, bottom / total, 1.0, height / total))
+    ax.set_xlim(0, WIDTH)
+    ax.set_ylim(0, height)
+    ax.set_axis_off()
+    return ax
+
+
+def _draw_states(ax, training_map, detours) -> layout.Scene:
+    """Draw circles and captions, and return what the edges have to get round."""
+    size = (WIDTH, ax.get_ylim()[1])
+    pairs = [(edge.source, edge.target) for edge in training_map.edges]
+    layered = layout.layers(pairs, np.asarray(training_map.first_visit, dtype=float))
+    centres = layout.place(layered, training_map.num_states, size)
+    across, down = _gaps(layered, size)
+    share = np.asarray(training_map.occupancy, dtype=float)
+    radii = min(0.36, 0.32 * across, 0.22 * down) * np.sqrt(share / share.max())
+    outer = radii + _OUTLINE * np.isin(np.arange(len(radii)), list(detours))
+    captions = np.full((training_map.num_states, 4), np.nan)
+    for state in (k for layer in layered for k in layer):
+        _draw_state(ax, state, centres[state], radii[state], state in detours)
+        text = _caption(training_map, state, radii[state], state in detours, across < _NARROW)
+        captions[state] = _draw_caption(ax, text, centres[state], outer[state])
+    return layout.Scene(centres, outer, captions, size)
+
+
+def _gaps(layered: list[list[int]], size: tuple[float, float]) -> tuple[float, float]:
+    """Distance between columns and smallest distance between rows of states."""
+    across = (size[0] - 1.2) / max(len(layered) - 1, 1)
+    return across, size[1] / max(len(layer) for layer in layered)
+
+
+def _draw_state(ax: Axes, state: int, centre: np.ndarray, radius: float, detour: bool) -> None:
+    """Draw a state's circle with its number, and a dashed second outline for a detour."""
+    colour = state_colour(state)
+    ax.add_patch(Circle(centre, radius, facecolor=colour, edgecolor="none", zorder=4, gid="state"))
+    if detour:
+        dashes = {"linestyle": (0, (3, 2)), "linewidth": 1.2, "edgecolor": INK, "facecolor": "none"}
+        ax.add_patch(Circle(centre, radius + _OUTLINE, zorder=4, gid="detour", **dashes))
+    if radius > _ROOM_FOR_NUMBER:
+        style = {"ha": "center", "va": "center", "fontsize": 9, "fontweight": "bold", "zorder": 5}
+        ax.text(*centre, str(state), color=text_colour(colour), gid="number", **style)
+
+
+def _caption(
+    training_map: TrainingMap, state: int, radius: float, detour: bool, narrow: bool
+) -> str:
+    """What stands under a state: its number if its circle has no room for it, time, runs."""
+    share = 100 * training_map.occupancy[state]
+    lines = [] if radius > _ROOM_FOR_NUMBER else [f"state {state}"]
+    lines.append(f"{share:.2g} %" if share < 99.5 else f"{share:.0f} %")
+    lines.append(f"{training_map.visits[state]}/{training_map.num_runs}")
+    if not narrow:
+        lines[-2:] = [f"{lines[-2]} of time", f"{lines[-1]} runs"]
+    return "\n".join([*lines, "detour"] if detour else lines)
+
+
+def _draw_caption(ax: Axes, text: str, centre: np.ndarray, radius: float) -> np.ndarray:
+    """Write a caption under its circle and return its box."""
+    top = centre[1] - radius - _CAPTION_GAP
+    label = ax.text(centre[0], top, text, va="top", zorder=6, gid="caption", **_TEXT)
+    size = _size(label)
+    return layout.box(np.array([centre[0], top - size[1] / 2]), size)
+
+
+def _edge_text(edge: Edge, num_runs: int) -> str:
+    """Share of runs and the three features with their change, a line each."""
+    lines = [f"{_percent(edge.num_runs / num_runs)} of runs"]
+    return "\n".join(lines + [_feature(*feature) for feature in edge.top_features])
+
+
+def _feature(name: str, change: float) -> str:
+    arrow = "↑" if change > 0 else "↓"
+    return f"{arrow} {shorten(name, 22)} {signed(change)}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.1g} %"
+
+
+def _edge_label(ax: Axes, text: str, frame: dict) -> Text:
+    """Text of an edge's label, to be moved to its place."""
+    frame = frame if text else None
+    return ax.text(0, 0, text, va="center", zorder=7, bbox=frame, gid="edge label", **_TEXT)
+
+
+def _size(text: Text) -> np.ndarray:
+    """Width and height of a text with its frame, in inches, float [2]."""
+    if not text.get_text():
+        return np.zeros(2)
+    renderer = text.figure.canvas.get_renderer()
+    extent = text.get_window_extent(renderer)
+    if text.get_bbox_patch() is not None:
+        text.update_bbox_position_size(renderer)
+        extent = text.get_bbox_patch().get_window_extent(renderer)
+    return np.array([extent.width, extent.height]) / text.figure.dpi
+
+
+def _draw_edges(ax, edges, labels, scene, num_runs, beside) -> bool:
+    """Route and draw the edges, move the labels there, and say whether nothing collides."""
+    sizes = np.array([_size(label) for label in labels]).reshape(-1, 2)
+    pairs = [(edge.source, edge.target) for edge in edges]
+    routes = layout.route(pairs, scene, sizes, beside)
+    for edge, label, drawn in zip(edges, labels, routes, strict=True):
+        label.set_position(drawn.label)
+        ax.add_patch(_arrow(edge, drawn.bend, scene, num_runs))
+    return all(drawn.clear for drawn in routes)
+
+
+def _arrow(edge: Edge, bend: float, scene: layout.Scene, num_runs: int) -> FancyArrowPatch:
+    """Curved arrow from circle to circle, wider and darker the more runs take it."""
+    source, target = scene.centres[edge.source], scene.centres[edge.target]
+    length = np.hypot(*(target - source))
+    share = edge.num_runs / num_runs
+    return FancyArrowPatch(
+        source,
+        target,
+        connectionstyle=f"arc3,rad={-2 * bend / length}",
+        arrowstyle=f"-|>,head_length={3 + 3 * share},head_width={1.5 + 1.5 * share}",
+        mutation_scale=1,
+        shrinkA=72 * scene.radii[edge.source] + 1,  # points
+        shrinkB=72 * scene.radii[edge.target] + 1.5,
+        linewidth=0.5 + 2.5 * share,
+        color=str(0.65 - 0.4 * share),  # a shade of grey
+        zorder=2 + share,
+        gid="edge",
+    )
+
+
+def _draw_table(ax: Axes, edges: Sequence[Edge], num_runs: int) -> None:
+    """List the numbered edges with their share of runs and their features."""
+    rows = [("", "edge", "of runs", "most important metrics and their change in z units")]
+    for number, edge in enumerate(edges[:MOST_LABELLED], start=1):
+        features = [_feature(*feature) for feature in edge.top_features]
+        share = _percent(edge.num_runs / num_runs)
+        rows.append((str(number), f"{edge.source} → {edge.target}", share, *features))
+    top = ax.get_ylim()[1]
+    for line, row in enumerate(rows):
+        style = {"fontsize": _SMALL, "va": "center", "color": INK if line else GREY, "gid": "table"}
+        for left, text in zip(_COLUMNS, row, strict=False):
+            ax.text(left, top - (line + 0.5) * _ROW_HEIGHT, text, **style)
+    if len(edges) > MOST_LABELLED:
+        note = f"The {MOST_LABELLED} edges most runs take are numbered, of {len(edges)} drawn."
+        ax.text(_MARGIN, 0.6 * _ROW_HEIGHT, note, fontsize=_SMALL, color=GREY)

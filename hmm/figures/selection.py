@@ -1,0 +1,122 @@
+"""Figures of model selection: the criteria over the number of states, the held-out runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hmm.figures.style import (
+    GREY,
+    INK,
+    PALE,
+    WIDTH,
+    set_wide_scale,
+    short_names,
+    styled,
+)
+
+if TYPE_CHECKING:  # drawing needs no JAX
+    from hmm.sweep import Fit, Sweep
+
+# Not states: dark and light, full and dashed lines tell these apart.
+_FIRST = {"color": INK, "linestyle": "-"}
+_SECOND = {"color": GREY, "linestyle": "--"}
+
+
+@styled
+def plot_model_selection(sweep: Sweep, num_states: int) -> Figure:
+    """Show criteria and log-likelihoods over the number of states.
+
+    Lines join the best restart of each number of states, the one of highest penalised training
+    likelihood; dots are all restarts, bars their mean with one standard deviation. Degenerate
+    restarts are left out and counted. A band marks the chosen number of states.
+
+    Args:
+        sweep: The fits.
+        num_states: The chosen number of states.
+
+    Returns:
+        The figure.
+    """
+    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+    criteria, training, held_out = figure.subplots(1, 3)
+    num_train, num_held_out = sweep.num_observations_train, sweep.num_observations_validation
+    _add_series(criteria, sweep, "BIC", lambda fit: fit.bic, _FIRST)
+    _add_series(criteria, sweep, "AIC", lambda fit: fit.aic, _SECOND)
+    _add_series(training, sweep, "", lambda fit: fit.train_log_likelihood / num_train, _FIRST)
+    _add_series(
+        held_out, sweep, "", lambda fit: fit.validation_log_likelihood / num_held_out, _FIRST
+    )
+    criteria.legend()
+    criteria.set_title("Held-out BIC and AIC")
+    training.set_title("Training log-likelihood")
+    held_out.set_title("Held-out log-likelihood")
+    for ax in (training, held_out):
+        ax.set_ylabel("nats per observation")
+    for ax in (criteria, training, held_out):
+        _mark_candidates(ax, sorted({fit.num_states for fit in sweep.fits}), num_states)
+    figure.supxlabel(f"number of states{_count_degenerate(sweep)}", fontsize=8)
+    return figure
+
+
+def _mark_candidates(ax: Axes, candidates: list[int], chosen: int) -> None:
+    """Ticks at the candidates and a band behind the chosen one."""
+    ax.set_xticks(candidates)
+    ax.set_xlim(candidates[0] - 0.6, candidates[-1] + 0.6)
+    ax.axvspan(chosen - 0.4, chosen + 0.4, color=PALE, zorder=0, gid="chosen")
+
+
+def _add_series(
+    ax: Axes, sweep: Sweep, name: str, value: Callable[[Fit], float], style: dict
+) -> None:
+    """Draw one quantity: every restart, the mean with its spread, the best restart."""
+    sound = [fit for fit in sweep.fits if not fit.degenerate]
+    candidates = sorted({fit.num_states for fit in sound})
+    groups = [[fit for fit in sound if fit.num_states == k] for k in candidates]
+    best = [value(max(group, key=lambda fit: fit.penalised_log_likelihood)) for group in groups]
+    ax.plot(candidates, best, marker="o", markersize=4, label=name, gid="best", **style)
+    for k, group in zip(candidates, groups, strict=True):
+        values = [value(fit) for fit in group]
+        ax.plot([k + 0.2] * len(values), values, ".", color=style["color"], ms=3, alpha=0.6)
+        spread = {"fmt": "_", "markersize": 5, "capsize": 2, "linewidth": 0.8}
+        ax.errorbar(k - 0.2, np.mean(values), np.std(values), color=style["color"], **spread)
+    set_wide_scale(ax, np.array([value(fit) for fit in sound]))
+
+
+def _count_degenerate(sweep: Sweep) -> str:
+    """How many restarts of which number of states are left out."""
+    counts = Counter(fit.num_states for fit in sweep.fits if fit.degenerate)
+    listed = ", ".join(f"{counts[k]} of {k} states" for k in sorted(counts))
+    return f"\ndegenerate restarts left out: {listed}" if counts else ""
+
+
+@styled
+def plot_held_out(log_likelihood: np.ndarray, lengths: np.ndarray, runs: Sequence[str]) -> Figure:
+    """Show the log-likelihood of each held-out run, so that one that dominates is seen.
+
+    Args:
+        log_likelihood: Of each held-out run under the chosen fit, nats, float [run].
+        lengths: Number of checkpoints of each held-out run, int [run].
+        runs: Names of the held-out runs.
+
+    Returns:
+        The figure.
+    """
+    order = np.argsort(log_likelihood / lengths, kind="stable")
+    values = (log_likelihood / lengths)[order]
+    figure = Figure(figsize=(0.75 * WIDTH, 1.5 + 0.16 * len(values)), layout="constrained")
+    ax = figure.add_subplot()
+    rows = np.arange(len(values))
+    ax.hlines(rows, 0, values, color=GREY, linewidth=1)
+    ax.plot(values, rows, "o", color=INK, markersize=4, gid="held out")
+    ax.axvline(0, color=INK, linewidth=0.6)
+    set_wide_scale(ax, np.append(values, 0.0), "x")
+    ax.set_yticks(rows, short_names([runs[i] for i in order]))
+    ax.set(xlabel="log-likelihood per checkpoint (nats)", ylabel="held-out run")
+    ax.set_title("Held-out runs under the chosen model")
+    return figure

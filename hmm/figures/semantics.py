@@ -1,0 +1,126 @@
+"""Figures of what states mean for a run: regression coefficients, dissimilarity of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.cluster import hierarchy
+from scipy.spatial.distance import squareform
+
+from hmm.figures.style import (
+    GREY,
+    INK,
+    WIDTH,
+    name_ticks,
+    set_wide_scale,
+    state_colour,
+    styled,
+)
+
+if TYPE_CHECKING:  # drawing needs no JAX
+    from hmm.regression import Coefficient, Regression
+
+
+@styled
+def plot_coefficients(
+    regression: Regression, detours: Collection[int] = (), unit: str = "step"
+) -> Figure:
+    """Show the regression's coefficients with their intervals, a row per state.
+
+    Args:
+        regression: Convergence time on the bag of states.
+        detours: States that are detours.
+        unit: What convergence times are counted in.
+
+    Returns:
+        The figure; states whose coefficient the runs do not determine are said to be so.
+    """
+    coefficients = sorted(regression.coefficients, key=lambda c: c.state)
+    figure = Figure(figsize=(0.8 * WIDTH, 1.3 + 0.28 * len(coefficients)), layout="constrained")
+    ax = figure.add_subplot()
+    ax.axvline(0, color=INK, linewidth=0.8)
+    for coefficient in coefficients:
+        _add_coefficient(ax, coefficient)
+    bounds = [(c.value, c.low, c.high) for c in coefficients]
+    set_wide_scale(ax, np.array(bounds, dtype=float), "x")
+    labels = [f"state {c.state}" + " (detour)" * (c.state in detours) for c in coefficients]
+    ax.set_yticks([c.state for c in coefficients], labels)
+    ax.set_ylim(len(coefficients) - 0.5, -0.5)
+    ax.set_xlabel(f"{unit}s later than the mean run, were it wholly in the state")
+    ax.set_title(_statistics(regression))
+    return figure
+
+
+def _add_coefficient(ax: Axes, coefficient: Coefficient) -> None:
+    """Draw one row: value and interval, as far as they are determined."""
+    state, colour = coefficient.state, state_colour(coefficient.state)
+    if coefficient.value is None:
+        place = {"xycoords": ("axes fraction", "data"), "va": "center", "ha": "center"}
+        frame = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
+        ax.annotate("not estimable", (0.5, state), color=GREY, fontsize=7, bbox=frame, **place)
+        return
+    if coefficient.low is not None:
+        ax.hlines(state, coefficient.low, coefficient.high, color=colour, linewidth=2)
+    ax.plot(coefficient.value, state, "o", color=colour, markeredgecolor=INK, markersize=6)
+
+
+def _statistics(regression: Regression) -> str:
+    """R², its left-out twin and the p-value of the F-test in a line."""
+    r2, left_out = _number(regression.r2), _number(regression.leave_one_out_r2)
+    p = regression.f_pvalue
+    p = "p undefined" if p is None else "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+    return f"R² {r2}, left out {left_out}, {p} ({regression.num_runs} runs)"
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
+
+
+def cluster_order(dissimilarity: np.ndarray) -> np.ndarray:
+    """Order of the runs in which similar ones stand together.
+
+    Average-linkage clustering, leaves ordered so that neighbours are as similar as can be
+    (Bar-Joseph et al. 2001).
+
+    Args:
+        dissimilarity: Symmetric with zero diagonal, float [run, run].
+
+    Returns:
+        Indices, int [run].
+    """
+    if len(dissimilarity) < 3:
+        return np.arange(len(dissimilarity))
+    condensed = squareform(dissimilarity, checks=False)
+    return hierarchy.leaves_list(hierarchy.linkage(condensed, "average", optimal_ordering=True))
+
+
+@styled
+def plot_dissimilarity(
+    dissimilarity: np.ndarray, runs: Sequence[str], ground: str = "discrete"
+) -> Figure:
+    """Show the dissimilarity of every pair of runs, similar runs next to each other.
+
+    Args:
+        dissimilarity: Symmetric with zero diagonal, float [run, run].
+        runs: Names of the runs.
+        ground: Name of the ground metric.
+
+    Returns:
+        The figure.
+    """
+    order = cluster_order(dissimilarity)
+    figure = Figure(figsize=(0.75 * WIDTH, 4.3), layout="constrained")
+    ax = figure.add_subplot()
+    largest = dissimilarity.max() or 1.0
+    image = ax.imshow(dissimilarity[np.ix_(order, order)], cmap="cividis", vmin=0, vmax=largest)
+    places, names, size = name_ticks([runs[i] for i in order])
+    ax.set_yticks(places, names, fontsize=size)
+    ax.set_xticks(places, names, fontsize=size, rotation=90)
+    ax.tick_params(length=1)
+    figure.colorbar(image, label=f"dissimilarity ({ground})", shrink=0.8)
+    ax.set_title("Dissimilarity of runs, clustered")
+    return figure

@@ -1,0 +1,239 @@
+"""What every figure shares: fonts, one colour per state, axis scales, saving.
+
+Figures are made with `matplotlib.figure.Figure` and no pyplot, so that no global state is touched
+and figures can be made in any thread.
+"""
+
+import colorsys
+import functools
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ParamSpec
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import BoundaryNorm, ListedColormap, to_hex, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
+
+STYLE = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib and has the arrows
+    "font.size": 8.0,
+    "axes.titlesize": 9.0,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 8.0,
+    "xtick.labelsize": 7.0,
+    "ytick.labelsize": 7.0,
+    "legend.fontsize": 7.0,
+    "legend.frameon": False,
+    "legend.handlelength": 1.2,
+    "legend.handletextpad": 0.5,
+    "legend.columnspacing": 1.2,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.2,
+    "figure.constrained_layout.w_pad": 0.08,
+    "figure.constrained_layout.h_pad": 0.08,
+    "text.parse_math": False,  # a metric or run may have a dollar sign in its name
+    "text.usetex": False,
+}
+DPI = 150
+WIDTH = 7.0  # inches
+INK = "#222222"
+GREY = "#7F7F7F"
+PALE = "#E6E6E6"
+MOST_NAMES = 45  # runs named on an axis
+_LEGEND_COLUMNS = 9
+
+# Okabe and Ito's colours (yellow, faint as a line on white, goes last) and four chosen to stay
+# apart from them and from each other: the smallest CIELAB distance within the twelve is 16, for
+# normal sight and under simulated protanopia, deuteranopia and tritanopia (matrices of Machado et
+# al. 2009, full severity).
+_PALETTE = (
+    *("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#000000"),
+    *("#332288", "#666633", "#aa3377", "#663333", "#f0e442"),
+)
+_GOLDEN_RATIO = 0.6180339887498949
+
+P = ParamSpec("P")
+
+
+def state_colour(state: int) -> str:
+    """Colour of a state as `#rrggbb`, the same in every figure.
+
+    The first twelve are safe for colour-blind readers. Further ones are spread over the hues by
+    the golden ratio: distinct, but not promised to be safe.
+
+    Args:
+        state: Index of the state, from 0.
+
+    Returns:
+        Hex colour.
+    """
+    if state < len(_PALETTE):
+        return _PALETTE[state]
+    hue = (state * _GOLDEN_RATIO) % 1.0
+    return to_hex(colorsys.hls_to_rgb(hue, 0.45 if state % 2 else 0.7, 0.6))
+
+
+def text_colour(background: str) -> str:
+    """Black or white, whichever has the higher contrast on a background (WCAG 2 luminance)."""
+    rgb = np.array(to_rgb(background))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ (0.2126, 0.7152, 0.0722)
+    return "#000000" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "#ffffff"
+
+
+def state_colormap(num_states: int) -> tuple[ListedColormap, BoundaryNorm]:
+    """Colour map and norm that send the integer k to `state_colour(k)`."""
+    colormap = ListedColormap([state_colour(k) for k in range(num_states)])
+    return colormap, BoundaryNorm(np.arange(num_states + 1) - 0.5, num_states)
+
+
+def state_handles(num_states: int) -> list[Line2D]:
+    """Legend entries of the states, `state 0` onwards."""
+    return [
+        Line2D([], [], marker="s", linestyle="", color=state_colour(k), label=f"state {k}")
+        for k in range(num_states)
+    ]
+
+
+def styled(function: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draw a figure under `STYLE`, leaving matplotlib's settings as they were."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with matplotlib.rc_context(STYLE):
+            return function(*args, **kwargs)
+
+    return wrapper
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as PNG bytes at 150 dots an inch."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(buffer, format="png", dpi=DPI, facecolor="white")
+    return buffer.getvalue()
+
+
+def save(figure: Figure, path: str | Path) -> Path:
+    """Write the figure as a PNG file at 150 dots an inch, making its folder if need be.
+
+    Args:
+        figure: Figure to write.
+        path: File to write, ending in `.png`.
+
+    Returns:
+        The path written.
+
+    Raises:
+        ValueError: If the path does not end in `.png`.
+    """
+    path = Path(path)
+    if path.suffix != ".png":
+        raise ValueError(f"figures are written as PNG: name the file {path.name}.png or the like")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(png(figure))
+    return path
+
+
+def shorten(name: str, length: int = 24) -> str:
+    """The name, with an ellipsis in its middle where it is longer than `length` characters."""
+    if len(name) <= length:
+        return name
+    head = length // 2
+    return f"{name[:head]}…{name[head + 1 - length :]}"
+
+
+def signed(value: float) -> str:
+    """A number of three digits with its sign in front, as `+1.23` or `−0.04`."""
+    text = f"{value:+.2f}" if abs(value) < 100 else f"{value:+.3g}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def add_legend(figure: Figure, handles: list[Line2D]) -> None:
+    """Put a legend under the axes, in as few rows as are needed."""
+    rows = -(-len(handles) // _LEGEND_COLUMNS)
+    columns = -(-len(handles) // rows)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+
+
+def short_names(names: Sequence[str], length: int = 18) -> list[str]:
+    """Names of runs for an axis: where some are too long, what all have in common goes."""
+    if all(len(name) <= length for name in names):
+        return list(names)
+    start, end = _num_common(names), _num_common([name[::-1] for name in names])
+    middles = [name[start : max(len(name) - end, start + 1)] for name in names]
+    return ["…" * (start > 0) + shorten(middle, length) + "…" * (end > 0) for middle in middles]
+
+
+def _num_common(names: Sequence[str]) -> int:
+    """Number of leading characters that two names or more all share."""
+    if len(names) < 2:
+        return 0
+    columns = enumerate(zip(*names, strict=False))
+    return next((i for i, letters in columns if len(set(letters)) > 1), min(map(len, names)))
+
+
+def set_log_scale(ax: Axes, values: np.ndarray) -> None:
+    """Make the y axis logarithmic where the values are positive and span more than a decade."""
+    values = values[np.isfinite(values)]
+    if values.size and values.min() > 0 and values.max() > 10 * values.min():
+        ax.set_yscale("log")
+        ax.yaxis.set_major_formatter(_plain)
+        ax.yaxis.set_minor_formatter("")
+
+
+def set_wide_scale(ax: Axes, values: np.ndarray, axis: str = "y") -> None:
+    """Make an axis symmetric-logarithmic where the largest value exceeds 20 medians.
+
+    Log-likelihoods and criteria may be of either sign and reach from 1 to 1e6; a linear axis would
+    show the largest only.
+
+    Args:
+        ax: Axes to scale.
+        values: Numbers to be shown, any shape; non-finite ones are left out of account.
+        axis: `x` or `y`.
+    """
+    values = values[np.isfinite(values)]
+    magnitudes = np.abs(values[values != 0])
+    if magnitudes.size == 0 or magnitudes.max() < 20 * np.median(magnitudes):
+        return
+    lowest = np.floor(np.log10(np.median(magnitudes)))
+    highest = np.ceil(np.log10(magnitudes.max()))
+    getattr(ax, f"set_{axis}scale")("symlog", linthresh=10.0**lowest)
+    scaled = ax.xaxis if axis == "x" else ax.yaxis
+    transform = scaled.get_transform()
+    ends = transform.transform([values.min(), values.max()])
+    margin = 0.05 * (ends[1] - ends[0])
+    low, high = transform.inverted().transform([ends[0] - margin, ends[1] + margin])
+    getattr(ax, f"set_{axis}lim")(low, high)
+    decades = 10.0 ** np.arange(lowest, highest + 1, np.ceil((highest - lowest) / 3))
+    ticks = np.concatenate([-decades[::-1], [0.0], decades])
+    scaled.set_ticks(ticks[(ticks >= low) & (ticks <= high)])
+    scaled.set_major_formatter(_plain)
+    scaled.set_minor_locator(NullLocator())
+
+
+def _plain(value: float, position: int | None = None) -> str:
+    """A tick's label without mathematical markup, which `STYLE` turns off."""
+    return f"{value:g}".replace("-", "\N{MINUS SIGN}")
+
+
+def name_ticks(names: Sequence[str]) -> tuple[range, list[str], float]:
+    """Places, labels and font size that name runs along an axis, as many as can be read."""
+    stride = -(-len(names) // MOST_NAMES)
+    places = range(0, len(names), stride)
+    labels = short_names(names)
+    return places, [labels[i] for i in places], float(np.clip(200 / len(names), 4.5, 7.0))
+
+
+def say_nothing_to_show(ax: Axes, message: str) -> None:
+    """Write in empty axes why there is nothing in them."""
+    ax.text(0.5, 0.5, message, transform=ax.transAxes, ha="center", va="center", color=GREY)
+    ax.set_xticks([])
+    ax.set_yticks([])
