@@ -47,6 +47,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x_BxD: jax.Array) -> jax.Array:
+        """Output before the sign is taken."""
         glorot = nn.initializers.glorot_uniform()
         h_BxH = nn.relu(nn.Dense(self.hidden, kernel_init=glorot)(x_BxD))
         return nn.Dense(1, kernel_init=glorot)(h_BxH)[..., 0]

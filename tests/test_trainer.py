@@ -8,7 +8,8 @@ import pytest
 
 from experiments.sparse_parities import ParitiesConfig, make_data, parities_task
 from trainer import OUTCOMES, Data, Task, make_streams, make_trainer, train
-from trainer.training import epoch_order, take_batch
+from trainer.shuffle import permutation
+from trainer.training import batch_rows, epoch_order
 
 CONFIG = ParitiesConfig(hidden=16, bits=8, train_size=50, test_size=20, batch_size=16)
 OPTIMIZER = optax.chain(optax.add_decayed_weights(0.01), optax.sgd(0.1))
@@ -39,9 +40,7 @@ def numpy_run(seed, steps):
     losses = []
     for step in range(steps):
         epoch, batch = divmod(step, 4)  # 50 examples: three batches of 16 and one of 2
-        order = np.asarray(
-            jax.random.permutation(jax.random.fold_in(streams.order, epoch), CONFIG.train_size)
-        )
+        order = np.asarray(permutation(jax.random.fold_in(streams.order, epoch), CONFIG.train_size))
         rows = order[16 * batch : 16 * (batch + 1)]
         hidden = np.maximum(x[rows] @ w1 + b1, 0)
         out = hidden @ w2[:, 0] + b2[0]
@@ -81,11 +80,14 @@ def test_a_seed_alone_starts_and_walks_as_in_a_batch():
     together, alone = (trainer.init(key).seeds for key in keys)
     jax.tree.map(
         lambda many, one: np.testing.assert_array_equal(many[7], one[0]),
-        (together.params, together.order),
-        (alone.params, alone.order),
+        together.params,
+        alone.params,
     )
-    data = [jax.jit(jax.vmap(lambda key: make_data(CONFIG, key)))(key.data) for key in keys]
-    jax.tree.map(lambda many, one: np.testing.assert_array_equal(many[7], one[0]), *data)
+    drawn = [
+        jax.vmap(lambda k: (make_data(CONFIG, k.data), batch_rows(k.order, 0, 4, 50, 16)))(key)
+        for key in keys
+    ]
+    jax.tree.map(lambda many, one: np.testing.assert_array_equal(many[7], one[0]), *drawn)
     first, second = run(range(9)).dataset.sel(seed=7), run([7]).dataset.sel(seed=7)
     np.testing.assert_allclose(first.train_loss, second.train_loss, rtol=1e-5)
     np.testing.assert_allclose(first.eval_loss, second.eval_loss, rtol=1e-5)
@@ -111,17 +113,34 @@ def test_the_training_step_is_traced_once():
     assert sorted(traces) == [(16,), (20,)]
 
 
-def test_every_epoch_visits_every_example_once_and_keeps_the_smaller_last_batch():
+@pytest.mark.parametrize("num_steps", [1, 2, 3, 4, 6, 8, 11])
+def test_batches_walk_through_whole_epochs_whatever_the_recording_interval(num_steps):
+    """50 examples in batches of 16, 16, 16 and 2: every epoch has each example once."""
     key = jax.random.key(5)
-    seen, sizes = [], []
-    order = epoch_order(key, jnp.int32(2), 50, 16)
-    for batch in range(4):
-        rows, weight = take_batch(jnp.arange(50), order, jnp.int32(batch), 50, 16)
-        seen.extend(np.asarray(rows)[np.asarray(weight) == 1])
-        sizes.append(int(weight.sum()))
-    assert sorted(seen) == list(range(50))
-    assert sizes == [16, 16, 16, 2]
-    assert not np.array_equal(order, epoch_order(key, jnp.int32(3), 50, 16))
+    steps = range(0, 24, num_steps)
+    rows = [np.asarray(batch_rows(key, jnp.int32(step), num_steps, 50, 16)) for step in steps]
+    rows = np.concatenate(rows)[:24]
+    expected = [epoch_order(key, jnp.int32(epoch), 50, 16) for epoch in range(len(rows) // 4 + 1)]
+    np.testing.assert_array_equal(rows, np.concatenate(expected)[: len(rows)])
+    for epoch in rows[: len(rows) // 4 * 4].reshape(-1, 64):
+        assert sorted(epoch[epoch >= 0]) == list(range(50))
+        assert (epoch[:50] >= 0).all()
+    assert not np.array_equal(rows[:4], rows[4:8])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 1000, 70_000])
+def test_permutation_has_every_element_once(size):
+    shuffled = np.asarray(permutation(jax.random.key(size), size))
+    assert shuffled.dtype == np.int32
+    assert np.array_equal(np.sort(shuffled), np.arange(size))
+
+
+def test_permutations_of_four_are_equally_likely():
+    """24 orders, 24 000 draws: chi-squared on 23 degrees of freedom, 1 in 10 000 above 55.5."""
+    draws = jax.vmap(lambda key: permutation(key, 4))(jax.random.split(jax.random.key(0), 24_000))
+    counts = np.unique(np.asarray(draws) @ [64, 16, 4, 1], return_counts=True)[1]
+    assert len(counts) == 24
+    assert np.sum((counts - 1000) ** 2 / 1000) < 55.5
 
 
 def test_streams_hold_what_is_not_varied():

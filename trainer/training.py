@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import optax
 
 from trainer.metrics import weight_metrics
+from trainer.shuffle import permutation
 from trainer.streams import Streams
-from trainer.task import Data, Task
+from trainer.task import Task
 
 OUTCOMES = ("train_loss", "eval_loss", "train_accuracy", "eval_accuracy")
 
@@ -26,15 +27,12 @@ class SeedState(NamedTuple):
         keys: the replica's key streams.
         params: model parameters.
         opt_state: optimiser state.
-        order: int32 [batches_per_epoch * batch_size], the current epoch's permutation of the
-            training examples; places past the last example hold 0 and weigh nothing.
         diverged: int32 scalar, the step at which a non-finite value was first seen, else -1.
     """
 
     keys: Streams
     params: Any
     opt_state: Any
-    order: jax.Array
     diverged: jax.Array
 
 
@@ -72,62 +70,66 @@ def epoch_order(key: jax.Array, epoch: jax.Array, num_train: int, batch_size: in
     """Permutation of the training examples in one epoch: a function of (key, epoch) alone.
 
     Returns:
-        int32 [batches_per_epoch * batch_size]; the places past `num_train` hold 0.
+        int32 [batches_per_epoch, batch_size], a row per batch. The last batch keeps the examples
+        that are left, as in the paper's code; its missing places hold -1.
     """
-    order = jax.random.permutation(jax.random.fold_in(key, epoch), num_train)
-    padding = batches_per_epoch(num_train, batch_size) * batch_size - num_train
-    return jnp.pad(order.astype(jnp.int32), (0, padding))
+    order = permutation(jax.random.fold_in(key, epoch), num_train)
+    num_batches = batches_per_epoch(num_train, batch_size)
+    padding = num_batches * batch_size - num_train
+    padded = jnp.pad(order, (0, padding), constant_values=-1)
+    return padded.reshape(num_batches, batch_size)
 
 
-def take_batch(
-    train: Any, order: jax.Array, batch: jax.Array, num_train: int, batch_size: int
-) -> tuple[Any, jax.Array]:
-    """Batch number `batch` of the epoch and the weight (1 or 0) of each of its rows.
+def batch_rows(
+    key: jax.Array, step: jax.Array, num_steps: int, num_train: int, batch_size: int
+) -> jax.Array:
+    """Rows of the training examples that steps `step` .. `step + num_steps - 1` visit.
 
-    The last batch keeps the examples that are left, as in the paper's code: its missing rows are
-    filled with example 0 at weight 0, so that shapes stay fixed.
+    The orders of all epochs that the steps touch are drawn at once, ahead of the loop over steps:
+    a branch inside the loop that draws them at an epoch's end costs a third of the speed on CPU.
+
+    Args:
+        key: the replica's `order` key.
+        step: int32 scalar, a multiple of `num_steps`.
+
+    Returns:
+        int32 [num_steps, batch_size]; -1 where the last batch of an epoch has no example.
     """
-    start = batch * batch_size
-    rows = jax.lax.dynamic_slice(order, (start,), (batch_size,))
-    weight = (start + jnp.arange(batch_size) < num_train).astype(jnp.float32)
-    return jax.tree.map(lambda leaf: leaf[rows], train), weight
-
-
-def weighted_loss(task: Task, params: Any, batch: Any, weight: jax.Array):
-    """Mean loss over the rows that count, and their number predicted right."""
-    loss, correct = task.score(params, batch)
-    return jnp.sum(weight * loss) / jnp.sum(weight), jnp.sum(weight * correct)
+    num_batches = batches_per_epoch(num_train, batch_size)
+    aligned = num_steps % num_batches == 0
+    num_epochs = num_steps // num_batches if aligned else (num_steps - 2) // num_batches + 2
+    epochs = step // num_batches + jnp.arange(num_epochs)
+    orders = jax.vmap(lambda epoch: epoch_order(key, epoch, num_train, batch_size))(epochs)
+    rows = orders.reshape(num_epochs * num_batches, batch_size)
+    return jax.lax.dynamic_slice_in_dim(rows, step % num_batches, num_steps)
 
 
 def train_step(
     task: Task,
     optimizer: optax.GradientTransformation,
-    batch_size: int,
-    step: jax.Array,
     state: SeedState,
-    data: Data,
-) -> tuple[SeedState, tuple[jax.Array, jax.Array, jax.Array]]:
-    """One optimisation step of one replica.
+    train: Any,
+    rows: jax.Array,
+) -> tuple[SeedState, tuple[jax.Array, jax.Array]]:
+    """One optimisation step of one replica on the training examples `rows` (-1: none).
+
+    Missing rows are filled with the last example at weight 0, so that shapes stay fixed and the
+    loss is the mean over the examples that are there.
 
     Returns:
-        (state, (mean loss of the batch, examples predicted right, examples)), the outcomes
-        before the update.
+        (state, (mean loss of the batch, examples predicted right)), before the update.
     """
-    num_batches = batches_per_epoch(task.num_train, batch_size)
-    epoch, batch = step // num_batches, step % num_batches
-    order = jax.lax.cond(
-        batch == 0,
-        lambda: epoch_order(state.keys.order, epoch, task.num_train, batch_size),
-        lambda: state.order,
-    )
-    examples, weight = take_batch(data.train, order, batch, task.num_train, batch_size)
-    (loss, correct), grads = jax.value_and_grad(
-        lambda params: weighted_loss(task, params, examples, weight), has_aux=True
-    )(state.params)
+    weight = (rows >= 0).astype(jnp.float32)
+    batch = jax.tree.map(lambda leaf: leaf[rows], train)
+
+    def mean_loss(params):
+        loss, correct = task.score(params, batch)
+        return jnp.sum(weight * loss) / jnp.sum(weight), jnp.sum(weight * correct)
+
+    outcome, grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    state = state._replace(params=params, opt_state=opt_state, order=order)
-    return state, (loss, correct, jnp.sum(weight))
+    return state._replace(params=params, opt_state=opt_state), outcome
 
 
 def evaluate(task: Task, params: Any, examples: Any) -> tuple[jax.Array, jax.Array]:
@@ -195,25 +197,19 @@ def make_trainer(
 
     def init_one(keys: Streams) -> SeedState:
         params = task.init(keys.init)
-        order = epoch_order(keys.order, jnp.int32(0), task.num_train, batch_size)
-        return SeedState(keys, params, optimizer.init(params), order, jnp.int32(-1))
+        return SeedState(keys, params, optimizer.init(params), jnp.int32(-1))
 
     def advance_one(step: jax.Array, state: SeedState) -> tuple[SeedState, Record]:
         data = task.make_data(state.keys.data)
-
-        def body(carry, _):
-            step, state = carry
-            state, outcome = train_step(task, optimizer, batch_size, step, state, data)
-            return (step + 1, state), outcome
-
-        (step, after), (losses, correct, counted) = jax.lax.scan(
-            body, (step, state), length=record_every
+        rows = batch_rows(state.keys.order, step, record_every, task.num_train, batch_size)
+        after, (losses, correct) = jax.lax.scan(
+            lambda state, rows: train_step(task, optimizer, state, data.train, rows), state, rows
         )
         record = dict(metrics(after.params))
         record["train_loss"] = jnp.mean(losses)
-        record["train_accuracy"] = jnp.sum(correct) / jnp.sum(counted)
+        record["train_accuracy"] = jnp.sum(correct) / jnp.sum(rows >= 0)
         record["eval_loss"], record["eval_accuracy"] = evaluate(task, after.params, data.test)
-        return freeze_diverged(step, state, after, record)
+        return freeze_diverged(step + record_every, state, after, record)
 
     def init(keys: Streams) -> TrainState:
         return TrainState(jnp.int32(0), jax.vmap(init_one)(keys))
