@@ -196,6 +196,13 @@ def test_permutation_pvalue_equals_all_permutations():
     assert again == estimate
 
 
+def test_permutation_pvalue_counts_ties():
+    # Two runs in each state: 8 of the 24 orders of 1, 2, 3, 4 part the small from the large.
+    bag = np.repeat(np.eye(2), 2, axis=0) @ np.array([[0.7, 0.3], [0.1, 0.9]])
+    pvalue = permutation_pvalue(bag, np.array([1.0, 2, 3, 4]), seed=0, num_permutations=5000)
+    assert pvalue == pytest.approx(1 / 3, abs=0.03)
+
+
 def test_permutation_pvalue_of_a_planted_effect_is_the_smallest_possible():
     assert permutation_pvalue(*planted(), seed=1, num_permutations=499) == 1 / 500
 

@@ -130,6 +130,26 @@ def test_hand_made_map():
     assert not result.forking
 
 
+def test_top_features_are_those_most_important_for_the_target_when_it_is_entered():
+    rng = np.random.default_rng(6)
+    parameters = random_hmm(num_states=3, num_metrics=7, seed=7)
+    sequences = from_arrays(rng.normal(size=(4, 12, 7)))
+    paths = rng.integers(3, size=(4, 12))
+    sizes = importance(parameters, sequences)
+    uses = {}
+    for run, path in enumerate(paths.tolist()):
+        for time in range(1, 12):
+            if path[time - 1] != path[time]:
+                edge = path[time - 1], path[time]
+                uses.setdefault(edge, []).append(sizes[run, time, path[time]])
+    edges = training_map(parameters, sequences, paths).edges
+    assert {(e.source, e.target): e.count for e in edges} == {e: len(u) for e, u in uses.items()}
+    for edge in edges:
+        top = np.argsort(-np.mean(uses[edge.source, edge.target], axis=0))[:3]
+        change = parameters.means[edge.target] - parameters.means[edge.source]
+        assert edge.top_features == tuple((f"metric_{i}", change[i]) for i in top)
+
+
 def test_graph_and_table():
     result = training_map(HAND_MADE, hand_made_sequences(), PATHS)
     graph = result.graph()
