@@ -6,12 +6,12 @@ A saved HMM is two files in a folder. `hmm.npz` holds the arrays `initial` [K], 
 """
 
 import contextlib
+import dataclasses
 import json
 import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +25,8 @@ from dynamax.hidden_markov_model.models.gaussian_hmm import (
 )
 
 from hmm.parameters import Parameters
+from hmm.selection import selection_table
+from hmm.sweep import Sweep
 
 FORMAT = "seedmap-hmm"
 VERSION = 1
@@ -40,7 +42,7 @@ _JSON_FIELDS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class SavedHMM:
     """A fitted HMM with what is needed to use and to judge it.
 
@@ -63,6 +65,28 @@ class SavedHMM:
     validation_runs: tuple[str, ...]
     config: Mapping[str, Any]
     selection: list[dict[str, Any]]
+
+    @classmethod
+    def from_sweep(
+        cls, sweep: Sweep, parameters: Parameters, z_score: Mapping[str, Any]
+    ) -> "SavedHMM":
+        """What there is to save of a sweep and the parameters chosen from it.
+
+        Args:
+            sweep: gives the names, the settings and the selection table.
+            parameters: of the chosen fit, states in their final order.
+            z_score: the arguments given to `hmm.sequences.z_score`.
+        """
+        return cls(
+            parameters=parameters,
+            metrics=sweep.metrics,
+            covariance=sweep.config.covariance,
+            z_score=z_score,
+            train_runs=sweep.train_runs,
+            validation_runs=sweep.validation_runs,
+            config=dataclasses.asdict(sweep.config),
+            selection=selection_table(sweep),
+        )
 
 
 class HmmlearnGaussian(Protocol):

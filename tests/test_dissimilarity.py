@@ -1,4 +1,5 @@
 import doctest
+import importlib
 
 import numpy as np
 import pytest
@@ -8,8 +9,10 @@ from hypothesis.extra.numpy import arrays
 from scipy.optimize import linprog
 from scipy.stats import wasserstein_distance
 
-import hmm.dissimilarity
 from hmm.dissimilarity import dissimilarity, pairwise_dissimilarity
+
+# The function of the same name hides the module in the package.
+MODULE = importlib.import_module("hmm.dissimilarity")
 
 GROUNDS = ("discrete", "means", "index")
 
@@ -89,7 +92,7 @@ def test_more_pairs_than_one_program_holds(monkeypatch):
     rng = np.random.default_rng(3)
     bag, means = random_bag(rng, 12, 4), rng.normal(size=(4, 2))
     whole = pairwise_dissimilarity(bag, "means", means)
-    monkeypatch.setattr(hmm.dissimilarity, "_PAIRS_PER_PROGRAM", 7)
+    monkeypatch.setattr(MODULE, "_PAIRS_PER_PROGRAM", 7)
     np.testing.assert_allclose(pairwise_dissimilarity(bag, "means", means), whole, atol=1e-12)
 
 
@@ -148,4 +151,4 @@ def test_bad_input(arguments, message):
 
 
 def test_docstring_examples():
-    assert doctest.testmod(hmm.dissimilarity).failed == 0
+    assert doctest.testmod(MODULE).failed == 0

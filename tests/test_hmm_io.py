@@ -20,6 +20,7 @@ from hmm.io import (
     to_hmmlearn,
 )
 from hmm.parameters import Parameters
+from hmm.sweep import Fit, Sweep, SweepConfig
 
 
 def random_hmm(num_states=3, num_metrics=2, dtype=np.float64, seed=0):
@@ -75,6 +76,46 @@ def test_round_trip(tmp_path, dtype):
         assert getattr(loaded, field.name) == getattr(saved, field.name)
     names = sorted(path.name for path in (tmp_path / "new" / "folder").iterdir())
     assert names == ["hmm.json", "hmm.npz"]
+
+
+def test_from_sweep(tmp_path):
+    parameters = random_hmm(num_states=2)
+    scores = dict.fromkeys(["train_log_likelihood", "penalised_log_likelihood"], -1.0)
+    fit = Fit(
+        num_states=2,
+        restart=0,
+        parameters=parameters,
+        validation_log_likelihood=-3.5,
+        train_run_log_likelihood=np.zeros(4),
+        validation_run_log_likelihood=np.zeros(1),
+        num_parameters=11,
+        aic=29.0,
+        bic=31.5,
+        iterations=4,
+        converged=True,
+        degenerate=False,
+        **scores,
+    )
+    broken = dataclasses.replace(fit, num_states=3, degenerate=True, bic=np.nan)
+    sweep = Sweep(
+        SweepConfig(states=(2, 3), restarts=1, covariance="shared"),
+        (fit, broken),
+        ("l1", "l2"),
+        ("0", "1", "3", "4"),
+        ("2",),
+        40,
+        10,
+    )
+    saved = SavedHMM.from_sweep(sweep, parameters, {"first": 1000, "per": "run"})
+    save_hmm(tmp_path, saved)
+    loaded = load_hmm(tmp_path)
+    assert (loaded.metrics, loaded.covariance) == (("l1", "l2"), "shared")
+    assert (loaded.train_runs, loaded.validation_runs) == (("0", "1", "3", "4"), ("2",))
+    assert (
+        SweepConfig(**{**loaded.config, "states": tuple(loaded.config["states"])}) == sweep.config
+    )
+    assert [row["bic"] for row in loaded.selection] == [31.5, None]
+    assert [row["num_degenerate"] for row in loaded.selection] == [0, 1]
 
 
 def test_json_is_plain_and_non_finite_becomes_null(tmp_path):
