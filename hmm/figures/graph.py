@@ -1,9 +1,6 @@
 """The training map drawn as a graph."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch
 from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from hmm.figures import layout
 from hmm.figures.style import (
@@ -23,15 +21,14 @@ from hmm.figures.style import (
     styled,
     text_colour,
 )
-
-if TYPE_CHECKING:  # drawing needs no JAX
-    from hmm.training_map import Edge, TrainingMap
+from hmm.training_map import Edge, TrainingMap
 
 MOST_LABELLED = 20  # edges with a number and a row in the table; all edges are drawn
 _MOST_BESIDE = 8  # edges for which descriptions beside them are tried
 _SMALL = 6.5  # points; all other lengths are inches
 _HEADING_HEIGHT = 0.3
 _MAP_HEIGHT = 2.7
+_STATE_HEIGHT = 0.95  # of a state with its caption, at least
 _ROW_HEIGHT = 0.135
 _CAPTION_GAP = 0.04
 _MARGIN = 0.2
@@ -59,7 +56,7 @@ def plot_training_map(training_map: TrainingMap, detours: Collection[int] = ()) 
         detours: States that are detours.
 
     Returns:
-        The figure, 7 inches wide and 3.1 to 6.1 inches high.
+        The figure, 7 inches wide and 1.5 to 6.2 inches high.
     """
     edges = sorted(training_map.edges, key=lambda e: (-e.num_runs, e.source, e.target))
     figure = None
@@ -70,11 +67,14 @@ def plot_training_map(training_map: TrainingMap, detours: Collection[int] = ()) 
 
 def _draw_labelled(training_map, edges, detours) -> Figure | None:
     """The map with each edge described beside it; None if descriptions would collide."""
-    ax = _empty_map(training_map, map_height=1.25 * _MAP_HEIGHT, table_height=0.1)
-    scene = _draw_states(ax, training_map, detours)
+    layered = _layers(training_map)
+    ax = _empty_map(1.25 * _MAP_HEIGHT, layered)
+    scene = _draw_states(ax, training_map, layered, detours)
     texts = [_edge_text(edge, training_map.num_runs) for edge in edges]
     labels = [_edge_label(ax, text, _PLAIN) for text in texts]
     clear = _draw_edges(ax, edges, labels, scene, training_map.num_runs, beside=True)
+    _trim(ax, table_height=0.1)
+    _write_heading(ax, training_map)
     return ax.figure if clear else None
 
 
@@ -82,29 +82,53 @@ def _draw_numbered(training_map, edges, detours) -> Figure:
     """The map with numbered edges and their descriptions in a table under it."""
     rows = min(len(edges), MOST_LABELLED)
     table_height = (rows + 2.5) * _ROW_HEIGHT if rows else 0.1
-    ax = _empty_map(training_map, _MAP_HEIGHT, table_height)
-    scene = _draw_states(ax, training_map, detours)
+    layered = _layers(training_map)
+    ax = _empty_map(_MAP_HEIGHT, layered)
+    scene = _draw_states(ax, training_map, layered, detours)
     texts = [str(i) if i <= MOST_LABELLED else "" for i in range(1, len(edges) + 1)]
     labels = [_edge_label(ax, text, _DISC) for text in texts]
     _draw_edges(ax, edges, labels, scene, training_map.num_runs, beside=False)
+    _trim(ax, table_height)
+    _write_heading(ax, training_map)
     if rows:
         _draw_table(_inch_axes(ax.figure, 0.0, table_height), edges, training_map.num_runs)
     return ax.figure
 
 
-def _empty_map(training_map: TrainingMap, map_height: float, table_height: float) -> Axes:
-    """A new figure with its heading, and axes in inches for the map."""
-    figure = Figure(figsize=(WIDTH, _HEADING_HEIGHT + map_height + table_height))
+def _layers(training_map: TrainingMap) -> list[list[int]]:
+    """States from left to right."""
+    pairs = [(edge.source, edge.target) for edge in training_map.edges]
+    return layout.layers(pairs, np.asarray(training_map.first_visit, dtype=float))
+
+
+def _empty_map(height: float, layered: list[list[int]]) -> Axes:
+    """Axes in inches for the map, filling a new figure, with room for every row of states."""
+    height = max(height, _STATE_HEIGHT * max(len(layer) for layer in layered))
+    figure = Figure(figsize=(WIDTH, height))
     FigureCanvasAgg(figure)  # texts are measured before the figure is drawn
-    ax = _inch_axes(figure, table_height, map_height)
+    return _inch_axes(figure, 0.0, height)
+
+
+def _trim(ax: Axes, table_height: float) -> None:
+    """Cut the map's height to what is drawn, and make room for the heading and the table."""
+    figure = ax.figure
+    drawn = Bbox.union([artist.get_window_extent() for artist in (*ax.patches, *ax.texts)])
+    low, high = drawn.y0 / figure.dpi - _MARGIN / 2, drawn.y1 / figure.dpi + _MARGIN / 2
+    total = table_height + high - low + _HEADING_HEIGHT
+    figure.set_size_inches(WIDTH, total)
+    ax.set_position((0.0, table_height / total, 1.0, (high - low) / total))
+    ax.set_ylim(low, high)
+
+
+def _write_heading(ax: Axes, training_map: TrainingMap) -> None:
+    """Write over the map what it is of, whether runs fork and which states it leaves out."""
     unvisited = [str(k) for k in range(training_map.num_states) if not training_map.visits[k]]
     notes = [f"{training_map.num_runs} runs", "forks" if training_map.forking else "does not fork"]
     if unvisited:
         notes.append("no run visits state " + ", ".join(unvisited))
-    height = map_height + 0.08
+    height = ax.get_ylim()[1] + 0.08
     ax.text(_MARGIN, height, "Training map", fontsize=9, color=INK)
     ax.text(WIDTH - _MARGIN, height, " · ".join(notes), ha="right", fontsize=7, color=GREY)
-    return ax
 
 
 def _inch_axes(figure: Figure, bottom: float, height: float) -> Axes:
@@ -117,11 +141,9 @@ def _inch_axes(figure: Figure, bottom: float, height: float) -> Axes:
     return ax
 
 
-def _draw_states(ax, training_map, detours) -> layout.Scene:
+def _draw_states(ax, training_map, layered, detours) -> layout.Scene:
     """Draw circles and captions, and return what the edges have to get round."""
     size = (WIDTH, ax.get_ylim()[1])
-    pairs = [(edge.source, edge.target) for edge in training_map.edges]
-    layered = layout.layers(pairs, np.asarray(training_map.first_visit, dtype=float))
     centres = layout.place(layered, training_map.num_states, size)
     across, down = _gaps(layered, size)
     share = np.asarray(training_map.occupancy, dtype=float)
@@ -210,6 +232,7 @@ def _size(text: Text) -> np.ndarray:
 def _draw_edges(ax, edges, labels, scene, num_runs, beside) -> bool:
     """Route and draw the edges, move the labels there, and say whether nothing collides."""
     sizes = np.array([_size(label) for label in labels]).reshape(-1, 2)
+    sizes[:, 0] += 0.12 * beside  # descriptions side by side should not read as one
     pairs = [(edge.source, edge.target) for edge in edges]
     routes = layout.route(pairs, scene, sizes, beside)
     for edge, label, drawn in zip(edges, labels, routes, strict=True):

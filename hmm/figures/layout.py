@@ -5,6 +5,7 @@ quadratic Bézier curves; which way and how far each bends, and where along it i
 chosen by coordinate descent on a cost that counts collisions.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -54,7 +55,8 @@ def layers(edges: Sequence[tuple[int, int]], first_visit: np.ndarray) -> list[li
     """Sort the visited states into layers by the longest path of forward edges.
 
     An edge is forward if its target is first visited later than its source, so that the forward
-    edges have no cycle; states between which the runs choose share a layer.
+    edges have no cycle; states between which the runs choose share a layer. A state that only
+    backward edges reach follows the state visited before it.
 
     Args:
         edges: Pairs (source, target).
@@ -65,9 +67,13 @@ def layers(edges: Sequence[tuple[int, int]], first_visit: np.ndarray) -> list[li
     """
     order = [int(k) for k in np.argsort(first_visit, kind="stable") if np.isfinite(first_visit[k])]
     rank = {state: position for position, state in enumerate(order)}
+    reached = {target for _, target in edges}
     graph = nx.DiGraph()
     graph.add_nodes_from(order)
     graph.add_edges_from((j, k) for j, k in edges if rank[j] < rank[k])
+    for before, state in itertools.pairwise(order):
+        if state in reached and not graph.in_degree(state):
+            graph.add_edge(before, state)
     return [sorted(layer, key=rank.get) for layer in nx.topological_generations(graph)]
 
 

@@ -1,10 +1,7 @@
 """Figures of model selection: the criteria over the number of states, the held-out runs."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,9 +16,8 @@ from hmm.figures.style import (
     short_names,
     styled,
 )
-
-if TYPE_CHECKING:  # drawing needs no JAX
-    from hmm.sweep import Fit, Sweep
+from hmm.selection import best_restarts
+from hmm.sweep import Fit, Sweep
 
 # Not states: dark and light, full and dashed lines tell these apart.
 _FIRST = {"color": INK, "linestyle": "-"}
@@ -76,12 +72,12 @@ def _add_series(
 ) -> None:
     """Draw one quantity: every restart, the mean with its spread, the best restart."""
     sound = [fit for fit in sweep.fits if not fit.degenerate]
-    candidates = sorted({fit.num_states for fit in sound})
-    groups = [[fit for fit in sound if fit.num_states == k] for k in candidates]
-    best = [value(max(group, key=lambda fit: fit.penalised_log_likelihood)) for group in groups]
-    ax.plot(candidates, best, marker="o", markersize=4, label=name, gid="best", **style)
-    for k, group in zip(candidates, groups, strict=True):
-        values = [value(fit) for fit in group]
+    best = best_restarts(sweep)
+    candidates = sorted(best)
+    scores = [value(best[k]) for k in candidates]
+    ax.plot(candidates, scores, marker="o", markersize=4, label=name, gid="best", **style)
+    for k in candidates:
+        values = [value(fit) for fit in sound if fit.num_states == k]
         ax.plot([k + 0.2] * len(values), values, ".", color=style["color"], ms=3, alpha=0.6)
         spread = {"fmt": "_", "markersize": 5, "capsize": 2, "linewidth": 0.8}
         ax.errorbar(k - 0.2, np.mean(values), np.std(values), color=style["color"], **spread)

@@ -1,9 +1,6 @@
 """Figures of what states mean for a run: regression coefficients, dissimilarity of runs."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,9 +17,7 @@ from hmm.figures.style import (
     state_colour,
     styled,
 )
-
-if TYPE_CHECKING:  # drawing needs no JAX
-    from hmm.regression import Coefficient, Regression
+from hmm.regression import Coefficient, Regression
 
 
 @styled
@@ -50,7 +45,8 @@ def plot_coefficients(
     labels = [f"state {c.state}" + " (detour)" * (c.state in detours) for c in coefficients]
     ax.set_yticks([c.state for c in coefficients], labels)
     ax.set_ylim(len(coefficients) - 0.5, -0.5)
-    ax.set_xlabel(f"{unit}s later than the mean run, were it wholly in the state")
+    interval = f"{100 * regression.confidence:g} % interval"
+    ax.set_xlabel(f"{unit}s later than the mean run, if wholly in the state ({interval})")
     ax.set_title(_statistics(regression))
     return figure
 
