@@ -7,6 +7,8 @@ and figures can be made in any thread.
 import colorsys
 import functools
 import io
+import itertools
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ParamSpec
@@ -163,20 +165,21 @@ def add_legend(figure: Figure, handles: list[Line2D]) -> None:
 
 
 def short_names(names: Sequence[str], length: int = 18) -> list[str]:
-    """Names of runs for an axis: where some are too long, what all have in common goes."""
+    """Names of runs for an axis: where some are too long, words that all share at an end go."""
     if all(len(name) <= length for name in names):
         return list(names)
-    start, end = _num_common(names), _num_common([name[::-1] for name in names])
-    middles = [name[start : max(len(name) - end, start + 1)] for name in names]
+    start = len(_common_words(names))
+    rests = [name[start:] for name in names]
+    end = len(_common_words([rest[::-1] for rest in rests]))
+    middles = [rest[: len(rest) - end] for rest in rests]
     return ["…" * (start > 0) + shorten(middle, length) + "…" * (end > 0) for middle in middles]
 
 
-def _num_common(names: Sequence[str]) -> int:
-    """Number of leading characters that two names or more all share."""
-    if len(names) < 2:
-        return 0
-    columns = enumerate(zip(*names, strict=False))
-    return next((i for i, letters in columns if len(set(letters)) > 1), min(map(len, names)))
+def _common_words(names: Sequence[str]) -> str:
+    """What all names start with, up to the last separator in it; nothing for a single name."""
+    columns = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    prefix = "".join(letters[0] for letters in columns) if len(names) > 1 else ""
+    return re.sub(r"[^\W_]+$", "", prefix)
 
 
 def set_log_scale(ax: Axes, values: np.ndarray) -> None:

@@ -1,0 +1,199 @@
+import base64
+import io
+import json
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.report import SECTIONS, write_report
+from hmm import figures
+
+SUMMARY = {
+    "num_seeds": 41,
+    "num_diverged": 3,
+    "num_converged": 37,
+    "convergence": {
+        "threshold": 0.9,
+        "unit": "epoch",
+        "values": {"5": 123.0, "6": None},
+        "mean": 456.25,
+        "std": 78.5,
+    },
+    "num_states": 6,
+    "selection": [
+        {
+            "num_states": 4,
+            "best_validation_log_likelihood": -1234.5678,
+            "mean_validation_log_likelihood": -2345678.9,
+            "aic": 87654.3,
+            "bic": None,
+        }
+    ],
+    "regression": {
+        "r2": 0.9613,
+        "f_pvalue": 3.21e-9,
+        "leave_one_out_r2": 0.8675,
+        "coefficients": [
+            {"state": 0, "value": -43.21, "standard_error": 6.789},
+            {"state": 5, "value": None, "standard_error": None},
+        ],
+    },
+    "dissimilarity": {"index": 0.183, "discrete": 0.2917, "means": 3.1416},
+    "forking": True,
+    "detours": [2, 4],
+    "transitions": [
+        {
+            "from": 0,
+            "to": 1,
+            "probability": 0.01575,
+            "num_runs": 39,
+            "top_features": [["l2<", 1.25], ["trace", -0.5]],
+        }
+    ],
+    "seconds": {"compile": 11.5, "train": 22.5, "fit": 33.5, "analyse": 4.25},
+}
+CONFIG = {"hidden": 128, "versions": {"jax": "0.10.2"}, "device": {"kind": "cpu & co"}}
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and all text."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.texts, self.open = [], [], []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in {"meta", "img"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.texts.append(data.strip())
+
+    def text(self):
+        return " ".join(filter(None, self.texts))
+
+
+def figure():
+    return figures.plot_convergence(np.array([5.0, 10.0, np.nan]), 0.9, "epoch")
+
+
+def write(tmp_path, **changes):
+    arguments = {"title": "Parities", "summary": SUMMARY, "config": CONFIG, "figures": {}}
+    path = write_report(tmp_path / "report.html", **(arguments | changes))
+    return Page(path)
+
+
+def leaves(value):
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [leaf for entry in value for leaf in leaves(entry)]
+    return [value]
+
+
+def test_every_number_of_the_summary_appears_in_full(tmp_path):
+    text = write(tmp_path).text().split()
+    numbers = [x for x in leaves(SUMMARY) if isinstance(x, int | float) and x is not True]
+    assert [number for number in numbers if repr(number) not in text] == []
+
+
+def test_tables_show_what_was_found(tmp_path):
+    text = write(tmp_path).text()
+    assert "time of convergence 456.2 ± 78.5 (epoch; mean ± standard deviation)" in text
+    assert "runs fork yes" in text
+    assert "detour states 2, 4" in text
+    assert "R² on left-out runs 0.8675" in text
+    assert "0 1 0.01575 39 l2< +1.25, trace \N{MINUS SIGN}0.50" in text
+    assert "4 -1235 -2345679 87654 \N{EN DASH}" in text
+    assert "0 -43.21 6.789 5 \N{EN DASH} \N{EN DASH}" in text
+    assert "5 123 6 never" in text
+    assert "hidden 128 versions.jax 0.10.2 device.kind cpu & co" in text
+
+
+def test_page_is_self_contained(tmp_path):
+    page = write(tmp_path, figures={"convergence": figure()}, notes=["see https://example.org"])
+    assert page.open == []
+    assert {tag for tag, _ in page.tags}.isdisjoint({"script", "link", "iframe", "a", "object"})
+    sources = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    named = [key for _, attributes in page.tags for key in attributes if key in {"href", "style"}]
+    assert named == []
+    style = (tmp_path / "report.html").read_text(encoding="utf-8").split("</style>")[0]
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_figures_are_inlined_whole_from_memory_and_from_files(tmp_path):
+    path = figures.save(figure(), tmp_path / "mine.png")
+    page = write(tmp_path, figures={"mine": path, "convergence": figure()})
+    sources = {a["alt"]: a["src"] for tag, a in page.tags if tag == "img"}
+    assert list(sources) == ["convergence", "mine"]
+    contents = {name: base64.b64decode(s.split(",")[1]) for name, s in sources.items()}
+    assert contents["mine"] == path.read_bytes()
+    with Image.open(io.BytesIO(contents["convergence"])) as image, Image.open(path) as saved:
+        np.testing.assert_array_equal(image, saved)
+
+
+def test_every_figure_has_a_caption_of_its_own(tmp_path):
+    names = [name for section in SECTIONS for name in section.figures]
+    page = write(tmp_path, figures=dict.fromkeys(names, figure()))
+    captions = [section.figures[name](SUMMARY) for section in SECTIONS for name in section.figures]
+    assert len(set(captions)) == len(names) == 8
+    for caption in captions:
+        assert caption in page.text()
+    assert "states 2 and 4 (dashed)" in page.text()
+
+
+def test_text_is_escaped(tmp_path):
+    evil = '<script>alert("&")</script>'
+    summary = json.loads(json.dumps(SUMMARY))
+    summary["transitions"][0]["top_features"][0][0] = evil
+    summary["convergence"]["values"] = {evil: 1.0}
+    page = write(
+        tmp_path,
+        title=evil,
+        summary=summary,
+        config={evil: evil},
+        figures={evil: figure()},
+        notes=[evil],
+    )
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert page.text().count(evil) >= 7
+    assert [a["alt"] for tag, a in page.tags if tag == "img"] == [evil]
+
+
+def test_notes_come_first(tmp_path):
+    text = write(tmp_path, notes=["Seed 7 diverged at step 300."]).text()
+    assert text.startswith("Parities Parities Seed 7 diverged at step 300. seeds 41")
+
+
+def test_undefined_results_are_shown_as_such(tmp_path):
+    empty = SUMMARY | {
+        "regression": None,
+        "detours": [],
+        "transitions": [],
+        "forking": False,
+        "convergence": SUMMARY["convergence"] | {"values": {}, "mean": None, "std": None},
+    }
+    names = [name for section in SECTIONS for name in section.figures]
+    text = write(tmp_path, summary=empty, figures=dict.fromkeys(names, figure())).text()
+    assert "R² on left-out runs \N{EN DASH}" in text
+    assert "detour states none" in text
+    assert "All runs meet the states in one order; no state is a detour." in text
+
+
+def test_missing_figure_is_an_error_that_leaves_the_old_report(tmp_path):
+    write(tmp_path)
+    before = (tmp_path / "report.html").read_bytes()
+    with pytest.raises(ValueError, match=r"figure losses: there is no file .*losses\.png"):
+        write(tmp_path, figures={"losses": tmp_path / "losses.png"})
+    assert (tmp_path / "report.html").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
