@@ -1,0 +1,96 @@
+"""Decoding with a fitted HMM: Viterbi paths, posteriors, filter, log-likelihood.
+
+Emission log-densities are computed in float64 on the host and shifted by their maximum over the
+states before Dynamax's message passing runs over them: the shift cancels in every posterior, is
+added back to the log-likelihood, and keeps float32 exact where densities differ by thousands of
+nats.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from dynamax.hidden_markov_model import hmm_filter, hmm_posterior_mode, hmm_two_filter_smoother
+
+from hmm.parameters import Parameters, log_densities
+from hmm.sequences import Sequences
+
+# Dynamax's filter fails silently where only transitions of probability 0 explain the data. This
+# floor makes such a run very unlikely instead; it is far below what any run can tell from 0.
+_FLOOR = 1e-15
+
+
+def viterbi(parameters: Parameters, sequences: Sequences) -> np.ndarray:
+    """Most likely state path of every run.
+
+    Args:
+        parameters: The fitted model.
+        sequences: Runs with the same metrics (z-scored as in the fit).
+
+    Returns:
+        int32 [run, time], -1 on padding.
+    """
+    initial, transition, shifted, _ = _prepare(parameters, sequences)
+    paths = np.array(_modes(initial, transition, shifted, sequences.mask), np.int32)
+    return np.where(sequences.mask, paths, -1)
+
+
+def posterior(parameters: Parameters, sequences: Sequences) -> np.ndarray:
+    """Smoothed probabilities p(state_t = k | whole run), float [run, time, K], 0 on padding."""
+    initial, transition, shifted, _ = _prepare(parameters, sequences)
+    smoothed = np.asarray(_smooth(initial, transition, shifted))
+    return np.where(sequences.mask[:, :, None], smoothed, 0.0)
+
+
+def filtered(parameters: Parameters, sequences: Sequences) -> np.ndarray:
+    """Filtered probabilities p(state_t = k | checkpoints 1..t), float [run, time, K], 0 on padding.
+
+    They use no later checkpoint (paper A, section 3, takes its importances from them).
+    """
+    initial, transition, shifted, _ = _prepare(parameters, sequences)
+    probabilities = np.asarray(_filter(initial, transition, shifted).filtered_probs)
+    return np.where(sequences.mask[:, :, None], probabilities, 0.0)
+
+
+def log_likelihood(parameters: Parameters, sequences: Sequences) -> np.ndarray:
+    """Log-likelihood log p(run) of every run under the model, float64 [run], in nats."""
+    initial, transition, shifted, shift = _prepare(parameters, sequences)
+    return shift.sum(1) + np.asarray(_filter(initial, transition, shifted).marginal_loglik)
+
+
+def _prepare(parameters: Parameters, sequences: Sequences):
+    """Floored probabilities, log-densities [run, time, K] with maximum 0, and the maxima."""
+    if parameters.means.shape[-1] != sequences.num_metrics:
+        raise ValueError(
+            f"the model has {parameters.means.shape[-1]} metrics and the data "
+            f"{sequences.num_metrics} ({', '.join(sequences.metrics)}): pass the metrics it was "
+            "fitted on"
+        )
+    densities = log_densities(parameters, sequences.values)
+    densities = np.where(sequences.mask[:, :, None], densities, 0.0)
+    shift = densities.max(-1)
+    initial = jnp.asarray(np.maximum(parameters.initial, _FLOOR), float)
+    transition = jnp.asarray(np.maximum(parameters.transition, _FLOOR), float)
+    return initial, transition, jnp.asarray(densities - shift[:, :, None], float), shift
+
+
+@jax.jit
+def _filter(initial, transition, log_likelihoods):
+    # Padded steps have log-density 0 in every state and so normaliser 1: nothing to mask.
+    return jax.vmap(hmm_filter, (None, None, 0))(initial, transition, log_likelihoods)
+
+
+@jax.jit
+def _smooth(initial, transition, log_likelihoods):
+    # hmm_smoother drops states whose predicted probability is below 1e-8; this one does not.
+    smoother = jax.vmap(hmm_two_filter_smoother, (None, None, 0))
+    return smoother(initial, transition, log_likelihoods).smoothed_probs
+
+
+@jax.jit
+def _modes(initial, transition, log_likelihoods, mask):
+    def one(log_likelihoods, mask):
+        # Into padding every transition costs nothing, or the padding would pull the last state.
+        free = jnp.where(mask[1:, None, None], transition, 1.0)
+        return hmm_posterior_mode(initial, free, log_likelihoods)
+
+    return jax.vmap(one)(log_likelihoods, mask)

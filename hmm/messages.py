@@ -1,0 +1,89 @@
+"""Forward-backward over time for all fits and runs at once.
+
+Dynamax's `hmm_two_filter_smoother` under two vmaps takes 173 ms for 40 fits of 8 states over 32
+runs of 1000 checkpoints (2 CPU cores), and needs another pass for the transitions; the two scans
+below take 86 ms with the transition counts, because runs lie along the fastest axis and the counts
+are summed inside the backward scan. Dynamax's smoother is their oracle in the tests.
+
+Densities must come divided by their maximum over the states, and every transition into a state
+that a fit has must be possible (the prior's pseudo-count sees to it): then no normaliser can
+underflow.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Messages(NamedTuple):
+    """Result of `forward_backward`.
+
+    Attributes:
+        normalisers: float [time, F, run], p(x_t | x_1..t-1) over the densities' scale; 1 on
+            padding up to rounding.
+        smoothed: float [time, F, K, run], p(state_t | run), 0 on padding.
+        transitions: float [F, K, K], expected number of transitions, summed over time and runs.
+    """
+
+    normalisers: jax.Array
+    smoothed: jax.Array
+    transitions: jax.Array
+
+
+def _through(matrix: jax.Array, vector: jax.Array) -> jax.Array:
+    """sum_i matrix[F, i, j] vector[F, i, run]; a broadcast sum is faster here than a dot."""
+    return (matrix[:, :, :, None] * vector[:, :, None]).sum(1)
+
+
+def forward(initial: jax.Array, transition: jax.Array, densities: jax.Array):
+    """Filter.
+
+    Args:
+        initial: float [F, K].
+        transition: float [F, K, K], rows sum to 1.
+        densities: float [time, F, K, run], scaled emission densities, 1 on padding.
+
+    Returns:
+        Filtered probabilities [time, F, K, run] and normalisers [time, F, run].
+    """
+
+    def step(predicted, density):
+        joint = predicted * density
+        normaliser = joint.sum(1)
+        posterior = joint / normaliser[:, None]
+        return _through(transition, posterior), (posterior, normaliser)
+
+    start = jnp.broadcast_to(initial[:, :, None], densities.shape[1:])
+    return jax.lax.scan(step, start, densities)[1]
+
+
+def forward_backward(
+    initial: jax.Array, transition: jax.Array, densities: jax.Array, mask: jax.Array
+) -> Messages:
+    """Smoother with summed transition counts; the [time, K, K] array is never formed.
+
+    Args:
+        initial: float [F, K].
+        transition: float [F, K, K], rows sum to 1.
+        densities: float [time, F, K, run], scaled emission densities, 1 on padding.
+        mask: bool [time, run], False on padding.
+
+    Returns:
+        The smoothed probabilities and expected transitions.
+    """
+    posteriors, normalisers = forward(initial, transition, densities)
+    reverse = transition.transpose(0, 2, 1)
+
+    def step(carry, inputs):
+        future, pairs = carry
+        density, normaliser, posterior, previous, mask = inputs
+        here = future * density / normaliser[:, None]
+        pairs = pairs + jnp.einsum("fir,fjr->fij", previous, here * mask)
+        return (_through(reverse, here), pairs), posterior * future * mask
+
+    previous = jnp.concatenate([jnp.zeros_like(posteriors[:1]), posteriors[:-1]])
+    carry = (jnp.ones_like(densities[0]), jnp.zeros_like(transition))
+    inputs = (densities, normalisers, posteriors, previous, mask.astype(densities.dtype))
+    (_, pairs), smoothed = jax.lax.scan(step, carry, inputs, reverse=True)
+    return Messages(normalisers, smoothed, pairs * transition)
