@@ -1,0 +1,218 @@
+"""From a dataset of metrics and a fitted HMM to what they say about training."""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+import hmm
+from hmm.dissimilarity import dissimilarity
+from hmm.regression import Regression, bag_of_states, convergence_time, detours, regress
+from hmm.training_map import TrainingMap, training_map
+from trainer import METRICS
+
+MIN_CHECKPOINTS = 2  # a run with one checkpoint has no z-scores
+FIRST_CHECKPOINTS = 1000  # paper A, section 3: z-scores, and the HMM, see these
+UNIT = "epoch"
+
+
+def metric_sequences(dataset: xr.Dataset) -> hmm.Sequences:
+    """The weight metrics of all seeds that have enough of them, as z-scored sequences.
+
+    A seed that diverged is cut at its first checkpoint that is not finite; one with fewer than 2
+    checkpoints left is left out. Runs are named by their seed.
+
+    Args:
+        dataset: dimensions seed, step; the variables of `trainer.METRICS`.
+
+    Returns:
+        Sequences [run, time, metric], z-scored within each run over its first 1000 checkpoints
+        (paper A, section 3); later checkpoints are not used.
+
+    Raises:
+        ValueError: a metric is missing, or fewer than 5 seeds are usable.
+    """
+    missing = [name for name in METRICS if name not in dataset]
+    if missing:
+        raise ValueError(f"metrics.nc has no variable {missing[0]!r}; train again")
+    values = np.stack([dataset[name].values for name in METRICS], axis=-1)[:, :FIRST_CHECKPOINTS]
+    finite = np.isfinite(values).all(axis=-1)
+    lengths = np.where(finite.all(axis=1), finite.shape[1], finite.argmin(axis=1))
+    usable = np.flatnonzero(lengths >= MIN_CHECKPOINTS)
+    if len(usable) < 5:
+        raise ValueError(
+            f"the HMM needs at least 5 runs and {len(usable)} are usable; train more seeds "
+            "(--seeds 5 or more)"
+        )
+    sequences = hmm.from_arrays(
+        values[usable],
+        lengths=lengths[usable],
+        metrics=METRICS,
+        runs=[str(seed) for seed in dataset.seed.values[usable]],
+    )
+    return hmm.z_score(sequences, first=FIRST_CHECKPOINTS)
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """What a fitted HMM says about a set of runs; [run] counts the runs the HMM can use.
+
+    Attributes:
+        sequences: the z-scored metrics.
+        paths: int [run, time], decoded states, -1 past a run's end.
+        training_map: the pruned map.
+        bag: float [run, state], share of checkpoints in each state.
+        convergence: float [seed], epoch of convergence of every seed, NaN where it never came.
+        run_convergence: float [run], the same for the usable runs.
+        regression: convergence time on the bag of states, converged runs only.
+        detours: detour states.
+        dissimilarity: mean over pairs of runs, by ground metric.
+    """
+
+    sequences: hmm.Sequences
+    paths: np.ndarray
+    training_map: TrainingMap
+    bag: np.ndarray
+    convergence: np.ndarray
+    run_convergence: np.ndarray
+    regression: Regression
+    detours: list[int]
+    dissimilarity: dict[str, float]
+
+
+def analyse(
+    dataset: xr.Dataset, parameters: hmm.Parameters, paths: np.ndarray, threshold: float
+) -> Analysis:
+    """Builds the map, the regression and the dissimilarities (paper A, section 3).
+
+    Args:
+        dataset: metrics and `eval_accuracy` of all seeds.
+        parameters: the HMM, states in canonical order.
+        paths: int [run, time], its decoding of the usable runs.
+        threshold: a seed has converged at its first record with `eval_accuracy` above this.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # constant metrics: the fit has told of them
+        sequences = metric_sequences(dataset)
+    bag = bag_of_states(paths, parameters.means.shape[0])
+    convergence = convergence_time(
+        dataset.eval_accuracy.values, dataset[UNIT].values.astype(float), threshold
+    )
+    row = {str(seed): i for i, seed in enumerate(dataset.seed.values)}
+    run_convergence = convergence[[row[name] for name in sequences.runs]]
+    regression = regress(bag, run_convergence)
+    return Analysis(
+        sequences=sequences,
+        paths=paths,
+        training_map=training_map(parameters, sequences, paths),
+        bag=bag,
+        convergence=convergence,
+        run_convergence=run_convergence,
+        regression=regression,
+        detours=detours(paths, np.isfinite(run_convergence), regression),
+        dissimilarity={
+            "index": dissimilarity(bag, "index"),
+            "discrete": dissimilarity(bag, "discrete"),
+            "means": dissimilarity(bag, "means", parameters.means),
+        },
+    )
+
+
+def _convergence(analysis: Analysis, threshold: float) -> dict[str, Any]:
+    times = analysis.convergence[np.isfinite(analysis.convergence)]
+    return {
+        "threshold": threshold,
+        "unit": UNIT,
+        "values": analysis.convergence,
+        "mean": times.mean() if len(times) else None,
+        "std": times.std(ddof=1) if len(times) > 1 else None,
+    }
+
+
+def _regression(regression: Regression) -> dict[str, Any]:
+    return {
+        "r2": regression.r2,
+        "f_pvalue": regression.f_pvalue,
+        "leave_one_out_r2": regression.leave_one_out_r2,
+        "num_runs": regression.num_runs,
+        "num_censored": regression.num_censored,
+        "censoring": regression.censoring,
+        "coefficients": [
+            {
+                "state": c.state,
+                "value": c.value,
+                "standard_error": c.standard_error,
+                "low": c.low,
+                "high": c.high,
+            }
+            for c in regression.coefficients
+        ],
+    }
+
+
+def _notes(dataset: xr.Dataset, analysis: Analysis, fit_notes: list[str]) -> list[str]:
+    notes = []
+    diverged = dataset.seed.values[dataset.diverged.values >= 0]
+    if len(diverged):
+        steps = dataset.diverged.values[dataset.diverged.values >= 0]
+        named = ", ".join(f"{s} (step {t})" for s, t in zip(diverged, steps, strict=True))
+        notes.append(f"{len(diverged)} seeds diverged and are cut there: {named}")
+    if analysis.regression.num_censored:
+        notes.append(
+            f"{analysis.regression.num_censored} runs never converged; the regression leaves "
+            "them out"
+        )
+    return notes + list(analysis.regression.warnings) + fit_notes
+
+
+def summarise(
+    dataset: xr.Dataset,
+    analysis: Analysis,
+    selection: list[dict[str, Any]],
+    threshold: float,
+    fit_notes: list[str],
+    held_out: dict[str, float],
+) -> dict[str, Any]:
+    """The content of `summary.json`, but for the times (the README describes every field).
+
+    Args:
+        dataset: metrics of all seeds.
+        analysis: of the chosen HMM.
+        selection: a row per number of states, as `hmm.selection_table` gives.
+        threshold: evaluation accuracy of convergence.
+        fit_notes: what the fit has to tell.
+        held_out: log-likelihood per checkpoint of each held-out run under the chosen fit, nats.
+    """
+    tmap = analysis.training_map
+    return {
+        "num_seeds": dataset.sizes["seed"],
+        "num_runs": tmap.num_runs,
+        "num_diverged": int((dataset.diverged.values >= 0).sum()),
+        "diverged_seeds": dataset.seed.values[dataset.diverged.values >= 0],
+        "num_converged": int(np.isfinite(analysis.convergence).sum()),
+        "convergence": _convergence(analysis, threshold),
+        "num_states": tmap.num_states,
+        "selection": selection,
+        "held_out_log_likelihood": held_out,
+        "regression": _regression(analysis.regression),
+        "dissimilarity": analysis.dissimilarity,
+        "forking": tmap.forking,
+        "detours": analysis.detours,
+        "states": [
+            {"state": k, "occupancy": tmap.occupancy[k], "num_runs": tmap.visits[k]}
+            for k in range(tmap.num_states)
+        ],
+        "transitions": [
+            {
+                "from": edge.source,
+                "to": edge.target,
+                "probability": edge.probability,
+                "num_runs": edge.num_runs,
+                "top_features": [list(feature) for feature in edge.top_features],
+            }
+            for edge in tmap.edges
+        ],
+        "notes": _notes(dataset, analysis, fit_notes),
+    }

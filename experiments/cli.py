@@ -1,0 +1,227 @@
+"""The `seedmap` command: a thin shell around the functions of `experiments.pipeline`."""
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
+
+import tyro
+
+from experiments import EXPERIMENTS
+from experiments.experiment import Experiment, FitConfig, TrainingConfig
+from experiments.progress import fit_bar, training_bar
+
+Config = TypeVar("Config", bound=TrainingConfig)
+Flat = tyro.conf.OmitArgPrefixes
+
+USAGE = """\
+usage: seedmap COMMAND ...
+
+Train many seeds at once, record their weights, fit an HMM, see how randomness shows.
+
+commands:
+  run EXPERIMENT     train, fit, map and report in one go
+  train EXPERIMENT   train all seeds and record their metrics
+  fit DIR            fit the HMM sweep to a run's metrics and decode every seed
+  map DIR            build the training map of a fitted run: summary.json
+  report DIR         draw the figures and write report.html
+
+experiments:
+{experiments}
+
+`seedmap COMMAND --help` and `seedmap run EXPERIMENT --help` list every flag with its default.
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run goes."""
+
+    preset: str
+    """Named set of defaults for the flags below."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Run folder to write; by default runs/EXPERIMENT-DATE-TIME."""
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Replace the run that stands in the folder."""
+
+
+@dataclass(frozen=True)
+class TrainOptions(Generic[Config]):
+    """Options of `seedmap train`."""
+
+    place: Flat[Place]
+    training: Flat[Config]
+
+
+@dataclass(frozen=True)
+class RunOptions(TrainOptions[Config]):
+    """Options of `seedmap run`."""
+
+    fit: Flat[FitConfig]
+
+
+@dataclass(frozen=True)
+class FolderOptions:
+    """Options of a step on a run folder."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """Run folder, as `seedmap train` makes it."""
+
+
+@dataclass(frozen=True)
+class FitOptions(FolderOptions):
+    """Options of `seedmap fit`."""
+
+    fit: Flat[FitConfig] = field(default_factory=FitConfig)
+
+
+class UsageError(ValueError):
+    """A command line that cannot be understood."""
+
+
+def _experiment(command: str, name: str) -> Experiment:
+    if name not in EXPERIMENTS:
+        raise UsageError(
+            f"unknown experiment {name!r}; `seedmap {command}` knows: {', '.join(EXPERIMENTS)}"
+        )
+    return EXPERIMENTS[name]
+
+
+def _parse_experiment(options: type, command: str, argv: Sequence[str]) -> tuple[Experiment, Any]:
+    """Parses `EXPERIMENT --flags`, the defaults being those of the preset that is named."""
+    if not argv:
+        raise UsageError(f"`seedmap {command}` needs an experiment: {', '.join(EXPERIMENTS)}")
+    if argv[0].startswith("-") and not {"-h", "--help"} & set(argv):
+        raise UsageError(f"name the experiment first: seedmap {command} EXPERIMENT {argv[0]} ...")
+    asks_help = argv[0].startswith("-")
+    experiment = _experiment(command, next(iter(EXPERIMENTS)) if asks_help else argv[0])
+    flags = list(argv) if asks_help else list(argv[1:])
+    ahead = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    ahead.add_argument("--preset", default=next(iter(experiment.presets)))
+    name = ahead.parse_known_args(flags)[0].preset
+    if name not in experiment.presets:
+        raise UsageError(
+            f"--preset {name!r} is unknown; {experiment.name} has: {', '.join(experiment.presets)}"
+        )
+    preset = experiment.presets[name]
+    default = {"place": Place(preset=name), "training": preset.training}
+    if options is RunOptions:
+        default["fit"] = preset.fit
+    parsed = tyro.cli(
+        options[type(preset.training)],
+        prog=f"seedmap {command} {experiment.name}",
+        description=f"{experiment.description} Presets: {', '.join(experiment.presets)}.",
+        args=flags,
+        default=options(**default),
+    )
+    return experiment, parsed
+
+
+def _train(experiment: Experiment, options: TrainOptions, folder: Path) -> None:
+    from experiments.pipeline import train_run
+
+    with training_bar(options.training.seeds, experiment, options.training) as on_record:
+        train_run(experiment, options.training, folder, options.place.overwrite, on_record)
+
+
+def _fit(folder: Path, config: FitConfig) -> None:
+    from experiments.pipeline import fit_run
+
+    with fit_bar() as callback:
+        fit_run(folder, config, callback)
+
+
+def _folder(experiment: Experiment, place: Place) -> Path:
+    if place.out is not None:
+        return place.out
+    return Path("runs") / f"{experiment.name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def run_command(argv: Sequence[str]) -> None:
+    """`seedmap run EXPERIMENT`: every step, then a short table."""
+    experiment, options = _parse_experiment(RunOptions, "run", argv)
+    from experiments.pipeline import map_run, report_run, sweep_config
+    from experiments.table import findings
+
+    sweep_config(options.fit)  # refuse wrong settings before the long part
+    folder = _folder(experiment, options.place)
+    _train(experiment, options, folder)
+    _fit(folder, options.fit)
+    summary = map_run(folder)
+    report = report_run(folder)
+    print(findings(summary))
+    print(f"Report: {report}")
+
+
+def train_command(argv: Sequence[str]) -> None:
+    """`seedmap train EXPERIMENT`."""
+    experiment, options = _parse_experiment(TrainOptions, "train", argv)
+    folder = _folder(experiment, options.place)
+    _train(experiment, options, folder)
+    print(f"Trained: {folder}. Next: seedmap fit {folder}")
+
+
+def fit_command(argv: Sequence[str]) -> None:
+    """`seedmap fit DIR`."""
+    options = tyro.cli(FitOptions, prog="seedmap fit", args=argv)
+    _fit(options.folder, options.fit)
+    print(f"Fitted: {options.folder}. Next: seedmap map {options.folder}")
+
+
+def map_command(argv: Sequence[str]) -> None:
+    """`seedmap map DIR`."""
+    options = tyro.cli(FolderOptions, prog="seedmap map", args=argv)
+    from experiments.pipeline import map_run
+    from experiments.table import findings
+
+    print(findings(map_run(options.folder)))
+    print(f"Next: seedmap report {options.folder}")
+
+
+def report_command(argv: Sequence[str]) -> None:
+    """`seedmap report DIR`."""
+    options = tyro.cli(FolderOptions, prog="seedmap report", args=argv)
+    from experiments.pipeline import report_run
+
+    print(f"Report: {report_run(options.folder)}")
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "run": run_command,
+    "train": train_command,
+    "fit": fit_command,
+    "map": map_command,
+    "report": report_command,
+}
+
+
+def _is_for_the_user(error: ValueError) -> bool:
+    """Whether our own code raised it, in so many words, about what the user gave."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [Path(__file__).parent.parent / name for name in ("trainer", "hmm", "experiments")]
+    return any(Path(frames[-1].filename).is_relative_to(folder) for folder in ours)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point; exits with 2 and one line on wrong input."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help"):
+        lines = "\n".join(f"  {name:<18} {e.description}" for name, e in EXPERIMENTS.items())
+        print(USAGE.format(experiments=lines), end="")
+        sys.exit(0 if argv else 2)
+    try:
+        if argv[0] not in COMMANDS:
+            raise UsageError(f"unknown command {argv[0]!r}; commands are: {', '.join(COMMANDS)}")
+        COMMANDS[argv[0]](argv[1:])
+    except ValueError as error:
+        if not _is_for_the_user(error):
+            raise
+        print(f"seedmap: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("seedmap: stopped", file=sys.stderr)
+        sys.exit(130)

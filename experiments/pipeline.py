@@ -1,0 +1,313 @@
+"""The steps of a run, each a function of a run folder: train, fit, map, report.
+
+train_run(experiment, config, folder)      # config.json, metrics.nc, checkpoint/
+fit_run(folder, FitConfig())               # hmm.npz, hmm.json, sweep.json, `state`
+map_run(folder)                            # summary.json
+report_run(folder)                         # figures/, report.html
+"""
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+
+import hmm
+from experiments import run_folder
+from experiments.analysis import UNIT, analyse, metric_sequences, summarise
+from experiments.experiment import Experiment, FitConfig, TrainingConfig
+from experiments.report import write_report
+from hmm import figures
+from hmm.dissimilarity import pairwise_dissimilarity
+from hmm.io import SavedHMM, load_hmm, save_hmm
+from hmm.sweep_io import load_sweep, save_sweep
+from trainer import train
+from trainer.training import batches_per_epoch
+
+MIN_SEEDS = 5
+Z_SCORE = {"first": 1000, "per": "run"}
+
+
+def _update_config(folder: Path, changes: dict[str, Any], seconds: dict[str, float]) -> None:
+    config = run_folder.read_json(folder, run_folder.CONFIG, "train") | changes
+    config["wall_seconds"] = config.get("wall_seconds", {}) | seconds
+    run_folder.write_json(folder / run_folder.CONFIG, config)
+
+
+def check_training(config: TrainingConfig) -> None:
+    """Raises ValueError where the common hyperparameters are out of range."""
+    if config.seeds < MIN_SEEDS:
+        raise ValueError(
+            f"--seeds is {config.seeds}; the HMM needs at least {MIN_SEEDS} runs, some to train on "
+            "and some held out"
+        )
+    for name in ("epochs", "record_every"):
+        if getattr(config, name) < 1:
+            flag = name.replace("_", "-")
+            raise ValueError(f"--{flag} is {getattr(config, name)} epochs; it must be at least 1")
+    if config.epochs % config.record_every:
+        raise ValueError(
+            f"--epochs {config.epochs} is not a multiple of --record-every {config.record_every}"
+        )
+    if config.epochs // config.record_every < 2:
+        raise ValueError("--epochs must hold at least two records; lower --record-every")
+
+
+def train_run(
+    experiment: Experiment,
+    config: TrainingConfig,
+    folder: Path,
+    overwrite: bool = False,
+    on_record: Callable[[int, dict[str, np.ndarray]], None] | None = None,
+) -> None:
+    """Trains all seeds and writes `config.json`, `metrics.nc` and `checkpoint/`.
+
+    Args:
+        experiment: what to train.
+        config: its hyperparameters.
+        folder: the run folder, made here.
+        overwrite: whether a run that stands there may be replaced.
+        on_record: called after each record with the optimisation steps done and the record.
+
+    Raises:
+        ValueError: a hyperparameter is out of range, or the folder is taken.
+    """
+    check_training(config)
+    setup = experiment.setup(config)
+    per_epoch = batches_per_epoch(setup.task.num_train, config.batch_size)
+    run_folder.create(folder, overwrite)
+    content = {
+        "experiment": experiment.name,
+        "hyperparameters": asdict(config),
+        **run_folder.environment(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    run_folder.write_json(folder / run_folder.CONFIG, content)
+    run = train(
+        setup.task,
+        setup.optimizer,
+        range(config.first_seed, config.first_seed + config.seeds),
+        batch_size=config.batch_size,
+        steps=config.epochs * per_epoch,
+        record_every=config.record_every * per_epoch,
+        on_record=on_record,
+    )
+    dataset = run.dataset.assign(
+        diverged=("seed", run.diverged, {"long_name": "step at which a seed diverged, else -1"})
+    )
+    run_folder.save_params(folder, run.params)
+    run_folder.write_dataset(folder, dataset)
+    _update_config(folder, {}, {"compile": run.compile_seconds, "train": run.train_seconds})
+
+
+def parse_states(text: str) -> tuple[int, ...]:
+    """Numbers of states from "1-8", "3" or "2,4,6".
+
+    Raises:
+        ValueError: the text is none of these, or a number is under 1.
+    """
+    try:
+        parts = [part.partition("-") for part in text.split(",")]
+        states = sorted(
+            {
+                k
+                for low, dash, high in parts
+                for k in range(int(low), int(high if dash else low) + 1)
+            }
+        )
+    except ValueError:
+        states = []
+    if not states or states[0] < 1:
+        raise ValueError(
+            f"--states {text!r} is neither a range (1-8) nor a list (2,4,6) of numbers"
+        )
+    return tuple(states)
+
+
+def sweep_config(config: FitConfig) -> hmm.SweepConfig:
+    """The engine's settings, from the flags."""
+    return hmm.SweepConfig(
+        states=parse_states(config.states),
+        restarts=config.restarts,
+        iterations=config.iterations,
+        covariance=config.covariance,
+    )
+
+
+def fit_run(
+    folder: Path, config: FitConfig, callback: Callable[[int, int], None] | None = None
+) -> None:
+    """Fits the sweep to a run's metrics and decodes every run.
+
+    Writes `sweep.json`, `hmm.npz`, `hmm.json` and the variable `state` of `metrics.nc`.
+
+    Args:
+        folder: a run folder with metrics.
+        config: how to fit.
+        callback: called with (EM iterations done, in all).
+
+    Raises:
+        ValueError: the folder has no metrics, a setting is out of range, or the data allow no fit.
+    """
+    started = time.perf_counter()
+    settings = sweep_config(config)
+    dataset = run_folder.read_dataset(folder)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        sequences = metric_sequences(dataset)
+        train_runs, held_out = hmm.split_runs(
+            sequences.num_runs, config.validation_share, config.fit_seed
+        )
+        sweep = hmm.fit_sweep(
+            sequences.select(train_runs),
+            sequences.select(held_out),
+            settings,
+            jax.random.key(config.fit_seed),
+            callback,
+        )
+        chosen = hmm.select(sweep)
+        hmm.dominant_validation_runs(sweep)
+    notes = [str(w.message) for w in caught if w.category is UserWarning]
+    paths = hmm.viterbi(chosen.parameters, sequences)
+    order = hmm.canonical_order(paths, chosen.num_states)
+    parameters, paths = hmm.permute(chosen.parameters, order), hmm.relabel(paths, order)
+    save_sweep(folder / run_folder.SWEEP, sweep, chosen)
+    save_hmm(
+        folder,
+        SavedHMM(
+            parameters=parameters,
+            metrics=sequences.metrics,
+            covariance=settings.covariance,
+            z_score=Z_SCORE,
+            train_runs=sweep.train_runs,
+            validation_runs=sweep.validation_runs,
+            config=asdict(settings),
+            selection=hmm.selection_table(sweep),
+        ),
+    )
+    run_folder.write_dataset(folder, _with_states(dataset, sequences, paths))
+    seconds = {"fit": time.perf_counter() - started}
+    _update_config(folder, {"fit": asdict(config), "fit_notes": notes}, seconds)
+
+
+def _with_states(dataset, sequences: hmm.Sequences, paths: np.ndarray):
+    """The dataset with the decoded state of every seed and step, -1 where there is none."""
+    state = np.full((dataset.sizes["seed"], dataset.sizes["step"]), -1, dtype=np.int32)
+    row = {str(seed): i for i, seed in enumerate(dataset.seed.values)}
+    for name, path in zip(sequences.runs, paths, strict=True):
+        state[row[name], : len(path)] = path
+    attributes = {"long_name": "decoded HMM state (Viterbi), -1 where there is none"}
+    return dataset.assign(state=(("seed", "step"), state, attributes))
+
+
+def _load_analysis(folder: Path):
+    """Everything a fitted run folder says: dataset, config, threshold, HMM, analysis."""
+    dataset = run_folder.read_dataset(folder)
+    config = run_folder.read_json(folder, run_folder.CONFIG, "train")
+    if "state" not in dataset:
+        raise ValueError(f"{folder} holds no fitted HMM; make one with `seedmap fit {folder}`")
+    saved = load_hmm(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        runs = metric_sequences(dataset).runs
+    row = {str(seed): i for i, seed in enumerate(dataset.seed.values)}
+    paths = dataset.state.values[[row[name] for name in runs], : Z_SCORE["first"]]
+    threshold = config["hyperparameters"]["threshold"]
+    return dataset, config, saved, analyse(dataset, saved.parameters, paths, threshold)
+
+
+def map_run(folder: Path) -> dict[str, Any]:
+    """Builds the training map of a fitted run and writes `summary.json`.
+
+    Returns:
+        The summary (the README describes its fields).
+
+    Raises:
+        ValueError: the folder is not a run, or is not fitted yet.
+    """
+    started = time.perf_counter()
+    dataset, config, saved, analysis = _load_analysis(folder)
+    sweep, chosen = load_sweep(folder / run_folder.SWEEP)
+    lengths = dict(zip(analysis.sequences.runs, analysis.sequences.lengths, strict=True))
+    held_out = {
+        run: value / lengths[run]
+        for run, value in zip(
+            sweep.validation_runs, chosen.validation_run_log_likelihood, strict=True
+        )
+    }
+    threshold = config["hyperparameters"]["threshold"]
+    summary = summarise(
+        dataset, analysis, saved.selection, threshold, config["fit_notes"], held_out
+    )
+    _update_config(folder, {}, {"analyse": time.perf_counter() - started})
+    seconds = run_folder.read_json(folder, run_folder.CONFIG, "train")["wall_seconds"]
+    summary["seconds"] = {name: seconds[name] for name in ("compile", "train", "fit", "analyse")}
+    run_folder.write_json(folder / run_folder.SUMMARY, summary)
+    return run_folder.json_ready(summary)
+
+
+def make_figures(folder: Path) -> dict[str, Figure]:
+    """All figures of a fitted run, by name."""
+    dataset, config, _, analysis = _load_analysis(folder)
+    sweep, chosen = load_sweep(folder / run_folder.SWEEP)
+    runs, num_states = analysis.sequences.runs, analysis.training_map.num_states
+    usable = dataset.sel(seed=[int(name) for name in runs]).isel(
+        step=slice(analysis.paths.shape[1])
+    )
+    times = usable[UNIT].values.astype(float)
+    when = (times, analysis.run_convergence, runs, num_states, UNIT)
+    lengths = dict(zip(runs, analysis.sequences.lengths, strict=True))
+    curves = {
+        kind: {part: usable[f"{part}_{kind}"].values for part in ("train", "eval")}
+        for kind in ("loss", "accuracy")
+    }
+    return {
+        "training_map": figures.plot_training_map(analysis.training_map, analysis.detours),
+        "state_raster": figures.plot_state_raster(analysis.paths, *when),
+        "losses": figures.plot_losses(curves["loss"], curves["accuracy"], analysis.paths, *when),
+        "model_selection": figures.plot_model_selection(sweep, chosen.num_states),
+        "held_out": figures.plot_held_out(
+            chosen.validation_run_log_likelihood,
+            np.array([lengths[name] for name in sweep.validation_runs]),
+            sweep.validation_runs,
+        ),
+        "convergence": figures.plot_convergence(
+            analysis.convergence, config["hyperparameters"]["threshold"], UNIT
+        ),
+        "coefficients": figures.plot_coefficients(analysis.regression, analysis.detours, UNIT),
+        "dissimilarity": figures.plot_dissimilarity(
+            pairwise_dissimilarity(analysis.bag, "discrete"), runs
+        ),
+    }
+
+
+def report_run(folder: Path) -> Path:
+    """Draws every figure and writes `report.html`; returns its path.
+
+    Raises:
+        ValueError: the folder is not a run, or has no map yet.
+    """
+    started = time.perf_counter()
+    summary = run_folder.read_json(folder, run_folder.SUMMARY, f"map {folder}")
+    drawn = make_figures(folder)
+    paths = {
+        name: figures.save(figure, folder / run_folder.FIGURES / f"{name}.png")
+        for name, figure in drawn.items()
+    }
+    config = run_folder.read_json(folder, run_folder.CONFIG, "train")
+    report = write_report(
+        folder / run_folder.REPORT,
+        f"Training map of {config['experiment']}",
+        summary,
+        config,
+        paths,
+        summary["notes"],
+    )
+    _update_config(folder, {}, {"report": time.perf_counter() - started})
+    return report

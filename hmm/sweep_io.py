@@ -1,0 +1,95 @@
+"""A sweep's scores as JSON: every fit, which runs it saw, and which number of states was chosen."""
+
+import json
+import os
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hmm.sweep import Fit, Sweep, SweepConfig
+
+FORMAT = "seedmap-sweep"
+VERSION = 1
+_RUN_SCORES = ("train_run_log_likelihood", "validation_run_log_likelihood")
+
+
+def _fit_scores(fit: Fit) -> dict[str, Any]:
+    scores = {f.name: getattr(fit, f.name) for f in fields(Fit) if f.name != "parameters"}
+    for name, value in scores.items():
+        if isinstance(value, np.ndarray):
+            scores[name] = [float(x) if np.isfinite(x) else None for x in value]
+        elif isinstance(value, float) and not np.isfinite(value):
+            scores[name] = None
+    return scores
+
+
+def save_sweep(path: str | os.PathLike, sweep: Sweep, chosen: Fit) -> None:
+    """Writes the scores of all fits; parameters are not kept (`save_hmm` keeps the chosen fit's).
+
+    The file holds `format`, `version`, `config`, `metrics`, `train_runs`, `validation_runs`,
+    `num_observations_train`, `num_observations_validation`, `num_states` (the chosen one) and
+    `fits`: for each the fields of `Fit` but the parameters, numbers that are not finite as null.
+
+    Args:
+        path: the file; it is written beside its place and then moved there.
+        sweep: the fits.
+        chosen: the selected fit.
+    """
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "config": asdict(sweep.config),
+        "metrics": sweep.metrics,
+        "train_runs": sweep.train_runs,
+        "validation_runs": sweep.validation_runs,
+        "num_observations_train": sweep.num_observations_train,
+        "num_observations_validation": sweep.num_observations_validation,
+        "num_states": chosen.num_states,
+        "restart": chosen.restart,
+        "fits": [_fit_scores(fit) for fit in sweep.fits],
+    }
+    path = Path(path)
+    draft = path.with_name(path.name + ".part")
+    draft.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    os.replace(draft, path)
+
+
+def _load_fit(scores: dict[str, Any]) -> Fit:
+    values = {name: np.nan if value is None else value for name, value in scores.items()}
+    for name in _RUN_SCORES:
+        values[name] = np.array(values[name], dtype=float)  # null becomes NaN
+    return Fit(parameters=None, **values)
+
+
+def load_sweep(path: str | os.PathLike) -> tuple[Sweep, Fit]:
+    """Reads what `save_sweep` wrote.
+
+    Returns:
+        The sweep and its chosen fit; the fits' `parameters` are None.
+
+    Raises:
+        ValueError: the file is not a sweep of this version.
+    """
+    try:
+        content = json.loads(Path(path).read_text())
+        if (content["format"], content["version"]) != (FORMAT, VERSION):
+            raise ValueError(f"it is {content['format']} version {content['version']}")
+        config = content["config"] | {"states": tuple(content["config"]["states"])}
+        fits = tuple(_load_fit(scores) for scores in content["fits"])
+        sweep = Sweep(
+            config=SweepConfig(**config),
+            fits=fits,
+            **{name: tuple(content[name]) for name in ("metrics", "train_runs", "validation_runs")},
+            **{
+                name: content[name]
+                for name in ("num_observations_train", "num_observations_validation")
+            },
+        )
+        place = (content["num_states"], content["restart"])
+        return sweep, next(fit for fit in fits if (fit.num_states, fit.restart) == place)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
+        raise ValueError(
+            f"{path} is not a sweep that this version wrote ({error}); fit again"
+        ) from None
