@@ -209,6 +209,14 @@ def test_long_run_names_stay_legible(drawn_with_long_names, kind):
     assert_legible(drawn_with_long_names[kind])
 
 
+def test_dollar_signs_in_names_are_not_mathematics(drawn_with_long_names):
+    for figure in drawn_with_long_names.values():
+        named = [text for text in figure.findobj(Text) if "$" in text.get_text()]
+        assert not any(text.get_parse_math() for text in named)
+    labels = by_gid(drawn_with_long_names["map"], "table")
+    assert any("median_$w_1$" in label.get_text() for label in labels)
+
+
 def test_settings_of_matplotlib_are_left_alone():
     before = dict(matplotlib.rcParams)
     figures.png(figures.plot_convergence(np.array([1.0, 2.0]), 0.9))
@@ -330,20 +338,34 @@ def test_edges_are_described_beside_them_or_in_a_table():
         assert f"{edge.source} → {edge.target}" in table
 
 
-def test_arrows_end_at_the_circles_they_join():
+def test_arrows_join_their_circles_pass_their_numbers_and_no_other_circle():
     training_map, detours = MAPS["hard"]
     figure = figures.plot_training_map(training_map, detours)
     FigureCanvasAgg(figure).draw()
-    circles = by_gid(figure, "state", Circle)
+    inch = figure.dpi
+    circles = [circle.get_window_extent() for circle in by_gid(figure, "state", Circle)]
+    centres = np.array([(box.x0 + box.x1, box.y0 + box.y1) for box in circles]) / 2
+    radii = np.array([box.width for box in circles]) / 2
     edges = sorted(training_map.edges, key=lambda e: (-e.num_runs, e.source, e.target))
-    for edge, arrow in zip(edges, by_gid(figure, "edge", FancyArrowPatch), strict=True):
-        points = arrow.get_path().vertices
-        for state in (edge.source, edge.target):
-            gap = np.linalg.norm(points - circles[state].center, axis=1).min()
-            assert gap < circles[state].radius + 0.12
-        for state in set(range(8)) - {edge.source, edge.target}:
-            gap = np.linalg.norm(points - circles[state].center, axis=1).min()
-            assert gap > circles[state].radius
+    arrows, labels = by_gid(figure, "edge", FancyArrowPatch), by_gid(figure, "edge label")
+    for edge, arrow, label in zip(edges, arrows, labels, strict=True):
+        curve = flattened(arrow.get_path().transformed(arrow.get_transform()))
+        gaps = np.linalg.norm(curve[:, None] - centres, axis=-1).min(axis=0) - radii
+        ends = [edge.source, edge.target]
+        assert (gaps[ends] < 0.12 * inch).all()
+        assert (np.delete(gaps, ends) > 0).all()
+        box = label.get_bbox_patch().get_window_extent()
+        centre = [(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2]
+        assert np.linalg.norm(curve - centre, axis=1).min() < 0.05 * inch
+
+
+def flattened(path):
+    """Points along a path, at most a pixel apart."""
+    corners = np.concatenate(path.to_polygons(closed_only=False))
+    pieces = [
+        np.linspace(a, b, 2 + int(np.hypot(*(b - a)))) for a, b in itertools.pairwise(corners)
+    ]
+    return np.concatenate(pieces)
 
 
 def test_detours_are_outlined_and_named():
@@ -470,6 +492,7 @@ def test_values_over_many_decades_and_both_signs_get_a_wide_axis(drawn):
     assert scales["selection"] == ["linear", "linear", "linear"]
     assert scales["wild selection"] == ["symlog", "linear", "symlog"]
     assert drawn["held out"].axes[0].get_xscale() == "symlog"
+    assert drawn["held out"].axes[0].get_xlim()[1] < 2  # the values reach from -360 to 1
     assert drawn["coefficients"].axes[0].get_xscale() == "symlog"
 
 
@@ -508,6 +531,8 @@ def test_heat_map_is_the_matrix_in_clustered_order():
     figure = figures.plot_dissimilarity(matrix, list("abcd"))
     names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     order = ["abcd".index(name) for name in names]
+    assert order == cluster_order(matrix).tolist()
+    assert order != [0, 1, 2, 3]
     np.testing.assert_array_equal(
         figure.axes[0].images[0].get_array(), matrix[np.ix_(order, order)]
     )

@@ -156,18 +156,18 @@ def test_text_is_escaped(tmp_path):
     evil = '<script>alert("&")</script>'
     summary = json.loads(json.dumps(SUMMARY))
     summary["transitions"][0]["top_features"][0][0] = evil
-    summary["convergence"]["values"] = {evil: 1.0}
+    summary["convergence"] |= {"values": {evil: 1.0}, "unit": evil}
     page = write(
         tmp_path,
         title=evil,
         summary=summary,
         config={evil: evil},
-        figures={evil: figure()},
+        figures={"convergence": figure(), evil: figure()},
         notes=[evil],
     )
     assert "script" not in {tag for tag, _ in page.tags}
-    assert page.text().count(evil) >= 7
-    assert [a["alt"] for tag, a in page.tags if tag == "img"] == [evil]
+    assert f"on average at {evil} 456.2." in page.text()
+    assert [a["alt"] for tag, a in page.tags if tag == "img"] == ["convergence", evil]
 
 
 def test_notes_come_first(tmp_path):
