@@ -243,14 +243,22 @@ def _coefficients(summary: Mapping) -> str:
     return _records(_part(summary, "regression", "coefficients") or [])
 
 
+def _visits(summary: Mapping) -> str:
+    return _records(_part(summary, "states") or [])
+
+
+def _held_out(summary: Mapping) -> str:
+    runs = _part(summary, "held_out_log_likelihood") or {}
+    return _table(("held-out run", "log-likelihood per checkpoint (nats)"), runs.items())
+
+
 def _convergence_times(summary: Mapping) -> str:
-    values = _part(summary, "convergence", "values")
-    if not values:
+    times = _part(summary, "convergence", "values")
+    if not times:
         return ""
-    pairs = values.items() if isinstance(values, Mapping) else enumerate(values)
-    unit = _text(_part(summary, "convergence", "unit"))
-    rows = [(str(run), "never" if time is None else time) for run, time in pairs]
-    return _details("Time of convergence of every run", _table(("run", unit), rows))
+    rows = [(i, "never" if time is None else time) for i, time in enumerate(times)]
+    header = ("seed, counted from 0", _text(_part(summary, "convergence", "unit")))
+    return _details("Time of convergence of every seed", _table(header, rows))
 
 
 def _states(states: Sequence[int]) -> str:
@@ -336,7 +344,7 @@ def _percent(share: float | None) -> str:
 
 
 SECTIONS = (
-    Section("Training map", {"training_map": _caption_training_map}, (_transitions,)),
+    Section("Training map", {"training_map": _caption_training_map}, (_transitions, _visits)),
     Section(
         "States over time",
         {
@@ -354,6 +362,6 @@ SECTIONS = (
     Section(
         "Number of states",
         {"model_selection": _caption_model_selection, "held_out": _caption_held_out},
-        (_selection,),
+        (_selection, _held_out),
     ),
 )

@@ -410,6 +410,13 @@ def test_raster_holds_the_paths_in_order_of_convergence():
     assert ax.get_xlabel() == "epoch"
 
 
+@pytest.mark.parametrize("num_never", [1, 40])
+def test_raster_note_keeps_clear_of_a_tick_at_the_end(num_never):
+    paths, _, convergence, runs = make_runs(num_times=201, num_never=num_never)
+    steps = 5.0 * np.arange(1, 202) - 5  # to 1000, as the last tick
+    assert_legible(figures.plot_state_raster(paths, steps, convergence, runs, 8, "epoch"))
+
+
 def test_raster_columns_reach_half_way_between_steps():
     paths = np.array([[0, 1, 1]])
     figure = figures.plot_state_raster(paths, [0, 10, 40], np.array([10.0]), ["a"], 2)

@@ -17,7 +17,7 @@ SUMMARY = {
     "convergence": {
         "threshold": 0.9,
         "unit": "epoch",
-        "values": {"5": 123.0, "6": None},
+        "values": [123.0, None],
         "mean": 456.25,
         "std": 78.5,
     },
@@ -43,6 +43,8 @@ SUMMARY = {
     "dissimilarity": {"index": 0.183, "discrete": 0.2917, "means": 3.1416},
     "forking": True,
     "detours": [2, 4],
+    "states": [{"state": 1, "occupancy": 0.0625, "num_runs": 17}],
+    "held_out_log_likelihood": {"12": -360.5},
     "transitions": [
         {
             "from": 0,
@@ -114,7 +116,9 @@ def test_tables_show_what_was_found(tmp_path):
     assert "0 1 0.01575 39 l2< +1.25, trace \N{MINUS SIGN}0.50" in text
     assert "4 -1235 -2345679 87654 \N{EN DASH}" in text
     assert "0 -43.21 6.789 5 \N{EN DASH} \N{EN DASH}" in text
-    assert "5 123 6 never" in text
+    assert "0 123 1 never" in text
+    assert "1 0.0625 17" in text
+    assert "12 -360.5" in text
     assert "hidden 128 versions.jax 0.10.2 device.kind cpu & co" in text
 
 
@@ -156,7 +160,8 @@ def test_text_is_escaped(tmp_path):
     evil = '<script>alert("&")</script>'
     summary = json.loads(json.dumps(SUMMARY))
     summary["transitions"][0]["top_features"][0][0] = evil
-    summary["convergence"] |= {"values": {evil: 1.0}, "unit": evil}
+    summary["convergence"]["unit"] = evil
+    summary["held_out_log_likelihood"] = {evil: 1.0}
     page = write(
         tmp_path,
         title=evil,
@@ -181,7 +186,7 @@ def test_undefined_results_are_shown_as_such(tmp_path):
         "detours": [],
         "transitions": [],
         "forking": False,
-        "convergence": SUMMARY["convergence"] | {"values": {}, "mean": None, "std": None},
+        "convergence": SUMMARY["convergence"] | {"values": [], "mean": None, "std": None},
     }
     names = [name for section in SECTIONS for name in section.figures]
     text = write(tmp_path, summary=empty, figures=dict.fromkeys(names, figure())).text()
