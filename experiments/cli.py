@@ -68,7 +68,7 @@ class RunOptions(TrainOptions[Config]):
 class FolderOptions:
     """Options of a step on a run folder."""
 
-    folder: Annotated[Path, tyro.conf.Positional]
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
     """Run folder, as `seedmap train` makes it."""
 
 

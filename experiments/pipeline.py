@@ -28,7 +28,7 @@ from hmm.dissimilarity import pairwise_dissimilarity
 from hmm.io import SavedHMM, load_hmm, save_hmm
 from hmm.sweep_io import load_sweep, save_sweep
 from trainer import train
-from trainer.training import batches_per_epoch
+from trainer.training import batches_per_epoch, check_sizes
 
 MIN_SEEDS = 5
 Z_SCORE = {"first": 1000, "per": "run"}
@@ -64,7 +64,7 @@ def train_run(
     config: TrainingConfig,
     folder: Path,
     overwrite: bool = False,
-    on_record: Callable[[int, dict[str, np.ndarray]], None] | None = None,
+    on_record: Callable[[int, dict[str, np.ndarray] | None], None] | None = None,
 ) -> None:
     """Trains all seeds and writes `config.json`, `metrics.nc` and `checkpoint/`.
 
@@ -73,13 +73,14 @@ def train_run(
         config: its hyperparameters.
         folder: the run folder, made here.
         overwrite: whether a run that stands there may be replaced.
-        on_record: called after each record with the optimisation steps done and the record.
+        on_record: as in `trainer.train`.
 
     Raises:
         ValueError: a hyperparameter is out of range, or the folder is taken.
     """
     check_training(config)
     setup = experiment.setup(config)
+    check_sizes(setup.task, config.batch_size, config.record_every)
     per_epoch = batches_per_epoch(setup.task.num_train, config.batch_size)
     run_folder.create(folder, overwrite)
     content = {
@@ -161,6 +162,8 @@ def fit_run(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         sequences = metric_sequences(dataset)
+        if callback is not None:
+            callback(0, settings.iterations)
         train_runs, held_out = hmm.split_runs(
             sequences.num_runs, config.validation_share, config.fit_seed
         )

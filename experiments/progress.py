@@ -19,35 +19,49 @@ def _bar(**options) -> tqdm:
 @contextmanager
 def training_bar(
     seeds: int, experiment: Experiment, config: TrainingConfig
-) -> Iterator[Callable[[int, dict[str, np.ndarray]], None]]:
-    """A bar in seed-steps; yields the `on_record` to hand to the trainer."""
-    steps = config.epochs * batches_per_epoch(
-        experiment.setup(config).task.num_train, config.batch_size
-    )
-    bar = _bar(total=seeds * steps, desc="compile", unit=" seed-steps", unit_scale=True)
+) -> Iterator[Callable[[int, dict[str, np.ndarray] | None], None]]:
+    """Yields the `on_record` to hand to the trainer: a bar in seed-steps, from its first call."""
+    bars = []
 
-    def on_record(step: int, record: dict[str, np.ndarray]) -> None:
+    def on_record(step: int, record: dict[str, np.ndarray] | None) -> None:
+        if record is None:
+            num_train = experiment.setup(config).task.num_train
+            steps = config.epochs * batches_per_epoch(num_train, config.batch_size)
+            unit = {"unit": " seed-steps", "unit_scale": True}
+            bars.append(_bar(total=seeds * steps, desc="compile", **unit))
+            return
+        (bar,) = bars
         if bar.n == 0:  # the rate is that of training: it leaves out what came before this record
             bar.set_description("train", refresh=False)
             bar.reset()
             bar.initial = bar.n = seeds * step
-        accuracy = record["eval_accuracy"]
-        converged = int(np.sum(accuracy > config.threshold))
-        bar.set_postfix_str(f"step {step}/{steps}, {converged} above threshold", refresh=False)
+        above = int(np.sum(record["eval_accuracy"] > config.threshold))
+        steps = bar.total // seeds
+        bar.set_postfix_str(f"step {step}/{steps}, {above} above threshold", refresh=False)
         bar.update(seeds * step - bar.n)
 
-    with bar:
+    with _closing(bars):
         yield on_record
 
 
 @contextmanager
 def fit_bar() -> Iterator[Callable[[int, int], None]]:
-    """A bar in EM iterations of the whole sweep; yields the `callback` to hand to `fit_sweep`."""
-    bar = _bar(desc="fit", unit=" EM iterations")
+    """Yields the `callback` to hand to `fit_run`: a bar in EM iterations of the whole sweep."""
+    bars = []
 
     def callback(done: int, total: int) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
+        if not bars:
+            bars.append(_bar(total=total, desc="fit", unit=" EM iterations"))
+        bars[0].update(done - bars[0].n)
 
-    with bar:
+    with _closing(bars):
         yield callback
+
+
+@contextmanager
+def _closing(bars: list[tqdm]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for bar in bars:
+            bar.close()

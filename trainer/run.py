@@ -78,7 +78,7 @@ def train(
     record_every: int,
     vary: Sequence[str] = Streams._fields,
     metrics: Callable[[Any], dict[str, jax.Array]] = weight_metrics,
-    on_record: Callable[[int, dict[str, np.ndarray]], None] | None = None,
+    on_record: Callable[[int, dict[str, np.ndarray] | None], None] | None = None,
 ) -> TrainingRun:
     """Trains all seeds as one compiled program.
 
@@ -92,7 +92,8 @@ def train(
         record_every: optimisation steps between records.
         vary: the random streams that differ between seeds (`Streams`).
         metrics: params -> name to scalar, computed in-graph at each record.
-        on_record: called after each record with the steps done and the record (name to [seed]).
+        on_record: called with (0, None) before compilation, then after each record with the steps
+            done and the record (name to [seed]).
 
     Returns:
         TrainingRun.
@@ -102,6 +103,8 @@ def train(
     """
     trainer = make_trainer(task, optimizer, batch_size, record_every, metrics)
     _check(seeds, steps, record_every)
+    if on_record is not None:
+        on_record(0, None)
     started = time.perf_counter()
     state = trainer.init(make_streams(seeds, vary))
     advance = trainer.advance.lower(state).compile()

@@ -91,6 +91,9 @@ def batch_rows(
     Args:
         key: the replica's `order` key.
         step: int32 scalar, a multiple of `num_steps`.
+        num_steps: number of steps.
+        num_train: number of training examples.
+        batch_size: examples per step.
 
     Returns:
         int32 [num_steps, batch_size]; -1 where the last batch of an epoch has no example.
@@ -161,6 +164,17 @@ def freeze_diverged(
     return after._replace(params=params, opt_state=opt_state, diverged=diverged), record
 
 
+def check_sizes(task: Task, batch_size: int, record_every: int) -> None:
+    """Raises ValueError unless `make_trainer` can build a trainer of these sizes."""
+    if not 1 <= batch_size <= task.num_train:
+        raise ValueError(
+            f"batch_size is {batch_size}; it must lie between 1 and the {task.num_train} "
+            "training examples"
+        )
+    if record_every < 1:
+        raise ValueError(f"record_every is {record_every} steps; it must be at least 1")
+
+
 def make_trainer(
     task: Task,
     optimizer: optax.GradientTransformation,
@@ -187,13 +201,7 @@ def make_trainer(
     Raises:
         ValueError: batch_size or record_every is under 1, or batch_size above `task.num_train`.
     """
-    if not 1 <= batch_size <= task.num_train:
-        raise ValueError(
-            f"batch_size is {batch_size}; it must lie between 1 and the {task.num_train} "
-            "training examples"
-        )
-    if record_every < 1:
-        raise ValueError(f"record_every is {record_every} steps; it must be at least 1")
+    check_sizes(task, batch_size, record_every)
 
     def init_one(keys: Streams) -> SeedState:
         params = task.init(keys.init)
