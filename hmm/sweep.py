@@ -13,7 +13,7 @@ from hmm.initialise import restart_keys, start, starting_factor
 from hmm.parameters import Parameters, check_covariance, num_parameters
 from hmm.sequences import Sequences, check_num_runs
 
-PRIORS = {"weak": Prior(scale=1e-2, count=1e-2)}
+PRIORS = {"weak": Prior(scale=1e-4, count=1e-2)}
 _ITERATIONS_PER_CALL = 4  # between two calls of the callback
 
 
@@ -23,14 +23,14 @@ class SweepConfig:
 
     Attributes:
         states: Numbers of states K to try.
-        restarts: Fits of each K, from different k-means++ seeds.
+        restarts: Fits of each K, from k-means++ seeds (even numbers) or random segments of the runs
+            (odd numbers); see `hmm.initialise.start`.
         iterations: EM iterations at most (paper A: 32).
         covariance: "full", "diagonal", "spherical" or "shared" (one for all states).
-        prior: "weak", near maximum likelihood as in the paper: a prior scatter of 0.01 squared
-            standard deviations of the training data on each axis (the default of hmmlearn's
-            `covars_prior`), so that the variances of a state with n checkpoints are at least
-            0.01 / n, and a pseudo-count of 0.01 for every transition and initial state, so that no
-            run is impossible.
+        prior: "weak", near maximum likelihood as in the paper: a prior scatter of 1e-4 squared
+            standard deviations of the training data on each axis (Dynamax's default), so that the
+            variances of a state with n checkpoints are at least 1e-4 / n, and a pseudo-count of
+            0.01 for every transition and initial state, so that no run is impossible.
         tolerance: A fit has converged when an iteration raises its penalised log-likelihood by less
             than this share of it (or of the number of checkpoints, if that is larger).
     """
@@ -155,7 +155,7 @@ def fit_sweep(
     layout = Layout(tuple(k for k, _ in names), config.covariance)
     data = _data([train], scaling)
     factor = starting_factor(scaling.apply(train.observations()), config.covariance)
-    model = start(layout, data, restart_keys(key, names), factor)
+    model = start(layout, data, restart_keys(key, names), [r for _, r in names], factor)
     progress = _run_em(layout, data, config, _fresh(layout, model), callback)
     scores = evaluate(layout, _data([train, validation], scaling), _prior(config), progress.model)
     results = _results(names, layout, *jax.device_get((progress, *scores)))
