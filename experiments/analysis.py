@@ -158,12 +158,11 @@ def _notes(dataset: xr.Dataset, analysis: Analysis, fit_notes: list[str]) -> lis
     if len(diverged):
         steps = dataset.diverged.values[dataset.diverged.values >= 0]
         named = ", ".join(f"{s} (step {t})" for s, t in zip(diverged, steps, strict=True))
-        notes.append(f"{len(diverged)} seeds diverged and are cut there: {named}")
-    if analysis.regression.num_censored:
-        notes.append(
-            f"{analysis.regression.num_censored} runs never converged; the regression leaves "
-            "them out"
-        )
+        notes.append(f"diverged seeds, cut where they did: {named}")
+    censored = analysis.regression.num_censored
+    if censored:
+        runs = "1 run" if censored == 1 else f"{censored} runs"
+        notes.append(f"{runs} never converged and had no part in the regression")
     return notes + list(analysis.regression.warnings) + fit_notes
 
 
@@ -188,6 +187,7 @@ def summarise(
     tmap = analysis.training_map
     return {
         "num_seeds": dataset.sizes["seed"],
+        "seeds": dataset.seed.values,
         "num_runs": tmap.num_runs,
         "num_diverged": int((dataset.diverged.values >= 0).sum()),
         "diverged_seeds": dataset.seed.values[dataset.diverged.values >= 0],

@@ -256,8 +256,9 @@ def _convergence_times(summary: Mapping) -> str:
     times = _part(summary, "convergence", "values")
     if not times:
         return ""
-    rows = [(i, "never" if time is None else time) for i, time in enumerate(times)]
-    header = ("seed, counted from 0", _text(_part(summary, "convergence", "unit")))
+    seeds = _part(summary, "seeds")
+    rows = [(s, "never" if t is None else t) for s, t in zip(seeds, times, strict=True)]
+    header = ("seed", _text(_part(summary, "convergence", "unit")))
     return _details("Time of convergence of every seed", _table(header, rows))
 
 

@@ -14,6 +14,7 @@ SUMMARY = {
     "num_seeds": 41,
     "num_diverged": 3,
     "num_converged": 37,
+    "seeds": [7, 8],
     "convergence": {
         "threshold": 0.9,
         "unit": "epoch",
@@ -116,7 +117,7 @@ def test_tables_show_what_was_found(tmp_path):
     assert "0 1 0.01575 39 l2< +1.25, trace \N{MINUS SIGN}0.50" in text
     assert "4 -1235 -2345679 87654 \N{EN DASH}" in text
     assert "0 -43.21 6.789 5 \N{EN DASH} \N{EN DASH}" in text
-    assert "0 123 1 never" in text
+    assert "7 123 8 never" in text
     assert "1 0.0625 17" in text
     assert "12 -360.5" in text
     assert "hidden 128 versions.jax 0.10.2 device.kind cpu & co" in text
