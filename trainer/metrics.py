@@ -108,12 +108,25 @@ def _singular_values(matrices: jax.Array) -> jax.Array:
     return jnp.linalg.svd(matrices, compute_uv=False)
 
 
-def _matrix_metrics(matrices: jax.Array) -> dict[str, jax.Array]:
-    """Metrics of each matrix: [matrix, row, column] -> name to [matrix]."""
+def singular_values(leaves: tuple[jax.Array, ...]) -> list[jax.Array]:
+    """Singular values of every matrix, largest first: [matrix, row, column] -> [matrix, value].
+
+    Each decomposition takes a zero from the one before, so that no two run side by side: batched
+    LAPACK calls of jaxlib 0.10 wait on the CPU for threads of the pool that runs them, and as many
+    at once as there are threads wait for ever.
+    """
+    found, zero = [], 0.0
+    for matrices in leaves:
+        found.append(_singular_values(matrices + zero))
+        zero = 0.0 * found[-1][0, 0]
+    return found
+
+
+def _matrix_metrics(matrices: jax.Array, lambdas: jax.Array) -> dict[str, jax.Array]:
+    """Metrics of each matrix: [matrix, row, column] and its singular values -> name to [matrix]."""
     l1 = jnp.sum(jnp.abs(matrices), axis=(-2, -1))
     l2 = jnp.sqrt(jnp.sum(jnp.square(matrices), axis=(-2, -1)))
     trace = jnp.trace(matrices, axis1=-2, axis2=-1)
-    lambdas = _singular_values(matrices)
     spectral = jnp.max(lambdas, axis=-1)
     return {
         "l1": l1,
@@ -161,7 +174,7 @@ def weight_metrics(params: Any, rule: Rule = flax_rule) -> dict[str, jax.Array]:
         2.0
     """
     weights = sort_weights(params, rule)
-    per_leaf = [_matrix_metrics(matrices) for matrices in weights.matrices]
+    per_leaf = list(map(_matrix_metrics, weights.matrices, singular_values(weights.matrices)))
     values = {
         name: jnp.mean(jnp.concatenate([leaf[name] for leaf in per_leaf])) for name in per_leaf[0]
     }
