@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 import hmm
+from experiments.experiment import MapConfig
 from hmm.dissimilarity import dissimilarity
 from hmm.regression import Regression, bag_of_states, convergence_time, detours, regress
 from hmm.training_map import TrainingMap, training_map
@@ -15,7 +16,6 @@ from trainer import METRICS
 
 MIN_CHECKPOINTS = 2  # a run with one checkpoint has no z-scores
 FIRST_CHECKPOINTS = 1000  # paper A, section 3: z-scores, and the HMM, see these
-UNIT = "epoch"
 
 
 def metric_sequences(dataset: xr.Dataset) -> hmm.Sequences:
@@ -55,6 +55,36 @@ def metric_sequences(dataset: xr.Dataset) -> hmm.Sequences:
     return hmm.z_score(sequences, first=FIRST_CHECKPOINTS)
 
 
+def time_unit(dataset: xr.Dataset) -> str:
+    """What times are counted in: "epoch" where the dataset knows epochs, else "step"."""
+    return "epoch" if "epoch" in dataset.coords else "step"
+
+
+def convergence_times(dataset: xr.Dataset, threshold: float) -> np.ndarray:
+    """Time of convergence of every seed, float [seed] in `time_unit`, NaN where it never came.
+
+    Datasets without `eval_accuracy` (runs trained elsewhere) have no convergence: all NaN.
+    """
+    if "eval_accuracy" not in dataset:
+        return np.full(dataset.sizes["seed"], np.nan)
+    times = dataset[time_unit(dataset)].values.astype(float)
+    return convergence_time(dataset.eval_accuracy.values, times, threshold)
+
+
+def last_values(dataset: xr.Dataset, name: str) -> np.ndarray:
+    """Last finite value of a recorded variable, float [seed], NaN where there is none.
+
+    Raises:
+        ValueError: the variable is not recorded; the message lists those that are.
+    """
+    recorded = [v for v in dataset.data_vars if dataset[v].dims == ("seed", "step")]
+    if name not in recorded or name == "state":
+        known = ", ".join(["convergence", *sorted(set(recorded) - {"state"})])
+        raise ValueError(f"--outcome {name!r} is not recorded; choose one of: {known}")
+    rows = [row[np.isfinite(row)] for row in dataset[name].values.astype(float)]
+    return np.array([row[-1] if len(row) else np.nan for row in rows])
+
+
 @dataclass(frozen=True, eq=False)
 class Analysis:
     """What a fitted HMM says about a set of runs; [run] counts the runs the HMM can use.
@@ -64,10 +94,10 @@ class Analysis:
         paths: int [run, time], decoded states, -1 past a run's end.
         training_map: the pruned map.
         bag: float [run, state], share of checkpoints in each state.
-        convergence: float [seed], epoch of convergence of every seed, NaN where it never came.
+        convergence: float [seed], time of convergence of every seed, NaN where it never came.
         run_convergence: float [run], the same for the usable runs.
-        regression: convergence time on the bag of states, converged runs only.
-        detours: detour states.
+        regression: the outcome on the bag of states.
+        detours: detour states; they are about convergence, so none for another outcome.
         dissimilarity: mean over pairs of runs, by ground metric.
     """
 
@@ -83,7 +113,7 @@ class Analysis:
 
 
 def analyse(
-    dataset: xr.Dataset, parameters: hmm.Parameters, paths: np.ndarray, threshold: float
+    dataset: xr.Dataset, parameters: hmm.Parameters, paths: np.ndarray, config: MapConfig
 ) -> Analysis:
     """Builds the map, the regression and the dissimilarities (paper A, section 3).
 
@@ -91,18 +121,24 @@ def analyse(
         dataset: metrics and `eval_accuracy` of all seeds.
         parameters: the HMM, states in canonical order.
         paths: int [run, time], its decoding of the usable runs.
-        threshold: a seed has converged at its first record with `eval_accuracy` above this.
+        config: what the regression explains, the threshold of convergence included.
+
+    Raises:
+        ValueError: the outcome is not recorded.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # constant metrics: the fit has told of them
         sequences = metric_sequences(dataset)
-    bag = bag_of_states(paths, parameters.means.shape[0])
-    convergence = convergence_time(
-        dataset.eval_accuracy.values, dataset[UNIT].values.astype(float), threshold
-    )
     row = {str(seed): i for i, seed in enumerate(dataset.seed.values)}
-    run_convergence = convergence[[row[name] for name in sequences.runs]]
-    regression = regress(bag, run_convergence)
+    rows = [row[name] for name in sequences.runs]
+    bag = bag_of_states(paths, parameters.means.shape[0])
+    convergence = convergence_times(dataset, config.threshold)
+    run_convergence = convergence[rows]
+    by_time = config.outcome == "convergence"
+    outcome = run_convergence if by_time else last_values(dataset, config.outcome)[rows]
+    capped = by_time and config.censored == "cap"
+    cap = float(dataset[time_unit(dataset)].values[-1]) if capped else None
+    regression = regress(bag, outcome, cap=cap)
     return Analysis(
         sequences=sequences,
         paths=paths,
@@ -111,7 +147,7 @@ def analyse(
         convergence=convergence,
         run_convergence=run_convergence,
         regression=regression,
-        detours=detours(paths, np.isfinite(run_convergence), regression),
+        detours=detours(paths, np.isfinite(run_convergence), regression) if by_time else [],
         dissimilarity={
             "index": dissimilarity(bag, "index"),
             "discrete": dissimilarity(bag, "discrete"),
@@ -120,19 +156,20 @@ def analyse(
     )
 
 
-def _convergence(analysis: Analysis, threshold: float) -> dict[str, Any]:
+def _convergence(analysis: Analysis, threshold: float, unit: str) -> dict[str, Any]:
     times = analysis.convergence[np.isfinite(analysis.convergence)]
     return {
         "threshold": threshold,
-        "unit": UNIT,
+        "unit": unit,
         "values": analysis.convergence,
         "mean": times.mean() if len(times) else None,
         "std": times.std(ddof=1) if len(times) > 1 else None,
     }
 
 
-def _regression(regression: Regression) -> dict[str, Any]:
+def _regression(regression: Regression, outcome: str) -> dict[str, Any]:
     return {
+        "outcome": outcome,
         "r2": regression.r2,
         "f_pvalue": regression.f_pvalue,
         "leave_one_out_r2": regression.leave_one_out_r2,
@@ -162,7 +199,10 @@ def _notes(dataset: xr.Dataset, analysis: Analysis, fit_notes: list[str]) -> lis
     censored = analysis.regression.num_censored
     if censored:
         runs = "1 run" if censored == 1 else f"{censored} runs"
-        notes.append(f"{runs} never converged and had no part in the regression")
+        part = "had no part in the regression"
+        if analysis.regression.censoring == "cap":
+            part = "stand in the regression with the end of training as their time"
+        notes.append(f"{runs} never converged and {part}")
     return notes + list(analysis.regression.warnings) + fit_notes
 
 
@@ -170,7 +210,7 @@ def summarise(
     dataset: xr.Dataset,
     analysis: Analysis,
     selection: list[dict[str, Any]],
-    threshold: float,
+    config: MapConfig,
     fit_notes: list[str],
     held_out: dict[str, float],
 ) -> dict[str, Any]:
@@ -180,7 +220,7 @@ def summarise(
         dataset: metrics of all seeds.
         analysis: of the chosen HMM.
         selection: a row per number of states, as `hmm.selection_table` gives.
-        threshold: evaluation accuracy of convergence.
+        config: what the map was asked.
         fit_notes: what the fit has to tell.
         held_out: log-likelihood per checkpoint of each held-out run under the chosen fit, nats.
     """
@@ -192,11 +232,11 @@ def summarise(
         "num_diverged": int((dataset.diverged.values >= 0).sum()),
         "diverged_seeds": dataset.seed.values[dataset.diverged.values >= 0],
         "num_converged": int(np.isfinite(analysis.convergence).sum()),
-        "convergence": _convergence(analysis, threshold),
+        "convergence": _convergence(analysis, config.threshold, time_unit(dataset)),
         "num_states": tmap.num_states,
         "selection": selection,
         "held_out_log_likelihood": held_out,
-        "regression": _regression(analysis.regression),
+        "regression": _regression(analysis.regression, config.outcome),
         "dissimilarity": analysis.dissimilarity,
         "forking": tmap.forking,
         "detours": analysis.detours,

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import tyro
 
 from experiments import EXPERIMENTS
-from experiments.experiment import Experiment, FitConfig, TrainingConfig
+from experiments.experiment import Experiment, FitConfig, MapConfig, TrainingConfig
 from experiments.progress import fit_bar, training_bar
 
 Config = TypeVar("Config", bound=TrainingConfig)
@@ -62,6 +62,7 @@ class RunOptions(TrainOptions[Config]):
     """Options of `seedmap run`."""
 
     fit: Flat[FitConfig]
+    map: Flat[MapConfig]
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,13 @@ class FitOptions(FolderOptions):
     """Options of `seedmap fit`."""
 
     fit: Flat[FitConfig] = field(default_factory=FitConfig)
+
+
+@dataclass(frozen=True)
+class MapOptions(FolderOptions):
+    """Options of `seedmap map`."""
+
+    map: Flat[MapConfig] = field(default_factory=MapConfig)
 
 
 class UsageError(ValueError):
@@ -110,7 +118,7 @@ def _parse_experiment(options: type, command: str, argv: Sequence[str]) -> tuple
     preset = experiment.presets[name]
     default = {"place": Place(preset=name), "training": preset.training}
     if options is RunOptions:
-        default["fit"] = preset.fit
+        default |= {"fit": preset.fit, "map": preset.map}
     parsed = tyro.cli(
         options[type(preset.training)],
         prog=f"seedmap {command} {experiment.name}",
@@ -121,11 +129,12 @@ def _parse_experiment(options: type, command: str, argv: Sequence[str]) -> tuple
     return experiment, parsed
 
 
-def _train(experiment: Experiment, options: TrainOptions, folder: Path) -> None:
+def _train(experiment: Experiment, options: TrainOptions, folder: Path, threshold: float) -> None:
     from experiments.pipeline import train_run
 
-    with training_bar(options.training.seeds, experiment, options.training) as on_record:
-        train_run(experiment, options.training, folder, options.place.overwrite, on_record)
+    with training_bar(experiment, options.training, threshold) as on_record:
+        overwrite = options.place.overwrite
+        train_run(experiment, options.training, folder, threshold, overwrite, on_record)
 
 
 def _fit(folder: Path, config: FitConfig) -> None:
@@ -149,9 +158,9 @@ def run_command(argv: Sequence[str]) -> None:
 
     sweep_config(options.fit)  # refuse wrong settings before the long part
     folder = _folder(experiment, options.place)
-    _train(experiment, options, folder)
+    _train(experiment, options, folder, options.map.threshold)
     _fit(folder, options.fit)
-    summary = map_run(folder)
+    summary = map_run(folder, options.map)
     report = report_run(folder)
     print(findings(summary))
     print(f"Report: {report}")
@@ -161,7 +170,8 @@ def train_command(argv: Sequence[str]) -> None:
     """`seedmap train EXPERIMENT`."""
     experiment, options = _parse_experiment(TrainOptions, "train", argv)
     folder = _folder(experiment, options.place)
-    _train(experiment, options, folder)
+    threshold = experiment.presets[options.place.preset].map.threshold
+    _train(experiment, options, folder, threshold)
     print(f"Trained: {folder}. Next: seedmap fit {folder}")
 
 
@@ -174,11 +184,11 @@ def fit_command(argv: Sequence[str]) -> None:
 
 def map_command(argv: Sequence[str]) -> None:
     """`seedmap map DIR`."""
-    options = tyro.cli(FolderOptions, prog="seedmap map", args=argv)
+    options = tyro.cli(MapOptions, prog="seedmap map", args=argv)
     from experiments.pipeline import map_run
     from experiments.table import findings
 
-    print(findings(map_run(options.folder)))
+    print(findings(map_run(options.folder, options.map)))
     print(f"Next: seedmap report {options.folder}")
 
 

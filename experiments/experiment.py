@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import optax
 
@@ -27,8 +27,6 @@ class TrainingConfig:
     """Learning rate per step."""
     weight_decay: float = 0.01
     """Weight decay coefficient."""
-    threshold: float = 0.9
-    """A seed has converged at its first record with evaluation accuracy above this share."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,21 @@ class FitConfig:
     """Seed of the split of the runs and of EM's random starts."""
 
 
+@dataclass(frozen=True)
+class MapConfig:
+    """What the training map is asked."""
+
+    threshold: float | None = None
+    """A run has converged at its first record with evaluation accuracy above this share; by default
+    the experiment's."""
+    outcome: str = "convergence"
+    """What the regression explains: convergence (its time), or the last value of a recorded
+    variable such as eval_loss."""
+    censored: Literal["exclude", "cap"] = "exclude"
+    """Runs that never converge: exclude them from the regression, or cap their time at the end of
+    training (as the paper's code does)."""
+
+
 class Setup(NamedTuple):
     """What the trainer needs, made from an experiment's hyperparameters."""
 
@@ -62,6 +75,7 @@ class Preset:
 
     training: TrainingConfig
     fit: FitConfig = field(default_factory=FitConfig)
+    map: MapConfig = field(default_factory=lambda: MapConfig(threshold=0.9))
 
 
 @dataclass(frozen=True)

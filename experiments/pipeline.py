@@ -9,7 +9,7 @@ report_run(folder)                         # figures/, report.html
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 
 import hmm
 from experiments import run_folder
-from experiments.analysis import UNIT, analyse, metric_sequences, summarise
-from experiments.experiment import Experiment, FitConfig, TrainingConfig
+from experiments.analysis import analyse, metric_sequences, summarise, time_unit
+from experiments.experiment import Experiment, FitConfig, MapConfig, TrainingConfig
 from experiments.report import write_report
 from hmm import figures
 from hmm.dissimilarity import pairwise_dissimilarity
@@ -63,6 +63,7 @@ def train_run(
     experiment: Experiment,
     config: TrainingConfig,
     folder: Path,
+    threshold: float,
     overwrite: bool = False,
     on_record: Callable[[int, dict[str, np.ndarray] | None], None] | None = None,
 ) -> None:
@@ -72,6 +73,7 @@ def train_run(
         experiment: what to train.
         config: its hyperparameters.
         folder: the run folder, made here.
+        threshold: evaluation accuracy above which a seed has converged; only recorded here.
         overwrite: whether a run that stands there may be replaced.
         on_record: as in `trainer.train`.
 
@@ -86,6 +88,7 @@ def train_run(
     content = {
         "experiment": experiment.name,
         "hyperparameters": asdict(config),
+        "threshold": threshold,
         **run_folder.environment(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -209,8 +212,11 @@ def _with_states(dataset, sequences: hmm.Sequences, paths: np.ndarray):
     return dataset.assign(state=(("seed", "step"), state, attributes))
 
 
-def _load_analysis(folder: Path):
-    """Everything a fitted run folder says: dataset, config, threshold, HMM, analysis."""
+def _load_analysis(folder: Path, asked: MapConfig | None):
+    """A fitted run folder and what it says: dataset, config, question, HMM, analysis.
+
+    Without a question, the one that the last `map_run` recorded.
+    """
     dataset = run_folder.read_dataset(folder)
     config = run_folder.read_json(folder, run_folder.CONFIG, "train")
     if "state" not in dataset:
@@ -221,12 +227,25 @@ def _load_analysis(folder: Path):
         runs = metric_sequences(dataset).runs
     row = {str(seed): i for i, seed in enumerate(dataset.seed.values)}
     paths = dataset.state.values[[row[name] for name in runs], : Z_SCORE["first"]]
-    threshold = config["hyperparameters"]["threshold"]
-    return dataset, config, saved, analyse(dataset, saved.parameters, paths, threshold)
+    question = _question(asked, config)
+    analysis = analyse(dataset, saved.parameters, paths, question)
+    return dataset, config, question, saved, analysis
 
 
-def map_run(folder: Path) -> dict[str, Any]:
+def _question(asked: MapConfig | None, config: dict[str, Any]) -> MapConfig:
+    if asked is None:
+        return MapConfig(**config["map"])
+    if asked.threshold is None:
+        return replace(asked, threshold=config["threshold"])
+    return asked
+
+
+def map_run(folder: Path, asked: MapConfig | None = None) -> dict[str, Any]:
     """Builds the training map of a fitted run and writes `summary.json`.
+
+    Args:
+        folder: a run folder with a fitted HMM.
+        asked: what to ask of it; by default convergence time at the experiment's threshold.
 
     Returns:
         The summary (the README describes its fields).
@@ -235,20 +254,14 @@ def map_run(folder: Path) -> dict[str, Any]:
         ValueError: the folder is not a run, or is not fitted yet.
     """
     started = time.perf_counter()
-    dataset, config, saved, analysis = _load_analysis(folder)
+    loaded = _load_analysis(folder, asked if asked is not None else MapConfig())
+    dataset, config, question, saved, analysis = loaded
     sweep, chosen = load_sweep(folder / run_folder.SWEEP)
     lengths = dict(zip(analysis.sequences.runs, analysis.sequences.lengths, strict=True))
-    held_out = {
-        run: value / lengths[run]
-        for run, value in zip(
-            sweep.validation_runs, chosen.validation_run_log_likelihood, strict=True
-        )
-    }
-    threshold = config["hyperparameters"]["threshold"]
-    summary = summarise(
-        dataset, analysis, saved.selection, threshold, config["fit_notes"], held_out
-    )
-    _update_config(folder, {}, {"analyse": time.perf_counter() - started})
+    scores = zip(sweep.validation_runs, chosen.validation_run_log_likelihood, strict=True)
+    held_out = {run: score / lengths[run] for run, score in scores}
+    summary = summarise(dataset, analysis, saved.selection, question, config["fit_notes"], held_out)
+    _update_config(folder, {"map": asdict(question)}, {"analyse": time.perf_counter() - started})
     seconds = run_folder.read_json(folder, run_folder.CONFIG, "train")["wall_seconds"]
     summary["seconds"] = {name: seconds[name] for name in ("compile", "train", "fit", "analyse")}
     run_folder.write_json(folder / run_folder.SUMMARY, summary)
@@ -257,14 +270,15 @@ def map_run(folder: Path) -> dict[str, Any]:
 
 def make_figures(folder: Path) -> dict[str, Figure]:
     """All figures of a fitted run, by name."""
-    dataset, config, _, analysis = _load_analysis(folder)
+    dataset, _, question, _, analysis = _load_analysis(folder, None)
+    unit = time_unit(dataset)
     sweep, chosen = load_sweep(folder / run_folder.SWEEP)
     runs, num_states = analysis.sequences.runs, analysis.training_map.num_states
     usable = dataset.sel(seed=[int(name) for name in runs]).isel(
         step=slice(analysis.paths.shape[1])
     )
-    times = usable[UNIT].values.astype(float)
-    when = (times, analysis.run_convergence, runs, num_states, UNIT)
+    times = usable[unit].values.astype(float)
+    when = (times, analysis.run_convergence, runs, num_states, unit)
     lengths = dict(zip(runs, analysis.sequences.lengths, strict=True))
     curves = {
         kind: {part: usable[f"{part}_{kind}"].values for part in ("train", "eval")}
@@ -280,10 +294,8 @@ def make_figures(folder: Path) -> dict[str, Figure]:
             np.array([lengths[name] for name in sweep.validation_runs]),
             sweep.validation_runs,
         ),
-        "convergence": figures.plot_convergence(
-            analysis.convergence, config["hyperparameters"]["threshold"], UNIT
-        ),
-        "coefficients": figures.plot_coefficients(analysis.regression, analysis.detours, UNIT),
+        "convergence": figures.plot_convergence(analysis.convergence, question.threshold, unit),
+        "coefficients": figures.plot_coefficients(analysis.regression, analysis.detours, unit),
         "dissimilarity": figures.plot_dissimilarity(
             pairwise_dissimilarity(analysis.bag, "discrete"), runs
         ),

@@ -18,10 +18,10 @@ def _bar(**options) -> tqdm:
 
 @contextmanager
 def training_bar(
-    seeds: int, experiment: Experiment, config: TrainingConfig
+    experiment: Experiment, config: TrainingConfig, threshold: float
 ) -> Iterator[Callable[[int, dict[str, np.ndarray] | None], None]]:
     """Yields the `on_record` to hand to the trainer: a bar in seed-steps, from its first call."""
-    bars = []
+    bars, seeds = [], config.seeds
 
     def on_record(step: int, record: dict[str, np.ndarray] | None) -> None:
         if record is None:
@@ -35,7 +35,7 @@ def training_bar(
             bar.set_description("train", refresh=False)
             bar.reset()
             bar.initial = bar.n = seeds * step
-        above = int(np.sum(record["eval_accuracy"] > config.threshold))
+        above = int(np.sum(record["eval_accuracy"] > threshold))
         steps = bar.total // seeds
         bar.set_postfix_str(f"step {step}/{steps}, {above} above threshold", refresh=False)
         bar.update(seeds * step - bar.n)

@@ -11,6 +11,7 @@ import xarray as xr
 
 from experiments import cli, run_folder
 from hmm.io import load_hmm
+from hmm.regression import bag_of_states, regress
 from trainer import METRICS, OUTCOMES
 
 TRAINING = (
@@ -152,6 +153,34 @@ def test_a_diverged_seed_is_told_of_and_the_others_go_on(copy, capsys):
     assert "2 (step 56)" in capsys.readouterr().out
 
 
+def test_any_recorded_variable_can_be_the_outcome(copy, capsys):
+    assert seedmap("map", copy, "--outcome", "eval_loss") == 0
+    regression, dataset = summary(copy)["regression"], run_folder.read_dataset(copy)
+    assert regression["outcome"] == "eval_loss"
+    bag = bag_of_states(dataset.state.values, summary(copy)["num_states"])
+    expected = regress(bag, dataset.eval_loss.values[:, -1].astype(float))
+    assert regression["r2"] == pytest.approx(expected.r2)
+    assert regression["num_runs"] == 6
+    assert summary(copy)["detours"] == []
+    assert seedmap("map", copy, "--outcome", "gender_bias") == 2
+    assert "eval_loss" in capsys.readouterr().err
+
+
+def test_runs_that_never_converge_are_excluded_or_capped(copy):
+    dataset = run_folder.read_dataset(copy)
+    dataset["eval_accuracy"][:, :] = 0.5
+    dataset["eval_accuracy"][:4, 5:] = 1.0
+    run_folder.write_dataset(copy, dataset)
+    for censored, num_runs in (("exclude", 4), ("cap", 6)):
+        assert seedmap("map", copy, "--censored", censored) == 0
+        content = summary(copy)
+        assert content["num_converged"] == 4
+        assert content["regression"]["num_runs"] == num_runs
+        assert content["regression"]["num_censored"] == 2
+        assert content["regression"]["censoring"] == censored
+        assert any("2 runs never converged" in note for note in content["notes"])
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["--help"], ["run", "--help"], ["run", "parities", "--help"], ["train", "--help"]]
@@ -248,7 +277,7 @@ def test_a_damaged_metrics_file_is_named(copy, capsys):
 
 
 def test_a_bug_is_not_dressed_up_as_wrong_input(copy, monkeypatch):
-    def broken(folder):
+    def broken(folder, asked):
         np.zeros(2).reshape(3)
 
     monkeypatch.setattr("experiments.pipeline.map_run", broken)
