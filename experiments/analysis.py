@@ -1,6 +1,6 @@
 """From a dataset of metrics and a fitted HMM to what they say about training."""
 
-import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,49 +10,44 @@ import xarray as xr
 import hmm
 from experiments.experiment import MapConfig
 from hmm.dissimilarity import dissimilarity
+from hmm.readers import from_xarray
 from hmm.regression import Regression, bag_of_states, convergence_time, detours, regress
 from hmm.training_map import TrainingMap, training_map
-from trainer import METRICS
 
-MIN_CHECKPOINTS = 2  # a run with one checkpoint has no z-scores
 FIRST_CHECKPOINTS = 1000  # paper A, section 3: z-scores, and the HMM, see these
 
 
-def metric_sequences(dataset: xr.Dataset) -> hmm.Sequences:
-    """The weight metrics of all seeds that have enough of them, as z-scored sequences.
+def metric_sequences(dataset: xr.Dataset, metrics: Sequence[str] = ()) -> hmm.Sequences:
+    """The metrics of all usable seeds, as z-scored sequences; runs are named by their seed.
 
     A seed that diverged is cut at its first checkpoint that is not finite; one with fewer than 2
-    checkpoints left is left out. Runs are named by their seed.
+    checkpoints left is left out, with a warning.
 
     Args:
-        dataset: dimensions seed, step; the variables of `trainer.METRICS`.
+        dataset: dimensions seed, step.
+        metrics: names of the variables to take; none for those of the paper that are there.
 
     Returns:
         Sequences [run, time, metric], z-scored within each run over its first 1000 checkpoints
         (paper A, section 3); later checkpoints are not used.
 
     Raises:
-        ValueError: a metric is missing, or fewer than 5 seeds are usable.
+        ValueError: a metric is not recorded, or no seed is usable.
     """
-    missing = [name for name in METRICS if name not in dataset]
-    if missing:
-        raise ValueError(f"metrics.nc has no variable {missing[0]!r}; train again")
-    values = np.stack([dataset[name].values for name in METRICS], axis=-1)[:, :FIRST_CHECKPOINTS]
-    finite = np.isfinite(values).all(axis=-1)
-    lengths = np.where(finite.all(axis=1), finite.shape[1], finite.argmin(axis=1))
-    usable = np.flatnonzero(lengths >= MIN_CHECKPOINTS)
-    if len(usable) < 5:
-        raise ValueError(
-            f"the HMM needs at least 5 runs and {len(usable)} are usable; train more seeds "
-            "(--seeds 5 or more)"
-        )
-    sequences = hmm.from_arrays(
-        values[usable],
-        lengths=lengths[usable],
-        metrics=METRICS,
-        runs=[str(seed) for seed in dataset.seed.values[usable]],
+    raw = from_xarray(dataset, list(metrics) or None).sequences
+    first = hmm.from_arrays(
+        raw.values[:, :FIRST_CHECKPOINTS],
+        np.minimum(raw.lengths, FIRST_CHECKPOINTS),
+        raw.metrics,
+        raw.runs,
     )
-    return hmm.z_score(sequences, first=FIRST_CHECKPOINTS)
+    return hmm.z_score(first, first=FIRST_CHECKPOINTS)
+
+
+def seed_rows(dataset: xr.Dataset, runs: Sequence[str]) -> list[int]:
+    """Where runs, named by their seed, stand along the dataset's seed dimension."""
+    row = {str(seed): i for i, seed in enumerate(dataset.seed.values)}
+    return [row[name] for name in runs]
 
 
 def time_unit(dataset: xr.Dataset) -> str:
@@ -113,12 +108,17 @@ class Analysis:
 
 
 def analyse(
-    dataset: xr.Dataset, parameters: hmm.Parameters, paths: np.ndarray, config: MapConfig
+    dataset: xr.Dataset,
+    sequences: hmm.Sequences,
+    parameters: hmm.Parameters,
+    paths: np.ndarray,
+    config: MapConfig,
 ) -> Analysis:
     """Builds the map, the regression and the dissimilarities (paper A, section 3).
 
     Args:
-        dataset: metrics and `eval_accuracy` of all seeds.
+        dataset: metrics and outcomes of all seeds.
+        sequences: the z-scored metrics of the usable ones.
         parameters: the HMM, states in canonical order.
         paths: int [run, time], its decoding of the usable runs.
         config: what the regression explains, the threshold of convergence included.
@@ -126,11 +126,7 @@ def analyse(
     Raises:
         ValueError: the outcome is not recorded.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # constant metrics: the fit has told of them
-        sequences = metric_sequences(dataset)
-    row = {str(seed): i for i, seed in enumerate(dataset.seed.values)}
-    rows = [row[name] for name in sequences.runs]
+    rows = seed_rows(dataset, sequences.runs)
     bag = bag_of_states(paths, parameters.means.shape[0])
     convergence = convergence_times(dataset, config.threshold)
     run_convergence = convergence[rows]

@@ -26,7 +26,7 @@ Train many seeds at once, record their weights, fit an HMM, see how randomness s
 commands:
   run EXPERIMENT     train, fit, map and report in one go
   train EXPERIMENT   train all seeds and record their metrics
-  fit DIR            fit the HMM sweep to a run's metrics and decode every seed
+  fit PATH           fit the HMM sweep to a run's metrics, or to CSV files, and decode every run
   map DIR            build the training map of a fitted run: summary.json
   report DIR         draw the figures and write report.html
 
@@ -74,9 +74,17 @@ class FolderOptions:
 
 
 @dataclass(frozen=True)
-class FitOptions(FolderOptions):
+class FitOptions:
     """Options of `seedmap fit`."""
 
+    path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
+    """Run folder, or folder of CSV files: a file a run, with a column step or epoch."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Run folder to write; by default the run folder given. Needed for CSV files."""
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Replace the run that stands in the folder."""
+    threshold: float = 0.9
+    """For CSV files: evaluation accuracy above which a run has converged."""
     fit: Flat[FitConfig] = field(default_factory=FitConfig)
 
 
@@ -176,10 +184,42 @@ def train_command(argv: Sequence[str]) -> None:
 
 
 def fit_command(argv: Sequence[str]) -> None:
-    """`seedmap fit DIR`."""
+    """`seedmap fit PATH`."""
     options = tyro.cli(FitOptions, prog="seedmap fit", args=argv)
-    _fit(options.folder, options.fit)
-    print(f"Fitted: {options.folder}. Next: seedmap map {options.folder}")
+    from experiments.pipeline import sweep_config
+
+    sweep_config(options.fit)  # refuse wrong settings before a folder is made
+    folder = _fit_folder(options)
+    _fit(folder, options.fit)
+    print(f"Fitted: {folder}. Next: seedmap map {folder}")
+
+
+def _fit_folder(options: FitOptions) -> Path:
+    """The run folder to fit; made here if the path is not one, or if another is asked for."""
+    from experiments.importing import copy_run, import_csv
+    from experiments.run_folder import METRICS
+
+    is_run = (options.path / METRICS).is_file()
+    if is_run and options.out is None:
+        return options.path
+    if is_run:
+        copy_run(options.path, options.out, options.overwrite)
+    else:
+        _check_csv_folder(options)
+        metrics = options.fit.metrics
+        import_csv(options.path, options.out, metrics, options.threshold, options.overwrite)
+    return options.out
+
+
+def _check_csv_folder(options: FitOptions) -> None:
+    if not options.path.is_dir():
+        raise UsageError(f"{options.path} is not a folder; name a run folder or one of CSV files")
+    if not any(options.path.glob("*.[cC][sS][vV]")):
+        raise UsageError(
+            f"{options.path} has neither metrics.nc nor CSV files; make a run with `seedmap train`"
+        )
+    if options.out is None:
+        raise UsageError(f"{options.path} holds CSV files; name a run folder to write with --out")
 
 
 def map_command(argv: Sequence[str]) -> None:
@@ -210,10 +250,11 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
 
 
 def _is_for_the_user(error: ValueError) -> bool:
-    """Whether our own code raised it, in so many words, about what the user gave."""
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [Path(__file__).parent.parent / name for name in ("trainer", "hmm", "experiments")]
-    return any(Path(frames[-1].filename).is_relative_to(folder) for folder in ours)
+    """Whether a `raise` of our own made it, in so many words, about what the user gave."""
+    innermost = traceback.extract_tb(error.__traceback__)[-1]
+    packages = [Path(__file__).parent.parent / name for name in ("trainer", "hmm", "experiments")]
+    ours = any(Path(innermost.filename).is_relative_to(package) for package in packages)
+    return ours and innermost.line.startswith("raise ")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

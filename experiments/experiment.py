@@ -43,6 +43,10 @@ class FitConfig:
     """Covariance of the emissions: full, diagonal, spherical or shared."""
     validation_share: float = 0.2
     """Share of the runs held out to choose the number of states."""
+    validation_runs: tuple[str, ...] = ()
+    """Runs to hold out, by seed number or file stem; by default a random share."""
+    metrics: tuple[str, ...] = ()
+    """Metrics the HMM sees; by default those of the paper that are recorded."""
     fit_seed: int = 0
     """Seed of the split of the runs and of EM's random starts."""
 

@@ -20,12 +20,13 @@ from matplotlib.figure import Figure
 
 import hmm
 from experiments import run_folder
-from experiments.analysis import analyse, metric_sequences, summarise, time_unit
+from experiments.analysis import analyse, metric_sequences, seed_rows, summarise, time_unit
 from experiments.experiment import Experiment, FitConfig, MapConfig, TrainingConfig
 from experiments.report import write_report
 from hmm import figures
 from hmm.dissimilarity import pairwise_dissimilarity
 from hmm.io import SavedHMM, load_hmm, save_hmm
+from hmm.run_table import listed
 from hmm.sweep_io import load_sweep, save_sweep
 from trainer import train
 from trainer.training import batches_per_epoch, check_sizes
@@ -144,6 +145,23 @@ def sweep_config(config: FitConfig) -> hmm.SweepConfig:
     )
 
 
+def split(sequences: hmm.Sequences, config: FitConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the training and of the held-out runs.
+
+    Raises:
+        ValueError: a run to hold out does not exist, or none is left to train on.
+    """
+    if not config.validation_runs:
+        return hmm.split_runs(sequences.num_runs, config.validation_share, config.fit_seed)
+    unknown = [name for name in config.validation_runs if name not in sequences.runs]
+    if unknown:
+        raise ValueError(
+            f"--validation-runs: there is no run {unknown[0]!r}; runs are {listed(sequences.runs)}"
+        )
+    held_out = np.isin(sequences.runs, config.validation_runs)
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
 def fit_run(
     folder: Path, config: FitConfig, callback: Callable[[int, int], None] | None = None
 ) -> None:
@@ -164,12 +182,10 @@ def fit_run(
     dataset = run_folder.read_dataset(folder)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        sequences = metric_sequences(dataset)
+        sequences = metric_sequences(dataset, config.metrics)
         if callback is not None:
             callback(0, settings.iterations)
-        train_runs, held_out = hmm.split_runs(
-            sequences.num_runs, config.validation_share, config.fit_seed
-        )
+        train_runs, held_out = split(sequences, config)
         sweep = hmm.fit_sweep(
             sequences.select(train_runs),
             sequences.select(held_out),
@@ -205,9 +221,7 @@ def fit_run(
 def _with_states(dataset, sequences: hmm.Sequences, paths: np.ndarray):
     """The dataset with the decoded state of every seed and step, -1 where there is none."""
     state = np.full((dataset.sizes["seed"], dataset.sizes["step"]), -1, dtype=np.int32)
-    row = {str(seed): i for i, seed in enumerate(dataset.seed.values)}
-    for name, path in zip(sequences.runs, paths, strict=True):
-        state[row[name], : len(path)] = path
+    state[seed_rows(dataset, sequences.runs), : paths.shape[1]] = paths
     attributes = {"long_name": "decoded HMM state (Viterbi), -1 where there is none"}
     return dataset.assign(state=(("seed", "step"), state, attributes))
 
@@ -223,12 +237,12 @@ def _load_analysis(folder: Path, asked: MapConfig | None):
         raise ValueError(f"{folder} holds no fitted HMM; make one with `seedmap fit {folder}`")
     saved = load_hmm(folder)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        runs = metric_sequences(dataset).runs
-    row = {str(seed): i for i, seed in enumerate(dataset.seed.values)}
-    paths = dataset.state.values[[row[name] for name in runs], : Z_SCORE["first"]]
+        warnings.simplefilter("ignore", UserWarning)  # the fit has told of them
+        sequences = metric_sequences(dataset, saved.metrics)
+    rows = seed_rows(dataset, sequences.runs)
+    paths = dataset.state.values[rows, : sequences.values.shape[1]]
     question = _question(asked, config)
-    analysis = analyse(dataset, saved.parameters, paths, question)
+    analysis = analyse(dataset, sequences, saved.parameters, paths, question)
     return dataset, config, question, saved, analysis
 
 
@@ -274,20 +288,24 @@ def make_figures(folder: Path) -> dict[str, Figure]:
     unit = time_unit(dataset)
     sweep, chosen = load_sweep(folder / run_folder.SWEEP)
     runs, num_states = analysis.sequences.runs, analysis.training_map.num_states
-    usable = dataset.sel(seed=[int(name) for name in runs]).isel(
-        step=slice(analysis.paths.shape[1])
-    )
+    first = slice(analysis.paths.shape[1])
+    usable = dataset.isel(seed=seed_rows(dataset, runs), step=first)
     times = usable[unit].values.astype(float)
     when = (times, analysis.run_convergence, runs, num_states, unit)
     lengths = dict(zip(runs, analysis.sequences.lengths, strict=True))
     curves = {
-        kind: {part: usable[f"{part}_{kind}"].values for part in ("train", "eval")}
+        kind: {
+            part: usable[f"{part}_{kind}"].values
+            for part in ("train", "eval")
+            if f"{part}_{kind}" in usable
+        }
         for kind in ("loss", "accuracy")
     }
-    return {
+    by_time = question.outcome == "convergence"
+    measure = f"{unit}s later than the mean run" if by_time else f"{question.outcome} over the mean"
+    drawn = {
         "training_map": figures.plot_training_map(analysis.training_map, analysis.detours),
         "state_raster": figures.plot_state_raster(analysis.paths, *when),
-        "losses": figures.plot_losses(curves["loss"], curves["accuracy"], analysis.paths, *when),
         "model_selection": figures.plot_model_selection(sweep, chosen.num_states),
         "held_out": figures.plot_held_out(
             chosen.validation_run_log_likelihood,
@@ -295,11 +313,15 @@ def make_figures(folder: Path) -> dict[str, Figure]:
             sweep.validation_runs,
         ),
         "convergence": figures.plot_convergence(analysis.convergence, question.threshold, unit),
-        "coefficients": figures.plot_coefficients(analysis.regression, analysis.detours, unit),
+        "coefficients": figures.plot_coefficients(analysis.regression, analysis.detours, measure),
         "dissimilarity": figures.plot_dissimilarity(
             pairwise_dissimilarity(analysis.bag, "discrete"), runs
         ),
     }
+    if curves["loss"]:  # runs trained elsewhere may come without
+        losses = figures.plot_losses(curves["loss"], curves["accuracy"], analysis.paths, *when)
+        drawn["losses"] = losses
+    return drawn
 
 
 def report_run(folder: Path) -> Path:

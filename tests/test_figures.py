@@ -124,7 +124,7 @@ def every_figure(names=None):
         "convergence": figures.plot_convergence(convergence, 0.9, "epoch"),
         "selection": figures.plot_model_selection(make_sweep(), 3),
         "wild selection": figures.plot_model_selection(make_sweep(wild=True), 3),
-        "coefficients": figures.plot_coefficients(WIDE, (1, 3), "epoch"),
+        "coefficients": figures.plot_coefficients(WIDE, (1, 3), "epochs later than the mean run"),
         "held out": figures.plot_held_out(
             np.r_[np.full(11, 100.0), -36000.0], np.full(12, 100), runs[few]
         ),
@@ -514,7 +514,7 @@ def test_held_out_runs_are_per_checkpoint_and_sorted():
 
 
 def test_coefficients_show_intervals_detours_and_what_is_not_estimable():
-    ax = figures.plot_coefficients(WIDE, (1, 3), "epoch").axes[0]
+    ax = figures.plot_coefficients(WIDE, (1, 3), "epochs later than the mean run").axes[0]
     spans = [collection.get_segments()[0][:, 0].tolist() for collection in ax.collections]
     assert spans == [[0, 20], [11, 59], [-1.4e5, 2.2e5]]
     labels = [text.get_text() for text in ax.get_yticklabels()]

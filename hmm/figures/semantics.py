@@ -22,14 +22,16 @@ from hmm.regression import Coefficient, Regression
 
 @styled
 def plot_coefficients(
-    regression: Regression, detours: Collection[int] = (), unit: str = "step"
+    regression: Regression,
+    detours: Collection[int] = (),
+    measure: str = "steps later than the mean run",
 ) -> Figure:
     """Show the regression's coefficients with their intervals, a row per state.
 
     Args:
         regression: Convergence time on the bag of states.
         detours: States that are detours.
-        unit: What convergence times are counted in.
+        measure: What a positive coefficient says of a run, the unit first.
 
     Returns:
         The figure; states whose coefficient the runs do not determine are said to be so.
@@ -46,7 +48,7 @@ def plot_coefficients(
     ax.set_yticks([c.state for c in coefficients], labels)
     ax.set_ylim(len(coefficients) - 0.5, -0.5)
     interval = f"{100 * regression.confidence:g} % interval"
-    ax.set_xlabel(f"{unit}s later than the mean run, if wholly in the state ({interval})")
+    ax.set_xlabel(f"{measure}, if wholly in the state ({interval})")
     ax.set_title(_statistics(regression))
     return figure
 
