@@ -109,7 +109,7 @@ class Progress(NamedTuple):
 
     Attributes:
         model: The parameters.
-        objective: float [F], penalised log-likelihood before the last update, in nats.
+        objective: float [F], penalised log-likelihood before the last update tried, in nats.
         iterations: int32 [F], number of updates made.
         converged: bool [F].
         degenerate: bool [F], see `iterate`.
@@ -236,32 +236,34 @@ def expectation(layout: Layout, model: Model, data: Data) -> Statistics:
 
 
 def _full(scale, statistics: Statistics):
-    """Whitened covariance [S, D, D] and mean [S, D]: mode of the normal-inverse-Wishart."""
+    """Whitened covariance [S, D, D] and mean [S, D], from the normal-inverse-Wishart posterior."""
     num_metrics = statistics.first.shape[1]
 
     def one(scale, *sums):
-        # Dynamax's mode divides by df + n + D + 2, which would shrink the covariance of a state
-        # with few checkpoints many times over. With df = -(D + 2) it divides by n and the prior
-        # adds its scatter and nothing else, as in hmmlearn.
-        prior = NormalInverseWishart(jnp.zeros(num_metrics), 0.0, -(num_metrics + 2.0), scale)
-        return niw_posterior_update(prior, sums).mode()
+        prior = NormalInverseWishart(jnp.zeros(num_metrics), 0.0, num_metrics, scale)
+        posterior = niw_posterior_update(prior, sums)
+        return posterior.scale, posterior.loc
 
-    return jax.vmap(one)(scale, statistics.first, statistics.second, statistics.weight)
+    scatter, mean = jax.vmap(one)(scale, statistics.first, statistics.second, statistics.weight)
+    # Not the posterior's mode: that divides by n + df + D + 2, which would shrink the covariance of
+    # a state with few checkpoints many times over. Dividing by n, the prior adds its scatter only.
+    return scatter / statistics.weight[:, None, None], mean
 
 
 def _diagonal(scale, statistics: Statistics):
-    """Whitened variances [S, D] and mean [S, D]: mode of the normal-inverse-gamma."""
+    """Whitened variances [S, D] and mean [S, D], from the normal-inverse-gamma posterior."""
 
     def one(scale, *sums):
-        # concentration -3/2 for the same reason as df = -(D + 2) in `_full`
-        prior = NormalInverseGamma(jnp.zeros_like(scale), 0.0, -1.5, scale / 2)
-        return nig_posterior_update(prior, sums).mode()
+        prior = NormalInverseGamma(jnp.zeros_like(scale), 0.0, 0.0, scale / 2)
+        posterior = nig_posterior_update(prior, sums)
+        return 2 * posterior.scale, posterior.loc
 
     def diagonal(matrix):
         return jnp.diagonal(matrix, axis1=1, axis2=2)
 
     second = diagonal(statistics.second)
-    return jax.vmap(one)(diagonal(scale), statistics.first, second, statistics.weight)
+    scatter, mean = jax.vmap(one)(diagonal(scale), statistics.first, second, statistics.weight)
+    return scatter / statistics.weight[:, None], mean  # by n, as in `_full`
 
 
 def _shared(layout: Layout, scale, statistics: Statistics):
@@ -274,9 +276,10 @@ def _shared(layout: Layout, scale, statistics: Statistics):
     starts = np.cumsum((0, *layout.num_states[:-1]))  # all states of a fit have the same scale
 
     def one(scale, *sums):
-        return iw_posterior_update(InverseWishart(-(num_metrics + 1.0), scale), sums).mode()
+        return iw_posterior_update(InverseWishart(num_metrics, scale), sums).scale
 
-    return jax.vmap(one)(scale[starts], pooled, weight)[layout.fit], mean
+    covariance = jax.vmap(one)(scale[starts], pooled, weight) / weight[:, None, None]
+    return covariance[layout.fit], mean
 
 
 def _whitened_posterior(layout: Layout, scale, statistics: Statistics):
@@ -355,7 +358,7 @@ def _step(layout: Layout, data: Data, prior: Prior, tolerance, progress: Progres
     valid = _valid(layout, proposal, statistics.weight) & jnp.isfinite(objective)
     size = jnp.maximum(jnp.abs(objective), data.mask.sum())
     flat = objective - progress.objective < tolerance * size
-    update = running & valid & ~flat
+    update = running & valid
     return Progress(
         _choose(layout, update, proposal, progress.model),
         jnp.where(running, objective, progress.objective),
