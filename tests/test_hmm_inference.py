@@ -107,6 +107,20 @@ def test_padding_changes_nothing():
     np.testing.assert_allclose(log_likelihood(parameters, padded), expected, rtol=1e-6)
 
 
+def test_padding_does_not_draw_the_path_towards_a_sticky_state():
+    parameters = Parameters(
+        np.array([0.5, 0.5]),
+        np.array([[0.5, 0.5], [0.001, 0.999]]),
+        np.array([[0.0], [1.0]]),
+        np.ones((2, 1, 1)),
+    )
+    short = from_arrays([[[-2.0]], [[-2.0], [-2.0]]])
+    assert short.values.shape == (2, 2, 1)
+    assert viterbi(parameters, short).tolist() == [[0, -1], [0, 0]]
+    padded = from_arrays(np.pad(short.values, ((0, 0), (0, 30), (0, 0))), short.lengths)
+    assert viterbi(parameters, padded)[:, :2].tolist() == [[0, -1], [0, 0]]
+
+
 def test_outliers_of_a_million_do_not_spoil_the_other_checkpoints():
     parameters = random_parameters(3, 2)._replace(means=np.array([[-9.0, 0], [0, 9], [9, 0]]))
     states = np.random.default_rng(0).integers(0, 3, (2, 40))
