@@ -11,7 +11,14 @@ import hmm
 from experiments.experiment import MapConfig
 from hmm.dissimilarity import dissimilarity
 from hmm.readers import from_xarray
-from hmm.regression import Regression, bag_of_states, convergence_time, detours, regress
+from hmm.regression import (
+    Regression,
+    bag_of_states,
+    convergence_time,
+    detours,
+    permutation_pvalue,
+    regress,
+)
 from hmm.training_map import TrainingMap, training_map
 
 FIRST_CHECKPOINTS = 1000  # paper A, section 3: z-scores, and the HMM, see these
@@ -92,6 +99,7 @@ class Analysis:
         convergence: float [seed], time of convergence of every seed, NaN where it never came.
         run_convergence: float [run], the same for the usable runs.
         regression: the outcome on the bag of states.
+        permutation_pvalue: of the regression's R^2, over 9999 shuffles of the outcome.
         detours: detour states; they are about convergence, so none for another outcome.
         dissimilarity: mean over pairs of runs, by ground metric.
     """
@@ -103,6 +111,7 @@ class Analysis:
     convergence: np.ndarray
     run_convergence: np.ndarray
     regression: Regression
+    permutation_pvalue: float | None
     detours: list[int]
     dissimilarity: dict[str, float]
 
@@ -143,6 +152,7 @@ def analyse(
         convergence=convergence,
         run_convergence=run_convergence,
         regression=regression,
+        permutation_pvalue=permutation_pvalue(bag, outcome, seed=0, cap=cap),
         detours=detours(paths, np.isfinite(run_convergence), regression) if by_time else [],
         dissimilarity={
             "index": dissimilarity(bag, "index"),
@@ -163,11 +173,13 @@ def _convergence(analysis: Analysis, threshold: float, unit: str) -> dict[str, A
     }
 
 
-def _regression(regression: Regression, outcome: str) -> dict[str, Any]:
+def _regression(analysis: Analysis, outcome: str) -> dict[str, Any]:
+    regression = analysis.regression
     return {
         "outcome": outcome,
         "r2": regression.r2,
         "f_pvalue": regression.f_pvalue,
+        "permutation_pvalue": analysis.permutation_pvalue,
         "leave_one_out_r2": regression.leave_one_out_r2,
         "num_runs": regression.num_runs,
         "num_censored": regression.num_censored,
@@ -232,7 +244,7 @@ def summarise(
         "num_states": tmap.num_states,
         "selection": selection,
         "held_out_log_likelihood": held_out,
-        "regression": _regression(analysis.regression, config.outcome),
+        "regression": _regression(analysis, config.outcome),
         "dissimilarity": analysis.dissimilarity,
         "forking": tmap.forking,
         "detours": analysis.detours,

@@ -20,13 +20,21 @@ from matplotlib.figure import Figure
 
 import hmm
 from experiments import run_folder
-from experiments.analysis import analyse, metric_sequences, seed_rows, summarise, time_unit
+from experiments.analysis import (
+    Analysis,
+    analyse,
+    metric_sequences,
+    seed_rows,
+    summarise,
+    time_unit,
+)
 from experiments.experiment import Experiment, FitConfig, MapConfig, TrainingConfig
 from experiments.report import write_report
 from hmm import figures
 from hmm.dissimilarity import pairwise_dissimilarity
 from hmm.io import SavedHMM, load_hmm, save_hmm
 from hmm.run_table import listed
+from hmm.stability import adjusted_rand_index, edge_inclusion, edge_recurrence
 from hmm.sweep_io import load_sweep, save_sweep
 from trainer import train
 from trainer.training import batches_per_epoch, check_sizes
@@ -213,9 +221,34 @@ def fit_run(
             selection=hmm.selection_table(sweep),
         ),
     )
+    run_folder.write_json(
+        folder / run_folder.STABILITY, restart_stability(sweep, chosen, sequences, paths)
+    )
     run_folder.write_dataset(folder, _with_states(dataset, sequences, paths))
     seconds = {"fit": time.perf_counter() - started}
     _update_config(folder, {"fit": asdict(config), "fit_notes": notes}, seconds)
+
+
+def restart_stability(
+    sweep: hmm.Sweep, chosen: hmm.Fit, sequences: hmm.Sequences, paths: np.ndarray
+) -> dict[str, Any]:
+    """How alike the chosen number of states' other restarts decode the runs.
+
+    Returns:
+        `adjusted_rand`: of each other restart that did not degenerate with the chosen one, in the
+        order of restarts; `edges`: [source, target], the share of these restarts that have each
+        edge, states matched by their decodings; null where there is no other restart.
+    """
+    others = [
+        hmm.viterbi(fit.parameters, sequences)
+        for fit in sweep.fits
+        if fit.num_states == chosen.num_states
+        and fit.restart != chosen.restart
+        and not fit.degenerate
+    ]
+    recurrence = edge_recurrence(paths, others, chosen.num_states) if others else None
+    agreement = [adjusted_rand_index(paths, other) for other in others]
+    return {"adjusted_rand": agreement, "edges": recurrence}
 
 
 def _with_states(dataset, sequences: hmm.Sequences, paths: np.ndarray):
@@ -275,11 +308,31 @@ def map_run(folder: Path, asked: MapConfig | None = None) -> dict[str, Any]:
     scores = zip(sweep.validation_runs, chosen.validation_run_log_likelihood, strict=True)
     held_out = {run: score / lengths[run] for run, score in scores}
     summary = summarise(dataset, analysis, saved.selection, question, config["fit_notes"], held_out)
+    restarts = run_folder.read_json(folder, run_folder.STABILITY, f"fit {folder}")
+    summary["stability"] = _stability(analysis, restarts)
     _update_config(folder, {"map": asdict(question)}, {"analyse": time.perf_counter() - started})
     seconds = run_folder.read_json(folder, run_folder.CONFIG, "train")["wall_seconds"]
     summary["seconds"] = {name: seconds[name] for name in ("compile", "train", "fit", "analyse")}
     run_folder.write_json(folder / run_folder.SUMMARY, summary)
     return run_folder.json_ready(summary)
+
+
+def _stability(analysis: Analysis, restarts: dict[str, Any]) -> dict[str, Any]:
+    """Agreement of restarts, and how often each edge comes back."""
+    inclusion = edge_inclusion(analysis.paths, analysis.training_map.num_states)
+    recurrence = restarts["edges"]
+    return {
+        "adjusted_rand": restarts["adjusted_rand"],
+        "edges": [
+            {
+                "from": edge.source,
+                "to": edge.target,
+                "restarts": recurrence and recurrence[edge.source][edge.target],
+                "bootstrap": inclusion[edge.source, edge.target],
+            }
+            for edge in analysis.training_map.edges
+        ],
+    }
 
 
 def make_figures(folder: Path) -> dict[str, Figure]:

@@ -247,6 +247,24 @@ def _visits(summary: Mapping) -> str:
     return _records(_part(summary, "states") or [])
 
 
+def _restarts(summary: Mapping) -> str:
+    agreement = _part(summary, "stability", "adjusted_rand")
+    if not agreement:
+        return ""
+    return (
+        "<p>Adjusted Rand index of the decoding with that of the other restarts (1: the same "
+        "states whatever their labels, 0: as independent ones): "
+        + escape(", ".join(f"{value:.2f}" for value in agreement))
+        + ".</p>"
+    )
+
+
+def _edges(summary: Mapping) -> str:
+    header = ("from", "to", "share of restarts with the edge", "share of resamples of the runs")
+    edges = _part(summary, "stability", "edges") or []
+    return _table(header, [(e["from"], e["to"], e["restarts"], e["bootstrap"]) for e in edges])
+
+
 def _held_out(summary: Mapping) -> str:
     runs = _part(summary, "held_out_log_likelihood") or {}
     return _table(("held-out run", "log-likelihood per checkpoint (nats)"), runs.items())
@@ -365,4 +383,5 @@ SECTIONS = (
         {"model_selection": _caption_model_selection, "held_out": _caption_held_out},
         (_selection, _held_out),
     ),
+    Section("How far the map can be trusted", {}, (_restarts, _edges)),
 )

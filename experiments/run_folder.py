@@ -22,6 +22,7 @@ VERSIONED = ("seedmap", "jax", "jaxlib", "flax", "optax", "dynamax", "orbax-chec
 CONFIG = "config.json"
 METRICS = "metrics.nc"
 SWEEP = "sweep.json"
+STABILITY = "stability.json"
 SUMMARY = "summary.json"
 REPORT = "report.html"
 FIGURES = "figures"

@@ -101,6 +101,12 @@ def test_summary_has_the_promised_fields(run):
     for transition in content["transitions"]:
         assert set(transition) == {"from", "to", "probability", "num_runs", "top_features"}
         assert len(transition["top_features"]) == 3
+    stability = content["stability"]
+    assert len(stability["adjusted_rand"]) == 1  # two restarts: the other one
+    assert [(e["from"], e["to"]) for e in stability["edges"]] == [
+        (t["from"], t["to"]) for t in content["transitions"]
+    ]
+    assert all(0 <= e["restarts"] <= 1 and 0.6 < e["bootstrap"] <= 1 for e in stability["edges"])
     assert set(content["seconds"]) == {"compile", "train", "fit", "analyse"}
 
 
