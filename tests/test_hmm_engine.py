@@ -264,7 +264,7 @@ def start_means(data, num_states, restart, keys=range(20)):
 
 def test_even_restarts_find_separate_clusters():
     rng = np.random.default_rng(0)
-    centres = 20 * np.stack(np.meshgrid([0, 1, 2], [0, 1]), -1).reshape(6, 2)
+    centres = 20 * np.stack(np.meshgrid([1, 2, 3], [1, 2]), -1).reshape(6, 2)
     values = centres[rng.integers(0, 6, (40, 3))] + rng.normal(size=(40, 3, 2))
     mask = np.arange(40)[:, None] < np.array([40, 40, 25])
     data = Data(jnp.asarray(np.where(mask[..., None], values, 0.0), float), jnp.asarray(mask))

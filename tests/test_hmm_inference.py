@@ -114,8 +114,7 @@ def test_padding_does_not_draw_the_path_towards_a_sticky_state():
         np.array([[0.0], [1.0]]),
         np.ones((2, 1, 1)),
     )
-    short = from_arrays([[[-2.0]], [[-2.0], [-2.0]]])
-    assert short.values.shape == (2, 2, 1)
+    short = from_arrays([[[0.4]], [[0.4], [-1.0]]])  # one checkpoint alone is nearer to state 0
     assert viterbi(parameters, short).tolist() == [[0, -1], [0, 0]]
     padded = from_arrays(np.pad(short.values, ((0, 0), (0, 30), (0, 0))), short.lengths)
     assert viterbi(parameters, padded)[:, :2].tolist() == [[0, -1], [0, 0]]
