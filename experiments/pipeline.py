@@ -43,9 +43,21 @@ MIN_SEEDS = 5
 Z_SCORE = {"first": 1000, "per": "run"}
 
 
+def read_config(folder: Path, *fields: str) -> dict[str, Any]:
+    """`config.json` of a run, with the fields that training writes and the given ones.
+
+    Raises:
+        ValueError: the file is missing, is not JSON or lacks a field.
+    """
+    trained = run_folder.read_json(
+        folder, run_folder.CONFIG, "train", ("experiment", "threshold", "wall_seconds")
+    )
+    return trained | run_folder.read_json(folder, run_folder.CONFIG, f"fit {folder}", fields)
+
+
 def _update_config(folder: Path, changes: dict[str, Any], seconds: dict[str, float]) -> None:
-    config = run_folder.read_json(folder, run_folder.CONFIG, "train") | changes
-    config["wall_seconds"] = config.get("wall_seconds", {}) | seconds
+    config = read_config(folder) | changes
+    config["wall_seconds"] = config["wall_seconds"] | seconds
     run_folder.write_json(folder / run_folder.CONFIG, config)
 
 
@@ -100,6 +112,7 @@ def train_run(
         "threshold": threshold,
         **run_folder.environment(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "wall_seconds": {},
     }
     run_folder.write_json(folder / run_folder.CONFIG, content)
     run = train(
@@ -265,9 +278,9 @@ def _load_analysis(folder: Path, asked: MapConfig | None):
     Without a question, the one that the last `map_run` recorded.
     """
     dataset = run_folder.read_dataset(folder)
-    config = run_folder.read_json(folder, run_folder.CONFIG, "train")
     if "state" not in dataset:
         raise ValueError(f"{folder} holds no fitted HMM; make one with `seedmap fit {folder}`")
+    config = read_config(folder, "fit_notes")
     saved = load_hmm(folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the fit has told of them
@@ -308,11 +321,15 @@ def map_run(folder: Path, asked: MapConfig | None = None) -> dict[str, Any]:
     scores = zip(sweep.validation_runs, chosen.validation_run_log_likelihood, strict=True)
     held_out = {run: score / lengths[run] for run, score in scores}
     summary = summarise(dataset, analysis, saved.selection, question, config["fit_notes"], held_out)
-    restarts = run_folder.read_json(folder, run_folder.STABILITY, f"fit {folder}")
+    restarts = run_folder.read_json(
+        folder, run_folder.STABILITY, f"fit {folder}", ("adjusted_rand", "edges")
+    )
     summary["stability"] = _stability(analysis, restarts)
     _update_config(folder, {"map": asdict(question)}, {"analyse": time.perf_counter() - started})
-    seconds = run_folder.read_json(folder, run_folder.CONFIG, "train")["wall_seconds"]
-    summary["seconds"] = {name: seconds[name] for name in ("compile", "train", "fit", "analyse")}
+    seconds = read_config(folder)["wall_seconds"]
+    summary["seconds"] = {
+        name: seconds.get(name) for name in ("compile", "train", "fit", "analyse")
+    }
     run_folder.write_json(folder / run_folder.SUMMARY, summary)
     return run_folder.json_ready(summary)
 
@@ -384,13 +401,14 @@ def report_run(folder: Path) -> Path:
         ValueError: the folder is not a run, or has no map yet.
     """
     started = time.perf_counter()
-    summary = run_folder.read_json(folder, run_folder.SUMMARY, f"map {folder}")
+    summary = run_folder.read_json(folder, run_folder.SUMMARY, f"map {folder}", ("notes",))
+    read_config(folder, "map")
     drawn = make_figures(folder)
     paths = {
         name: figures.save(figure, folder / run_folder.FIGURES / f"{name}.png")
         for name, figure in drawn.items()
     }
-    config = run_folder.read_json(folder, run_folder.CONFIG, "train")
+    config = read_config(folder)
     report = write_report(
         folder / run_folder.REPORT,
         f"Training map of {config['experiment']}",

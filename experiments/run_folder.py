@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,21 +79,26 @@ def write_json(path: Path, content: Any) -> None:
     os.replace(draft, path)
 
 
-def read_json(folder: Path, name: str, made_by: str) -> dict[str, Any]:
-    """Reads a JSON file of a run folder.
+def read_json(folder: Path, name: str, made_by: str, fields: Sequence[str] = ()) -> dict[str, Any]:
+    """Reads a JSON file of a run folder, a mapping with at least the given fields.
 
     Raises:
-        ValueError: it is missing or is not JSON; the message says which command makes it.
+        ValueError: it is missing, is not JSON or lacks a field; the message says which command
+            makes it.
     """
     path = folder / name
     if not path.is_file():
         raise ValueError(f"{folder} has no {name}; make it with `seedmap {made_by}`")
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{path} is not JSON ({error}); make it anew with `seedmap {made_by}`"
         ) from None
+    lacking = [name for name in fields if not isinstance(content, dict) or name not in content]
+    if lacking:
+        raise ValueError(f"{path} has no {lacking[0]!r}; make it anew with `seedmap {made_by}`")
+    return content
 
 
 def write_dataset(folder: Path, dataset: xr.Dataset) -> None:

@@ -282,6 +282,23 @@ def test_a_damaged_metrics_file_is_named(copy, capsys):
     assert "metrics.nc" in capsys.readouterr().err
 
 
+READ_BY_BOTH = ["config.json", "hmm.json", "hmm.npz", "sweep.json", "metrics.nc"]
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [("map", name) for name in [*READ_BY_BOTH, "stability.json"]]
+    + [("report", name) for name in [*READ_BY_BOTH, "summary.json"]],
+)
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("{}")])
+def test_a_missing_or_damaged_file_is_named(copy, capsys, command, name, damage):
+    damage(copy / name)
+    assert seedmap(command, copy) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("seedmap: ")
+    assert name in line
+
+
 def test_a_bug_is_not_dressed_up_as_wrong_input(copy, monkeypatch):
     def broken(folder, asked):
         np.zeros(2).reshape(3)
