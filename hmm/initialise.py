@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hmm.em import Data, Layout, Model
+from hmm.model import Data, Layout, Model
 
 _LLOYD_ITERATIONS = 20
 _COVARIANCE_FLOOR = 1e-3  # hmmlearn's min_covar; keeps the start positive definite

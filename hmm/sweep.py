@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hmm.em import Data, Layout, Model, Prior, Progress, chunk_size, evaluate, iterate
+from hmm.e_step import chunk_size
+from hmm.em import Progress, evaluate, iterate
 from hmm.initialise import restart_keys, start, starting_factor
+from hmm.model import Data, Layout, Model, Prior
 from hmm.parameters import Parameters, check_covariance, num_parameters
 from hmm.sequences import Sequences, check_num_runs
 
