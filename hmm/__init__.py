@@ -18,7 +18,7 @@ Signatures (arrays are numpy, float64 unless said otherwise):
     z_score(sequences, first=1000, per="run") -> Sequences
     split_runs(num_runs, validation_share=0.2, seed=0) -> (train, validation)
     fit_sweep(train, validation, config, key, callback=None) -> Sweep
-    select(sweep, criterion="validation_bic") -> Fit
+    select(sweep, criterion=None, one_standard_error=False) -> Fit
     selection_table(sweep) -> list[dict]
     best_restarts(sweep) -> dict[num_states, Fit]
     dominant_validation_runs(sweep, share=0.8) -> tuple of run names (and a UserWarning)
@@ -32,6 +32,7 @@ Signatures (arrays are numpy, float64 unless said otherwise):
     relabel(paths, order) -> paths
 """
 
+from hmm.cross_validation import CrossValidation
 from hmm.inference import filtered, log_likelihood, posterior, viterbi
 from hmm.parameters import (
     Parameters,
@@ -41,11 +42,20 @@ from hmm.parameters import (
     permute,
     relabel,
 )
-from hmm.selection import best_restarts, dominant_validation_runs, select, selection_table
+from hmm.selection import (
+    CRITERIA,
+    best_restarts,
+    default_criterion,
+    dominant_validation_runs,
+    select,
+    selection_table,
+)
 from hmm.sequences import Sequences, from_arrays, split_runs, z_score
 from hmm.sweep import Fit, Sweep, SweepConfig, fit_sweep
 
 __all__ = [
+    "CRITERIA",
+    "CrossValidation",
     "Fit",
     "Parameters",
     "Sequences",
@@ -53,6 +63,7 @@ __all__ = [
     "SweepConfig",
     "best_restarts",
     "canonical_order",
+    "default_criterion",
     "dominant_validation_runs",
     "filtered",
     "fit_sweep",

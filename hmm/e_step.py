@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from hmm.messages import forward, forward_backward
-from hmm.model import Data, Layout, Model, Statistics, whitening
+from hmm.holes import hole_log_densities, hole_scatter
+from hmm.messages import best_path, forward, forward_backward
+from hmm.model import Data, Holes, Layout, Model, Statistics, whitening
 
 
 def chunk_size(num_steps: int, num_runs: int) -> int:
@@ -49,18 +50,32 @@ def _scaled_densities(layout: Layout, model: Model, data: Data) -> tuple[jax.Arr
     chunks = _chunks(data)
     mask = data.mask.reshape(len(chunks), -1, data.mask.shape[1])
     densities, top = jax.lax.map(one_chunk, (chunks, mask))
-    return densities.reshape(-1, *densities.shape[2:]), top.reshape(-1, *top.shape[2:])
+    densities, top = (x.reshape(-1, *x.shape[2:]) for x in (densities, top))
+    if data.holes is None:
+        return densities, top
+    return _put_holes(layout, inverse, model, data.holes, densities, top)
 
 
-def run_log_likelihood(layout: Layout, model: Model, data: Data) -> jax.Array:
-    """Log-likelihood of every run under every fit, float [F, run], in nats."""
+def _put_holes(layout: Layout, inverse, model: Model, holes: Holes, densities, top):
+    """Puts the marginal densities of the checkpoints with missing metrics in their places."""
+    logs = hole_log_densities(inverse, model.means, holes)
+    logs = layout.pad(logs.T, -jnp.inf).transpose(2, 0, 1)
+    highest = logs.max(2)
+    place = (holes.time, slice(None), slice(None), holes.run)
+    densities = densities.at[place].set(jnp.exp(logs - highest[:, :, None]), mode="drop")
+    return densities, top.at[holes.time, :, holes.run].set(highest, mode="drop")
+
+
+def run_scores(layout: Layout, model: Model, data: Data) -> tuple[jax.Array, jax.Array]:
+    """Log p(run) and log p(run, its Viterbi path) under every fit, float [F, run], in nats."""
     densities, top = _scaled_densities(layout, model, data)
     _, normalisers = forward(model.initial, model.transition, densities)
-    return jnp.where(data.mask[:, None], top + jnp.log(normalisers), 0.0).sum(0)
+    logs = jnp.where(data.mask[:, None], top + jnp.log(normalisers), 0.0).sum(0)
+    return logs, best_path(model.initial, model.transition, densities, data.mask) + top.sum(0)
 
 
 def _scatter(layout: Layout, model: Model, data: Data, weights: jax.Array):
-    """Weighted sums of 1, y and y y^T over all checkpoints; weights [time, F, Kmax, run]."""
+    """Weighted sums of 1, y and y y^T over complete checkpoints; weights [time, F, Kmax, run]."""
     inverse, centre = whitening(model)
     num_states, num_metrics = centre.shape
 
@@ -84,11 +99,29 @@ def _scatter(layout: Layout, model: Model, data: Data, weights: jax.Array):
     return sums
 
 
-def expectation(layout: Layout, model: Model, data: Data) -> Statistics:
-    """E step: expected sufficient statistics of every fit under its current parameters."""
+def _scatter_with_holes(layout: Layout, model: Model, data: Data, weights: jax.Array):
+    """`_scatter` plus the expectations of the checkpoints with missing metrics."""
+    holes = data.holes
+    place = (holes.time, slice(None), slice(None), holes.run)
+    on_holes = weights.at[place].get(mode="fill", fill_value=0)[:, layout.fit, layout.slot]
+    complete = _scatter(layout, model, data, weights.at[place].set(0, mode="drop"))
+    partial = hole_scatter(whitening(model)[0], model.means, holes, on_holes)
+    return jax.tree.map(jnp.add, complete, (on_holes.sum(0), *partial))
+
+
+def expectation(layout: Layout, model: Model, data: Data, run_weights: jax.Array) -> Statistics:
+    """E step: expected sufficient statistics of every fit under its current parameters.
+
+    Args:
+        layout: The fits.
+        model: Their parameters.
+        data: The runs.
+        run_weights: float [F, run], how much a run counts in the sums; 0 leaves it out. The
+            log-likelihoods are those of all runs.
+    """
     densities, top = _scaled_densities(layout, model, data)
-    messages = forward_backward(model.initial, model.transition, densities, data.mask)
+    messages = forward_backward(model.initial, model.transition, densities, data.mask, run_weights)
     logs = jnp.where(data.mask[:, None], top + jnp.log(messages.normalisers), 0.0)
-    weight, first, second = _scatter(layout, model, data, messages.smoothed)
-    initial = messages.smoothed[0].sum(-1)
-    return Statistics(logs.sum(0), initial, messages.transitions, weight, first, second)
+    scatter = _scatter if data.holes is None else _scatter_with_holes
+    sums = scatter(layout, model, data, messages.smoothed)
+    return Statistics(logs.sum(0), messages.smoothed[0].sum(-1), messages.transitions, *sums)

@@ -11,15 +11,18 @@ singular covariance is never formed and factorised in float32. The M step itself
 conjugate update, applied to y.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from hmm.e_step import expectation, run_log_likelihood
+from hmm.e_step import expectation, run_scores
 from hmm.m_step import log_prior, maximisation
 from hmm.model import Data, Layout, Model, Prior
+
+_ITERATIONS_PER_CALL = 4  # between two reports
 
 
 class Progress(NamedTuple):
@@ -58,14 +61,15 @@ def _choose(layout: Layout, update: jax.Array, new: Model, old: Model) -> Model:
     return jax.tree.map(pick, new, old, Model(update, update, flat, flat))
 
 
-def _step(layout: Layout, data: Data, prior: Prior, tolerance, progress: Progress) -> Progress:
+def _step(layout: Layout, data: Data, run_weights, prior: Prior, tolerance, progress: Progress):
     """One EM iteration of the fits that have not stopped."""
-    statistics = expectation(layout, progress.model, data)
-    objective = statistics.log_likelihood.sum(1) + log_prior(layout, progress.model, prior)
+    statistics = expectation(layout, progress.model, data, run_weights)
+    likelihood = (run_weights * statistics.log_likelihood).sum(1)
+    objective = likelihood + log_prior(layout, progress.model, prior)
     proposal = maximisation(layout, progress.model, statistics, prior)
     running = ~(progress.converged | progress.degenerate)
     valid = _valid(layout, proposal, statistics.weight) & jnp.isfinite(objective)
-    size = jnp.maximum(jnp.abs(objective), data.mask.sum())
+    size = jnp.maximum(jnp.abs(objective), run_weights @ data.mask.sum(0))
     flat = objective - progress.objective < tolerance * size
     update = running & valid
     return Progress(
@@ -79,7 +83,13 @@ def _step(layout: Layout, data: Data, prior: Prior, tolerance, progress: Progres
 
 @partial(jax.jit, static_argnums=0)
 def iterate(
-    layout: Layout, data: Data, prior: Prior, tolerance, progress: Progress, num_iterations
+    layout: Layout,
+    data: Data,
+    run_weights: jax.Array,
+    prior: Prior,
+    tolerance,
+    progress: Progress,
+    num_iterations,
 ) -> Progress:
     """Up to `num_iterations` EM iterations; fewer if every fit has stopped.
 
@@ -91,6 +101,7 @@ def iterate(
     Args:
         layout: The fits (static).
         data: The training runs.
+        run_weights: float [F, run], how much a run counts in a fit; 0 holds it out.
         prior: The prior.
         tolerance: float [], see above.
         progress: Where the fits stand.
@@ -106,7 +117,7 @@ def iterate(
 
     def advance(carry):
         done, progress = carry
-        return done + 1, _step(layout, data, prior, tolerance, progress)
+        return done + 1, _step(layout, data, run_weights, prior, tolerance, progress)
 
     with jax.default_matmul_precision("highest"):  # TF32 or bfloat16 products would ruin EM
         return jax.lax.while_loop(unfinished, advance, (0, progress))[1]
@@ -114,6 +125,45 @@ def iterate(
 
 @partial(jax.jit, static_argnums=0)
 def evaluate(layout: Layout, data: Data, prior: Prior, model: Model):
-    """Log-likelihoods [F, run] and log-priors [F] of the final parameters, in nats."""
+    """What the final parameters are worth, in nats.
+
+    Returns:
+        Log-likelihoods of the runs [F, run], of the runs and their Viterbi paths [F, run], and
+        log-priors [F].
+    """
     with jax.default_matmul_precision("highest"):
-        return run_log_likelihood(layout, model, data), log_prior(layout, model, prior)
+        return *run_scores(layout, model, data), log_prior(layout, model, prior)
+
+
+def run(
+    layout: Layout,
+    data: Data,
+    run_weights: jax.Array,
+    prior: Prior,
+    tolerance: float,
+    model: Model,
+    num_iterations: int,
+    report: Callable[[int], None],
+) -> Progress:
+    """`iterate` from a starting model to the end, a few iterations at a time.
+
+    Args:
+        layout: The fits.
+        data: The training runs.
+        run_weights: float [F, run].
+        prior: The prior.
+        tolerance: As in `iterate`.
+        model: Where to start.
+        num_iterations: Iterations at most.
+        report: Called with the number of iterations done, at last with `num_iterations`.
+    """
+    num_fits, done = len(layout.num_states), 0
+    nothing, never = jnp.zeros(num_fits, jnp.int32), jnp.zeros(num_fits, bool)
+    progress = Progress(model, jnp.full(num_fits, -jnp.inf), nothing, never, never)
+    while done < num_iterations and not (progress.converged | progress.degenerate).all():
+        steps = min(_ITERATIONS_PER_CALL, num_iterations - done)
+        progress = iterate(layout, data, run_weights, prior, tolerance, progress, steps)
+        done += steps
+        report(done)
+    report(num_iterations)
+    return progress

@@ -17,24 +17,33 @@ def restart_keys(key: jax.Array, fits: list[tuple[int, int]]) -> jax.Array:
     return jnp.stack([jax.random.fold_in(jax.random.fold_in(key, k), r) for k, r in fits])
 
 
-def start(layout: Layout, data: Data, keys: jax.Array, restarts, factor: np.ndarray) -> Model:
+def start(
+    layout: Layout,
+    data: Data,
+    run_weights: jax.Array,
+    keys: jax.Array,
+    restarts,
+    factor: np.ndarray,
+) -> Model:
     """Models to start EM from.
 
     Restarts 0, 2, 4, ... start from k-means++ clusters and random transitions. Restarts 1, 3, ...
     start from random responsibilities: every training run is cut at random times into K segments,
     a state for each, with uniform transitions. Training runs move through their states in time, so
     the second find better optima on them (sparse parities, K = 8: 16.0 nats a checkpoint against
-    15.2, best of 5), while the first suit models whose states recur.
+    15.2, best of 5), while the first suit models whose states recur. A missing value counts as the
+    mean here; EM knows better.
 
     Args:
         layout: The fits.
         data: The training runs.
+        run_weights: float [F, run], 0 for a run that a fit may not see, else 1.
         keys: One key a fit, see `restart_keys`.
         restarts: int [F], number of the restart.
         factor: float [D, D], Cholesky factor of the starting covariance (`starting_factor`).
     """
     by_time = jnp.asarray(restarts) % 2 == 1
-    means = _all_centroids(layout, data, keys, by_time)[layout.fit, layout.slot]
+    means = _all_centroids(layout, data, run_weights, keys, by_time)[layout.fit, layout.slot]
     factors = jnp.broadcast_to(jnp.asarray(factor, means.dtype), (len(means), *factor.shape))
     rows = _all_rows(layout, keys, by_time)
     return Model(rows[:, 0], rows[:, 1:], means, factors)
@@ -71,33 +80,33 @@ def _numbers(key: jax.Array, count: int) -> jax.Array:
 
 
 @partial(jax.jit, static_argnums=0)
-def _all_centroids(layout: Layout, data: Data, keys: jax.Array, by_time: jax.Array) -> jax.Array:
+def _all_centroids(layout: Layout, data: Data, run_weights, keys, by_time) -> jax.Array:
     """Means [F, Kmax, D] of every fit, one fit after the other, each to its own convergence."""
     points = data.values.reshape(-1, data.values.shape[-1])
-    weights = data.mask.reshape(-1).astype(points.dtype)
 
     def one(inputs):
-        key, active, by_time = inputs
+        key, active, by_time, run_weights = inputs
+        weights = data.mask * run_weights
         return jax.lax.cond(
             by_time,
-            lambda: _segment_means(key, active, data),
-            lambda: _kmeans(key, active, points, weights),
+            lambda: _segment_means(key, active, data.values, weights),
+            lambda: _kmeans(key, active, points, weights.reshape(-1)),
         )
 
     with jax.default_matmul_precision("highest"):
-        return jax.lax.map(one, (keys, jnp.asarray(layout.active), by_time))
+        return jax.lax.map(one, (keys, jnp.asarray(layout.active), by_time, run_weights))
 
 
-def _segment_means(key, active, data: Data) -> jax.Array:
+def _segment_means(key, active, values, weights) -> jax.Array:
     """Means [Kmax, D] of the segments of runs cut at random, at other times in every run."""
-    length = data.mask.sum(0)
+    length = (weights > 0).sum(0)
     cuts = [_numbers(jax.random.fold_in(key, i), len(length)) for i in range(len(active) - 1)]
     cuts = jnp.stack([jnp.zeros(len(length)), *cuts])
-    passed = jnp.arange(len(data.mask))[:, None, None] >= (cuts * length).T  # [time, run, cut]
+    passed = jnp.arange(len(weights))[:, None, None] >= (cuts * length).T  # [time, run, cut]
     segment = (passed & active).sum(-1) - 1
-    member = (segment == jnp.arange(len(active))[:, None, None]) & data.mask
+    member = (segment == jnp.arange(len(active))[:, None, None]) * weights
     count = member.sum((1, 2))[:, None]
-    return jnp.einsum("ktr,trd->kd", member.astype(cuts.dtype), data.values) / jnp.maximum(count, 1)
+    return jnp.einsum("ktr,trd->kd", member, values) / jnp.maximum(count, 1)
 
 
 def _kmeans(key, active, points, weights) -> jax.Array:

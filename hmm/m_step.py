@@ -82,7 +82,7 @@ def _normalise(counts: jax.Array) -> jax.Array:
 def maximisation(layout: Layout, model: Model, statistics: Statistics, prior: Prior) -> Model:
     """M step: the parameters that maximise expected log-likelihood plus `log_prior`."""
     inverse, _ = whitening(model)
-    scale = prior.scale * jnp.einsum("sij,skj->sik", inverse, inverse)
+    scale = prior.scale[layout.fit, None, None] * jnp.einsum("sij,skj->sik", inverse, inverse)
     covariance, mean = _whitened_posterior(layout, scale, statistics)
     # The jitter lets a variance fall by a factor of 1e6 (float32) in one step and no further, so
     # that rounding cannot make the matrix indefinite; at a fixed point it adds 1e-6 of itself.

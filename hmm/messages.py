@@ -22,8 +22,8 @@ class Messages(NamedTuple):
     Attributes:
         normalisers: float [time, F, run], p(x_t | x_1..t-1) over the densities' scale; 1 on
             padding up to rounding.
-        smoothed: float [time, F, K, run], p(state_t | run), 0 on padding.
-        transitions: float [F, K, K], expected number of transitions, summed over time and runs.
+        smoothed: float [time, F, K, run], p(state_t | run) times the run's weight, 0 on padding.
+        transitions: float [F, K, K], expected number of transitions, weighted, over all runs.
     """
 
     normalisers: jax.Array
@@ -59,7 +59,11 @@ def forward(initial: jax.Array, transition: jax.Array, densities: jax.Array):
 
 
 def forward_backward(
-    initial: jax.Array, transition: jax.Array, densities: jax.Array, mask: jax.Array
+    initial: jax.Array,
+    transition: jax.Array,
+    densities: jax.Array,
+    mask: jax.Array,
+    run_weights: jax.Array,
 ) -> Messages:
     """Smoother with summed transition counts; the [time, K, K] array is never formed.
 
@@ -68,6 +72,7 @@ def forward_backward(
         transition: float [F, K, K], rows sum to 1.
         densities: float [time, F, K, run], scaled emission densities, 1 on padding.
         mask: bool [time, run], False on padding.
+        run_weights: float [F, run], how much each run counts in each fit.
 
     Returns:
         The smoothed probabilities and expected transitions.
@@ -76,14 +81,32 @@ def forward_backward(
     reverse = transition.transpose(0, 2, 1)
 
     def step(carry, inputs):
-        future, pairs = carry
-        density, normaliser, posterior, previous, mask = inputs
+        future, later, pairs = carry
+        density, normaliser, posterior, mask = inputs
+        weights = (mask * run_weights)[:, None]
+        pairs = pairs + jnp.einsum("fir,fjr->fij", posterior, later)
         here = future * density / normaliser[:, None]
-        pairs = pairs + jnp.einsum("fir,fjr->fij", previous, here * mask)
-        return (_through(reverse, here), pairs), posterior * future * mask
+        return (_through(reverse, here), here * weights, pairs), posterior * future * weights
 
-    previous = jnp.concatenate([jnp.zeros_like(posteriors[:1]), posteriors[:-1]])
-    carry = (jnp.ones_like(densities[0]), jnp.zeros_like(transition))
-    inputs = (densities, normalisers, posteriors, previous, mask.astype(densities.dtype))
-    (_, pairs), smoothed = jax.lax.scan(step, carry, inputs, reverse=True)
+    nothing = jnp.zeros_like(densities[0])
+    carry = (jnp.ones_like(nothing), nothing, jnp.zeros_like(transition))
+    inputs = (densities, normalisers, posteriors, mask.astype(densities.dtype))
+    (*_, pairs), smoothed = jax.lax.scan(step, carry, inputs, reverse=True)
     return Messages(normalisers, smoothed, pairs * transition)
+
+
+def best_path(
+    initial: jax.Array, transition: jax.Array, densities: jax.Array, mask: jax.Array
+) -> jax.Array:
+    """Log-probability of every run together with its Viterbi path, float [F, run], in nats.
+
+    Arguments as those of `forward_backward`; the scale of the densities must be added.
+    """
+    logs, rows = jnp.log(densities), jnp.log(transition)[:, :, :, None]
+
+    def step(best, inputs):
+        log, mask = inputs
+        return jnp.where(mask, (best[:, :, None] + rows).max(1) + log, best), None
+
+    start = jnp.log(initial)[:, :, None] + logs[0]
+    return jax.lax.scan(step, start, (logs[1:], mask[1:]))[0].max(1)

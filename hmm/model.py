@@ -41,25 +41,45 @@ class Layout(NamedTuple):
         return jnp.full(shape, fill, flat.dtype).at[self.fit, self.slot].set(flat)
 
 
-class Data(NamedTuple):
-    """Training metrics, standardised, time first.
+class Holes(NamedTuple):
+    """The checkpoints where some metric is missing, gathered; rows beyond the last are padding.
 
     Attributes:
-        values: float [time, run, metric], zeros on padding; time is a multiple of the chunk that
-            `chunk_size` gives.
+        values: float [row, D], zeros where missing.
+        missing: bool [pattern, D], the different sets of missing metrics.
+        pattern: int32 [row], which of them a row has.
+        time: int32 [row], its time; past the last time on padding, so that indexing drops it.
+        run: int32 [row], its run.
+    """
+
+    values: jax.Array
+    missing: jax.Array
+    pattern: jax.Array
+    time: jax.Array
+    run: jax.Array
+
+
+class Data(NamedTuple):
+    """Metrics, standardised, time first.
+
+    Attributes:
+        values: float [time, run, metric], zeros on padding and where missing; time is a multiple of
+            the chunk that `chunk_size` gives.
         mask: bool [time, run], False on padding.
+        holes: The checkpoints with missing metrics; None compiles a program that knows of none.
     """
 
     values: jax.Array
     mask: jax.Array
+    holes: Holes | None = None
 
 
 class Prior(NamedTuple):
     """Prior of the penalised likelihood; see `log_prior` for what it adds.
 
     Attributes:
-        scale: float [], the prior scatter Psi = scale * I of every state, in squared standard
-            deviations of the training data.
+        scale: float [F], the prior scatter Psi = scale * I of every state of a fit, in squared
+            standard deviations of the training data.
         count: float [], pseudo-count of every transition and of every initial state.
     """
 

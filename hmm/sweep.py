@@ -2,21 +2,23 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import nan
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hmm.e_step import chunk_size
-from hmm.em import Progress, evaluate, iterate
+from hmm.cross_validation import CrossValidation, best_scale, robust
+from hmm.em import Progress, evaluate, run
 from hmm.initialise import restart_keys, start, starting_factor
-from hmm.model import Data, Layout, Model, Prior
+from hmm.model import Data, Layout, Prior
 from hmm.parameters import Parameters, check_covariance, num_parameters
 from hmm.sequences import Sequences, check_num_runs
+from hmm.standardise import Scaling, as_data, scaling_of
 
-PRIORS = {"weak": Prior(scale=1e-4, count=1e-2)}
-_ITERATIONS_PER_CALL = 4  # between two calls of the callback
+PRIORS = {"held-out": (1e-4, 1e-2, 1e-1, 1.0, 10.0), "weak": (1e-4,)}  # scales to choose from
+_COUNT = 1e-2
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,12 @@ class SweepConfig:
             (odd numbers); see `hmm.initialise.start`.
         iterations: EM iterations at most (paper A: 32).
         covariance: "full", "diagonal", "spherical" or "shared" (one for all states).
-        prior: "weak", near maximum likelihood as in the paper: a prior scatter of 1e-4 squared
-            standard deviations of the training data on each axis (Dynamax's default), so that the
-            variances of a state with n checkpoints are at least 1e-4 / n, and a pseudo-count of
-            0.01 for every transition and initial state, so that no run is impossible.
+        prior: How much scatter s, in squared standard deviations of the training data, the prior
+            adds to every state on each axis, so that the variances of a state with n checkpoints
+            are at least s / n. "held-out": for each K the scale of `PRIORS` under which held-out
+            runs are most likely, see `hmm.cross_validation`. "weak": 1e-4 (Dynamax's default), near
+            maximum likelihood as in the paper. Both add a pseudo-count of 0.01 for every transition
+            and initial state, so that no run is impossible.
         tolerance: A fit has converged when an iteration raises its penalised log-likelihood by less
             than this share of it (or of the number of checkpoints, if that is larger).
     """
@@ -41,7 +45,7 @@ class SweepConfig:
     restarts: int = 5
     iterations: int = 32
     covariance: str = "full"
-    prior: str = "weak"
+    prior: str = "held-out"
     tolerance: float = 1e-6
 
     def __post_init__(self):
@@ -81,6 +85,12 @@ class Fit:
         degenerate: Whether the fit broke down (a non-finite update, a covariance that cannot be
             factorised, a state with less than one checkpoint); its parameters are the last good
             ones and selection leaves it out.
+        prior_scale: Scatter that the prior added, see `SweepConfig.prior`.
+        robust_log_likelihood: num_observations_validation times the median over the validation runs
+            of the log-likelihood per checkpoint: `validation_log_likelihood` as it would be if all
+            runs were like the median one.
+        train_path_log_likelihood: Total over the training runs of log p(run, its Viterbi path).
+        validation_path_log_likelihood: The same over the validation runs.
     """
 
     num_states: int
@@ -97,6 +107,10 @@ class Fit:
     iterations: int
     converged: bool
     degenerate: bool
+    prior_scale: float = nan  # this and the rest: NaN in a file of an older version
+    robust_log_likelihood: float = nan
+    train_path_log_likelihood: float = nan
+    validation_path_log_likelihood: float = nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +125,7 @@ class Sweep:
         validation_runs: Names of the validation runs.
         num_observations_train: Number of training checkpoints.
         num_observations_validation: Number of validation checkpoints.
+        cross_validation: With the prior "held-out", the scores of every scale and K.
     """
 
     config: SweepConfig
@@ -120,6 +135,7 @@ class Sweep:
     validation_runs: tuple[str, ...]
     num_observations_train: int
     num_observations_validation: int
+    cross_validation: tuple[CrossValidation, ...] = ()
 
 
 def fit_sweep(
@@ -135,41 +151,52 @@ def fit_sweep(
     standard deviation for all metrics if the covariance is spherical), so the prior does not depend
     on units; everything returned is in the units of the input.
 
+    With the prior "held-out", one more pass over all fits for every candidate scale comes first,
+    in the same compiled program: in it restart r is trained on the runs outside fold r (at least
+    two folds), and the scale of each K is chosen by the runs held out, see `hmm.cross_validation`.
+    The validation runs have no part in it.
+
+    A missing value (NaN) is integrated out exactly, see `hmm.holes`.
+
     Args:
         train: Training runs.
         validation: Held-out runs with the same metrics.
         config: What to fit.
         key: JAX key; restart r of K states uses fold_in(fold_in(key, K), r) and so does not depend
             on the rest of the sweep.
-        callback: Called with (iterations done, iterations in all) from time to time, at last with
-            both equal.
+        callback: Called with (iterations done, iterations in all), at first with 0 done, at last
+            with all; the passes of the cross-validation count.
 
     Returns:
         The sweep.
 
     Raises:
-        ValueError: With fewer than 5 runs in all or none on one side, different metrics, missing
-            values, or more states than the data allow (half the number of training checkpoints).
+        ValueError: With fewer than 5 runs in all or none on one side, different metrics, a single
+            training run with the prior "held-out", or more states than the data allow (half the
+            number of training checkpoints).
     """
     _check(train, validation, config)
-    scaling = _scaling(train, config.covariance)
-    names = [(k, r) for k in config.states for r in range(config.restarts)]
-    layout = Layout(tuple(k for k, _ in names), config.covariance)
-    data = _data([train], scaling)
-    factor = starting_factor(scaling.apply(train.observations()), config.covariance)
-    model = start(layout, data, restart_keys(key, names), [r for _, r in names], factor)
-    progress = _run_em(layout, data, config, _fresh(layout, model), callback)
-    scores = evaluate(layout, _data([train, validation], scaling), _prior(config), progress.model)
-    results = _results(names, layout, *jax.device_get((progress, *scores)))
-    fits = tuple(_fit(result, train, validation, scaling, config) for result in results)
+    work = _prepare(train, validation, config, key, callback)
+    candidates = PRIORS[config.prior] if config.prior == "held-out" else ()
+    scores = tuple(
+        score
+        for index, scale in enumerate(candidates)
+        for score in _cross_validate(work, scale, index)
+    )
+    scales = {k: _scale(config, scores, k) for k in config.states}
+    everyone = np.ones((len(work.names), train.num_runs))
+    by_fit = np.array([scales[k] for k, _ in work.names])
+    results = _run(work, everyone, by_fit, len(candidates))
+    fits = tuple(_fit(work, result) for result in results)
     return Sweep(
         config,
-        fits,
+        tuple(fit for fit in fits if fit.restart < config.restarts),
         train.metrics,
         train.runs,
         validation.runs,
         train.num_observations,
         validation.num_observations,
+        scores,
     )
 
 
@@ -183,13 +210,11 @@ def _check(train: Sequences, validation: Sequences, config: SweepConfig) -> None
             f"training runs have the metrics {', '.join(train.metrics)} but validation runs "
             f"{', '.join(validation.metrics)}: choose the same for both"
         )
-    for sequences in (train, validation):
-        if np.isnan(sequences.values).any():
-            run, time, metric = np.argwhere(np.isnan(sequences.values))[0]
-            raise ValueError(
-                f"{sequences.metrics[metric]} of run {sequences.runs[run]} is missing (NaN) at "
-                f"checkpoint {time}: leave out the metric, the run, or the checkpoints from there"
-            )
+    if train.num_runs < 2 and config.prior == "held-out":
+        raise ValueError(
+            "the prior 'held-out' is chosen by training runs left out in turn and needs at least "
+            "2; there is 1: hold out fewer runs, or take the prior 'weak'"
+        )
     allowed = train.num_observations // 2
     if max(config.states) > allowed:
         raise ValueError(
@@ -198,68 +223,85 @@ def _check(train: Sequences, validation: Sequences, config: SweepConfig) -> None
         )
 
 
-class _Scaling(NamedTuple):
-    """Mean and standard deviation [metric] of the training data; see `fit_sweep`."""
+class _Work(NamedTuple):
+    """What all passes of a sweep share."""
 
-    mean: np.ndarray
-    std: np.ndarray
-
-    def apply(self, values: np.ndarray) -> np.ndarray:
-        return (values - self.mean) / self.std
-
-
-def _scaling(train: Sequences, covariance: str) -> _Scaling:
-    observations = train.observations()
-    std = observations.std(0)
-    if covariance == "spherical":  # other scales for other metrics would make it diagonal
-        std = np.full_like(std, np.sqrt((std**2).mean()))
-    return _Scaling(observations.mean(0), np.where(std > 0, std, 1.0))
+    config: SweepConfig
+    key: jax.Array
+    names: list[tuple[int, int]]  # number of states and restart of each fit
+    layout: Layout
+    train: Sequences
+    validation: Sequences
+    scaling: Scaling
+    data: Data  # of the training runs
+    both: Data  # of training and validation runs
+    report: Callable[[int], None]  # takes the iterations done in all passes
 
 
-def _data(parts: list[Sequences], scaling: _Scaling) -> Data:
-    """All runs of `parts`, standardised, padded to one length that chunks divide, time first."""
-    num_steps = max(part.lengths.max() for part in parts)
-    size = chunk_size(num_steps, sum(part.num_runs for part in parts))
-    padded = -(-num_steps // size) * size
-    values, masks = [], []
-    for part in parts:
-        steps = part.lengths.max()
-        mask = part.mask[:, :steps]
-        scaled = np.where(mask[:, :, None], scaling.apply(part.values[:, :steps]), 0.0)
-        values.append(np.pad(scaled, ((0, 0), (0, padded - steps), (0, 0))))
-        masks.append(np.pad(mask, ((0, 0), (0, padded - steps))))
-    values, mask = np.concatenate(values).transpose(1, 0, 2), np.concatenate(masks).T
-    return Data(jnp.asarray(values, float), jnp.asarray(mask))
+def _prepare(train, validation, config: SweepConfig, key, callback) -> _Work:
+    """Lays out the fits and the data, and reports that nothing is done yet."""
+    cross = config.prior == "held-out"
+    restarts = max(2, config.restarts) if cross else config.restarts  # a fit for every fold
+    names = [(k, r) for k in config.states for r in range(restarts)]
+    scaling = scaling_of(train, config.covariance)
+    total = config.iterations * (len(PRIORS[config.prior]) + 1 if cross else 1)
 
+    def report(done: int) -> None:
+        if callback:
+            callback(done, total)
 
-def _prior(config: SweepConfig) -> Prior:
-    return Prior(*(jnp.asarray(value, float) for value in PRIORS[config.prior]))
-
-
-def _fresh(layout: Layout, model: Model) -> Progress:
-    """Progress before the first iteration."""
-    num_fits = len(layout.num_states)
-    return Progress(
-        model,
-        jnp.full(num_fits, -jnp.inf),
-        jnp.zeros(num_fits, jnp.int32),
-        jnp.zeros(num_fits, bool),
-        jnp.zeros(num_fits, bool),
+    report(0)
+    return _Work(
+        config,
+        key,
+        names,
+        Layout(tuple(k for k, _ in names), config.covariance),
+        train,
+        validation,
+        scaling,
+        as_data([train], scaling),
+        as_data([train, validation], scaling),
+        report,
     )
 
 
-def _run_em(layout, data, config: SweepConfig, progress: Progress, callback) -> Progress:
-    """Runs EM a few iterations at a time, to report progress, until every fit has stopped."""
-    done, total = 0, config.iterations
-    while done < total and not (progress.converged | progress.degenerate).all():
-        steps = min(_ITERATIONS_PER_CALL, total - done)
-        progress = iterate(layout, data, _prior(config), config.tolerance, progress, steps)
-        done += steps
-        if callback and done < total:
-            callback(done, total)
-    if callback:
-        callback(total, total)
-    return progress
+def _cross_validate(work: _Work, scale: float, index: int) -> list[CrossValidation]:
+    """Scores every K under one scale: restart r holds fold r out. This is pass `index`."""
+    num_runs, restarts = work.train.num_runs, [r for _, r in work.names]
+    num_folds = min(num_runs, max(restarts) + 1)
+    order = np.asarray(jax.random.permutation(jax.random.fold_in(work.key, 0), num_runs))
+    held_out = order % num_folds == np.array(restarts)[:, None] % num_folds  # [F, run]
+    results = _run(work, ~held_out, np.full(len(held_out), scale), index)
+    scores = np.stack([_per_checkpoint(work, result)[:num_runs] for result in results])
+    scores = np.where(held_out, scores, np.nan)
+    states = np.array([k for k, _ in work.names])
+    return [
+        CrossValidation(k, scale, np.nanmean(scores[states == k], axis=0))
+        for k in work.config.states
+    ]
+
+
+def _scale(config: SweepConfig, scores: tuple[CrossValidation, ...], num_states: int) -> float:
+    """The scale of the prior for one K."""
+    of_k = [score for score in scores if score.num_states == num_states]
+    return best_scale(of_k) if of_k else PRIORS[config.prior][0]
+
+
+def _run(work: _Work, run_weights: np.ndarray, scales: np.ndarray, index: int) -> list["_Result"]:
+    """One pass: EM of all fits, on the runs [F, run] and with the prior scales [F] given."""
+    config, layout = work.config, work.layout
+    weights = jnp.asarray(run_weights, float)
+    observations = np.nan_to_num(work.scaling.apply(work.train.observations()))
+    factor = starting_factor(observations, config.covariance)
+    keys, restarts = restart_keys(work.key, work.names), [r for _, r in work.names]
+    model = start(layout, work.data, weights, keys, restarts, factor)
+    prior = Prior(jnp.asarray(scales, float), jnp.asarray(_COUNT, float))
+    progress = run(
+        *(layout, work.data, weights, prior, config.tolerance, model, config.iterations),
+        lambda done: work.report(index * config.iterations + done),
+    )
+    scores = evaluate(layout, work.both, prior, progress.model)
+    return list(_results(work, scales, *jax.device_get((progress, *scores))))
 
 
 class _Result(NamedTuple):
@@ -267,31 +309,35 @@ class _Result(NamedTuple):
 
     num_states: int
     restart: int
+    prior_scale: float
     parameters: Parameters
     run_log_likelihood: np.ndarray  # training runs, then validation runs
+    path_log_likelihood: np.ndarray  # likewise
     log_prior: float
     iterations: int
     converged: bool
     degenerate: bool
 
 
-def _results(names, layout: Layout, progress: Progress, run_log_likelihoods, log_priors):
+def _results(work: _Work, scales, progress: Progress, run_scores, path_scores, log_priors):
     """Splits the batched arrays into one `_Result` a fit, in float64, padding cut off."""
     model = jax.tree.map(lambda x: np.asarray(x, np.float64), progress.model)
-    for i, (k, restart) in enumerate(names):
-        factors = model.factors[layout.fit == i]
+    for i, (k, restart) in enumerate(work.names):
+        mine = work.layout.fit == i
         initial, transition = model.initial[i, :k], model.transition[i, :k, :k]
         parameters = Parameters(
             initial / initial.sum(),
             transition / transition.sum(1, keepdims=True),
-            model.means[layout.fit == i],
-            factors @ factors.transpose(0, 2, 1),
+            model.means[mine],
+            model.factors[mine] @ model.factors[mine].transpose(0, 2, 1),
         )
         yield _Result(
             k,
             restart,
+            float(scales[i]),
             parameters,
-            np.asarray(run_log_likelihoods[i], np.float64),
+            np.asarray(run_scores[i], np.float64),
+            np.asarray(path_scores[i], np.float64),
             float(log_priors[i]),
             int(progress.iterations[i]),
             bool(progress.converged[i]),
@@ -299,17 +345,34 @@ def _results(names, layout: Layout, progress: Progress, run_log_likelihoods, log
         )
 
 
-def _fit(result: _Result, train, validation, scaling: _Scaling, config: SweepConfig) -> Fit:
+def _log_volume(work: _Work) -> np.ndarray:
+    """Log of the change of units of all values a run has, float64 [run], in nats."""
+    logs = np.log(work.scaling.std)
+    counts = [
+        (part.mask[:, :, None] & ~np.isnan(part.values)).sum(1)
+        for part in (work.train, work.validation)
+    ]
+    return np.concatenate(counts) @ logs
+
+
+def _per_checkpoint(work: _Work, result: _Result) -> np.ndarray:
+    """Log-likelihood per checkpoint of every run, training runs first, in the data's units."""
+    lengths = np.concatenate([work.train.lengths, work.validation.lengths])
+    return (result.run_log_likelihood - _log_volume(work)) / lengths
+
+
+def _fit(work: _Work, result: _Result) -> Fit:
     """The result in the units of the data, with its criteria."""
-    lengths = np.concatenate([train.lengths, validation.lengths])
-    by_run = result.run_log_likelihood - lengths * np.log(scaling.std).sum()
-    on_train, on_validation = np.split(by_run, [train.num_runs])
-    free = num_parameters(result.num_states, train.num_metrics, config.covariance)
+    num_train, num_held_out = work.train.num_runs, work.validation.num_observations
+    volume = _log_volume(work)
+    on_train, on_validation = np.split(result.run_log_likelihood - volume, [num_train])
+    path_train, path_validation = np.split(result.path_log_likelihood - volume, [num_train])
+    free = num_parameters(result.num_states, work.train.num_metrics, work.config.covariance)
     deviance = -2 * on_validation.sum()
     return Fit(
         num_states=result.num_states,
         restart=result.restart,
-        parameters=_unscale(result.parameters, scaling),
+        parameters=work.scaling.undo(result.parameters),
         train_log_likelihood=float(on_train.sum()),
         validation_log_likelihood=float(on_validation.sum()),
         train_run_log_likelihood=on_train,
@@ -317,15 +380,12 @@ def _fit(result: _Result, train, validation, scaling: _Scaling, config: SweepCon
         penalised_log_likelihood=float(on_train.sum() + result.log_prior),
         num_parameters=free,
         aic=float(deviance + 2 * free),
-        bic=float(deviance + free * np.log(validation.num_observations)),
+        bic=float(deviance + free * np.log(num_held_out)),
         iterations=result.iterations,
         converged=result.converged,
         degenerate=result.degenerate,
-    )
-
-
-def _unscale(parameters: Parameters, scaling: _Scaling) -> Parameters:
-    return parameters._replace(
-        means=parameters.means * scaling.std + scaling.mean,
-        covariances=parameters.covariances * np.outer(scaling.std, scaling.std),
+        prior_scale=result.prior_scale,
+        robust_log_likelihood=num_held_out * robust(on_validation / work.validation.lengths),
+        train_path_log_likelihood=float(path_train.sum()),
+        validation_path_log_likelihood=float(path_validation.sum()),
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hmm.cross_validation import CrossValidation
 from hmm.sweep import Fit, Sweep, SweepConfig
 
 FORMAT = "seedmap-sweep"
@@ -15,13 +16,17 @@ VERSION = 1
 _RUN_SCORES = ("train_run_log_likelihood", "validation_run_log_likelihood")
 
 
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
 def _fit_scores(fit: Fit) -> dict[str, Any]:
     scores = {f.name: getattr(fit, f.name) for f in fields(Fit) if f.name != "parameters"}
     for name, value in scores.items():
         if isinstance(value, np.ndarray):
-            scores[name] = [float(x) if np.isfinite(x) else None for x in value]
-        elif isinstance(value, float) and not np.isfinite(value):
-            scores[name] = None
+            scores[name] = [_number(x) for x in value]
+        elif isinstance(value, float):
+            scores[name] = _number(value)
     return scores
 
 
@@ -29,8 +34,9 @@ def save_sweep(path: str | os.PathLike, sweep: Sweep, chosen: Fit) -> None:
     """Writes the scores of all fits; parameters are not kept (`save_hmm` keeps the chosen fit's).
 
     The file holds `format`, `version`, `config`, `metrics`, `train_runs`, `validation_runs`,
-    `num_observations_train`, `num_observations_validation`, `num_states` (the chosen one) and
-    `fits`: for each the fields of `Fit` but the parameters, numbers that are not finite as null.
+    `num_observations_train`, `num_observations_validation`, `num_states`, `restart` and
+    `prior_scale` (of the chosen fit), `fits`: for each the fields of `Fit` but the parameters, and
+    `cross_validation`: the fields of `CrossValidation`. Numbers that are not finite are null.
 
     Args:
         path: the file; it is written beside its place and then moved there.
@@ -48,7 +54,12 @@ def save_sweep(path: str | os.PathLike, sweep: Sweep, chosen: Fit) -> None:
         "num_observations_validation": sweep.num_observations_validation,
         "num_states": chosen.num_states,
         "restart": chosen.restart,
+        "prior_scale": _number(chosen.prior_scale),
         "fits": [_fit_scores(fit) for fit in sweep.fits],
+        "cross_validation": [
+            asdict(score) | {"run_log_likelihood": [_number(x) for x in score.run_log_likelihood]}
+            for score in sweep.cross_validation
+        ],
     }
     path = Path(path)
     draft = path.with_name(path.name + ".part")
@@ -61,6 +72,11 @@ def _load_fit(scores: dict[str, Any]) -> Fit:
     for name in _RUN_SCORES:
         values[name] = np.array(values[name], dtype=float)  # null becomes NaN
     return Fit(parameters=None, **values)
+
+
+def _load_score(score: dict[str, Any]) -> CrossValidation:
+    values = np.array(score["run_log_likelihood"], dtype=float)
+    return CrossValidation(score["num_states"], score["prior_scale"], values)
 
 
 def load_sweep(path: str | os.PathLike) -> tuple[Sweep, Fit]:
@@ -86,6 +102,7 @@ def load_sweep(path: str | os.PathLike) -> tuple[Sweep, Fit]:
                 name: content[name]
                 for name in ("num_observations_train", "num_observations_validation")
             },
+            cross_validation=tuple(map(_load_score, content.get("cross_validation", ()))),
         )
         place = (content["num_states"], content["restart"])
         return sweep, next(fit for fit in fits if (fit.num_states, fit.restart) == place)

@@ -40,7 +40,9 @@ def test_messages_against_dynamax():
     transition = rng.dirichlet(np.ones(3), (2, 3))
     logs = np.where(mask[:, None, None], rng.normal(0, 3, (12, 2, 3, 2)), 0.0)
     logs -= logs.max(2, keepdims=True)
-    messages = forward_backward(*map(jnp.asarray, (initial, transition, np.exp(logs), mask)))
+    weights = np.array([[1.0, 0.5], [0.0, 2.0]])
+    inputs = (initial, transition, np.exp(logs), mask, weights)
+    messages = forward_backward(*map(jnp.asarray, inputs))
     for i in range(2):
         counts = np.zeros((3, 3))
         for run, length in enumerate(lengths):
@@ -49,12 +51,13 @@ def test_messages_against_dynamax():
                 jnp.asarray(transition[i]),
                 jnp.asarray(logs[:length, i, :, run]),
             )
-            smoothed = messages.smoothed[:, i, :, run]
-            np.testing.assert_allclose(smoothed[:length], alone.smoothed_probs, atol=2e-6)
+            smoothed, weight = messages.smoothed[:, i, :, run], weights[i, run]
+            expected = weight * alone.smoothed_probs
+            np.testing.assert_allclose(smoothed[:length], expected, atol=2e-6)
             assert not np.asarray(smoothed[length:]).any()
             total = np.log(messages.normalisers[:length, i, run]).sum()
             np.testing.assert_allclose(total, alone.marginal_loglik, rtol=1e-5)
-            counts += alone.trans_probs
+            counts += weight * alone.trans_probs
         np.testing.assert_allclose(messages.transitions[i], counts, atol=1e-5)
 
 
@@ -95,6 +98,10 @@ def as_data(sequences, extra=0):
     return Data(jnp.asarray(values.transpose(1, 0, 2), float), jnp.asarray(mask.T))
 
 
+def prior_of(num_fits, scale=1e-4, count=1e-2):
+    return Prior(jnp.full(num_fits, scale), jnp.asarray(count))
+
+
 def set_covariances(peer, covariance, covariances):
     peer.covars_ = {
         "full": covariances,
@@ -109,8 +116,8 @@ def test_one_em_step_against_hmmlearn(covariance):
     sequences = planted()[0].select(range(6))
     layout = Layout((2, 3), covariance)
     starts = [start_of(2, covariance), start_of(3, covariance, seed=1)]
-    model, prior = as_model(layout, starts), Prior(0.5, 0.2)
-    statistics = expectation(layout, model, as_data(sequences))
+    model, prior = as_model(layout, starts), prior_of(2, 0.5, 0.2)
+    statistics = expectation(layout, model, as_data(sequences), jnp.ones((2, 6)))
     new = jax.tree.map(np.asarray, maximisation(layout, model, statistics, prior))
     for i, (initial, transition, means, covariances) in enumerate(starts):
         scatter = 0.5 * np.eye(3) if covariance in ("full", "shared") else 0.5
@@ -144,7 +151,7 @@ def test_one_em_step_against_hmmlearn(covariance):
 def test_log_prior_against_its_formula(covariance):
     layout = Layout((2, 3), covariance)
     starts = [start_of(2, covariance), start_of(3, covariance, seed=1)]
-    found = log_prior(layout, as_model(layout, starts), Prior(0.5, 0.2))
+    found = log_prior(layout, as_model(layout, starts), prior_of(2, 0.5, 0.2))
     for i, (initial, transition, _, covariances) in enumerate(starts):
         if covariance == "shared":
             covariances = covariances[:1]
@@ -157,7 +164,10 @@ def test_padding_changes_no_statistic():
     sequences = planted()[0].select(range(6))
     layout = Layout((2, 3), "full")
     model = as_model(layout, [start_of(2, "full"), start_of(3, "full", seed=1)])
-    short, long = (expectation(layout, model, as_data(sequences, extra)) for extra in (0, 126))
+    short, long = (
+        expectation(layout, model, as_data(sequences, extra), jnp.ones((2, 6)))
+        for extra in (0, 126)
+    )
     for a, b in zip(short, long, strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-4)
 
@@ -181,9 +191,8 @@ def test_em_never_lowers_the_penalised_likelihood(covariance):
     flags = jnp.zeros(3, bool)
     progress = Progress(model, jnp.full(3, -jnp.inf), jnp.zeros(3, jnp.int32), flags, flags)
     objectives = []
-    for _ in range(25):
-        prior = Prior(jnp.asarray(1e-4), jnp.asarray(1e-2))
-        progress = iterate(layout, data, prior, -jnp.inf, progress, 1)  # never converged
+    for _ in range(25):  # at a tolerance under which no fit converges
+        progress = iterate(layout, data, jnp.ones((3, 6)), prior_of(3), -jnp.inf, progress, 1)
         objectives.append(np.asarray(progress.objective, np.float64))
     assert not progress.degenerate.any()
     assert (progress.iterations == 25).all()
@@ -202,7 +211,8 @@ def start_means(data, num_states, restart, keys=range(20)):
         [restart_keys(jax.random.key(k), [(num_states, restart)]) for k in keys]
     )
     factor = np.eye(data.values.shape[2])
-    model = start(layout, data, every, [restart] * len(keys), factor)
+    weights = jnp.ones((len(keys), data.mask.shape[1]))
+    model = start(layout, data, weights, every, [restart] * len(keys), factor)
     rows = np.concatenate([model.initial[:, None], model.transition], 1)
     return np.asarray(model.means).reshape(len(keys), num_states, -1), rows
 
@@ -266,8 +276,7 @@ def test_a_degenerate_fit_stops_at_its_last_good_parameters_and_spares_the_other
     model = as_model(layout, [start_of(2, "full"), bad])
     flags = jnp.zeros(2, bool)
     progress = Progress(model, jnp.full(2, -jnp.inf), jnp.zeros(2, jnp.int32), flags, flags)
-    prior = Prior(jnp.asarray(1e-4), jnp.asarray(1e-2))
-    after = iterate(layout, data, prior, 1e-6, progress, 5)
+    after = iterate(layout, data, jnp.ones((2, 6)), prior_of(2), 1e-6, progress, 5)
     assert after.degenerate.tolist() == [False, True]
     assert after.iterations.tolist() == [5, 0]
     for old, new in zip(model, after.model, strict=True):
