@@ -13,7 +13,7 @@ import tyro
 
 from experiments import EXPERIMENTS
 from experiments.experiment import Experiment, FitConfig, MapConfig, TrainingConfig
-from experiments.progress import fit_bar, training_bar
+from experiments.progress import fit_bar, group_bar, training_bar
 
 Config = TypeVar("Config", bound=TrainingConfig)
 Flat = tyro.conf.OmitArgPrefixes
@@ -29,6 +29,7 @@ commands:
   fit PATH           fit the HMM sweep to a run's metrics, or to CSV files, and decode every run
   map DIR            build the training map of a fitted run: summary.json
   report DIR         draw the figures and write report.html
+  forecast DIR       forecast seeds that have not converged by --upto, each without itself
 
 experiments:
 {experiments}
@@ -93,6 +94,16 @@ class MapOptions(FolderOptions):
     """Options of `seedmap map`."""
 
     map: Flat[MapConfig] = field(default_factory=MapConfig)
+
+
+@dataclass(frozen=True)
+class ForecastOptions(FolderOptions):
+    """Options of `seedmap forecast`."""
+
+    upto: float
+    """Forecast from the records up to this time (epochs, or steps where there are no epochs)."""
+    skill: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Also measure, over the run's seeds, what such forecasts are worth: figures/forecast.png."""
 
 
 class UsageError(ValueError):
@@ -240,12 +251,27 @@ def report_command(argv: Sequence[str]) -> None:
     print(f"Report: {report_run(options.folder)}")
 
 
+def forecast_command(argv: Sequence[str]) -> None:
+    """`seedmap forecast DIR --upto TIME`."""
+    options = tyro.cli(ForecastOptions, prog="seedmap forecast", args=argv)
+    from experiments.forecasting import FORECAST, forecast_run, skill_run
+    from experiments.table import forecasts
+
+    with group_bar() as callback:
+        rows = forecast_run(options.folder, options.upto, callback)
+    print(forecasts(rows))
+    print(f"Written: {options.folder / FORECAST}")
+    if options.skill:
+        print(f"Skill: {skill_run(options.folder)}")
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "run": run_command,
     "train": train_command,
     "fit": fit_command,
     "map": map_command,
     "report": report_command,
+    "forecast": forecast_command,
 }
 
 

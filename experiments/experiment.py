@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import optax
+import tyro
 
 from trainer import Task
 
@@ -39,8 +40,16 @@ class FitConfig:
     """Random starts of EM for each number of states."""
     iterations: int = 32
     """EM iterations of each start."""
-    covariance: str = "full"
-    """Covariance of the emissions: full, diagonal, spherical or shared."""
+    covariance: Literal["full", "diagonal", "spherical", "shared"] = "full"
+    """Covariance of the emissions; shared is one for all states."""
+    prior: Literal["held-out", "weak"] = "held-out"
+    """How strongly covariances are regularised: held-out by what runs left out say, robustly; weak
+    is near maximum likelihood, as in the paper."""
+    criterion: str | None = None
+    """What chooses the number of states (`hmm.CRITERIA`): by default robust_bic under the prior
+    held-out, and validation_bic, the paper's, under weak."""
+    one_standard_error: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Take the fewest states within one standard error of the best."""
     validation_share: float = 0.2
     """Share of the runs held out to choose the number of states."""
     validation_runs: tuple[str, ...] = ()

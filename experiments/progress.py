@@ -47,11 +47,25 @@ def training_bar(
 @contextmanager
 def fit_bar() -> Iterator[Callable[[int, int], None]]:
     """Yields the `callback` to hand to `fit_run`: a bar in EM iterations of the whole sweep."""
+    with _counting("fit", " EM iterations") as callback:
+        yield callback
+
+
+@contextmanager
+def group_bar() -> Iterator[Callable[[int, int], None]]:
+    """Yields the `callback` to hand to `forecast_run`: a bar in groups of seeds left out."""
+    with _counting("forecast", " groups") as callback:
+        yield callback
+
+
+@contextmanager
+def _counting(label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Yields a callback (done, total) that draws a bar from its first call on."""
     bars = []
 
     def callback(done: int, total: int) -> None:
         if not bars:
-            bars.append(_bar(total=total, desc="fit", unit=" EM iterations"))
+            bars.append(_bar(total=total, desc=label, unit=unit))
         bars[0].update(done - bars[0].n)
 
     with _closing(bars):

@@ -259,6 +259,21 @@ def _restarts(summary: Mapping) -> str:
     )
 
 
+def _priors(summary: Mapping) -> str:
+    header = (
+        "prior",
+        "criterion",
+        "scatter added",
+        "states",
+        "training",
+        "held out, mean",
+        "held out, median run",
+        "agreement with this map",
+    )
+    rows = [tuple(row.values()) for row in _part(summary, "stability", "priors") or []]
+    return _table(header, rows)
+
+
 def _edges(summary: Mapping) -> str:
     header = ("from", "to", "share of restarts with the edge", "share of resamples of the runs")
     edges = _part(summary, "stability", "edges") or []
@@ -383,5 +398,5 @@ SECTIONS = (
         {"model_selection": _caption_model_selection, "held_out": _caption_held_out},
         (_selection, _held_out),
     ),
-    Section("How far the map can be trusted", {}, (_restarts, _edges)),
+    Section("How far the map can be trusted", {}, (_priors, _restarts, _edges)),
 )

@@ -1,5 +1,7 @@
 """The short table of findings that a run ends with."""
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -39,3 +41,27 @@ def findings(summary: dict[str, Any]) -> str:
     width = max(map(len, rows))
     lines = [f"{label:<{width}}  {value}" for label, value in rows.items()]
     return "\n".join(lines + [f"note: {note}" for note in summary["notes"]])
+
+
+def forecasts(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Forecasts as a table, a line per seed, the soonest to converge first.
+
+    Args:
+        rows: as `experiments.forecasting.forecast_run` gives.
+    """
+    if not rows:
+        return "No seed is left to forecast: all have converged by then."
+    percent = round(100 * rows[0]["level"])
+    lines = [f"{'seed':>10}  {'median':>8}  {f'{percent} % interval':>18}  {'came at':>8}  detours"]
+    for row in sorted(rows, key=lambda row: row["median"]):
+        interval = f"{_time(row['low'])} to {_time(row['high'])}"
+        detours = ", ".join(f"{k}: {p:.0%}" for k, p in row["detour_probability"].items())
+        lines.append(
+            f"{row['seed']:>10}  {_time(row['median']):>8}  {interval:>18}  "
+            f"{_time(row['actual']):>8}  {detours or 'none'}"
+        )
+    return "\n".join(lines)
+
+
+def _time(value: float) -> str:
+    return f"{value:.0f}" if math.isfinite(value) else "never"

@@ -102,6 +102,9 @@ def test_summary_has_the_promised_fields(run):
         assert set(transition) == {"from", "to", "probability", "num_runs", "top_features"}
         assert len(transition["top_features"]) == 3
     stability = content["stability"]
+    assert [row["prior"] for row in stability["priors"]] == ["held-out", "weak"]
+    assert stability["priors"][0]["num_states"] == content["num_states"]
+    assert stability["priors"][0]["adjusted_rand"] == 1
     assert len(stability["adjusted_rand"]) == 1  # two restarts: the other one
     assert [(e["from"], e["to"]) for e in stability["edges"]] == [
         (t["from"], t["to"]) for t in content["transitions"]
@@ -219,7 +222,11 @@ def test_every_help_names_its_flags(arguments, capsys):
         (["run", "parities", "--preset", "fast"], ["'fast'", "paper, quick"]),
         (["run", "parities", "--states", "8-1"], ["--states '8-1'"]),
         (["run", "parities", "--states", "0-3"], ["--states '0-3'"]),
-        (["run", "parities", "--covariance", "round"], ["'round'", "diagonal"]),
+        (["run", "parities", "--states", "1-"], ["--states '1-'"]),
+        (["run", "parities", "--criterion", "vibes"], ["'vibes'", "validation_bic"]),
+        (["run", "parities", "--validation-share", "2"], ["--validation-share is 2"]),
+        (["run", "parities", "--fit-seed", "-1"], ["--fit-seed is -1"]),
+        (["run", "parities", "--restarts", "0"], ["restarts", "0"]),
         (["run", "parities", "--epochs", "7"], ["--epochs 7", "--record-every 5"]),
         (["run", "parities", "--epochs", "-5"], ["--epochs is -5"]),
         (["run", "parities", "--hidden", "0"], ["hidden is 0"]),
@@ -244,6 +251,22 @@ def test_wrong_input_gets_one_line_and_exit_code_2(arguments, words, capsys, tmp
 def test_an_unknown_flag_exits_with_2_and_names_it(capsys):
     assert seedmap("run", "parities", "--speed", "9") == 2
     assert "--speed" in capsys.readouterr().err
+
+
+def test_a_word_outside_the_choices_exits_with_2_and_lists_them(capsys):
+    assert seedmap("run", "parities", "--covariance", "round") == 2
+    error = capsys.readouterr().err
+    assert "round" in error
+    assert "diagonal" in error
+
+
+def test_the_paper_prior_and_criterion_can_be_chosen(copy, capsys):
+    assert seedmap("fit", copy, "--prior", "weak", "--criterion", "train_bic", *FITTING) == 0
+    sweep = json.loads((copy / "sweep.json").read_text())
+    assert sweep["config"]["prior"] == "weak"
+    assert {fit["prior_scale"] for fit in sweep["fits"]} == {1e-4}
+    assert seedmap("fit", copy, "--criterion", "vibes", *FITTING) == 2
+    assert "validation_bic" in capsys.readouterr().err
 
 
 def test_another_run_is_not_overwritten_unasked(copy, capsys):
