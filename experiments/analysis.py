@@ -12,6 +12,7 @@ from experiments.experiment import MapConfig
 from hmm.dissimilarity import dissimilarity
 from hmm.readers import from_xarray
 from hmm.regression import (
+    READABLE_PVALUE,
     Regression,
     bag_of_states,
     convergence_time,
@@ -49,6 +50,19 @@ def metric_sequences(dataset: xr.Dataset, metrics: Sequence[str] = ()) -> hmm.Se
         raw.runs,
     )
     return hmm.z_score(first, first=FIRST_CHECKPOINTS)
+
+
+def check_usable(dataset: xr.Dataset) -> None:
+    """Raises ValueError where so many seeds diverged at once that no HMM can be fitted."""
+    diverged = dataset.diverged.values
+    records = np.isfinite(dataset[next(iter(dataset.data_vars))].values).sum(axis=-1)
+    usable = int((records >= 2).sum())
+    if usable < 5 and (diverged >= 0).any():
+        first = int(diverged[diverged >= 0].min())
+        raise ValueError(
+            f"{int((diverged >= 0).sum())} of {len(diverged)} seeds diverged, the first by step "
+            f"{first}, and {usable} are left; the HMM needs 5: lower the learning rate"
+        )
 
 
 def seed_rows(dataset: xr.Dataset, runs: Sequence[str]) -> list[int]:
@@ -100,7 +114,9 @@ class Analysis:
         run_convergence: float [run], the same for the usable runs.
         regression: the outcome on the bag of states.
         permutation_pvalue: of the regression's R^2, over 9999 shuffles of the outcome.
-        detours: detour states; they are about convergence, so none for another outcome.
+        detours: detour states, where the coefficients may be read: the outcome is convergence
+            and the regression's p-value is below 0.001 (paper A); else none.
+        firm_detours: those whose coefficient's interval excludes 0.
         dissimilarity: mean over pairs of runs, by ground metric.
     """
 
@@ -113,6 +129,7 @@ class Analysis:
     regression: Regression
     permutation_pvalue: float | None
     detours: list[int]
+    firm_detours: list[int]
     dissimilarity: dict[str, float]
 
 
@@ -141,9 +158,17 @@ def analyse(
     run_convergence = convergence[rows]
     by_time = config.outcome == "convergence"
     outcome = run_convergence if by_time else last_values(dataset, config.outcome)[rows]
+    whole = dataset.diverged.values[rows] < 0  # shares of a cut run are of another length
+    outcome = np.where(whole, outcome, np.nan)
     capped = by_time and config.censored == "cap"
     cap = float(dataset[time_unit(dataset)].values[-1]) if capped else None
-    regression = regress(bag, outcome, cap=cap)
+    regression, never = regress(bag[whole], outcome[whole], cap=cap), np.isnan(run_convergence)
+    pvalue = regression.f_pvalue
+    readable = by_time and pvalue is not None and pvalue < READABLE_PVALUE
+    found = [
+        detours(paths[whole], ~never[whole], regression, exclude_zero) if readable else []
+        for exclude_zero in (False, True)
+    ]
     return Analysis(
         sequences=sequences,
         paths=paths,
@@ -152,8 +177,9 @@ def analyse(
         convergence=convergence,
         run_convergence=run_convergence,
         regression=regression,
-        permutation_pvalue=permutation_pvalue(bag, outcome, seed=0, cap=cap),
-        detours=detours(paths, np.isfinite(run_convergence), regression) if by_time else [],
+        permutation_pvalue=permutation_pvalue(bag[whole], outcome[whole], seed=0, cap=cap),
+        detours=found[0],
+        firm_detours=found[1],
         dissimilarity={
             "index": dissimilarity(bag, "index"),
             "discrete": dissimilarity(bag, "discrete"),
@@ -199,14 +225,18 @@ def _regression(analysis: Analysis, outcome: str) -> dict[str, Any]:
 
 def _notes(dataset: xr.Dataset, analysis: Analysis, fit_notes: list[str]) -> list[str]:
     notes = []
-    diverged = dataset.seed.values[dataset.diverged.values >= 0]
-    if len(diverged):
-        steps = dataset.diverged.values[dataset.diverged.values >= 0]
-        named = ", ".join(f"{s} (step {t})" for s, t in zip(diverged, steps, strict=True))
-        notes.append(f"diverged seeds, cut where they did: {named}")
-    censored = analysis.regression.num_censored
-    if censored:
-        runs = "1 run" if censored == 1 else f"{censored} runs"
+    diverged = dataset.diverged.values >= 0
+    if diverged.any():
+        steps = dataset.diverged.values[diverged]
+        names = [str(seed) for seed in dataset.seed.values[diverged]]
+        named = ", ".join(f"{s} (step {t:g})" for s, t in zip(names, steps, strict=True))
+        notes.append(f"diverged seeds, cut where they did and left out of the regression: {named}")
+        unusable = [name for name in names if name not in analysis.sequences.runs]
+        if unusable:
+            notes.append(f"diverged too soon for the HMM to see them: {', '.join(unusable)}")
+    never = int((np.isnan(analysis.convergence) & ~diverged).sum())
+    if never and "eval_accuracy" in dataset:
+        runs = "1 run" if never == 1 else f"{never} runs"
         part = "had no part in the regression"
         if analysis.regression.censoring == "cap":
             part = "stand in the regression with the end of training as their time"
@@ -248,6 +278,7 @@ def summarise(
         "dissimilarity": analysis.dissimilarity,
         "forking": tmap.forking,
         "detours": analysis.detours,
+        "firm_detours": analysis.firm_detours,
         "states": [
             {"state": k, "occupancy": tmap.occupancy[k], "num_runs": tmap.visits[k]}
             for k in range(tmap.num_states)

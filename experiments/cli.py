@@ -1,11 +1,13 @@
 """The `seedmap` command: a thin shell around the functions of `experiments.pipeline`."""
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -172,10 +174,10 @@ def _folder(experiment: Experiment, place: Place) -> Path:
 def run_command(argv: Sequence[str]) -> None:
     """`seedmap run EXPERIMENT`: every step, then a short table."""
     experiment, options = _parse_experiment(RunOptions, "run", argv)
-    from experiments.pipeline import map_run, report_run, sweep_config
+    from experiments.pipeline import check_run, map_run, report_run
     from experiments.table import findings
 
-    sweep_config(options.fit)  # refuse wrong settings before the long part
+    check_run(options.training, options.fit, options.map)  # before the long part
     folder = _folder(experiment, options.place)
     _train(experiment, options, folder, options.map.threshold)
     _fit(folder, options.fit)
@@ -197,9 +199,10 @@ def train_command(argv: Sequence[str]) -> None:
 def fit_command(argv: Sequence[str]) -> None:
     """`seedmap fit PATH`."""
     options = tyro.cli(FitOptions, prog="seedmap fit", args=argv)
-    from experiments.pipeline import sweep_config
+    from experiments.pipeline import check_threshold, sweep_config
 
     sweep_config(options.fit)  # refuse wrong settings before a folder is made
+    check_threshold(options.threshold)
     folder = _fit_folder(options)
     _fit(folder, options.fit)
     print(f"Fitted: {folder}. Next: seedmap map {folder}")
@@ -254,7 +257,8 @@ def report_command(argv: Sequence[str]) -> None:
 def forecast_command(argv: Sequence[str]) -> None:
     """`seedmap forecast DIR --upto TIME`."""
     options = tyro.cli(ForecastOptions, prog="seedmap forecast", args=argv)
-    from experiments.forecasting import FORECAST, forecast_run, skill_run
+    from experiments.forecasting import forecast_run, skill_run
+    from experiments.run_folder import FORECAST
     from experiments.table import forecasts
 
     with group_bar() as callback:
@@ -286,6 +290,9 @@ def _is_for_the_user(error: ValueError) -> bool:
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point; exits with 2 and one line on wrong input."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:1] == ["--version"]:
+        print(f"seedmap {version('seedmap')}")
+        sys.exit(0)
     if not argv or argv[0] in ("-h", "--help"):
         lines = "\n".join(f"  {name:<18} {e.description}" for name, e in EXPERIMENTS.items())
         print(USAGE.format(experiments=lines), end="")
@@ -299,6 +306,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         print(f"seedmap: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        print(f"seedmap: cannot write or read {error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
-        print("seedmap: stopped", file=sys.stderr)
-        sys.exit(130)
+        print("seedmap: stopped", file=sys.stderr, flush=True)
+        os._exit(130)  # a thread that still compiles would crash the interpreter's own exit

@@ -1,6 +1,5 @@
 """Runs trained elsewhere, as a run folder: from then on they are treated like our own."""
 
-import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,7 +50,6 @@ def import_csv(
         ValueError: a file cannot be understood, or the folder is taken.
     """
     dataset = to_dataset(read_csv_folder(source, list(metrics) or None))
-    run_folder.create(folder, overwrite)
     config = {
         "experiment": source.name,
         "imported_from": "CSV files",
@@ -61,8 +59,10 @@ def import_csv(
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "wall_seconds": {"compile": 0.0, "train": 0.0},
     }
-    run_folder.write_json(folder / run_folder.CONFIG, config)
-    run_folder.write_dataset(folder, dataset)
+    with run_folder.claimed(folder, overwrite, config):
+        run_folder.clear(folder, run_folder.OWN)
+        run_folder.write_json(folder / run_folder.CONFIG, config)
+        run_folder.write_dataset(folder, dataset)
 
 
 def copy_run(source: Path, folder: Path, overwrite: bool = False) -> None:
@@ -72,9 +72,10 @@ def copy_run(source: Path, folder: Path, overwrite: bool = False) -> None:
         ValueError: the source is not a run, or the folder is taken.
     """
     dataset = run_folder.read_dataset(source).drop_vars("state", errors="ignore")
-    run_folder.read_json(source, run_folder.CONFIG, "train")
+    config = run_folder.read_json(source, run_folder.CONFIG, "train")
     if folder.resolve() == source.resolve():
         raise ValueError(f"--out: {folder} is the run itself; leave --out away to fit it in place")
-    run_folder.create(folder, overwrite)
-    shutil.copy(source / run_folder.CONFIG, folder / run_folder.CONFIG)
-    run_folder.write_dataset(folder, dataset)
+    with run_folder.claimed(folder, overwrite, config):
+        run_folder.clear(folder, run_folder.OWN)
+        run_folder.write_json(folder / run_folder.CONFIG, config)
+        run_folder.write_dataset(folder, dataset)

@@ -6,9 +6,11 @@ map_run(folder)                            # summary.json
 report_run(folder)                         # figures/, report.html
 """
 
+import math
+import re
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +25,7 @@ from experiments import run_folder
 from experiments.analysis import (
     Analysis,
     analyse,
+    check_usable,
     metric_sequences,
     seed_rows,
     summarise,
@@ -37,9 +40,11 @@ from hmm.run_table import listed
 from hmm.stability import adjusted_rand_index, edge_inclusion, edge_recurrence
 from hmm.sweep_io import load_sweep, save_sweep
 from trainer import train
+from trainer.run import check_seeds
 from trainer.training import batches_per_epoch, check_sizes
 
 MIN_SEEDS = 5
+MAX_STATES = 1000
 Z_SCORE = {"first": 1000, "per": "run"}
 
 
@@ -63,21 +68,52 @@ def _update_config(folder: Path, changes: dict[str, Any], seconds: dict[str, flo
 
 def check_training(config: TrainingConfig) -> None:
     """Raises ValueError where the common hyperparameters are out of range."""
+    for name, value in asdict(config).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{_flag(name)} is {value}; it must be a finite number")
     if config.seeds < MIN_SEEDS:
         raise ValueError(
             f"--seeds is {config.seeds}; the HMM needs at least {MIN_SEEDS} runs, some to train on "
             "and some held out"
         )
+    if config.learning_rate <= 0:
+        raise ValueError(f"--learning-rate is {config.learning_rate}; it must be above 0")
+    if config.weight_decay < 0:
+        raise ValueError(f"--weight-decay is {config.weight_decay}; it must not be negative")
     for name in ("epochs", "record_every"):
         if getattr(config, name) < 1:
-            flag = name.replace("_", "-")
-            raise ValueError(f"--{flag} is {getattr(config, name)} epochs; it must be at least 1")
+            raise ValueError(f"{_flag(name)} is {getattr(config, name)}; it must be at least 1")
     if config.epochs % config.record_every:
         raise ValueError(
             f"--epochs {config.epochs} is not a multiple of --record-every {config.record_every}"
         )
     if config.epochs // config.record_every < 2:
         raise ValueError("--epochs must hold at least two records; lower --record-every")
+
+
+def check_run(training: TrainingConfig, fit: FitConfig, asked: MapConfig) -> None:
+    """Raises ValueError where a later step would refuse what training is about to make."""
+    check_training(training)
+    check_threshold(asked.threshold)
+    states = max(sweep_config(fit).states)
+    runs = [str(training.first_seed + i) for i in range(training.seeds)]
+    records = min(training.epochs // training.record_every, Z_SCORE["first"])
+    observations = len(split(runs, fit)[0]) * records
+    if states > observations // 2:
+        raise ValueError(
+            f"--states: {states} states are more than the data allow: {observations} training "
+            f"checkpoints allow at most {observations // 2}"
+        )
+
+
+def check_threshold(threshold: float | None) -> None:
+    """Raises ValueError unless the threshold is a share of examples that can be passed."""
+    if threshold is not None and not 0 <= threshold < 1:
+        raise ValueError(f"--threshold is {threshold}; it must be at least 0 and below 1")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def train_run(
@@ -103,9 +139,10 @@ def train_run(
     """
     check_training(config)
     setup = experiment.setup(config)
+    seeds = range(config.first_seed, config.first_seed + config.seeds)
     check_sizes(setup.task, config.batch_size, config.record_every)
+    check_seeds(seeds)
     per_epoch = batches_per_epoch(setup.task.num_train, config.batch_size)
-    run_folder.create(folder, overwrite)
     content = {
         "experiment": experiment.name,
         "hyperparameters": asdict(config),
@@ -114,46 +151,43 @@ def train_run(
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "wall_seconds": {},
     }
-    run_folder.write_json(folder / run_folder.CONFIG, content)
-    run = train(
-        setup.task,
-        setup.optimizer,
-        range(config.first_seed, config.first_seed + config.seeds),
-        batch_size=config.batch_size,
-        steps=config.epochs * per_epoch,
-        record_every=config.record_every * per_epoch,
-        on_record=on_record,
-    )
-    dataset = run.dataset.assign(
-        diverged=("seed", run.diverged, {"long_name": "step at which a seed diverged, else -1"})
-    )
-    run_folder.save_params(folder, run.params)
-    run_folder.write_dataset(folder, dataset)
-    _update_config(folder, {}, {"compile": run.compile_seconds, "train": run.train_seconds})
+    with run_folder.claimed(folder, overwrite, content):
+        run = train(
+            setup.task,
+            setup.optimizer,
+            seeds,
+            batch_size=config.batch_size,
+            steps=config.epochs * per_epoch,
+            record_every=config.record_every * per_epoch,
+            on_record=on_record,
+        )
+        dataset = run.dataset.assign(
+            diverged=("seed", run.diverged, {"long_name": "step at which a seed diverged, else -1"})
+        )
+        content["wall_seconds"] = {"compile": run.compile_seconds, "train": run.train_seconds}
+        run_folder.clear(folder, run_folder.OWN)
+        run_folder.write_json(folder / run_folder.CONFIG, content)
+        run_folder.save_params(folder, run.params)
+        run_folder.write_dataset(folder, dataset)
 
 
 def parse_states(text: str) -> tuple[int, ...]:
     """Numbers of states from "1-8", "3" or "2,4,6".
 
     Raises:
-        ValueError: the text is none of these, or a number is under 1.
+        ValueError: the text is none of these, or a number is under 1 or above 1000.
     """
-    try:
-        parts = [part.partition("-") for part in text.split(",")]
-        states = sorted(
-            {
-                k
-                for low, dash, high in parts
-                for k in range(int(low), int(high if dash else low) + 1)
-            }
-        )
-    except ValueError:
-        states = []
-    if not states or states[0] < 1:
-        raise ValueError(
-            f"--states {text!r} is neither a range (1-8) nor a list (2,4,6) of numbers"
-        )
-    return tuple(states)
+    states: set[int] = set()
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
+        low, high = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+        if not 1 <= low <= high <= MAX_STATES:
+            raise ValueError(
+                f"--states {text!r} is neither a rising range (1-8) nor a list (2,4,6) of numbers "
+                f"from 1 to {MAX_STATES}"
+            )
+        states.update(range(low, high + 1))
+    return tuple(sorted(states))
 
 
 def sweep_config(config: FitConfig) -> hmm.SweepConfig:
@@ -165,8 +199,8 @@ def sweep_config(config: FitConfig) -> hmm.SweepConfig:
     """
     if not 0 < config.validation_share < 1:
         raise ValueError(f"--validation-share is {config.validation_share}; it must be in (0, 1)")
-    if config.fit_seed < 0:
-        raise ValueError(f"--fit-seed is {config.fit_seed}; it must not be negative")
+    if not 0 <= config.fit_seed < 2**32:
+        raise ValueError(f"--fit-seed is {config.fit_seed}; it must lie in 0 .. 2**32 - 1")
     if config.criterion not in (None, *hmm.CRITERIA):
         raise ValueError(
             f"--criterion {config.criterion!r} is unknown; choose one of {', '.join(hmm.CRITERIA)}"
@@ -182,20 +216,22 @@ def sweep_config(config: FitConfig) -> hmm.SweepConfig:
     )
 
 
-def split(sequences: hmm.Sequences, config: FitConfig) -> tuple[np.ndarray, np.ndarray]:
+def split(runs: Sequence[str], config: FitConfig) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the training and of the held-out runs.
 
     Raises:
         ValueError: a run to hold out does not exist, or none is left to train on.
     """
     if not config.validation_runs:
-        return hmm.split_runs(sequences.num_runs, config.validation_share, config.fit_seed)
-    unknown = [name for name in config.validation_runs if name not in sequences.runs]
+        return hmm.split_runs(len(runs), config.validation_share, config.fit_seed)
+    unknown = [name for name in config.validation_runs if name not in runs]
     if unknown:
         raise ValueError(
-            f"--validation-runs: there is no run {unknown[0]!r}; runs are {listed(sequences.runs)}"
+            f"--validation-runs: there is no run {unknown[0]!r}; runs are {listed(runs)}"
         )
-    held_out = np.isin(sequences.runs, config.validation_runs)
+    held_out = np.isin(runs, config.validation_runs)
+    if held_out.all():
+        raise ValueError("--validation-runs names every run; leave some to train on")
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
@@ -218,6 +254,7 @@ def fit_run(
     settings = sweep_config(config)
     dataset = run_folder.read_dataset(folder)
     read_config(folder)
+    check_usable(dataset)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         sequences = metric_sequences(dataset, config.metrics)
@@ -225,6 +262,8 @@ def fit_run(
         chosen = hmm.select(sweep, config.criterion, config.one_standard_error)
         hmm.dominant_validation_runs(sweep)
     notes = [str(w.message) for w in caught if w.category is UserWarning]
+    if chosen.num_states == max(settings.states) > min(settings.states):
+        notes.append(f"the most states tried, {chosen.num_states}, were chosen: try more")
     paths = hmm.viterbi(chosen.parameters, sequences)
     order = hmm.canonical_order(paths, chosen.num_states)
     parameters, paths = hmm.permute(chosen.parameters, order), hmm.relabel(paths, order)
@@ -248,6 +287,7 @@ def fit_run(
         prior_row(other, hmm.select(other), sequences, paths),
     ]
     run_folder.write_json(folder / run_folder.STABILITY, stability)
+    run_folder.clear(folder, run_folder.FROM_MAP)
     run_folder.write_dataset(folder, _with_states(dataset, sequences, paths))
     seconds = {"fit": time.perf_counter() - started}
     _update_config(folder, {"fit": asdict(config), "fit_notes": notes}, seconds)
@@ -263,7 +303,7 @@ def fit_both_priors(
 
     Both run the same compiled program, so the second costs a fraction of the first.
     """
-    train_runs, held_out = split(sequences, config)
+    train_runs, held_out = split(sequences.runs, config)
     parts = sequences.select(train_runs), sequences.select(held_out)
     key = jax.random.key(config.fit_seed)
     sweep = hmm.fit_sweep(*parts, settings, key, callback)
@@ -360,6 +400,7 @@ def map_run(folder: Path, asked: MapConfig | None = None) -> dict[str, Any]:
         ValueError: the folder is not a run, or is not fitted yet.
     """
     started = time.perf_counter()
+    check_threshold(asked.threshold if asked is not None else None)
     loaded = _load_analysis(folder, asked if asked is not None else MapConfig())
     dataset, config, question, saved, analysis = loaded
     sweep, chosen = load_sweep(folder / run_folder.SWEEP)
@@ -376,6 +417,7 @@ def map_run(folder: Path, asked: MapConfig | None = None) -> dict[str, Any]:
     summary["seconds"] = {
         name: seconds.get(name) for name in ("compile", "train", "fit", "analyse")
     }
+    run_folder.clear(folder, run_folder.FROM_MAP)
     run_folder.write_json(folder / run_folder.SUMMARY, summary)
     return run_folder.json_ready(summary)
 

@@ -9,7 +9,8 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,36 +28,84 @@ SUMMARY = "summary.json"
 REPORT = "report.html"
 FIGURES = "figures"
 CHECKPOINT = "checkpoint"
+FORECAST = "forecast.json"
+BASELINES = "baselines.json"
+HMM = ("hmm.npz", "hmm.json")
+FILES = (CONFIG, METRICS, SWEEP, STABILITY, SUMMARY, REPORT, FORECAST, BASELINES, *HMM)
+OWN = {*FILES, *(f"{name}.part" for name in FILES), FIGURES, CHECKPOINT}
+FROM_MAP = (SUMMARY, REPORT, FIGURES)  # what a new fit makes stale
 
 
-def create(folder: Path, overwrite: bool) -> None:
-    """Makes an empty run folder.
+def check_free(folder: Path, overwrite: bool) -> None:
+    """Checks that a run may be written to a folder; changes nothing.
 
     Args:
-        folder: where; parents are made.
-        overwrite: whether a run that is there may be deleted. Anything else there never is.
+        folder: where.
+        overwrite: whether a run that is there may be replaced. Anything else there never is.
 
     Raises:
-        ValueError: the folder holds a run and `overwrite` is false, or holds something that is
-            not a run, or cannot be written.
+        ValueError: the folder is a file, holds a run and `overwrite` is false, or holds something
+            that is not a run.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out: {folder} is a file; name a folder that does not exist yet")
-    if folder.is_dir() and any(folder.iterdir()):
-        if not (folder / CONFIG).is_file():
-            raise ValueError(
-                f"--out: {folder} holds files that are not a seedmap run; name another folder"
-            )
-        if not overwrite:
-            raise ValueError(
-                f"--out: {folder} holds another run; name another folder, or add --overwrite "
-                "to replace it"
-            )
-        shutil.rmtree(folder)
+    entries = list(folder.iterdir()) if folder.is_dir() else []
+    if not entries:
+        return
+    foreign = sorted(entry.name for entry in entries if entry.name not in OWN)
+    if foreign or not _is_run(folder):
+        named = foreign[0] if foreign else entries[0].name
+        raise ValueError(
+            f"--out: {folder} holds {named}, which is not a seedmap run's; name another folder"
+        )
+    if not overwrite:
+        raise ValueError(
+            f"--out: {folder} holds another run; name another folder, or add --overwrite to "
+            "replace it"
+        )
+
+
+def _is_run(folder: Path) -> bool:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"--out: cannot make {folder} ({error.strerror})") from None
+        return "seedmap" in json.loads((folder / CONFIG).read_text())["versions"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+@contextmanager
+def claimed(folder: Path, overwrite: bool, config: Mapping[str, Any]) -> Iterator[None]:
+    """Claims a folder for a run: `config.json` stands there while the body makes the rest.
+
+    A run that is replaced stays whole until the body is done: the body must call `clear` before it
+    writes. If the body fails, a folder made here is taken away again.
+
+    Raises:
+        ValueError: as `check_free`, or the folder cannot be made.
+    """
+    check_free(folder, overwrite)
+    fresh = not folder.is_dir() or not any(folder.iterdir())
+    if fresh:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"--out: cannot make {folder} ({error.strerror})") from None
+        write_json(folder / CONFIG, config)
+    try:
+        yield
+    except BaseException:
+        if fresh:
+            clear(folder, OWN)
+            folder.rmdir()
+        raise
+
+
+def clear(folder: Path, names: Iterable[str]) -> None:
+    """Removes the named files and folders of a run, where they are there."""
+    for path in (folder / name for name in names):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def json_ready(value: Any) -> Any:
@@ -160,7 +209,8 @@ def git_commit() -> str | None:
 
     try:
         git("ls-files", "--error-unmatch", source.name)  # fails where site-packages holds us
-        return git("rev-parse", "HEAD")
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + (" with changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
 

@@ -226,6 +226,10 @@ def test_every_help_names_its_flags(arguments, capsys):
         (["run", "parities", "--criterion", "vibes"], ["'vibes'", "validation_bic"]),
         (["run", "parities", "--validation-share", "2"], ["--validation-share is 2"]),
         (["run", "parities", "--fit-seed", "-1"], ["--fit-seed is -1"]),
+        (["run", "parities", "--threshold", "nan"], ["--threshold is nan"]),
+        (["run", "parities", "--learning-rate", "inf"], ["--learning-rate is inf"]),
+        (["run", "parities", "--weight-decay", "-1"], ["--weight-decay is -1"]),
+        (["run", "parities", "--states", "1-9999999999"], ["1-9999999999", "1000"]),
         (["run", "parities", "--restarts", "0"], ["restarts", "0"]),
         (["run", "parities", "--epochs", "7"], ["--epochs 7", "--record-every 5"]),
         (["run", "parities", "--epochs", "-5"], ["--epochs is -5"]),
@@ -281,6 +285,67 @@ def test_a_folder_that_is_not_a_run_is_never_overwritten(tmp_path, capsys):
     assert seedmap("run", "parities", "--out", tmp_path, "--overwrite", *TINY) == 2
     assert "not a seedmap run" in capsys.readouterr().err
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_model_folder_with_a_config_is_never_overwritten(tmp_path, capsys):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "model.safetensors").write_text("weights")
+    assert seedmap("train", "parities", "--out", tmp_path, "--overwrite", *TRAINING) == 2
+    assert "model.safetensors" in capsys.readouterr().err
+    assert (tmp_path / "model.safetensors").read_text() == "weights"
+
+
+def contents(folder):
+    return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_a_run_to_replace_stays_whole_until_the_new_one_is_trained(copy, monkeypatch, capsys):
+    before = contents(copy)
+    arguments = ("train", "parities", "--out", copy, "--overwrite", *TRAINING)
+    assert seedmap(*arguments, "--first-seed", "-1") == 2
+
+    def fails(*arguments, **options):
+        raise OSError(28, "No space left on device", "metrics.nc")
+
+    monkeypatch.setattr("experiments.pipeline.train", fails)
+    assert seedmap(*arguments) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert contents(copy) == before
+    monkeypatch.undo()
+    assert seedmap(*arguments) == 0
+    assert not (copy / "summary.json").exists()
+    assert run_folder.read_dataset(copy).sizes["seed"] == 6
+
+
+def test_training_that_fails_leaves_no_folder_behind(tmp_path, monkeypatch):
+    def fails(*arguments, **options):
+        assert (tmp_path / "new" / "config.json").is_file()  # the folder is claimed by then
+        raise OSError(28, "No space left on device", "metrics.nc")
+
+    monkeypatch.setattr("experiments.pipeline.train", fails)
+    assert seedmap("train", "parities", "--out", tmp_path / "new", *TRAINING) == 2
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_new_fit_makes_the_old_report_go(copy, capsys):
+    assert seedmap("fit", copy, *FITTING) == 0
+    assert not (copy / "report.html").exists()
+    assert seedmap("report", copy) == 2
+    assert "seedmap map" in capsys.readouterr().err
+
+
+def test_too_many_states_for_the_seeds_are_refused_before_training(tmp_path, capsys):
+    out = tmp_path / "new"
+    assert seedmap("run", "parities", "--out", out, *TINY, "--states", "1-26") == 2
+    assert "50 training checkpoints allow at most 25" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_when_all_seeds_diverge_the_learning_rate_is_to_blame(tmp_path, capsys):
+    out = tmp_path / "new"
+    assert seedmap("train", "parities", "--out", out, *TRAINING, "--learning-rate", "1e30") == 0
+    assert seedmap("fit", out, *FITTING) == 2
+    assert "6 of 6 seeds diverged" in capsys.readouterr().err
 
 
 def test_a_folder_without_metrics_says_which_command_makes_them(tmp_path, capsys):

@@ -105,9 +105,16 @@ def test_a_rule_of_ones_own():
     check(params, matrices, [params["b"]], lambda path, leaf: roles[path[0]])
 
 
-def test_no_bias_is_an_error_that_says_so():
-    with pytest.raises(ValueError, match="no bias"):
-        weight_metrics({"Dense_0": {"kernel": jnp.ones((2, 2))}})
+def test_a_network_without_biases_has_no_metrics_of_them():
+    kernel = normal(0, 5, 7)
+    ours = weight_metrics({"Dense_0": {"kernel": kernel}})
+    assert set(METRICS) - set(ours) == {"mean_b", "median_b", "var_b"}
+    expected = reference([kernel], [np.zeros(1)])
+    for name in ours:
+        np.testing.assert_allclose(ours[name], expected[name], rtol=2e-5, atol=2e-6, err_msg=name)
+
+
+def test_no_matrix_is_an_error_that_says_so():
     with pytest.raises(ValueError, match="no weight matrix"):
         sort_weights({"Dense_0": {"bias": jnp.ones(2)}})
 

@@ -109,8 +109,9 @@ def test_the_training_step_is_traced_once():
         steps=40,
         record_every=4,
     )
-    # Once in the training step (16 rows), once in the evaluation (20 test rows).
-    assert sorted(traces) == [(16,), (20,)]
+    # By shape alone when the task is checked, then once in the training step (16 rows) and once in
+    # the evaluation (20 test rows).
+    assert traces == [(16,), (16,), (20,)]
 
 
 @pytest.mark.parametrize("num_steps", [1, 2, 3, 4, 6, 8, 11])
@@ -205,9 +206,31 @@ def test_dataset_has_a_row_per_seed_and_a_column_per_record():
         ({"steps": 5}, "multiple of record_every"),
         ({"record_every": 0}, "record_every is 0"),
         ({"batch_size": 51}, "batch_size is 51"),
+        ({"seeds": 3}, r"seeds is 3; .*range\(40\)"),
+        ({"seeds": [0.5]}, "0.5 is not a whole number"),
+        ({"seeds": [2**32]}, "between 0 and"),
+        ({"vary": "init"}, r"\('init',\)"),
+        ({"metrics": lambda params: {"train_loss": 0.0}}, "'train_loss' is the name"),
     ],
 )
 def test_wrong_arguments_are_named(options, message):
     arguments = {"seeds": [0], "steps": 4, "record_every": 4, "batch_size": 16} | options
     with pytest.raises(ValueError, match=message):
         train(parities_task(CONFIG), OPTIMIZER, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_train": 49}, r"num_train is 49, .* \[50\]"),
+        (
+            {"score": lambda params, batch: (batch[1][:, None], batch[1])},
+            r"loss of shape \(16, 1\)",
+        ),
+        ({"score": lambda params, batch: (batch[1], batch[1].mean())}, r"correct of shape \(\)"),
+    ],
+)
+def test_a_task_whose_parts_do_not_fit_is_refused(change, message):
+    """A loss [batch, 1] would broadcast against the weights and be wrong without a word."""
+    with pytest.raises(ValueError, match=message):
+        make_trainer(parities_task(CONFIG)._replace(**change), OPTIMIZER, 16, 4)

@@ -86,7 +86,7 @@ def sort_weights(params: Any, rule: Rule = flax_rule) -> Weights:
     """Sorts the leaves of a parameter tree by the rule.
 
     Raises:
-        ValueError: the rule finds no matrix, or no bias, in the tree.
+        ValueError: the rule finds no matrix in the tree.
     """
     matrices, biases = [], []
     for key_path, leaf in jax.tree_util.tree_leaves_with_path(params):
@@ -96,9 +96,8 @@ def sort_weights(params: Any, rule: Rule = flax_rule) -> Weights:
             matrices.append(_as_matrices(leaf, role))
         elif role.kind == "bias":
             biases.append(leaf.ravel())
-    if not matrices or not biases:
-        missing = "bias" if matrices else "weight matrix"
-        raise ValueError(f"metrics: the rule finds no {missing} among the parameters; give a rule")
+    if not matrices:
+        raise ValueError("metrics: the rule finds no weight matrix among the parameters")
     return Weights(tuple(matrices), tuple(biases))
 
 
@@ -160,10 +159,11 @@ def weight_metrics(params: Any, rule: Rule = flax_rule) -> dict[str, jax.Array]:
         rule: says which leaf counts as what.
 
     Returns:
-        Each name of METRICS to a scalar, in the dtype of the parameters.
+        Each name of METRICS to a scalar, in the dtype of the parameters; a network without biases
+        has no mean_b, median_b and var_b.
 
     Raises:
-        ValueError: the rule finds no matrix or no bias.
+        ValueError: the rule finds no matrix.
 
     Source: paper A, section 2.1 and appendix A.
 
@@ -178,12 +178,11 @@ def weight_metrics(params: Any, rule: Rule = flax_rule) -> dict[str, jax.Array]:
     values = {
         name: jnp.mean(jnp.concatenate([leaf[name] for leaf in per_leaf])) for name in per_leaf[0]
     }
-    flat = {
-        "w": jnp.concatenate([matrices.ravel() for matrices in weights.matrices]),
-        "b": jnp.concatenate(weights.biases),
-    }
+    flat = {"w": jnp.concatenate([matrices.ravel() for matrices in weights.matrices])}
+    if weights.biases:
+        flat["b"] = jnp.concatenate(weights.biases)
     for suffix, array in flat.items():
         values[f"mean_{suffix}"] = jnp.mean(array)
         values[f"median_{suffix}"] = median(array)
         values[f"var_{suffix}"] = jnp.var(array)
-    return {name: values[name] for name in METRICS}
+    return values

@@ -39,13 +39,25 @@ class TrainingRun(NamedTuple):
     train_seconds: float
 
 
-def _check(seeds: Sequence[int], steps: int, record_every: int) -> None:
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Raises ValueError unless these are different seed numbers, at least one."""
+    if isinstance(seeds, int) or not hasattr(seeds, "__len__"):
+        raise ValueError(f"seeds is {seeds}; give the numbers, for instance range(40)")
     if len(seeds) == 0:
         raise ValueError("seeds: none given; give at least one seed number")
+    odd = [seed for seed in seeds if not isinstance(seed, int | np.integer)]
+    if odd:
+        raise ValueError(f"seeds: {odd[0]!r} is not a whole number")
     if len(set(seeds)) != len(seeds):
         raise ValueError("seeds: a number stands twice; each seed may be trained once")
     if min(seeds) < 0 or max(seeds) > MAX_SEED:
-        raise ValueError(f"seeds: numbers must lie between 0 and {MAX_SEED}")
+        raise ValueError(
+            f"seeds {min(seeds)} to {max(seeds)}: numbers must lie between 0 and {MAX_SEED}"
+        )
+
+
+def check_steps(steps: int, record_every: int) -> None:
+    """Raises ValueError unless training is a whole number of records long."""
     if steps < 1 or steps % record_every:
         raise ValueError(
             f"steps is {steps}; it must be a positive multiple of record_every ({record_every})"
@@ -102,7 +114,8 @@ def train(
         ValueError: an argument is out of its range; the message names it.
     """
     trainer = make_trainer(task, optimizer, batch_size, record_every, metrics)
-    _check(seeds, steps, record_every)
+    check_seeds(seeds)
+    check_steps(steps, record_every)
     if on_record is not None:
         on_record(0, None)
     started = time.perf_counter()

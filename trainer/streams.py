@@ -45,6 +45,8 @@ def make_streams(
         >>> make_streams([0, 1, 2], vary=("init",)).order.shape
         (3,)
     """
+    if isinstance(vary, str):
+        raise ValueError(f"vary is the text {vary!r}; give a sequence of streams: ({vary!r},)")
     unknown = sorted(set(vary) - set(Streams._fields))
     if unknown:
         raise ValueError(f"vary: unknown stream {unknown[0]!r}; streams are {Streams._fields}")

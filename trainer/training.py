@@ -175,6 +175,35 @@ def check_sizes(task: Task, batch_size: int, record_every: int) -> None:
         raise ValueError(f"record_every is {record_every} steps; it must be at least 1")
 
 
+def check_task(task: Task, batch_size: int) -> None:
+    """Checks, by shapes alone and without computing, that the parts of a task fit together.
+
+    Raises:
+        ValueError: the data do not hold `num_train` examples, or `score` does not give one loss
+            and one correctness per example. (A loss of shape [batch, 1] would otherwise broadcast
+            against the batch's weights and be wrong without a word.)
+    """
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    params, data = jax.eval_shape(task.init, key), jax.eval_shape(task.make_data, key)
+    counts = sorted({leaf.shape[:1] for leaf in jax.tree.leaves(data.train)})
+    if counts != [(task.num_train,)]:
+        raise ValueError(
+            f"task: num_train is {task.num_train}, but the first axes of make_data(key).train are "
+            f"{[count[0] if count else 'none' for count in counts]}"
+        )
+    batch = jax.eval_shape(
+        lambda train: jax.tree.map(lambda leaf: leaf[:batch_size], train), data.train
+    )
+    for name, part in zip(
+        ("loss", "correct"), jax.eval_shape(task.score, params, batch), strict=True
+    ):
+        if part.shape != (batch_size,):
+            raise ValueError(
+                f"task: score gives a {name} of shape {part.shape} for a batch of {batch_size}; "
+                f"it must be one number per example, shape ({batch_size},)"
+            )
+
+
 def make_trainer(
     task: Task,
     optimizer: optax.GradientTransformation,
@@ -199,9 +228,15 @@ def make_trainer(
         eval_accuracy are taken on the test set at the record.
 
     Raises:
-        ValueError: batch_size or record_every is under 1, or batch_size above `task.num_train`.
+        ValueError: batch_size or record_every is under 1, batch_size is above `task.num_train`, the
+            parts of the task do not fit together, or a metric has the name of an outcome.
     """
     check_sizes(task, batch_size, record_every)
+    check_task(task, batch_size)
+    measured = set(jax.eval_shape(lambda key: metrics(task.init(key)), jax.random.key(0)))
+    if measured & set(OUTCOMES):
+        name = sorted(measured & set(OUTCOMES))[0]
+        raise ValueError(f"metrics: {name!r} is the name of an outcome; give the metric another")
 
     def init_one(keys: Streams) -> SeedState:
         params = task.init(keys.init)
