@@ -78,25 +78,22 @@ def _scatter(layout: Layout, model: Model, data: Data, weights: jax.Array):
     """Weighted sums of 1, y and y y^T over complete checkpoints; weights [time, F, Kmax, run]."""
     inverse, centre = whitening(model)
     num_states, num_metrics = centre.shape
+    size = num_metrics + 1
+    # y with a 1 appended is linear in x with a 1 appended, and then one product gives all sums
+    affine = jnp.zeros((num_states, size, size), inverse.dtype).at[:, -1, -1].set(1.0)
+    affine = affine.at[:, :-1, :-1].set(inverse).at[:, :-1, -1].set(-centre)
 
-    def add_chunk(sums, values_and_weights):
+    def add_chunk(total, values_and_weights):
         values, weights = values_and_weights
-        residuals = _residuals(inverse, centre, values)
-        flat = weights.transpose(1, 2, 0, 3)[layout.fit, layout.slot].reshape(num_states, -1)
-        weighted = flat[:, None] * residuals
-        second = jnp.einsum("sin,sjn->sij", weighted, residuals)
-        return jax.tree.map(jnp.add, sums, (flat.sum(1), weighted.sum(2), second)), None
+        values = jnp.concatenate([values, jnp.ones_like(values[:1])])
+        residuals = (affine.reshape(-1, size) @ values).reshape(num_states, size, -1)
+        flat = weights.transpose(1, 2, 0, 3)[layout.fit, layout.slot].reshape(num_states, 1, -1)
+        return total + jnp.einsum("sin,sjn->sij", flat * residuals, residuals), None
 
     chunks = _chunks(data)
-    dtype = data.values.dtype
-    zeros = (
-        jnp.zeros(num_states, dtype),
-        jnp.zeros((num_states, num_metrics), dtype),
-        jnp.zeros((num_states, num_metrics, num_metrics), dtype),
-    )
     weights = weights.reshape(len(chunks), -1, *weights.shape[1:])
-    sums, _ = jax.lax.scan(add_chunk, zeros, (chunks, weights))
-    return sums
+    total, _ = jax.lax.scan(add_chunk, jnp.zeros_like(affine), (chunks, weights))
+    return total[:, -1, -1], total[:, :-1, -1], total[:, :-1, :-1]
 
 
 def _scatter_with_holes(layout: Layout, model: Model, data: Data, weights: jax.Array):

@@ -16,7 +16,8 @@ import numpy as np
 
 from hmm.model import Holes
 
-_ROWS = 32  # handled together; rows and patterns are padded so that data sets share compilations
+_ROWS = 32  # handled together
+_LEAST = (256, 8)  # rows and patterns are padded to these or more, to share compilations
 
 
 def gather_holes(values: np.ndarray, mask: np.ndarray) -> Holes | None:
@@ -31,8 +32,8 @@ def gather_holes(values: np.ndarray, mask: np.ndarray) -> Holes | None:
     if not len(time):
         return None
     missing, pattern = np.unique(absent[time, run], axis=0, return_inverse=True)
-    more = _padded(len(time), _ROWS) - len(time)
-    spare = ((0, _padded(len(missing), 1) - len(missing)), (0, 0))
+    more = _padded(len(time), _LEAST[0]) - len(time)
+    spare = ((0, _padded(len(missing), _LEAST[1]) - len(missing)), (0, 0))
     return Holes(
         jnp.asarray(np.pad(np.nan_to_num(values[time, run]), ((0, more), (0, 0))), float),
         jnp.asarray(np.pad(missing, spare)),

@@ -64,7 +64,7 @@ def test_densities_are_those_of_the_analytic_marginal():
 
 def test_sums_are_those_of_the_analytic_conditional():
     mean, covariance, inverse = a_state()
-    weights = np.zeros((32, 1))
+    weights = np.zeros((256, 1))
     weights[:4, 0] = [0.3, 1.0, 0.7, 0.2]
     first = np.zeros(4)
     second = np.zeros((4, 4))
