@@ -174,7 +174,8 @@ def _folder(experiment: Experiment, place: Place) -> Path:
 def run_command(argv: Sequence[str]) -> None:
     """`seedmap run EXPERIMENT`: every step, then a short table."""
     experiment, options = _parse_experiment(RunOptions, "run", argv)
-    from experiments.pipeline import check_run, map_run, report_run
+    from experiments.pipeline import map_run, report_run
+    from experiments.settings import check_run
     from experiments.table import findings
 
     check_run(options.training, options.fit, options.map)  # before the long part
@@ -199,7 +200,7 @@ def train_command(argv: Sequence[str]) -> None:
 def fit_command(argv: Sequence[str]) -> None:
     """`seedmap fit PATH`."""
     options = tyro.cli(FitOptions, prog="seedmap fit", args=argv)
-    from experiments.pipeline import check_threshold, sweep_config
+    from experiments.settings import check_threshold, sweep_config
 
     sweep_config(options.fit)  # refuse wrong settings before a folder is made
     check_threshold(options.threshold)

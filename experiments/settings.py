@@ -1,0 +1,130 @@
+"""Hyperparameters and flags checked, and turned into what the engine and the split want."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+import hmm
+from experiments.analysis import FIRST_CHECKPOINTS
+from experiments.experiment import FitConfig, MapConfig, TrainingConfig
+from hmm.run_table import listed
+
+MIN_SEEDS = 5
+MAX_STATES = 1000
+
+
+def check_training(config: TrainingConfig) -> None:
+    """Raises ValueError where the common hyperparameters are out of range."""
+    for name, value in asdict(config).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{_flag(name)} is {value}; it must be a finite number")
+    if config.seeds < MIN_SEEDS:
+        raise ValueError(
+            f"--seeds is {config.seeds}; the HMM needs at least {MIN_SEEDS} runs, some to train on "
+            "and some held out"
+        )
+    if config.learning_rate <= 0:
+        raise ValueError(f"--learning-rate is {config.learning_rate}; it must be above 0")
+    if config.weight_decay < 0:
+        raise ValueError(f"--weight-decay is {config.weight_decay}; it must not be negative")
+    for name in ("epochs", "record_every"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"{_flag(name)} is {getattr(config, name)}; it must be at least 1")
+    if config.epochs % config.record_every:
+        raise ValueError(
+            f"--epochs {config.epochs} is not a multiple of --record-every {config.record_every}"
+        )
+    if config.epochs // config.record_every < 2:
+        raise ValueError("--epochs must hold at least two records; lower --record-every")
+
+
+def check_threshold(threshold: float | None) -> None:
+    """Raises ValueError unless the threshold is a share of examples that can be passed."""
+    if threshold is not None and not 0 <= threshold < 1:
+        raise ValueError(f"--threshold is {threshold}; it must be at least 0 and below 1")
+
+
+def check_run(training: TrainingConfig, fit: FitConfig, asked: MapConfig) -> None:
+    """Raises ValueError where a later step would refuse what training is about to make."""
+    check_training(training)
+    check_threshold(asked.threshold)
+    states = max(sweep_config(fit).states)
+    runs = [str(training.first_seed + i) for i in range(training.seeds)]
+    records = min(training.epochs // training.record_every, FIRST_CHECKPOINTS)
+    observations = len(split(runs, fit)[0]) * records
+    if states > observations // 2:
+        raise ValueError(
+            f"--states: {states} states are more than the data allow: {observations} training "
+            f"checkpoints allow at most {observations // 2}"
+        )
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def parse_states(text: str) -> tuple[int, ...]:
+    """Numbers of states from "1-8", "3" or "2,4,6".
+
+    Raises:
+        ValueError: the text is none of these, or a number is under 1 or above 1000.
+    """
+    states: set[int] = set()
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
+        low, high = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+        if not 1 <= low <= high <= MAX_STATES:
+            raise ValueError(
+                f"--states {text!r} is neither a rising range (1-8) nor a list (2,4,6) of numbers "
+                f"from 1 to {MAX_STATES}"
+            )
+        states.update(range(low, high + 1))
+    return tuple(sorted(states))
+
+
+def sweep_config(config: FitConfig) -> hmm.SweepConfig:
+    """The engine's settings, from the flags.
+
+    Raises:
+        ValueError: a flag is out of its range; all of `FitConfig` is checked here, so that nothing
+            long is begun in vain.
+    """
+    if not 0 < config.validation_share < 1:
+        raise ValueError(f"--validation-share is {config.validation_share}; it must be in (0, 1)")
+    if not 0 <= config.fit_seed < 2**32:
+        raise ValueError(f"--fit-seed is {config.fit_seed}; it must lie in 0 .. 2**32 - 1")
+    if config.criterion not in (None, *hmm.CRITERIA):
+        raise ValueError(
+            f"--criterion {config.criterion!r} is unknown; choose one of {', '.join(hmm.CRITERIA)}"
+        )
+    if config.criterion == "kfold" and config.prior == "weak":
+        raise ValueError("--criterion kfold needs --prior held-out, which leaves folds out")
+    return hmm.SweepConfig(
+        states=parse_states(config.states),
+        restarts=config.restarts,
+        iterations=config.iterations,
+        covariance=config.covariance,
+        prior=config.prior,
+    )
+
+
+def split(runs: Sequence[str], config: FitConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the training and of the held-out runs.
+
+    Raises:
+        ValueError: a run to hold out does not exist, or none is left to train on.
+    """
+    if not config.validation_runs:
+        return hmm.split_runs(len(runs), config.validation_share, config.fit_seed)
+    unknown = [name for name in config.validation_runs if name not in runs]
+    if unknown:
+        raise ValueError(
+            f"--validation-runs: there is no run {unknown[0]!r}; runs are {listed(runs)}"
+        )
+    held_out = np.isin(runs, config.validation_runs)
+    if held_out.all():
+        raise ValueError("--validation-runs names every run; leave some to train on")
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
