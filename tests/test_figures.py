@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import matplotlib
 import numpy as np
@@ -16,7 +17,7 @@ from hmm.figures.runs import by_convergence, exemplary_runs
 from hmm.figures.semantics import cluster_order
 from hmm.figures.style import short_names, shorten, signed, text_colour
 from hmm.parameters import Parameters
-from hmm.regression import Coefficient, Regression
+from hmm.regression import Coefficient, Regression, regress
 from hmm.sweep import Fit, Sweep, SweepConfig
 from hmm.training_map import Edge, TrainingMap
 
@@ -91,6 +92,7 @@ def make_sweep(restarts=3, wild=False):
                 iterations=1,
                 converged=True,
                 degenerate=k == 8 or (k, r) == (7, 0),
+                robust_log_likelihood=held_out + k,
             )
         )
     return Sweep(SweepConfig(), tuple(fits), ("l2",), ("0",), ("1",), 100, 10)
@@ -406,15 +408,55 @@ def test_raster_holds_the_paths_in_order_of_convergence():
     ax = figure.axes[0]
     assert [label.get_text() for label in ax.get_yticklabels()] == [runs[i] for i in order]
     np.testing.assert_allclose(ax.lines[0].get_xdata(), np.sort(convergence)[:38])
-    assert ax.lines[1].get_ydata()[0] == 37.5  # the line over the two that never converge
+    (line,) = by_gid(figure, "group")
+    assert line.get_ydata()[0] == 37.5  # over the two that never converge
     assert ax.get_xlabel() == "epoch"
 
 
-@pytest.mark.parametrize("num_never", [1, 40])
-def test_raster_note_keeps_clear_of_a_tick_at_the_end(num_never):
-    paths, _, convergence, runs = make_runs(num_times=201, num_never=num_never)
-    steps = 5.0 * np.arange(1, 202) - 5  # to 1000, as the last tick
-    assert_legible(figures.plot_state_raster(paths, steps, convergence, runs, 8, "epoch"))
+def raster(convergence, cut, diverged=None):
+    """Raster of runs named a, b, ... with the runs `cut` padded half way."""
+    paths, steps, _, _ = make_runs(num_runs=len(convergence), num_states=2)
+    paths[cut, 30:] = -1
+    names = "abcdefgh"[: len(convergence)]
+    convergence = np.array(convergence, dtype=float)
+    figure = figures.plot_state_raster(paths, steps, convergence, names, 2, "epoch", diverged)
+    ax = figure.axes[0]
+    rows = "".join(label.get_text() for label in ax.get_yticklabels())
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    lines = [line.get_ydata()[0] for line in by_gid(figure, "group")]
+    assert_legible(figure)
+    return rows, ax.get_title("left"), lines, legend[2:], figure
+
+
+def test_raster_tells_runs_that_diverged_from_those_that_never_converge():
+    nan = np.nan
+    rows, title, lines, legend, _ = raster([nan, 50, nan, nan, 20], cut=[0, 4])
+    assert rows == "ebcda"  # e converged before it diverged
+    assert title.endswith("soonest to converge first; under the line: 2 never converge, 1 diverged")
+    assert lines == [1.5, 3.5]
+    assert legend == ["diverged", "converged"]
+    rows, title, lines, legend, _ = raster([nan, nan, nan], cut=[0])
+    assert (rows, lines, legend) == ("bca", [1.5], ["diverged"])
+    assert title == "Decoded state of every run: 2 never converge, 1 diverged"
+    _, title, lines, legend, _ = raster([10, 20], cut=[])
+    assert title == "Decoded state of every run, soonest to converge first"
+    assert (lines, legend) == ([], ["converged"])
+
+
+def test_raster_takes_a_shorter_run_for_diverged_only_if_it_is():
+    nan = np.nan
+    rows, title, _, legend, _ = raster([nan, nan], [0, 1], np.array([True, False]))
+    assert (rows, legend) == ("ba", ["diverged or ended early"])
+    assert title == "Decoded state of every run: 1 never converges, 1 diverged"
+    *_, legend, _ = raster([nan, 10], [0, 1], np.array([False, False]))
+    assert legend == ["ended early", "converged"]
+
+
+def test_raster_wastes_no_room_where_no_run_converges():
+    figure = raster([np.nan] * 4, cut=[0])[-1]
+    label = figure.axes[0].xaxis.label.get_window_extent()
+    gap = label.y0 - figure.legends[0].get_window_extent().y1
+    assert 0 < gap < 0.25 * figure.dpi
 
 
 def test_raster_columns_reach_half_way_between_steps():
@@ -425,16 +467,38 @@ def test_raster_columns_reach_half_way_between_steps():
 
 
 def test_exemplary_runs():
-    nan = np.nan
-    assert exemplary_runs(np.array([30.0, nan, 10.0, 20.0, nan])) == {
+    nan, lasts = np.nan, np.zeros(5, dtype=bool)
+    assert exemplary_runs(np.array([30.0, nan, 10.0, 20.0, nan]), lasts) == {
         "fastest": 2,
         "median": 3,
         "slowest": 0,
         "never": 1,
     }
-    assert exemplary_runs(np.array([30.0, 10.0])) == {"fastest": 1, "slowest": 0}
-    assert exemplary_runs(np.array([nan])) == {"never": 0}
+    assert exemplary_runs(np.array([30.0, 10.0]), lasts[:2]) == {"fastest": 1, "slowest": 0}
+    assert exemplary_runs(np.array([nan]), lasts[:1]) == {"never": 0}
     assert by_convergence(np.array([nan, 2.0, nan, 2.0])).tolist() == [1, 3, 0, 2]
+
+
+def test_a_diverged_run_is_the_example_only_where_no_other_is_left():
+    convergence = np.array([np.nan, 10.0, np.nan, np.nan])
+    diverged = np.array([True, True, False, False])
+    assert exemplary_runs(convergence, diverged) == {"fastest": 1, "never": 2}
+    assert exemplary_runs(convergence[:2], diverged[:2]) == {"fastest": 1, "diverged": 0}
+
+
+def test_losses_say_when_the_example_diverged():
+    paths = np.array([[0, 0, -1, -1], [0, 0, 0, 0]])
+    loss = np.array([[2.0, 3.0, np.nan, np.nan], [2.0, 2.0, 2.0, 2.0]])
+    steps, never = np.arange(4) * 10.0, np.full(2, np.nan)
+    arguments = ({"eval": loss}, {}, paths, steps, never, ["a", "b"], 1)
+    titles = [ax.get_title("left") for ax in figures.plot_losses(*arguments).axes]
+    assert titles == ["never\nrun b"]
+    only = ({"eval": loss[:1]}, {}, paths[:1], steps, never[:1], ["a"], 1)
+    titles = [ax.get_title("left") for ax in figures.plot_losses(*only).axes]
+    assert titles == ["diverged after 10\nrun a"]
+    lasts = np.zeros(2, dtype=bool)
+    titles = [ax.get_title("left") for ax in figures.plot_losses(*arguments, diverged=lasts).axes]
+    assert titles == ["never\nrun a"]
 
 
 def test_loss_curves_are_whole_and_coloured_by_state():
@@ -462,10 +526,45 @@ def test_histogram_counts_all_that_converge_and_names_the_rest():
     _, _, convergence, _ = make_runs()
     ax = figures.plot_convergence(convergence, 0.9, "epoch").axes[0]
     assert sum(bar.get_height() for bar in ax.patches) == 38
-    assert ax.get_xlabel() == "epoch (2 of 40 runs never converge)"
+    assert ax.get_xlabel() == "epoch (of 40 runs 2 never converge)"
     assert ax.get_title("left") == "First epoch with evaluation accuracy above 0.9"
     empty = figures.plot_convergence(np.full(3, np.nan), 0.9).axes[0]
     assert [text.get_text() for text in empty.texts] == ["none of 3 runs converges"]
+
+
+def test_histogram_tells_diverged_runs_from_those_that_never_converge():
+    times = np.array([5.0, np.nan, np.nan, np.nan])
+    labels = [
+        figures.plot_convergence(times, 0.9, "epoch", num_diverged=n).axes[0].get_xlabel()
+        for n in (1, 2, 3)
+    ]
+    assert labels == [
+        "epoch (of 4 runs 2 never converge, 1 diverged)",
+        "epoch (of 4 runs 1 never converges, 2 diverged)",
+        "epoch (of 4 runs 3 diverged)",
+    ]
+    empty = figures.plot_convergence(np.full(3, np.nan), 0.9, num_diverged=2).axes[0]
+    assert [text.get_text() for text in empty.texts] == ["none of 3 runs converges, 2 diverged"]
+    with pytest.raises(ValueError, match="num_diverged is 4, but only 3 runs never converge"):
+        figures.plot_convergence(times, 0.9, num_diverged=4)
+
+
+@pytest.mark.parametrize(
+    ("times", "resolution", "edges"),
+    [
+        ([75, 575, 100, 240, 240], 5, np.arange(0, 701, 100)),
+        ([10, 20, 30], 10, [10, 20, 30, 40]),
+        ([15], 5, [15, 20]),
+        ([12, 31, 44], 4, [8, 16, 24, 32, 40, 48]),
+    ],
+)
+def test_bins_of_the_histogram_follow_the_record_grid(times, resolution, edges):
+    times = np.array([*times, np.nan], dtype=float)
+    ax = figures.plot_convergence(times, 0.9, resolution=resolution).axes[0]
+    expected = np.histogram(times[:-1], edges)[0]
+    filled = [(bar.get_x(), bar.get_height()) for bar in ax.patches if bar.get_height()]
+    assert filled == [(e, n) for e, n in zip(edges[:-1], expected, strict=True) if n]
+    assert all(bar.get_x() % resolution == 0 for bar in ax.patches)
 
 
 # Selection
@@ -479,10 +578,15 @@ def test_selection_joins_the_best_restarts_and_counts_degenerate_ones():
         max((f for f in sound if f.num_states == k), key=lambda f: f.penalised_log_likelihood)
         for k in range(1, 8)
     ]
-    bic, aic, train, held_out = by_gid(figure, "best")
+    bic, aic, robust, train, held_out = by_gid(figure, "best")
     np.testing.assert_allclose(bic.get_xdata(), range(1, 8))
     np.testing.assert_allclose(bic.get_ydata(), [fit.bic for fit in best])
     np.testing.assert_allclose(aic.get_ydata(), [fit.aic for fit in best])
+    robust_bic = [
+        -2 * f.robust_log_likelihood + f.num_parameters * np.log(10)  # ten observations
+        for f in best
+    ]
+    np.testing.assert_allclose(robust.get_ydata(), robust_bic)
     np.testing.assert_allclose(train.get_ydata(), [f.train_log_likelihood / 100 for f in best])
     np.testing.assert_allclose(
         held_out.get_ydata(), [f.validation_log_likelihood / 10 for f in best]
@@ -492,6 +596,23 @@ def test_selection_joins_the_best_restarts_and_counts_degenerate_ones():
     assert band.get_width() == pytest.approx(0.8)
     note = figure.get_supxlabel()
     assert note.endswith("degenerate restarts left out: 1 of 7 states, 3 of 8 states")
+
+
+@pytest.mark.parametrize(
+    ("prior", "criterion", "labels"),
+    [
+        ("held-out", None, ["BIC", "AIC", "robust BIC (chose)"]),
+        ("held-out", "validation_aic", ["BIC", "AIC (chose)"]),
+        ("held-out", "kfold", ["BIC", "AIC"]),
+        ("weak", None, ["BIC (chose)", "AIC"]),
+        ("weak", "robust_bic", ["BIC", "AIC", "robust BIC (chose)"]),
+    ],
+)
+def test_selection_names_the_criterion_that_chose(prior, criterion, labels):
+    sweep = replace(make_sweep(), config=SweepConfig(prior=prior))
+    figure = figures.plot_model_selection(sweep, 3, criterion)
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == labels
+    assert_legible(figure)
 
 
 def test_values_over_many_decades_and_both_signs_get_a_wide_axis(drawn):
@@ -516,12 +637,33 @@ def test_held_out_runs_are_per_checkpoint_and_sorted():
 def test_coefficients_show_intervals_detours_and_what_is_not_estimable():
     ax = figures.plot_coefficients(WIDE, (1, 3), "epochs later than the mean run").axes[0]
     spans = [collection.get_segments()[0][:, 0].tolist() for collection in ax.collections]
-    assert spans == [[0, 20], [11, 59], [-1.4e5, 2.2e5]]
+    np.testing.assert_allclose(spans, [[0, 2], [1.1, 5.9], [-1.4e4, 2.2e4]])  # a tenth
+    values = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"]
+    np.testing.assert_allclose(values, [1, 3.5, 4e3, -0.3])
+    label = "epochs later than the mean run\nfor 10 % more of the time in the state (95 % interval)"
+    assert ax.get_xlabel() == label
     labels = [text.get_text() for text in ax.get_yticklabels()]
     assert labels == ["state 0", "state 1 (detour)", "state 2", "state 3 (detour)", "state 4"]
     assert [(text.get_text(), text.xy[1]) for text in ax.texts] == [("not estimable", 2)]
     title = ax.get_title("left").replace("\N{MINUS SIGN}", "-")
     assert title == "R² 0.961, left out -12.300, p = 0.032 (38 runs)"
+
+
+def test_a_tenth_of_a_coefficient_is_the_effect_of_a_tenth_more_time():
+    rng = np.random.default_rng(0)
+    bag, slopes = rng.dirichlet(np.ones(3), 30), np.array([100.0, 300.0, 50.0])
+    outcome = bag @ slopes
+    ax = figures.plot_coefficients(regress(bag, outcome)).axes[0]
+    drawn = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"]
+    longer = 0.9 * bag.mean(axis=0) + 0.1 * np.eye(3)  # the mean run, more of each state in turn
+    np.testing.assert_allclose(drawn, longer @ slopes - outcome.mean())
+
+
+def test_without_a_run_there_are_no_coefficients():
+    nothing = regress(np.array([[0.5, 0.5]]), np.array([np.nan]))
+    ax = figures.plot_coefficients(nothing).axes[0]
+    assert [text.get_text() for text in ax.texts] == ["no run converged: nothing to regress on"]
+    assert ax.get_title("left") == ax.get_xlabel() == ""
 
 
 def test_clusters_stand_together():

@@ -38,6 +38,18 @@ def by_convergence(convergence: np.ndarray) -> np.ndarray:
     return np.argsort(convergence, kind="stable")  # NaN is sorted last
 
 
+def cut_short(paths: np.ndarray) -> np.ndarray:
+    """Which runs have no record up to the last checkpoint, bool [run]; padding is -1."""
+    return paths[:, -1] < 0
+
+
+def unconverged(num_never: int, num_diverged: int) -> str:
+    """`2 never converge, 1 diverged`, as far as there are such; empty if there are none."""
+    never = f"{num_never} never converge{'s' * (num_never == 1)}"
+    parts = [never] * (num_never > 0) + [f"{num_diverged} diverged"] * (num_diverged > 0)
+    return ", ".join(parts)
+
+
 @styled
 def plot_state_raster(
     paths: np.ndarray,
@@ -46,24 +58,27 @@ def plot_state_raster(
     runs: Sequence[str],
     num_states: int,
     unit: str = "step",
+    diverged: np.ndarray | None = None,
 ) -> Figure:
     """Show the decoded states: a row per run, a column per checkpoint, colour = state.
 
-    Rows are sorted by convergence, which a mark in each row shows; runs that never converge stand
-    under a line.
+    Rows are sorted by convergence, which a mark in each row shows. Under a line stand runs that
+    never converge, under one more those of them that diverged.
 
     Args:
-        paths: Decoded states, int [run, time]; -1 on padding, left blank.
+        paths: Decoded states, int [run, time]; -1 on padding, shown grey.
         steps: When each checkpoint was taken, in `unit`, increasing, float [time].
         convergence: When each run converges, in `unit`, float [run]; NaN if it never does.
         runs: Names of the runs.
         num_states: Number of states of the HMM.
         unit: What steps are counted in.
+        diverged: Which runs diverged, bool [run]. Default: those whose path is padded.
 
     Returns:
         The figure.
     """
-    order = by_convergence(convergence)
+    diverged = cut_short(paths) if diverged is None else np.asarray(diverged, dtype=bool)
+    order = np.lexsort((convergence, diverged & np.isnan(convergence)))  # stable, NaN last
     figure = Figure(figsize=(WIDTH, min(4.5, 1.5 + 0.12 * len(order))), layout="constrained")
     ax = figure.add_subplot()
     colormap, norm = state_colormap(num_states)
@@ -72,16 +87,50 @@ def plot_state_raster(
     ax.set_facecolor(PALE)
     ax.pcolormesh(_edges(steps), rows, states, cmap=colormap, norm=norm, linewidth=0)
     _mark_convergence(ax, convergence[order])
+    _part_groups(ax, convergence, diverged)
     ax.invert_yaxis()
     places, names, size = name_ticks([runs[i] for i in order])
     ax.set_yticks(places, names, fontsize=size)
     ax.tick_params(axis="y", length=1)
-    ax.set(xlabel=unit, ylabel="run", title="Decoded state of every run, soonest to converge first")
-    handles = state_handles(num_states)
+    ax.set(xlabel=unit, ylabel="run", title=_raster_title(convergence, diverged))
+    handles = state_handles(num_states) + _padding_handles(paths, diverged)
     if np.isfinite(convergence).any():
         handles.append(Line2D([], [], linestyle="", label="converged", **_marker(7.0)))
     add_legend(figure, handles)
     return figure
+
+
+def _group_sizes(convergence: np.ndarray, diverged: np.ndarray) -> tuple[int, int, int]:
+    """How many runs converge, never do though they last, and diverge before they could."""
+    never = np.isnan(convergence)
+    counts = (~never, never & ~diverged, never & diverged)
+    return tuple(int(group.sum()) for group in counts)
+
+
+def _raster_title(convergence: np.ndarray, diverged: np.ndarray) -> str:
+    num_converged, *others = _group_sizes(convergence, diverged)
+    note = unconverged(*others)
+    if not num_converged:
+        return f"Decoded state of every run: {note}"
+    under = f"; under the line: {note}" if note else ""
+    return f"Decoded state of every run, soonest to converge first{under}"
+
+
+def _part_groups(ax: Axes, convergence: np.ndarray, diverged: np.ndarray) -> None:
+    """Draw a line between runs that converge, that never do and that diverged."""
+    ends = np.cumsum(_group_sizes(convergence, diverged))
+    for end in sorted({int(end) for end in ends[:2]} - {0, len(convergence)}):
+        ax.axhline(end - 0.5, color="white", linewidth=3)
+        ax.axhline(end - 0.5, color=INK, linewidth=1.2, gid="group")
+
+
+def _padding_handles(paths: np.ndarray, diverged: np.ndarray) -> list[Line2D]:
+    """The legend entry of padding, if there is any, by why it is there."""
+    padded = cut_short(paths)
+    why = {"diverged": padded & diverged, "ended early": padded & ~diverged}
+    reasons = [reason for reason, runs in why.items() if runs.any()]
+    style = {"marker": "s", "linestyle": "", "color": PALE}
+    return [Line2D([], [], label=" or ".join(reasons), **style)] if reasons else []
 
 
 def _edges(steps: np.ndarray) -> np.ndarray:
@@ -104,20 +153,11 @@ def _marker(size: float) -> dict:
 
 
 def _mark_convergence(ax: Axes, convergence: np.ndarray) -> None:
-    """Mark when each row converges, and draw a line over the rows that never do."""
-    num_rows = len(convergence)
-    num_converged = int(np.isfinite(convergence).sum())
-    size = float(np.clip(200 / num_rows, 2.0, 7.0))
-    rows = np.arange(num_converged)
-    ax.plot(convergence[:num_converged], rows, linestyle="", clip_on=False, **_marker(size))
-    if 0 < num_converged < num_rows:
-        ax.axhline(num_converged - 0.5, color="white", linewidth=3)
-        ax.axhline(num_converged - 0.5, color=INK, linewidth=1.2)
-    if num_converged < num_rows:
-        # From the axis upwards: lower down the last tick's label may stand.
-        style = {"rotation": 270, "va": "bottom", "fontsize": 7, "color": INK}
-        note = f"never ({num_rows - num_converged})"
-        ax.text(1.01, 0.0, note, transform=ax.transAxes, **style)
+    """Mark when each row converges."""
+    rows = np.flatnonzero(np.isfinite(convergence))
+    size = float(np.clip(200 / len(convergence), 2.0, 7.0))
+    if len(rows):  # an empty line that is not clipped would get room in the layout
+        ax.plot(convergence[rows], rows, linestyle="", clip_on=False, **_marker(size))
 
 
 @styled
@@ -130,11 +170,12 @@ def plot_losses(
     runs: Sequence[str],
     num_states: int,
     unit: str = "step",
+    diverged: np.ndarray | None = None,
 ) -> Figure:
     """Show loss and accuracy of a few runs, coloured by state.
 
-    The runs are the fastest, the median and the slowest to converge and the first that never does,
-    as far as there are such. The last curve of each mapping is drawn thick, the others thin.
+    The runs are those of `exemplary_runs`. The last curve of each mapping is drawn thick, the
+    others thin.
 
     Args:
         loss: Curves by name (as `train`, `eval`), each float [run, time].
@@ -145,11 +186,13 @@ def plot_losses(
         runs: Names of the runs.
         num_states: Number of states of the HMM.
         unit: What steps are counted in.
+        diverged: Which runs diverged, bool [run]. Default: those whose path is padded.
 
     Returns:
         The figure.
     """
-    chosen = exemplary_runs(convergence)
+    diverged = cut_short(paths) if diverged is None else np.asarray(diverged, dtype=bool)
+    chosen = exemplary_runs(convergence, diverged)
     panels = {"loss": loss, "accuracy": accuracy} if accuracy else {"loss": loss}
     figure = Figure(figsize=(WIDTH, 0.9 + 1.8 * len(panels)), layout="constrained")
     axes = figure.subplots(len(panels), len(chosen), sharex=True, sharey="row", squeeze=False)
@@ -165,6 +208,8 @@ def plot_losses(
     names = short_names(runs, 14)
     for ax, (role, run) in zip(axes[0], chosen.items(), strict=True):
         when = f" at {convergence[run]:g}" if np.isfinite(convergence[run]) else ""
+        if role == "diverged":
+            when = f" after {steps[(paths[run] >= 0).sum() - 1]:g}"
         ax.set_title(f"{role}{when}\nrun {names[run]}", fontsize=8)
     for ax in axes[-1]:
         ax.set_xlabel(unit)
@@ -173,27 +218,33 @@ def plot_losses(
     return figure
 
 
-def exemplary_runs(convergence: np.ndarray) -> dict[str, int]:
+def exemplary_runs(convergence: np.ndarray, diverged: np.ndarray) -> dict[str, int]:
     """The fastest, median and slowest run to converge and the first that never does.
+
+    Only where all that never converge diverged, the first of these stands for them.
 
     Args:
         convergence: When each run converges, float [run]; NaN if it never does.
+        diverged: Which runs diverged, bool [run].
 
     Returns:
-        Indices by role, each run once; roles that no run fills are left out.
+        Indices by role (`fastest`, `median`, `slowest`, `never` or `diverged`), each run once;
+        roles that no run fills are left out.
     """
-    order = by_convergence(convergence)
-    num_converged = int(np.isfinite(convergence).sum())
-    converged = order[:num_converged]
+    converged = by_convergence(convergence)[: np.isfinite(convergence).sum()]
+    others = np.flatnonzero(np.isnan(convergence))
+    lasting = others[~diverged[others]]
     chosen = {}
-    if num_converged:
+    if len(converged):
         chosen["fastest"] = int(converged[0])
-    if num_converged > 2:
-        chosen["median"] = int(converged[(num_converged - 1) // 2])
-    if num_converged > 1:
+    if len(converged) > 2:
+        chosen["median"] = int(converged[(len(converged) - 1) // 2])
+    if len(converged) > 1:
         chosen["slowest"] = int(converged[-1])
-    if num_converged < len(order):
-        chosen["never"] = int(order[num_converged])
+    if len(lasting):
+        chosen["never"] = int(lasting[0])
+    elif len(others):
+        chosen["diverged"] = int(others[0])
     return chosen
 
 
@@ -221,27 +272,54 @@ def _weight_handles(names: Sequence[str]) -> list[Line2D]:
 
 
 @styled
-def plot_convergence(convergence: np.ndarray, threshold: float, unit: str = "step") -> Figure:
+def plot_convergence(
+    convergence: np.ndarray,
+    threshold: float,
+    unit: str = "step",
+    num_diverged: int = 0,
+    resolution: float | None = None,
+) -> Figure:
     """Show how convergence times are spread, and say how many runs never converge.
 
     Args:
         convergence: When each run converges, in `unit`, float [run]; NaN if it never does.
         threshold: Evaluation accuracy above which a run has converged.
         unit: What convergence times are counted in.
+        num_diverged: How many of the runs that never converge diverged.
+        resolution: Spacing of records, in `unit`, of which the edges of the bins are multiples.
 
     Returns:
         The figure.
+
+    Raises:
+        ValueError: More runs diverged than never converge.
     """
+    times = convergence[np.isfinite(convergence)]
+    num_runs, num_never = len(convergence), len(convergence) - len(times) - num_diverged
+    if num_never < 0:
+        raise ValueError(
+            f"num_diverged is {num_diverged}, but only {num_never + num_diverged} runs never "
+            "converge: leave out those that diverged after they had converged"
+        )
     figure = Figure(figsize=(0.75 * WIDTH, 2.8), layout="constrained")
     ax = figure.add_subplot()
-    times = convergence[np.isfinite(convergence)]
-    num_never = len(convergence) - len(times)
     ax.set_title(f"First {unit} with evaluation accuracy above {threshold:g}")
     if not len(times):
-        say_nothing_to_show(ax, f"none of {num_never} runs converges")
+        diverged = f", {num_diverged} diverged" if num_diverged else ""
+        say_nothing_to_show(ax, f"none of {num_runs} runs converges{diverged}")
         return figure
-    ax.hist(times, bins=min(20, max(5, len(times) // 2)), color=GREY, edgecolor="white")
-    note = f"{num_never} of {len(convergence)} runs never converge" if num_never else "all converge"
+    ax.hist(times, bins=_bins(times, resolution), color=GREY, edgecolor="white")
+    others = unconverged(num_never, num_diverged)
+    note = f"of {num_runs} runs {others}" if others else f"all {num_runs} runs converge"
     ax.set(xlabel=f"{unit} ({note})", ylabel="runs")
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
+
+
+def _bins(times: np.ndarray, resolution: float | None) -> int | np.ndarray:
+    """Number of bins, or their edges: multiples of the resolution, spaced by a multiple of it."""
+    count = min(20, max(5, len(times) // 2))
+    if resolution is None:
+        return count
+    width = resolution * max(1.0, np.ceil(np.ptp(times) / (count * resolution)))
+    return width * np.arange(times.min() // width, times.max() // width + 2)

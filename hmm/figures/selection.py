@@ -16,25 +16,28 @@ from hmm.figures.style import (
     short_names,
     styled,
 )
-from hmm.selection import best_restarts
+from hmm.selection import best_restarts, criterion_value, default_criterion
 from hmm.sweep import Fit, Sweep
 
 # Not states: dark and light, full and dashed lines tell these apart.
 _FIRST = {"color": INK, "linestyle": "-"}
 _SECOND = {"color": GREY, "linestyle": "--"}
+_THIRD = {"color": INK, "linestyle": ":", "marker": "s", "markerfacecolor": "white"}
 
 
 @styled
-def plot_model_selection(sweep: Sweep, num_states: int) -> Figure:
+def plot_model_selection(sweep: Sweep, num_states: int, criterion: str | None = None) -> Figure:
     """Show criteria and log-likelihoods over the number of states.
 
     Lines join the best restart of each number of states, the one of highest penalised training
     likelihood; dots are all restarts, bars their mean with one standard deviation. Degenerate
-    restarts are left out and counted. A band marks the chosen number of states.
+    restarts are left out and counted. A band marks the chosen number of states. The robust BIC
+    has its line only, and only where it chose.
 
     Args:
         sweep: The fits.
         num_states: The chosen number of states.
+        criterion: What it was chosen by, as for `hmm.select`, with the same default.
 
     Returns:
         The figure.
@@ -42,14 +45,17 @@ def plot_model_selection(sweep: Sweep, num_states: int) -> Figure:
     figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     criteria, training, held_out = figure.subplots(1, 3)
     num_train, num_held_out = sweep.num_observations_train, sweep.num_observations_validation
-    _add_series(criteria, sweep, "BIC", lambda fit: fit.bic, _FIRST)
-    _add_series(criteria, sweep, "AIC", lambda fit: fit.aic, _SECOND)
+    criterion = criterion or default_criterion(sweep)
+    _add_series(criteria, sweep, _named("BIC", criterion), lambda fit: fit.bic, _FIRST)
+    _add_series(criteria, sweep, _named("AIC", criterion), lambda fit: fit.aic, _SECOND)
+    if criterion == "robust_bic":
+        _add_robust_bic(criteria, sweep)
     _add_series(training, sweep, "", lambda fit: fit.train_log_likelihood / num_train, _FIRST)
     _add_series(
         held_out, sweep, "", lambda fit: fit.validation_log_likelihood / num_held_out, _FIRST
     )
     criteria.legend()
-    criteria.set_title("Held-out BIC and AIC")
+    criteria.set_title("Held-out criteria")
     training.set_title("Training log-likelihood")
     held_out.set_title("Held-out log-likelihood")
     for ax in (training, held_out):
@@ -67,6 +73,12 @@ def _mark_candidates(ax: Axes, candidates: list[int], chosen: int) -> None:
     ax.axvspan(chosen - 0.4, chosen + 0.4, color=PALE, zorder=0, gid="chosen")
 
 
+def _named(name: str, criterion: str) -> str:
+    """A line's label, which tells whether the number of states was chosen by it."""
+    chose = criterion in (f"validation_{name.lower()}", name.lower().replace(" ", "_"))
+    return f"{name} (chose)" if chose else name
+
+
 def _add_series(
     ax: Axes, sweep: Sweep, name: str, value: Callable[[Fit], float], style: dict
 ) -> None:
@@ -82,6 +94,15 @@ def _add_series(
         spread = {"fmt": "_", "markersize": 5, "capsize": 2, "linewidth": 0.8}
         ax.errorbar(k - 0.2, np.mean(values), np.std(values), color=style["color"], **spread)
     set_wide_scale(ax, np.array([value(fit) for fit in sound]))
+
+
+def _add_robust_bic(ax: Axes, sweep: Sweep) -> None:
+    """Draw the robust BIC of the best restarts over the other criteria."""
+    best = best_restarts(sweep)
+    candidates = sorted(best)
+    scores = [criterion_value(sweep, best[k], "robust_bic") for k in candidates]
+    label = _named("robust BIC", "robust_bic")
+    ax.plot(candidates, scores, markersize=4, label=label, gid="best", zorder=3, **_THIRD)
 
 
 def _count_degenerate(sweep: Sweep) -> str:
