@@ -9,7 +9,10 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
+from experiments import captions
+from experiments.captions import measure, part, text, threshold
 from hmm.figures import png
+from hmm.figures.semantics import MORE_TIME
 from hmm.figures.style import signed
 
 _STYLE = """
@@ -147,20 +150,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 def _cell(value: Any) -> str:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     start = '<td class="number">' if number else "<td>"
-    return f"{start}{escape(_text(value))}</td>"
-
-
-def _text(value: Any) -> str:
-    """A value as text: numbers to four digits or whole, null as a dash, truth as yes or no."""
-    if value is None:
-        return "\N{EN DASH}"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.0f}" if 1e3 <= abs(value) < 1e9 else f"{value:.4g}"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_text, value)) or "none"
-    return str(value)
+    return f"{start}{escape(text(value))}</td>"
 
 
 def _key_values(pairs: Iterable[tuple[str, Any]]) -> str:
@@ -168,15 +158,28 @@ def _key_values(pairs: Iterable[tuple[str, Any]]) -> str:
 
 
 def _flatten(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """Leaves of nested mappings and lists, in full precision, under dotted names."""
+    """Leaves of nested mappings and lists, in full precision, under dotted names.
+
+    A list of numbers or names is one leaf.
+    """
     if isinstance(value, Mapping):
         items = value.items()
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, list | tuple) and _nested(value):
         items = enumerate(value)
+    elif isinstance(value, list | tuple):
+        return [(prefix, [_in_full(entry) for entry in value])]
     else:
-        return [(prefix, repr(value) if isinstance(value, float) else value)]
+        return [(prefix, _in_full(value))]
     leaves = [_flatten(entry, f"{prefix}.{key}" if prefix else str(key)) for key, entry in items]
     return [leaf for group in leaves for leaf in group]
+
+
+def _nested(values: Sequence[Any]) -> bool:
+    return any(isinstance(value, Mapping | list | tuple) for value in values)
+
+
+def _in_full(value: Any) -> Any:
+    return repr(value) if isinstance(value, float) else value
 
 
 def _records(records: Sequence[Mapping[str, Any]]) -> str:
@@ -186,46 +189,34 @@ def _records(records: Sequence[Mapping[str, Any]]) -> str:
     return _table([key.replace("_", " ") for key in keys], rows)
 
 
-def _part(summary: Mapping, *keys: str) -> Any:
-    """A nested value of the summary; None where a part is null or missing."""
-    value: Any = summary
-    for key in keys:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
-
-
 def _headline(summary: Mapping) -> str:
-    unit = _part(summary, "convergence", "unit")
-    mean, spread = (_text(_part(summary, "convergence", key)) for key in ("mean", "std"))
+    unit = part(summary, "convergence", "unit")
+    mean, spread = (text(part(summary, "convergence", key)) for key in ("mean", "std"))
     rows = [
-        ("seeds", _part(summary, "num_seeds")),
-        ("diverged", _part(summary, "num_diverged")),
-        ("converged", _part(summary, "num_converged")),
-        ("time of convergence", f"{mean} ± {spread} ({_text(unit)}; mean ± standard deviation)"),
-        ("converged means", f"evaluation accuracy above {_threshold(summary)}"),
-        ("states", _part(summary, "num_states")),
-        ("runs fork", _part(summary, "forking")),
-        ("detour states", _part(summary, "detours")),
-        ("R² of bag of states on time of convergence", _part(summary, "regression", "r2")),
-        ("R² on left-out runs", _part(summary, "regression", "leave_one_out_r2")),
-        ("p (F test)", _part(summary, "regression", "f_pvalue")),
+        ("seeds", part(summary, "num_seeds")),
+        ("diverged", part(summary, "num_diverged")),
+        ("converged", part(summary, "num_converged")),
+        ("time of convergence", f"{mean} ± {spread} ({text(unit)}; mean ± standard deviation)"),
+        ("converged means", f"evaluation accuracy above {threshold(summary)}"),
+        ("states", part(summary, "num_states")),
+        ("runs fork", part(summary, "forking")),
+        ("detour states", part(summary, "detours")),
+        ("R² of bag of states on time of convergence", part(summary, "regression", "r2")),
+        ("R² on left-out runs", part(summary, "regression", "leave_one_out_r2")),
+        ("p (F test)", part(summary, "regression", "f_pvalue")),
     ]
     rows += [
         (f"dissimilarity of runs ({ground})", value)
-        for ground, value in (_part(summary, "dissimilarity") or {}).items()
+        for ground, value in (part(summary, "dissimilarity") or {}).items()
     ]
     rows += [
-        (f"seconds to {what}", value) for what, value in (_part(summary, "seconds") or {}).items()
+        (f"seconds to {what}", value) for what, value in (part(summary, "seconds") or {}).items()
     ]
     return _table((), rows)
 
 
-def _threshold(summary: Mapping) -> str:
-    return _text(_part(summary, "convergence", "threshold"))
-
-
 def _transitions(summary: Mapping) -> str:
-    transitions = _part(summary, "transitions") or []
+    transitions = part(summary, "transitions") or []
     return _records(
         [t | {"top_features": _features(t.get("top_features") or [])} for t in transitions]
     )
@@ -235,20 +226,73 @@ def _features(features: Iterable[Sequence[Any]]) -> str:
     return ", ".join(f"{name} {signed(change)}" for name, change in features)
 
 
+_SELECTION = {
+    "num_states": "states",
+    "num_parameters": "parameters",
+    "prior_scale": "prior scale",
+    "train_log_likelihood": "log-likelihood, training",
+    "validation_log_likelihood": "log-likelihood, held out",
+    "robust_log_likelihood": "log-likelihood, held out, robust",
+    "aic": "AIC (held out)",
+    "bic": "BIC (held out)",
+    "robust_bic": "robust BIC",
+    "kfold": "k-fold",
+    "num_degenerate": "degenerate restarts",
+}
+
+
 def _selection(summary: Mapping) -> str:
-    return _records(_part(summary, "selection") or [])
+    rows = part(summary, "selection") or []
+    columns = {key: label for key, label in _SELECTION.items() if any(key in row for row in rows)}
+    shown = _table(list(columns.values()), [[row.get(key) for key in columns] for row in rows])
+    return shown and shown + "\n<p>Further criteria are in <code>summary.json</code>.</p>"
 
 
 def _coefficients(summary: Mapping) -> str:
-    return _records(_part(summary, "regression", "coefficients") or [])
+    whole = f"{measure(summary)}, wholly in the state"
+    header = ("state", whole, "standard error", "low", "high", "for 10 % more of the time there")
+    rows = []
+    for row in part(summary, "regression", "coefficients") or []:
+        kept = [row.get(key) for key in ("state", "value", "standard_error", "low", "high")]
+        value = row.get("value")
+        rows.append([*kept, None if value is None else MORE_TIME * value])
+    return _table(header, rows)
+
+
+def _circularity(summary: Mapping) -> str:
+    """How far R² can be believed, with what the beginnings of the runs alone explain."""
+    outcome = part(summary, "regression", "outcome")
+    if part(summary, "regression", "r2") is None or outcome != "convergence":
+        return ""
+    early = part(summary, "regression", "early")
+    beginnings = ", and at R² from the beginnings of the runs that converge later" if early else ""
+    return (
+        "<p>R² is partly circular where runs enter a state at about the time they converge: then "
+        "the share of their time in it is the time of convergence in other words. So look also at "
+        f"R² on left-out runs{beginnings}.</p>\n" + (_early(summary) if early else "")
+    )
+
+
+def _early(summary: Mapping) -> str:
+    unit = text(part(summary, "convergence", "unit"))
+    header = (
+        f"R² from the checkpoints up to {unit}",
+        "R²",
+        "R² on left-out runs",
+        "p (F test)",
+        "runs that converge later",
+    )
+    keys = ("upto", "r2", "leave_one_out_r2", "f_pvalue", "num_runs")
+    rows = [[row.get(key) for key in keys] for row in part(summary, "regression", "early")]
+    return _table(header, rows)
 
 
 def _visits(summary: Mapping) -> str:
-    return _records(_part(summary, "states") or [])
+    return _records(part(summary, "states") or [])
 
 
 def _restarts(summary: Mapping) -> str:
-    agreement = _part(summary, "stability", "adjusted_rand")
+    agreement = part(summary, "stability", "adjusted_rand")
     if not agreement:
         return ""
     return (
@@ -270,132 +314,58 @@ def _priors(summary: Mapping) -> str:
         "held out, median run",
         "agreement with this map",
     )
-    rows = [tuple(row.values()) for row in _part(summary, "stability", "priors") or []]
+    rows = [tuple(row.values()) for row in part(summary, "stability", "priors") or []]
     return _table(header, rows)
 
 
 def _edges(summary: Mapping) -> str:
     header = ("from", "to", "share of restarts with the edge", "share of resamples of the runs")
-    edges = _part(summary, "stability", "edges") or []
+    edges = part(summary, "stability", "edges") or []
     return _table(header, [(e["from"], e["to"], e["restarts"], e["bootstrap"]) for e in edges])
 
 
 def _held_out(summary: Mapping) -> str:
-    runs = _part(summary, "held_out_log_likelihood") or {}
+    runs = part(summary, "held_out_log_likelihood") or {}
     return _table(("held-out run", "log-likelihood per checkpoint (nats)"), runs.items())
 
 
 def _convergence_times(summary: Mapping) -> str:
-    times = _part(summary, "convergence", "values")
+    times = part(summary, "convergence", "values")
     if not times:
         return ""
-    seeds = _part(summary, "seeds")
-    rows = [(s, "never" if t is None else t) for s, t in zip(seeds, times, strict=True)]
-    header = ("seed", _text(_part(summary, "convergence", "unit")))
+    seeds = part(summary, "seeds")
+    diverged = part(summary, "diverged_seeds") or []
+    rows = [
+        (seed, time if time is not None else "diverged" if seed in diverged else "never")
+        for seed, time in zip(seeds, times, strict=True)
+    ]
+    header = ("seed", text(part(summary, "convergence", "unit")))
     return _details("Time of convergence of every seed", _table(header, rows))
-
-
-def _states(states: Sequence[int]) -> str:
-    """`state 2`, or `states 2 and 4`."""
-    names = [str(state) for state in states]
-    listed = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-    return f"state{'s' if len(names) > 1 else ''} {listed}"
 
 
 def _no_caption(summary: Mapping) -> str:
     return ""
 
 
-def _caption_training_map(summary: Mapping) -> str:
-    forks = "Runs fork" if _part(summary, "forking") else "All runs meet the states in one order"
-    detours = _part(summary, "detours")
-    found = "no state is a detour"
-    if detours:
-        found = f"{_states(detours)} (dashed) can be avoided, and time there goes with delay"
-    return (
-        "Circles are states, their area the time spent there; arrows are transitions, wider the "
-        f"more runs take them, with the metrics that matter most. {forks}; {found}."
-    )
-
-
-def _caption_state_raster(summary: Mapping) -> str:
-    return (
-        "Each row is a run, coloured by decoded state and sorted by convergence (diamond): "
-        f"{_text(_part(summary, 'num_converged'))} of {_text(_part(summary, 'num_seeds'))} runs "
-        f"converge, through up to {_text(_part(summary, 'num_states'))} states."
-    )
-
-
-def _caption_losses(summary: Mapping) -> str:
-    return (
-        "Loss and accuracy of the fastest, the median and the slowest run to converge, and of one "
-        "that never does if there is such a run; a change of colour is a change of state."
-    )
-
-
-def _caption_dissimilarity(summary: Mapping) -> str:
-    return (
-        "How differently each pair of runs spends its time over the states, similar runs side by "
-        f"side; the mean over pairs is {_text(_part(summary, 'dissimilarity', 'discrete'))} "
-        "(0: alike, 1: no state in common)."
-    )
-
-
-def _caption_convergence(summary: Mapping) -> str:
-    return (
-        f"When the runs first exceed an evaluation accuracy of {_threshold(summary)}, on average "
-        f"at {_text(_part(summary, 'convergence', 'unit'))} "
-        f"{_text(_part(summary, 'convergence', 'mean'))}."
-    )
-
-
-def _caption_model_selection(summary: Mapping) -> str:
-    return (
-        "Held-out criteria and log-likelihoods for each number of states (line: best restart; "
-        "dots: all restarts; bars: mean and standard deviation); the band marks the "
-        f"{_text(_part(summary, 'num_states'))} chosen. Where training and held-out likelihood "
-        "part, the model overfits."
-    )
-
-
-def _caption_held_out(summary: Mapping) -> str:
-    return (
-        "Log-likelihood of each held-out run under the chosen model. A run far below the others "
-        "decides the selection nearly alone."
-    )
-
-
-def _caption_coefficients(summary: Mapping) -> str:
-    return (
-        "How much later than the mean run a run wholly in one state would converge, with its "
-        f"interval; the shares of time explain {_percent(_part(summary, 'regression', 'r2'))} of "
-        "the variance in sample. Not to be read unless p < 0.001."
-    )
-
-
-def _percent(share: float | None) -> str:
-    return "an undefined part" if share is None else f"{100 * share:.1f} %"
-
-
 SECTIONS = (
-    Section("Training map", {"training_map": _caption_training_map}, (_transitions, _visits)),
+    Section("Training map", {"training_map": captions.training_map}, (_transitions, _visits)),
     Section(
         "States over time",
         {
-            "state_raster": _caption_state_raster,
-            "losses": _caption_losses,
-            "dissimilarity": _caption_dissimilarity,
+            "state_raster": captions.state_raster,
+            "losses": captions.losses,
+            "dissimilarity": captions.dissimilarity,
         },
     ),
-    Section("Convergence", {"convergence": _caption_convergence}, (_convergence_times,)),
+    Section("Convergence", {"convergence": captions.convergence}, (_convergence_times,)),
     Section(
         "What the states mean for convergence",
-        {"coefficients": _caption_coefficients},
-        (_coefficients,),
+        {"coefficients": captions.coefficients},
+        (_circularity, _coefficients),
     ),
     Section(
         "Number of states",
-        {"model_selection": _caption_model_selection, "held_out": _caption_held_out},
+        {"model_selection": captions.model_selection, "held_out": captions.held_out},
         (_selection, _held_out),
     ),
     Section("How far the map can be trusted", {}, (_priors, _restarts, _edges)),

@@ -437,9 +437,9 @@ def test_raster_tells_runs_that_diverged_from_those_that_never_converge():
     assert legend == ["diverged", "converged"]
     rows, title, lines, legend, _ = raster([nan, nan, nan], cut=[0])
     assert (rows, lines, legend) == ("bca", [1.5], ["diverged"])
-    assert title == "Decoded state of every run: 2 never converge, 1 diverged"
+    assert title == "Decoded states of all runs: 2 never converge, 1 diverged"
     _, title, lines, legend, _ = raster([10, 20], cut=[])
-    assert title == "Decoded state of every run, soonest to converge first"
+    assert title == "Decoded states, soonest to converge first"
     assert (lines, legend) == ([], ["converged"])
 
 
@@ -447,7 +447,7 @@ def test_raster_takes_a_shorter_run_for_diverged_only_if_it_is():
     nan = np.nan
     rows, title, _, legend, _ = raster([nan, nan], [0, 1], np.array([True, False]))
     assert (rows, legend) == ("ba", ["diverged or ended early"])
-    assert title == "Decoded state of every run: 1 never converges, 1 diverged"
+    assert title == "Decoded states of all runs: 1 never converges, 1 diverged"
     *_, legend, _ = raster([nan, 10], [0, 1], np.array([False, False]))
     assert legend == ["ended early", "converged"]
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments import captions
 from experiments.report import SECTIONS, write_report
 from hmm import figures
 
@@ -14,11 +15,12 @@ SUMMARY = {
     "num_seeds": 41,
     "num_diverged": 3,
     "num_converged": 37,
-    "seeds": [7, 8],
+    "seeds": [7, 8, 9],
+    "diverged_seeds": [9],
     "convergence": {
         "threshold": 0.9,
         "unit": "epoch",
-        "values": [123.0, None],
+        "values": [123.0, None, None],
         "mean": 456.25,
         "std": 78.5,
     },
@@ -26,13 +28,19 @@ SUMMARY = {
     "selection": [
         {
             "num_states": 4,
-            "best_validation_log_likelihood": -1234.5678,
+            "num_parameters": 321,
+            "num_degenerate": 2,
+            "train_icl": 135.79,
+            "validation_log_likelihood": -1234.5678,
             "mean_validation_log_likelihood": -2345678.9,
             "aic": 87654.3,
             "bic": None,
+            "robust_bic": 4321.5,
         }
     ],
     "regression": {
+        "outcome": "convergence",
+        "num_runs": 38,
         "r2": 0.9613,
         "f_pvalue": 3.21e-9,
         "leave_one_out_r2": 0.8675,
@@ -103,7 +111,7 @@ def leaves(value):
 
 
 def test_every_number_of_the_summary_appears_in_full(tmp_path):
-    text = write(tmp_path).text().split()
+    text = write(tmp_path).text().replace(",", " ").split()
     numbers = [x for x in leaves(SUMMARY) if isinstance(x, int | float) and x is not True]
     assert [number for number in numbers if repr(number) not in text] == []
 
@@ -115,12 +123,80 @@ def test_tables_show_what_was_found(tmp_path):
     assert "detour states 2, 4" in text
     assert "R² on left-out runs 0.8675" in text
     assert "0 1 0.01575 39 l2< +1.25, trace \N{MINUS SIGN}0.50" in text
-    assert "4 -1235 -2345679 87654 \N{EN DASH}" in text
-    assert "0 -43.21 6.789 5 \N{EN DASH} \N{EN DASH}" in text
-    assert "7 123 8 never" in text
+    assert "states parameters log-likelihood, held out AIC (held out)" in text
+    assert "4 321 -1235 87654 \N{EN DASH} 4322 2 Further criteria are in summary.json" in text
+    assert "epochs later than the mean run, wholly in the state standard error" in text
+    dash = " \N{EN DASH}"
+    assert f"for 10 % more of the time there 0 -43.21 6.789{2 * dash} -4.321 5{5 * dash}" in text
+    assert "7 123 8 never 9 diverged" in text
     assert "1 0.0625 17" in text
     assert "12 -360.5" in text
     assert "hidden 128 versions.jax 0.10.2 device.kind cpu & co" in text
+
+
+def test_lists_of_numbers_are_one_row_of_the_summary(tmp_path):
+    text = write(tmp_path).text()
+    assert "seeds 7, 8, 9 diverged_seeds 9" in text
+    assert "convergence.values 123.0, \N{EN DASH}, \N{EN DASH}" in text
+    assert "transitions.0.top_features.0 l2<, 1.25" in text
+    assert "seeds.0" not in text
+
+
+def test_time_of_a_seed_that_converged_and_then_diverged_is_kept(tmp_path):
+    assert "7 123 8 never" in write(tmp_path, summary=SUMMARY | {"diverged_seeds": [7]}).text()
+
+
+EARLY = [
+    {"upto": 75.0, "r2": 0.311, "leave_one_out_r2": -0.12, "f_pvalue": 0.23, "num_runs": 36},
+    {"upto": 150.0, "r2": None, "leave_one_out_r2": None, "f_pvalue": None, "num_runs": 1},
+]
+
+
+def test_early_regressions_are_a_table_where_there_are_some(tmp_path):
+    without = write(tmp_path).text()
+    assert "R² is partly circular" in without
+    assert "converge later" not in without
+    summary = SUMMARY | {"regression": SUMMARY["regression"] | {"early": EARLY}}
+    text = write(tmp_path, summary=summary).text()
+    assert "beginnings of the runs that converge later" in text
+    dash = " \N{EN DASH}"
+    assert f"runs that converge later 75 0.311 -0.12 0.23 36 150{3 * dash} 1" in text
+
+
+def test_circularity_is_about_convergence_only(tmp_path):
+    regression = SUMMARY["regression"] | {"outcome": "eval_loss"}
+    text = write(tmp_path, summary=SUMMARY | {"regression": regression}).text()
+    assert "circular" not in text
+    assert "eval_loss over the mean run, wholly in the state" in text
+
+
+@pytest.mark.parametrize(
+    ("p", "said", "map_said"),
+    [
+        (3.21e-9, "p < 0.001 (paper A), which holds here (p = 3.2e-09).", "goes with delay."),
+        (0.02, "(paper A), which does not hold here (p = 0.02): read neither.", "(p = 0.02, paper"),
+        (None, "which does not hold here (p is undefined): read neither.", "(p is undefined, pap"),
+    ],
+)
+def test_captions_say_whether_coefficients_and_detours_may_be_read(p, said, map_said):
+    summary = SUMMARY | {"regression": SUMMARY["regression"] | {"f_pvalue": p}}
+    caption = captions.coefficients(summary)
+    assert said in caption
+    assert "10 % more of its time in a state goes with, in epochs later than the mean" in caption
+    assert map_said in captions.training_map(summary)
+
+
+def test_caption_without_a_converged_run():
+    summary = SUMMARY | {"regression": SUMMARY["regression"] | {"num_runs": 0}}
+    assert captions.coefficients(summary).startswith("No run converged")
+
+
+def test_caption_of_the_selection_names_the_criterion_that_chose():
+    assert "6 states chosen, by a held-out criterion." in captions.model_selection(SUMMARY)
+    summary = SUMMARY | {"stability": {"priors": [{"criterion": "robust_bic"}]}}
+    caption = captions.model_selection(summary)
+    assert "best restart, chosen by penalised training likelihood alone" in caption
+    assert "6 states chosen, by robust BIC." in caption
 
 
 def test_page_is_self_contained(tmp_path):

@@ -111,9 +111,9 @@ def _raster_title(convergence: np.ndarray, diverged: np.ndarray) -> str:
     num_converged, *others = _group_sizes(convergence, diverged)
     note = unconverged(*others)
     if not num_converged:
-        return f"Decoded state of every run: {note}"
+        return f"Decoded states of all runs: {note}"
     under = f"; under the line: {note}" if note else ""
-    return f"Decoded state of every run, soonest to converge first{under}"
+    return f"Decoded states, soonest to converge first{under}"
 
 
 def _part_groups(ax: Axes, convergence: np.ndarray, diverged: np.ndarray) -> None:

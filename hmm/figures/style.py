@@ -240,3 +240,4 @@ def say_nothing_to_show(ax: Axes, message: str) -> None:
     ax.text(0.5, 0.5, message, transform=ax.transAxes, ha="center", va="center", color=GREY)
     ax.set_xticks([])
     ax.set_yticks([])
+    ax.spines[:].set_visible(False)
