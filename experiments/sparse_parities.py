@@ -1,6 +1,36 @@
 """Sparse parities (paper A, section 3.2): learn the product of 3 of 40 random bits.
 
-seedmap run parities
+    seedmap run parities
+
+40 seeds, 1000 epochs, a record every 5; about 70 s on 2 CPU cores beside other work, of which 40 s
+are training (jax 0.10.2, 2026-11-21). What to expect, beside the paper's row:
+
+|                                   | paper     | here      |
+|-----------------------------------|-----------|-----------|
+| seeds converged (accuracy > 0.9)  | not told  | 39 of 40  |
+| states                            | 6         | 4         |
+| R^2 of the bag of states          | 0.961     | 0.997     |
+| p (F-test)                        | < 0.001   | 3e-43     |
+| dissimilarity (index)             | 0.183     | 0.388     |
+| runs fork                         | yes       | yes       |
+| runs through the detour           | 39 of 40  | 38 of 40  |
+
+The paper's picture is there: nearly all runs leave the first state by a detour that costs time, and
+the few that skip it converge first. What differs, and why:
+
+- Number of states. The paper takes the lowest BIC on its own 8 held-out runs; ours is the robust
+  BIC (median over held-out runs). With the splits of `--fit-seed` 0, 1, 2, 3 it chooses 4, 4, 4, 6
+  states, with R^2 0.997, 0.993, 0.995, 0.999; every one of these maps forks and has one detour
+  state, passed by 38, 38, 36 and 33 of the 40 runs. The paper's BIC (`--prior weak`) chooses much
+  alike, but where the one seed that never converges is held out (split 3) that seed alone decides:
+  its log-likelihood lies hundreds of nats per checkpoint below the others'.
+- Dissimilarity by state index depends on the number and the order of states; without labels it is
+  0.237 (total variation).
+- R^2 says little here, in the paper as with us: runs enter the third state at about the time they
+  converge, so that its share of time is the convergence time in other words. From the records up
+  to epoch 125, 160, 200, for the runs that converge later, R^2 is 0.26, 0.37, 0.41, and on left-out
+  runs 0.20, 0.30, 0.29 (`seedmap baselines`). An HMM on the weights' l2 norm alone reaches 0.995.
+- Our first record is taken after 5 epochs, the released code's after one.
 """
 
 from dataclasses import dataclass, replace
