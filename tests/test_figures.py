@@ -370,6 +370,20 @@ def flattened(path):
     return np.concatenate(pieces)
 
 
+def test_arrowheads_at_a_state_stand_apart():
+    figure = figures.plot_training_map(*MAPS["hard"])
+    FigureCanvasAgg(figure).draw()
+    arrows = by_gid(figure, "edge", FancyArrowPatch)
+    edges = sorted(hard_map().edges, key=lambda e: (-e.num_runs, e.source, e.target))
+    arrows = [arrow for arrow, edge in zip(arrows, edges, strict=True) if edge.target == 0]
+    assert len(arrows) == 2
+    tips = [arrow.get_path().transformed(arrow.get_transform()).vertices for arrow in arrows]
+    (zero, *_) = by_gid(figure, "state", Circle)
+    centre = zero.get_transform().transform(zero.get_path().vertices).mean(axis=0)
+    ends = [tip[np.linalg.norm(tip - centre, axis=1).argmin()] for tip in tips]
+    assert np.linalg.norm(ends[0] - ends[1]) > 0.08 * figure.dpi
+
+
 def test_detours_are_outlined_and_named():
     figure = figures.plot_training_map(*MAPS["hard"])
     circles, outlines = by_gid(figure, "state", Circle), by_gid(figure, "detour", Circle)

@@ -19,6 +19,7 @@ _CELL = 0.1  # of the grid that counts curves
 _SWEEPS = 3
 _BASELINE = 0.36  # height of a single row of states, as a share: most edges bend upwards
 _COLLISION = 20.0  # cost of two things that must not touch
+_MEETING = 1.0  # cost of an arrowhead on another curve
 
 
 class Route(NamedTuple):
@@ -143,6 +144,7 @@ def _best_route(edge, scene, label_size, beside, crowd, labels):
         points = _outside_ends(curve(source, target, bend), edge, scene)
         cells = _cells(points, crowd.shape)
         bend_cost, blocked = _curve_cost(points, bend, edge, scene, labels, crowd[cells])
+        bend_cost += _MEETING * (crowd[_cells(points[-1:], crowd.shape)] > 0).item()
         for time, centre in _label_centres(points, label_size, beside):
             label = box(centre, label_size)
             label_cost, covered = _label_cost(label, time, scene, obstacles, crowd)
