@@ -43,7 +43,9 @@ def start(
         factor: float [D, D], Cholesky factor of the starting covariance (`starting_factor`).
     """
     by_time = jnp.asarray(restarts) % 2 == 1
-    means = _all_centroids(layout, data, run_weights, keys, by_time)[layout.fit, layout.slot]
+    means = _all_centroids(layout, data, run_weights, keys, jnp.asarray(restarts))[
+        layout.fit, layout.slot
+    ]
     factors = jnp.broadcast_to(jnp.asarray(factor, means.dtype), (len(means), *factor.shape))
     rows = _all_rows(layout, keys, by_time)
     return Model(rows[:, 0], rows[:, 1:], means, factors)
@@ -75,26 +77,30 @@ def _all_rows(layout: Layout, keys: jax.Array, uniform: jax.Array) -> jax.Array:
 
 def _numbers(key: jax.Array, count: int) -> jax.Array:
     """Uniform numbers in (0, 1), [count]; the first ones do not depend on `count`."""
-    draw = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i), minval=1e-6))
-    return draw(jnp.arange(count))
+    return jax.vmap(lambda i: _uniform(jax.random.fold_in(key, i)))(jnp.arange(count))
+
+
+def _uniform(key: jax.Array) -> jax.Array:
+    """One number in (0, 1), drawn in float32 so that it is the same one in float64."""
+    return jax.random.uniform(key, dtype=jnp.float32, minval=1e-6).astype(float)
 
 
 @partial(jax.jit, static_argnums=0)
-def _all_centroids(layout: Layout, data: Data, run_weights, keys, by_time) -> jax.Array:
+def _all_centroids(layout: Layout, data: Data, run_weights, keys, restarts) -> jax.Array:
     """Means [F, Kmax, D] of every fit, one fit after the other, each to its own convergence."""
     points = data.values.reshape(-1, data.values.shape[-1])
 
     def one(inputs):
-        key, active, by_time, run_weights = inputs
+        key, active, restart, run_weights = inputs
         weights = data.mask * run_weights
         return jax.lax.cond(
-            by_time,
+            restart % 2 == 1,
             lambda: _segment_means(key, active, data.values, weights),
             lambda: _kmeans(key, active, points, weights.reshape(-1)),
         )
 
     with jax.default_matmul_precision("highest"):
-        return jax.lax.map(one, (keys, jnp.asarray(layout.active), by_time, run_weights))
+        return jax.lax.map(one, (keys, jnp.asarray(layout.active), restarts, run_weights))
 
 
 def _segment_means(key, active, values, weights) -> jax.Array:
@@ -147,7 +153,7 @@ def _seed(key, num_seeds, points, weights) -> jax.Array:
     def draw(i, mass):
         # By inverse distribution function: one number a draw, so that padding changes no draw.
         cumulative = jnp.cumsum(mass)
-        target = jax.random.uniform(jax.random.fold_in(key, i)) * cumulative[-1]
+        target = _uniform(jax.random.fold_in(key, i)) * cumulative[-1]
         return points[jnp.searchsorted(cumulative, target, side="right")]
 
     def step(closest, i):

@@ -245,6 +245,21 @@ def test_odd_restarts_cut_every_run_into_segments():
     assert len(set(early)) == 3
 
 
+def test_float64_starts_from_the_same_draws_as_float32():
+    data = as_data(planted()[0].select(range(6)))
+    narrow = [start_means(data, 3, restart, range(2)) for restart in (0, 1)]
+    jax.config.update("jax_enable_x64", True)
+    try:
+        wide_data = Data(jnp.asarray(np.asarray(data.values), jnp.float64), data.mask)
+        wide = [start_means(wide_data, 3, restart, range(2)) for restart in (0, 1)]
+    finally:
+        jax.config.update("jax_enable_x64", False)
+    for (means, rows), (wide_means, wide_rows) in zip(narrow, wide, strict=True):
+        assert wide_means.dtype == np.float64
+        np.testing.assert_allclose(means, wide_means, atol=1e-4)
+        np.testing.assert_allclose(rows, wide_rows, atol=1e-6)
+
+
 def test_the_starting_covariance_is_that_of_the_data_plus_the_floor():
     values = planted()[0].observations()
     full = np.cov(values.T, bias=True)
