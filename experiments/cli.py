@@ -31,6 +31,7 @@ commands:
   fit PATH           fit the HMM sweep to a run's metrics, or to CSV files, and decode every run
   map DIR            build the training map of a fitted run: summary.json
   report DIR         draw the figures and write report.html
+  baselines DIR      the regression beside k-means, HMMs on fewer metrics, and early checkpoints
   forecast DIR       forecast seeds that have not converged by --upto, each without itself
 
 experiments:
@@ -270,6 +271,17 @@ def forecast_command(argv: Sequence[str]) -> None:
         print(f"Skill: {skill_run(options.folder)}")
 
 
+def baselines_command(argv: Sequence[str]) -> None:
+    """`seedmap baselines DIR`."""
+    options = tyro.cli(FolderOptions, prog="seedmap baselines", args=argv)
+    from experiments.comparing import baselines_run
+    from experiments.run_folder import BASELINES
+    from experiments.table import baselines
+
+    print(baselines(baselines_run(options.folder)))
+    print(f"Written: {options.folder / BASELINES}. Next: seedmap report {options.folder}")
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "run": run_command,
     "train": train_command,
@@ -277,6 +289,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "map": map_command,
     "report": report_command,
     "forecast": forecast_command,
+    "baselines": baselines_command,
 }
 
 

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from matplotlib.figure import Figure
 
 import hmm
 from experiments import run_folder
 from experiments.analysis import (
+    Analysis,
     analyse,
     check_usable,
     metric_sequences,
@@ -162,8 +164,8 @@ def fit_run(
         ),
     )
     priors = [
-        prior_row(sweep, chosen, sequences, paths),
-        prior_row(other, hmm.select(other), sequences, paths),
+        prior_row(sweep, chosen, config.criterion, sequences, paths),
+        prior_row(other, hmm.select(other), None, sequences, paths),
     ]
     restarts = restart_stability(sweep, chosen, sequences, paths)
     run_folder.write_json(folder / run_folder.STABILITY, restarts | {"priors": priors})
@@ -189,7 +191,7 @@ def _load_analysis(folder: Path, asked: MapConfig | None):
     dataset = run_folder.read_dataset(folder)
     if "state" not in dataset:
         raise ValueError(f"{folder} holds no fitted HMM; make one with `seedmap fit {folder}`")
-    config = read_config(folder, "fit_notes")
+    config = read_config(folder, "fit", "fit_notes")
     saved = load_hmm(folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the fit has told of them
@@ -247,15 +249,45 @@ def map_run(folder: Path, asked: MapConfig | None = None) -> dict[str, Any]:
 
 def make_figures(folder: Path) -> dict[str, Figure]:
     """All figures of a fitted run, by name."""
-    dataset, _, question, _, analysis = _load_analysis(folder, None)
+    dataset, config, question, _, analysis = _load_analysis(folder, None)
     unit = time_unit(dataset)
-    sweep, chosen = load_sweep(folder / run_folder.SWEEP)
-    runs, num_states = analysis.sequences.runs, analysis.training_map.num_states
-    first = slice(analysis.paths.shape[1])
-    usable = dataset.isel(seed=seed_rows(dataset, runs), step=first)
-    times = usable[unit].values.astype(float)
-    when = (times, analysis.run_convergence, runs, num_states, unit)
-    lengths = dict(zip(runs, analysis.sequences.lengths, strict=True))
+    by_time = question.outcome == "convergence"
+    measure = f"{unit}s later than the mean run" if by_time else f"{question.outcome} over the mean"
+    runs, regression = analysis.sequences.runs, analysis.regression
+    drawn = {
+        "training_map": figures.plot_training_map(analysis.training_map, analysis.detours),
+        "convergence": _convergence_figure(dataset, analysis, question.threshold),
+        "coefficients": figures.plot_coefficients(regression, analysis.detours, measure),
+        "dissimilarity": figures.plot_dissimilarity(
+            pairwise_dissimilarity(analysis.bag, "discrete"), runs
+        ),
+    }
+    return (
+        drawn
+        | _figures_over_time(dataset, analysis)
+        | _selection_figures(folder, analysis, config["fit"]["criterion"])
+    )
+
+
+def _convergence_figure(dataset: xr.Dataset, analysis: Analysis, threshold: float) -> Figure:
+    diverged = (dataset.diverged.values >= 0) & np.isnan(analysis.convergence)
+    times = dataset[time_unit(dataset)].values.astype(float)
+    return figures.plot_convergence(
+        analysis.convergence,
+        threshold,
+        time_unit(dataset),
+        num_diverged=int(diverged.sum()),
+        resolution=float(np.median(np.diff(times))),
+    )
+
+
+def _figures_over_time(dataset: xr.Dataset, analysis: Analysis) -> dict[str, Figure]:
+    """State raster, and the losses of a few runs where losses were recorded."""
+    runs, paths = analysis.sequences.runs, analysis.paths
+    usable = dataset.isel(seed=seed_rows(dataset, runs), step=slice(paths.shape[1]))
+    unit = time_unit(dataset)
+    when = (usable[unit].values.astype(float), analysis.run_convergence, runs)
+    rest = (analysis.training_map.num_states, unit, usable.diverged.values >= 0)
     curves = {
         kind: {
             part: usable[f"{part}_{kind}"].values
@@ -264,27 +296,27 @@ def make_figures(folder: Path) -> dict[str, Figure]:
         }
         for kind in ("loss", "accuracy")
     }
-    by_time = question.outcome == "convergence"
-    measure = f"{unit}s later than the mean run" if by_time else f"{question.outcome} over the mean"
-    drawn = {
-        "training_map": figures.plot_training_map(analysis.training_map, analysis.detours),
-        "state_raster": figures.plot_state_raster(analysis.paths, *when),
-        "model_selection": figures.plot_model_selection(sweep, chosen.num_states),
+    drawn = {"state_raster": figures.plot_state_raster(paths, *when, *rest)}
+    if curves["loss"]:  # runs trained elsewhere may come without
+        drawn["losses"] = figures.plot_losses(
+            curves["loss"], curves["accuracy"], paths, *when, *rest
+        )
+    return drawn
+
+
+def _selection_figures(
+    folder: Path, analysis: Analysis, criterion: str | None
+) -> dict[str, Figure]:
+    sweep, chosen = load_sweep(folder / run_folder.SWEEP)
+    lengths = dict(zip(analysis.sequences.runs, analysis.sequences.lengths, strict=True))
+    return {
+        "model_selection": figures.plot_model_selection(sweep, chosen.num_states, criterion),
         "held_out": figures.plot_held_out(
             chosen.validation_run_log_likelihood,
             np.array([lengths[name] for name in sweep.validation_runs]),
             sweep.validation_runs,
         ),
-        "convergence": figures.plot_convergence(analysis.convergence, question.threshold, unit),
-        "coefficients": figures.plot_coefficients(analysis.regression, analysis.detours, measure),
-        "dissimilarity": figures.plot_dissimilarity(
-            pairwise_dissimilarity(analysis.bag, "discrete"), runs
-        ),
     }
-    if curves["loss"]:  # runs trained elsewhere may come without
-        losses = figures.plot_losses(curves["loss"], curves["accuracy"], analysis.paths, *when)
-        drawn["losses"] = losses
-    return drawn
 
 
 def report_run(folder: Path) -> Path:

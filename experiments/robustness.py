@@ -33,13 +33,17 @@ def fit_both_priors(
 
 
 def prior_row(
-    sweep: hmm.Sweep, chosen: hmm.Fit, sequences: hmm.Sequences, paths: np.ndarray
+    sweep: hmm.Sweep,
+    chosen: hmm.Fit,
+    criterion: str | None,
+    sequences: hmm.Sequences,
+    paths: np.ndarray,
 ) -> dict[str, Any]:
     """What a prior gives; log-likelihoods are in nats per checkpoint."""
     decoded = hmm.viterbi(chosen.parameters, sequences)
     return {
         "prior": sweep.config.prior,
-        "criterion": hmm.default_criterion(sweep),
+        "criterion": criterion or hmm.default_criterion(sweep),
         "scale": chosen.prior_scale,
         "num_states": chosen.num_states,
         "train": chosen.train_log_likelihood / sweep.num_observations_train,

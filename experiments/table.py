@@ -63,5 +63,22 @@ def forecasts(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def baselines(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What explains convergence time, a line per model.
+
+    Args:
+        rows: as `hmm.baselines.compare_baselines` gives.
+    """
+    width = max(len(row["name"]) for row in rows)
+    lines = [f"{'':{width}}  states  runs      R²  left-out R²        p"]
+    for row in rows:
+        lines.append(
+            f"{row['name']:{width}}  {row['num_states']:6d}  {row['num_runs']:4d}  "
+            f"{_number(row['r2'], '6.3f')}  {_number(row['leave_one_out_r2'], '11.3f')}  "
+            f"{_number(row['f_pvalue'], '7.1g')}"
+        )
+    return "\n".join(lines)
+
+
 def _time(value: float) -> str:
     return f"{value:.0f}" if math.isfinite(value) else "never"

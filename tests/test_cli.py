@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 import xarray as xr
+from command import seedmap
 
 from experiments import cli, run_folder
 from hmm.io import load_hmm
@@ -20,15 +21,6 @@ TRAINING = (
 ).split()
 FITTING = "--states 1-3 --restarts 2 --iterations 6".split()
 TINY = TRAINING + FITTING
-
-
-def seedmap(*arguments):
-    """Runs the command; returns its exit code."""
-    try:
-        cli.main([str(a) for a in arguments])
-    except SystemExit as exit_:
-        return exit_.code
-    return 0
 
 
 @pytest.fixture(scope="module")

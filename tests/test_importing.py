@@ -4,19 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from command import seedmap
 
-from experiments import cli, run_folder
+from experiments import run_folder
 
 FITTING = ["--states", "1-3", "--restarts", "2", "--iterations", "6", "--covariance", "diagonal"]
-
-
-def seedmap(*arguments):
-    """Runs the command; returns its exit code."""
-    try:
-        cli.main([str(a) for a in arguments])
-    except SystemExit as exit_:
-        return exit_.code
-    return 0
 
 
 def write_runs(folder, step="step", outcomes=True, lengths=(20,) * 7):

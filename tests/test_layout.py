@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from hmm.readers import PAPER_METRICS
+from trainer import METRICS
+
 ROOT = Path(__file__).parent.parent
 FORBIDDEN = {"hmm": {"trainer", "experiments"}, "trainer": {"hmm", "experiments"}}
 
@@ -33,3 +36,8 @@ def test_nothing_is_pickled(package):
     for path in (ROOT / package).rglob("*.py"):
         assert not imported(path) & {"pickle", "cloudpickle", "joblib", "dill", "shelve"}, path
         assert "allow_pickle=True" not in path.read_text(), path
+
+
+def test_both_packages_know_the_same_metrics():
+    """`hmm` must not import `trainer`, so the names stand twice."""
+    assert PAPER_METRICS == METRICS
