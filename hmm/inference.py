@@ -90,7 +90,9 @@ def _smooth(initial, transition, log_likelihoods):
 def _modes(initial, transition, log_likelihoods, mask):
     def one(log_likelihoods, mask):
         # Into padding every transition costs nothing, or the padding would pull the last state.
-        free = jnp.where(mask[1:, None, None], transition, 1.0)
-        return hmm_posterior_mode(initial, free, log_likelihoods)
+        # One padded step more, because Dynamax cannot take a run of a single step.
+        goes_on = jnp.append(mask[1:], False)
+        free = jnp.where(goes_on[:, None, None], transition, 1.0)
+        return hmm_posterior_mode(initial, free, jnp.pad(log_likelihoods, ((0, 1), (0, 0))))[:-1]
 
     return jax.vmap(one)(log_likelihoods, mask)

@@ -120,6 +120,13 @@ def test_padding_does_not_draw_the_path_towards_a_sticky_state():
     assert viterbi(parameters, padded)[:, :2].tolist() == [[0, -1], [0, 0]]
 
 
+def test_runs_of_a_single_checkpoint_decode():
+    parameters = random_parameters(3, 2)
+    single = from_arrays(np.random.default_rng(0).normal(size=(4, 1, 2)))
+    expected = posterior(parameters, single).argmax(2)
+    np.testing.assert_array_equal(viterbi(parameters, single), expected)
+
+
 def test_outliers_of_a_million_do_not_spoil_the_other_checkpoints():
     parameters = random_parameters(3, 2)._replace(means=np.array([[-9.0, 0], [0, 9], [9, 0]]))
     states = np.random.default_rng(0).integers(0, 3, (2, 40))
