@@ -127,7 +127,7 @@ def fit_run(
     Args:
         folder: a run folder with metrics.
         config: how to fit.
-        callback: called with (EM iterations done, in all).
+        callback: called with (EM iterations done, in all), first before compilation.
 
     Raises:
         ValueError: the folder has no metrics, a setting is out of range, or the data allow no fit.

@@ -2,8 +2,8 @@
 
     seedmap run parities
 
-40 seeds, 1000 epochs, a record every 5; about 70 s on 2 CPU cores beside other work, of which 40 s
-are training (jax 0.10.2, 2026-11-21). What to expect, beside the paper's row:
+40 seeds, 1000 epochs, a record every 5; 46 s on 2 CPU cores, of which 20 s are training (jax 0.10.2,
+2026-11-21, `python benchmarks/parities.py`). What to expect, beside the paper's row:
 
 |                                   | paper     | here      |
 |-----------------------------------|-----------|-----------|

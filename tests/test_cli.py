@@ -185,7 +185,7 @@ def test_runs_that_never_converge_are_excluded_or_capped(copy):
 @pytest.mark.parametrize(
     "arguments",
     [["--help"], ["run", "--help"], ["run", "parities", "--help"], ["train", "--help"]]
-    + [[command, "--help"] for command in ("fit", "map", "report")],
+    + [[command, "--help"] for command in ("fit", "map", "report", "forecast", "baselines")],
 )
 def test_every_help_names_its_flags(arguments, capsys):
     assert seedmap(*arguments) == 0
@@ -197,6 +197,8 @@ def test_every_help_names_its_flags(arguments, capsys):
         "fit": ["--states", "--restarts", "--covariance", "default: 1-8"],
         "map": ["run folder", "DIR"],
         "report": ["run folder", "DIR"],
+        "forecast": ["run folder", "--upto", "epochs"],
+        "baselines": ["run folder", "DIR"],
     }
     for word in expected[arguments[0]]:
         assert word.lower() in text.lower()

@@ -6,6 +6,7 @@ import pytest
 from branching import CONFIG, branching
 
 from hmm import Parameters, filtered, from_arrays
+from hmm.absorbing import pass_probabilities
 from hmm.causal import causal_z_score
 from hmm.forecast import (
     Forecaster,
@@ -208,6 +209,17 @@ def test_the_detour_is_passed_as_often_as_forecast(data, forecaster):
         forecast(forecaster, values[:7]).pass_probabilities[way] for values in sequences.values
     ]
     assert np.mean(early) == pytest.approx(slow.mean(), abs=0.2)  # two standard errors
+
+
+def test_at_the_last_checkpoint_nothing_is_left_to_come(data, forecaster):
+    sequences, _, steps, _ = data
+    last = forecast(forecaster, sequences.values[0])
+    z = causal_z_score(sequences.select([0])).values[0]
+    so_far = pass_probabilities(forecaster.parameters, forecaster.exits, z, num_left=0)
+    np.testing.assert_array_equal(last.pass_probabilities, so_far)
+    assert last.step == steps[-1]
+    assert last.convergence_probability == 0
+    assert last.convergence_median == last.low == last.high == np.inf
 
 
 def test_runs_that_end_or_converge_early(data):
