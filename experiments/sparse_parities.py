@@ -2,7 +2,7 @@
 
     seedmap run parities
 
-40 seeds, 1000 epochs, a record every 5; 46 s on 2 CPU cores, of which 20 s are training (jax 0.10.2,
+40 seeds, 1000 epochs, a record every 5; 46 s on 2 CPU cores, 20 s of them training (jax 0.10.2,
 2026-11-21, `python benchmarks/parities.py`). What to expect, beside the paper's row:
 
 |                                   | paper     | here      |
