@@ -113,6 +113,16 @@ class UsageError(ValueError):
     """A command line that cannot be understood."""
 
 
+def _parse(options: Any, command: str, argv: Sequence[str], **settings: Any) -> Any:
+    """Flags parsed by tyro, but for unknown ones, which get a line of our own."""
+    parsed, unknown = tyro.cli(
+        options, prog=f"seedmap {command}", args=argv, return_unknown_args=True, **settings
+    )
+    if unknown:
+        raise UsageError(f"{unknown[0]!r} is unknown; `seedmap {command} --help` lists all flags")
+    return parsed
+
+
 def _experiment(command: str, name: str) -> Experiment:
     if name not in EXPERIMENTS:
         raise UsageError(
@@ -141,11 +151,11 @@ def _parse_experiment(options: type, command: str, argv: Sequence[str]) -> tuple
     default = {"place": Place(preset=name), "training": preset.training}
     if options is RunOptions:
         default |= {"fit": preset.fit, "map": preset.map}
-    parsed = tyro.cli(
+    parsed = _parse(
         options[type(preset.training)],
-        prog=f"seedmap {command} {experiment.name}",
+        f"{command} {experiment.name}",
+        flags,
         description=f"{experiment.description} Presets: {', '.join(experiment.presets)}.",
-        args=flags,
         default=options(**default),
     )
     return experiment, parsed
@@ -200,7 +210,7 @@ def train_command(argv: Sequence[str]) -> None:
 
 def fit_command(argv: Sequence[str]) -> None:
     """`seedmap fit PATH`."""
-    options = tyro.cli(FitOptions, prog="seedmap fit", args=argv)
+    options = _parse(FitOptions, "fit", argv)
     from experiments.settings import check_threshold, sweep_config
 
     sweep_config(options.fit)  # refuse wrong settings before a folder is made
@@ -240,7 +250,7 @@ def _check_csv_folder(options: FitOptions) -> None:
 
 def map_command(argv: Sequence[str]) -> None:
     """`seedmap map DIR`."""
-    options = tyro.cli(MapOptions, prog="seedmap map", args=argv)
+    options = _parse(MapOptions, "map", argv)
     from experiments.pipeline import map_run
     from experiments.table import findings
 
@@ -250,7 +260,7 @@ def map_command(argv: Sequence[str]) -> None:
 
 def report_command(argv: Sequence[str]) -> None:
     """`seedmap report DIR`."""
-    options = tyro.cli(FolderOptions, prog="seedmap report", args=argv)
+    options = _parse(FolderOptions, "report", argv)
     from experiments.pipeline import report_run
 
     print(f"Report: {report_run(options.folder)}")
@@ -258,7 +268,7 @@ def report_command(argv: Sequence[str]) -> None:
 
 def forecast_command(argv: Sequence[str]) -> None:
     """`seedmap forecast DIR --upto TIME`."""
-    options = tyro.cli(ForecastOptions, prog="seedmap forecast", args=argv)
+    options = _parse(ForecastOptions, "forecast", argv)
     from experiments.forecasting import forecast_run, skill_run
     from experiments.run_folder import FORECAST
     from experiments.table import forecasts
@@ -273,7 +283,7 @@ def forecast_command(argv: Sequence[str]) -> None:
 
 def baselines_command(argv: Sequence[str]) -> None:
     """`seedmap baselines DIR`."""
-    options = tyro.cli(FolderOptions, prog="seedmap baselines", args=argv)
+    options = _parse(FolderOptions, "baselines", argv)
     from experiments.comparing import baselines_run
     from experiments.run_folder import BASELINES
     from experiments.table import baselines

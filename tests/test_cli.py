@@ -210,6 +210,9 @@ def test_every_help_names_its_flags(arguments, capsys):
         (["fly"], ["'fly'", "run, train, fit, map, report"]),
         (["run"], ["needs an experiment", "parities"]),
         (["run", "paritys"], ["'paritys'", "parities"]),
+        (["run", "parities", "--speed", "9"], ["'--speed'", "seedmap run parities --help"]),
+        (["fit", "nowhere", "--state", "3"], ["'--state'", "seedmap fit --help"]),
+        (["map", "nowhere", "elsewhere"], ["'elsewhere'"]),
         (["run", "--seeds", "8"], ["name the experiment first"]),
         (["run", "parities", "--seeds", "0"], ["--seeds is 0", "at least 5"]),
         (["run", "parities", "--seeds", "1"], ["--seeds is 1", "at least 5"]),
@@ -244,11 +247,6 @@ def test_wrong_input_gets_one_line_and_exit_code_2(arguments, words, capsys, tmp
     for word in words:
         assert word in lines[0]
     assert not list(tmp_path.iterdir())  # nothing is left behind
-
-
-def test_an_unknown_flag_exits_with_2_and_names_it(capsys):
-    assert seedmap("run", "parities", "--speed", "9") == 2
-    assert "--speed" in capsys.readouterr().err
 
 
 def test_a_word_outside_the_choices_exits_with_2_and_lists_them(capsys):
