@@ -45,5 +45,6 @@ def median(values: jax.Array) -> jax.Array:
     needs_next = (flat.size % 2 == 0) & (jnp.sum(keys <= lower, dtype=jnp.int32) == rank + 1)
     low = _from_ordered_bits(lower, flat.dtype)
     high = jnp.where(needs_next, _from_ordered_bits(above, flat.dtype), low)
-    middle = low * 0.5 + high * 0.5
+    # Equal middles are returned as they are: half of the smallest float would be flushed to zero.
+    middle = jnp.where(low == high, low, low * 0.5 + high * 0.5)
     return jnp.where(jnp.any(jnp.isnan(flat)), jnp.nan, middle).astype(flat.dtype)
