@@ -19,6 +19,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 import xarray as xr
 
+from hmm.io import json_ready
+
 VERSIONED = ("seedmap", "jax", "jaxlib", "flax", "optax", "dynamax", "orbax-checkpoint", "numpy")
 CONFIG = "config.json"
 METRICS = "metrics.nc"
@@ -106,19 +108,6 @@ def clear(folder: Path, names: Iterable[str]) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-
-
-def json_ready(value: Any) -> Any:
-    """Plain Python for JSON: arrays to lists, numbers that are not finite to null."""
-    if isinstance(value, Mapping):
-        return {str(key): json_ready(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [json_ready(entry) for entry in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -117,7 +117,7 @@ def save_hmm(folder: str | os.PathLike, saved: SavedHMM) -> None:
     _check(arrays, len(saved.metrics), "parameters")
     facts = {name: getattr(saved, name) for name in _JSON_FIELDS}
     header = {"format": FORMAT, "version": VERSION, "num_states": len(arrays["initial"])}
-    text = json.dumps(_plain({**header, **facts}), indent=2, allow_nan=False)
+    text = json.dumps(json_ready({**header, **facts}), indent=2, allow_nan=False)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with _replacing(folder / "hmm.npz") as partial, partial.open("wb") as file:
@@ -286,12 +286,12 @@ def _check(arrays: Mapping[str, np.ndarray], num_metrics: int, where: str) -> No
             raise ValueError(f"{where}: {name} must be probabilities that sum to 1")
 
 
-def _plain(value: Any) -> Any:
-    """The same value in JSON's types: lists, dicts, Python numbers; None where not finite."""
+def json_ready(value: Any) -> Any:
+    """Plain Python for JSON: arrays to lists, numbers that are not finite to null."""
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return {str(key): json_ready(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [json_ready(entry) for entry in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not np.isfinite(value):
