@@ -14,6 +14,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import tyro
 
 from experiments import EXPERIMENTS
+from experiments.compile_cache import keep_compiled_programs
 from experiments.experiment import Experiment, FitConfig, MapConfig, TrainingConfig
 from experiments.progress import fit_bar, group_bar, training_bar
 
@@ -28,6 +29,7 @@ Train many seeds at once, record their weights, fit an HMM, see how randomness s
 commands:
   run EXPERIMENT     train, fit, map and report in one go
   train EXPERIMENT   train all seeds and record their metrics
+  collect DIR        put together what several processes have trained
   fit PATH           fit the HMM sweep to a run's metrics, or to CSV files, and decode every run
   map DIR            build the training map of a fitted run: summary.json
   report DIR         draw the figures and write report.html
@@ -54,10 +56,33 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Session:
+    """How training is carried out; none of it changes the results."""
+
+    resume: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Go on with the training that stands in --out, from its last save point, to the bit; begin it
+    if none does."""
+    save_seconds: float = 60.0
+    """Seconds between two save points."""
+    tensorboard: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Also write mean, lowest and highest value over the seeds of every metric for TensorBoard."""
+    distributed: tyro.conf.FlagCreatePairsOff[bool] = False
+    """One of several processes (TPU pod, Slurm, or named by the flags below), each with its share
+    of the seeds: start the same command on every host, then `seedmap collect`."""
+    coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
+    """Address of process 0, where the cluster does not tell."""
+    num_processes: int | None = None
+    """Number of processes, where the cluster does not tell."""
+    process_id: int | None = None
+    """Number of this process, from 0, where the cluster does not tell."""
+
+
+@dataclass(frozen=True)
 class TrainOptions(Generic[Config]):
     """Options of `seedmap train`."""
 
     place: Flat[Place]
+    session: Flat[Session]
     training: Flat[Config]
 
 
@@ -148,7 +173,11 @@ def _parse_experiment(options: type, command: str, argv: Sequence[str]) -> tuple
             f"--preset {name!r} is unknown; {experiment.name} has: {', '.join(experiment.presets)}"
         )
     preset = experiment.presets[name]
-    default = {"place": Place(preset=name), "training": preset.training}
+    default = {
+        "place": Place(preset=name),
+        "session": Session(),
+        "training": preset.training,
+    }
     if options is RunOptions:
         default |= {"fit": preset.fit, "map": preset.map}
     parsed = _parse(
@@ -161,12 +190,34 @@ def _parse_experiment(options: type, command: str, argv: Sequence[str]) -> tuple
     return experiment, parsed
 
 
-def _train(experiment: Experiment, options: TrainOptions, folder: Path, threshold: float) -> None:
-    from experiments.pipeline import train_run
+def _train(experiment: Experiment, options: TrainOptions, folder: Path, threshold: float) -> bool:
+    """Trains; returns whether the run is complete."""
+    session = options.session
+    if session.resume and options.place.out is None:
+        raise UsageError("--resume needs --out: name the run folder to go on with")
+    if session.distributed:
+        from experiments.hosts import join
 
-    with training_bar(experiment, options.training, threshold) as on_record:
-        overwrite = options.place.overwrite
-        train_run(experiment, options.training, folder, threshold, overwrite, on_record)
+        join(session.coordinator, session.num_processes, session.process_id)
+    from experiments.tensorboard import tensorboard_writer
+    from experiments.training import train_run
+
+    with training_bar() as show, tensorboard_writer(session.tensorboard) as write:
+
+        def on_progress(progress):
+            show(progress)
+            write(progress)
+
+        return train_run(
+            experiment,
+            options.training,
+            folder,
+            threshold,
+            overwrite=options.place.overwrite,
+            resume=session.resume,
+            save_seconds=session.save_seconds,
+            on_progress=on_progress,
+        )
 
 
 def _fit(folder: Path, config: FitConfig) -> None:
@@ -190,6 +241,8 @@ def run_command(argv: Sequence[str]) -> None:
     from experiments.table import findings
 
     check_run(options.training, options.fit, options.map)  # before the long part
+    if options.session.distributed:
+        raise UsageError("--distributed goes with `seedmap train`; collect, fit and map come after")
     folder = _folder(experiment, options.place)
     _train(experiment, options, folder, options.map.threshold)
     _fit(folder, options.fit)
@@ -204,8 +257,17 @@ def train_command(argv: Sequence[str]) -> None:
     experiment, options = _parse_experiment(TrainOptions, "train", argv)
     folder = _folder(experiment, options.place)
     threshold = experiment.presets[options.place.preset].map.threshold
-    _train(experiment, options, folder, threshold)
-    print(f"Trained: {folder}. Next: seedmap fit {folder}")
+    complete = _train(experiment, options, folder, threshold)
+    print(f"Trained: {folder}. Next: seedmap {'fit' if complete else 'collect'} {folder}")
+
+
+def collect_command(argv: Sequence[str]) -> None:
+    """`seedmap collect DIR`."""
+    options = _parse(FolderOptions, "collect", argv)
+    from experiments.training import collect_run
+
+    collect_run(options.folder)
+    print(f"Collected: {options.folder}. Next: seedmap fit {options.folder}")
 
 
 def fit_command(argv: Sequence[str]) -> None:
@@ -295,6 +357,7 @@ def baselines_command(argv: Sequence[str]) -> None:
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "run": run_command,
     "train": train_command,
+    "collect": collect_command,
     "fit": fit_command,
     "map": map_command,
     "report": report_command,
@@ -324,6 +387,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         if argv[0] not in COMMANDS:
             raise UsageError(f"unknown command {argv[0]!r}; commands are: {', '.join(COMMANDS)}")
+        keep_compiled_programs()
         COMMANDS[argv[0]](argv[1:])
     except ValueError as error:
         if not _is_for_the_user(error):

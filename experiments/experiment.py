@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import optax
 import tyro
 
-from trainer import Task
+from trainer import Streams, Task
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,14 @@ class TrainingConfig:
     """Learning rate per step."""
     weight_decay: float = 0.01
     """Weight decay coefficient."""
+    vary: tuple[str, ...] = Streams._fields
+    """Random streams that differ between seeds; the others are the same for all."""
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    """Of products, where the device has faster modes; the CPU has none."""
+    early_stop: Literal["never", "each", "all"] = "never"
+    """Stop each seed once it has converged, or all once every one has."""
+    seeds_at_once: int | None = None
+    """Seeds trained side by side on a device; by default found by trial."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
-"""The steps of a run, each a function of a run folder: train, fit, map, report.
+"""The steps of a run after training (`experiments.training`), each a function of a run folder.
 
-train_run(experiment, config, folder)      # config.json, metrics.nc, checkpoint/
 fit_run(folder, FitConfig())               # hmm.npz, hmm.json, sweep.json, `state`
 map_run(folder)                            # summary.json
 report_run(folder)                         # figures/, report.html
@@ -10,7 +9,6 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +27,14 @@ from experiments.analysis import (
     summarise,
     time_unit,
 )
-from experiments.experiment import Experiment, FitConfig, MapConfig, TrainingConfig
+from experiments.experiment import FitConfig, MapConfig
 from experiments.report import write_report
 from experiments.robustness import fit_both_priors, prior_row, restart_stability, stability
-from experiments.settings import check_threshold, check_training, sweep_config
+from experiments.settings import check_threshold, sweep_config
 from hmm import figures
 from hmm.dissimilarity import pairwise_dissimilarity
 from hmm.io import SavedHMM, load_hmm, save_hmm
 from hmm.sweep_io import load_sweep, save_sweep
-from trainer import train
-from trainer.run import check_seeds
-from trainer.training import batches_per_epoch, check_sizes
 
 Z_SCORE = {"first": 1000, "per": "run"}
 
@@ -60,61 +55,6 @@ def _update_config(folder: Path, changes: dict[str, Any], seconds: dict[str, flo
     config = read_config(folder) | changes
     config["wall_seconds"] = config["wall_seconds"] | seconds
     run_folder.write_json(folder / run_folder.CONFIG, config)
-
-
-def train_run(
-    experiment: Experiment,
-    config: TrainingConfig,
-    folder: Path,
-    threshold: float,
-    overwrite: bool = False,
-    on_record: Callable[[int, dict[str, np.ndarray] | None], None] | None = None,
-) -> None:
-    """Trains all seeds and writes `config.json`, `metrics.nc` and `checkpoint/`.
-
-    Args:
-        experiment: what to train.
-        config: its hyperparameters.
-        folder: the run folder, made here.
-        threshold: evaluation accuracy above which a seed has converged; only recorded here.
-        overwrite: whether a run that stands there may be replaced.
-        on_record: as in `trainer.train`.
-
-    Raises:
-        ValueError: a hyperparameter is out of range, or the folder is taken.
-    """
-    check_training(config)
-    setup = experiment.setup(config)
-    seeds = range(config.first_seed, config.first_seed + config.seeds)
-    check_sizes(setup.task, config.batch_size, config.record_every)
-    check_seeds(seeds)
-    per_epoch = batches_per_epoch(setup.task.num_train, config.batch_size)
-    content = {
-        "experiment": experiment.name,
-        "hyperparameters": asdict(config),
-        "threshold": threshold,
-        **run_folder.environment(),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "wall_seconds": {},
-    }
-    with run_folder.claimed(folder, overwrite, content):
-        run = train(
-            setup.task,
-            setup.optimizer,
-            seeds,
-            batch_size=config.batch_size,
-            steps=config.epochs * per_epoch,
-            record_every=config.record_every * per_epoch,
-            on_record=on_record,
-        )
-        dataset = run.dataset.assign(
-            diverged=("seed", run.diverged, {"long_name": "step at which a seed diverged, else -1"})
-        )
-        content["wall_seconds"] = {"compile": run.compile_seconds, "train": run.train_seconds}
-        run_folder.clear(folder, run_folder.OWN)
-        run_folder.write_json(folder / run_folder.CONFIG, content)
-        run_folder.save_params(folder, run.params)
-        run_folder.write_dataset(folder, dataset)
 
 
 def fit_run(

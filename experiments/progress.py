@@ -4,11 +4,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import numpy as np
 from tqdm import tqdm
 
-from experiments.experiment import Experiment, TrainingConfig
-from trainer.training import batches_per_epoch
+from trainer import Progress
 
 
 def _bar(**options) -> tqdm:
@@ -17,31 +15,30 @@ def _bar(**options) -> tqdm:
 
 
 @contextmanager
-def training_bar(
-    experiment: Experiment, config: TrainingConfig, threshold: float
-) -> Iterator[Callable[[int, dict[str, np.ndarray] | None], None]]:
-    """Yields the `on_record` to hand to the trainer: a bar in seed-steps, from its first call."""
-    bars, seeds = [], config.seeds
+def training_bar() -> Iterator[Callable[[Progress], None]]:
+    """Yields the `on_progress` to hand to the trainer: a bar in seed-steps, from its first call."""
+    bars = []
 
-    def on_record(step: int, record: dict[str, np.ndarray] | None) -> None:
-        if record is None:
-            num_train = experiment.setup(config).task.num_train
-            steps = config.epochs * batches_per_epoch(num_train, config.batch_size)
-            unit = {"unit": " seed-steps", "unit_scale": True}
-            bars.append(_bar(total=seeds * steps, desc="compile", **unit))
+    def on_progress(progress: Progress) -> None:
+        done, total = progress.num_seeds * progress.step, progress.num_seeds * progress.steps
+        if not bars:
+            bars.append(_bar(total=total, desc="compile", unit=" seed-steps", unit_scale=True))
             return
         (bar,) = bars
-        if bar.n == 0:  # the rate is that of training: it leaves out what came before this record
+        if progress.record is None:  # compiled: the rate is to be that of training alone
             bar.set_description("train", refresh=False)
             bar.reset()
-            bar.initial = bar.n = seeds * step
-        above = int(np.sum(record["eval_accuracy"] > threshold))
-        steps = bar.total // seeds
-        bar.set_postfix_str(f"step {step}/{steps}, {above} above threshold", refresh=False)
-        bar.update(seeds * step - bar.n)
+            bar.initial = bar.n = done
+            return
+        states = [f"step {progress.step}/{progress.steps}", f"{progress.num_converged} converged"]
+        if progress.diverged:
+            seeds = ", ".join(f"{seed} at {step}" for seed, step in progress.diverged.items())
+            states.append(f"{len(progress.diverged)} diverged ({seeds})")
+        bar.set_postfix_str(", ".join(states), refresh=False)
+        bar.update(done - bar.n)
 
     with _closing(bars):
-        yield on_record
+        yield on_progress
 
 
 @contextmanager

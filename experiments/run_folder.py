@@ -30,11 +30,13 @@ SUMMARY = "summary.json"
 REPORT = "report.html"
 FIGURES = "figures"
 CHECKPOINT = "checkpoint"
+TRAINING = "training"  # what a training writes until it is done
+LOG = "log.jsonl"
 FORECAST = "forecast.json"
 BASELINES = "baselines.json"
 HMM = ("hmm.npz", "hmm.json")
-FILES = (CONFIG, METRICS, SWEEP, STABILITY, SUMMARY, REPORT, FORECAST, BASELINES, *HMM)
-OWN = {*FILES, *(f"{name}.part" for name in FILES), FIGURES, CHECKPOINT}
+FILES = (CONFIG, METRICS, LOG, SWEEP, STABILITY, SUMMARY, REPORT, FORECAST, BASELINES, *HMM)
+OWN = {*FILES, *(f"{name}.part" for name in FILES), FIGURES, CHECKPOINT, TRAINING}
 FROM_MAP = (SUMMARY, REPORT, FIGURES)  # what a new fit makes stale
 
 
@@ -61,9 +63,11 @@ def check_free(folder: Path, overwrite: bool) -> None:
             f"--out: {folder} holds {named}, which is not a seedmap run's; name another folder"
         )
     if not overwrite:
+        unfinished = (folder / TRAINING).exists()
+        what = "a training cut short" if unfinished else "another run"
+        how = "--resume to go on with it, or --overwrite" if unfinished else "--overwrite"
         raise ValueError(
-            f"--out: {folder} holds another run; name another folder, or add --overwrite to "
-            "replace it"
+            f"--out: {folder} holds {what}; name another folder, or add {how} to replace it"
         )
 
 
@@ -75,30 +79,39 @@ def _is_run(folder: Path) -> bool:
 
 
 @contextmanager
-def claimed(folder: Path, overwrite: bool, config: Mapping[str, Any]) -> Iterator[None]:
+def claimed(
+    folder: Path, overwrite: bool, config: Mapping[str, Any], resume: bool = False
+) -> Iterator[None]:
     """Claims a folder for a run: `config.json` stands there while the body makes the rest.
 
     A run that is replaced stays whole until the body is done: the body must call `clear` before it
-    writes. If the body fails, a folder made here is taken away again.
+    writes. If the body fails, a folder made here is taken away again, but for one with a save point
+    to resume from.
 
     Raises:
         ValueError: as `check_free`, or the folder cannot be made.
     """
-    check_free(folder, overwrite)
+    check_free(folder, overwrite or resume)
     fresh = not folder.is_dir() or not any(folder.iterdir())
     if fresh:
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / CONFIG, config)
         except OSError as error:
-            raise ValueError(f"--out: cannot make {folder} ({error.strerror})") from None
-        write_json(folder / CONFIG, config)
+            raise ValueError(f"--out: cannot write to {folder} ({error.strerror})") from None
     try:
         yield
     except BaseException:
-        if fresh:
-            clear(folder, OWN)
-            folder.rmdir()
+        if not can_resume(folder):
+            clear(folder, OWN if fresh else (TRAINING,))
+            if fresh:
+                folder.rmdir()
         raise
+
+
+def can_resume(folder: Path) -> bool:
+    """Whether a training in the folder has come to a save point."""
+    return any((folder / TRAINING).glob("part-*/checkpoints/*/commit_success.txt"))
 
 
 def clear(folder: Path, names: Iterable[str]) -> None:

@@ -185,7 +185,10 @@ def test_runs_that_never_converge_are_excluded_or_capped(copy):
 @pytest.mark.parametrize(
     "arguments",
     [["--help"], ["run", "--help"], ["run", "parities", "--help"], ["train", "--help"]]
-    + [[command, "--help"] for command in ("fit", "map", "report", "forecast", "baselines")],
+    + [
+        [command, "--help"]
+        for command in ("collect", "fit", "map", "report", "forecast", "baselines")
+    ],
 )
 def test_every_help_names_its_flags(arguments, capsys):
     assert seedmap(*arguments) == 0
@@ -193,7 +196,8 @@ def test_every_help_names_its_flags(arguments, capsys):
     expected = {
         "--help": ["run", "train", "fit", "map", "report", "parities"],
         "run": ["--seeds", "--hidden", "--states", "--out", "--preset", "default: 40", "epochs"],
-        "train": ["--seeds", "--learning-rate", "--overwrite"],
+        "train": ["--seeds", "--learning-rate", "--overwrite", "--resume", "--vary"],
+        "collect": ["run folder", "DIR"],
         "fit": ["--states", "--restarts", "--covariance", "default: 1-8"],
         "map": ["run folder", "DIR"],
         "report": ["run folder", "DIR"],
@@ -207,7 +211,7 @@ def test_every_help_names_its_flags(arguments, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["fly"], ["'fly'", "run, train, fit, map, report"]),
+        (["fly"], ["'fly'", "run, train, collect, fit, map, report"]),
         (["run"], ["needs an experiment", "parities"]),
         (["run", "paritys"], ["'paritys'", "parities"]),
         (["run", "parities", "--speed", "9"], ["'--speed'", "seedmap run parities --help"]),
@@ -299,7 +303,7 @@ def test_a_run_to_replace_stays_whole_until_the_new_one_is_trained(copy, monkeyp
     def fails(*arguments, **options):
         raise OSError(28, "No space left on device", "metrics.nc")
 
-    monkeypatch.setattr("experiments.pipeline.train", fails)
+    monkeypatch.setattr("experiments.training.train", fails)
     assert seedmap(*arguments) == 2
     assert "No space left on device" in capsys.readouterr().err
     assert contents(copy) == before
@@ -314,7 +318,7 @@ def test_training_that_fails_leaves_no_folder_behind(tmp_path, monkeypatch):
         assert (tmp_path / "new" / "config.json").is_file()  # the folder is claimed by then
         raise OSError(28, "No space left on device", "metrics.nc")
 
-    monkeypatch.setattr("experiments.pipeline.train", fails)
+    monkeypatch.setattr("experiments.training.train", fails)
     assert seedmap("train", "parities", "--out", tmp_path / "new", *TRAINING) == 2
     assert not (tmp_path / "new").exists()
 

@@ -8,8 +8,8 @@ import pytest
 
 from experiments.sparse_parities import ParitiesConfig, make_data, parities_task
 from trainer import OUTCOMES, Data, Task, make_streams, make_trainer, train
+from trainer.order import batch_rows, epoch_order
 from trainer.shuffle import permutation
-from trainer.training import batch_rows, epoch_order
 
 CONFIG = ParitiesConfig(hidden=16, bits=8, train_size=50, test_size=20, batch_size=16)
 OPTIMIZER = optax.chain(optax.add_decayed_weights(0.01), optax.sgd(0.1))
@@ -80,8 +80,8 @@ def test_a_seed_alone_starts_and_walks_as_in_a_batch():
     together, alone = (trainer.init(key).seeds for key in keys)
     jax.tree.map(
         lambda many, one: np.testing.assert_array_equal(many[7], one[0]),
-        together.params,
-        alone.params,
+        together.model.params,
+        alone.model.params,
     )
     drawn = [
         jax.vmap(lambda k: (make_data(CONFIG, k.data), batch_rows(k.order, 0, 4, 50, 16)))(key)

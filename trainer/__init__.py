@@ -4,16 +4,21 @@ The natural way: a `Task` (data, model, loss) -> `train(task, optimizer, seeds, 
 `TrainingRun`, whose xarray dataset has a row per seed and a column per record.
 """
 
+from trainer.checks import grid
+from trainer.collect import TrainingRun, collect
 from trainer.metrics import METRICS, Role, flax_rule, weight_metrics
-from trainer.run import TrainingRun, train
+from trainer.replica import OUTCOMES, SeedState
+from trainer.run import Progress, train
 from trainer.streams import Streams, make_streams
-from trainer.task import Data, Task
-from trainer.training import OUTCOMES, SeedState, Trainer, TrainState, make_trainer
+from trainer.task import Data, Noise, Task, Variables
+from trainer.training import Trainer, TrainState, make_trainer
 
 __all__ = [
     "METRICS",
     "OUTCOMES",
     "Data",
+    "Noise",
+    "Progress",
     "Role",
     "SeedState",
     "Streams",
@@ -21,7 +26,10 @@ __all__ = [
     "TrainState",
     "Trainer",
     "TrainingRun",
+    "Variables",
+    "collect",
     "flax_rule",
+    "grid",
     "make_streams",
     "make_trainer",
     "train",

@@ -1,139 +1,426 @@
-"""The host's loop around the compiled program: advance, collect records, tell how far it is."""
+"""The host's loop around the compiled program: advance, collect, save, tell how far it is."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-import optax
-import xarray as xr
+from jax.sharding import Mesh
 
+from trainer import checks, store
+from trainer.checkpoints import Saved, checkpoints, save
+from trainer.collect import TrainingRun, collect_part, make_dataset
 from trainer.metrics import weight_metrics
+from trainer.observe import Metric
+from trainer.order import batches_per_epoch
+from trainer.placement import Placement, gather, place, share, spread
+from trainer.records import RecordLayout, append_records
+from trainer.replica import SeedState
+from trainer.sizing import choose_seeds_at_once
 from trainer.streams import Streams, make_streams
-from trainer.task import Task
-from trainer.training import batches_per_epoch, make_trainer
+from trainer.task import Task, Variables
+from trainer.training import Optimizer, Trainer, TrainState, check_sizes, make_trainer
 
-MAX_SEED = 2**32 - 1
+_CHUNK_SECONDS = 1.0  # records are collected for at most so long, then written and shown
+
+Record = dict[str, np.ndarray]
 
 
-class TrainingRun(NamedTuple):
-    """What training gives.
+class Progress(NamedTuple):
+    """How far a training is.
 
     Attributes:
-        dataset: dimensions `seed`, `step`; one float variable for each weight metric and outcome,
-            NaN from the record at which a seed diverged on; coordinates `seed`, `step`
-            (optimisation steps done) and `epoch` (passes over the training data, along `step`).
-        params: final parameters, every leaf with a leading seed axis; a diverged seed's are its
-            last finite ones.
-        diverged: int32 [seed], the optimisation step at which a non-finite value was first seen
-            at a record, else -1.
-        compile_seconds: wall time of tracing and compiling.
-        train_seconds: wall time of training after that.
+        step: optimisation steps done.
+        steps: optimisation steps in all.
+        num_seeds: replicas that this process trains.
+        seconds: seconds since compilation, in this session.
+        num_converged: replicas that have passed the threshold.
+        diverged: seed number to the step at which it was seen to diverge.
+        record: the last record, name to [replica]; None in the first two calls.
     """
 
-    dataset: xr.Dataset
-    params: Any
-    diverged: np.ndarray
-    compile_seconds: float
-    train_seconds: float
+    step: int
+    steps: int
+    num_seeds: int
+    seconds: float
+    num_converged: int
+    diverged: dict[int, int]
+    record: dict[str, np.ndarray] | None
 
 
-def check_seeds(seeds: Sequence[int]) -> None:
-    """Raises ValueError unless these are different seed numbers, at least one."""
-    if isinstance(seeds, int) or not hasattr(seeds, "__len__"):
-        raise ValueError(f"seeds is {seeds}; give the numbers, for instance range(40)")
-    if len(seeds) == 0:
-        raise ValueError("seeds: none given; give at least one seed number")
-    odd = [seed for seed in seeds if not isinstance(seed, int | np.integer)]
-    if odd:
-        raise ValueError(f"seeds: {odd[0]!r} is not a whole number")
-    if len(set(seeds)) != len(seeds):
-        raise ValueError("seeds: a number stands twice; each seed may be trained once")
-    if min(seeds) < 0 or max(seeds) > MAX_SEED:
-        raise ValueError(
-            f"seeds {min(seeds)} to {max(seeds)}: numbers must lie between 0 and {MAX_SEED}"
-        )
+class _Session(NamedTuple):
+    """What the loop needs."""
 
-
-def check_steps(steps: int, record_every: int) -> None:
-    """Raises ValueError unless training is a whole number of records long."""
-    if steps < 1 or steps % record_every:
-        raise ValueError(
-            f"steps is {steps}; it must be a positive multiple of record_every ({record_every})"
-        )
-
-
-def _to_dataset(
-    records: list[dict[str, np.ndarray]], seeds: Sequence[int], record_every: int, per_epoch: int
-) -> xr.Dataset:
-    step = record_every * np.arange(1, len(records) + 1)
-    variables = {
-        name: (("seed", "step"), np.stack([record[name] for record in records], axis=1))
-        for name in records[0]
-    }
-    coordinates = {
-        "seed": np.asarray(seeds, dtype=np.int64),
-        "step": ("step", step, {"units": "optimisation steps"}),
-        "epoch": ("step", step / per_epoch, {"units": "passes over the training data"}),
-    }
-    return xr.Dataset(variables, coordinates)
+    seeds: tuple[int, ...]
+    steps: int
+    record_every: int
+    early_stop: str
+    placement: Placement
+    advance: Callable[[TrainState], tuple[TrainState, Any]]
+    report: Callable[[Progress], None]
 
 
 def train(
     task: Task,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     seeds: Sequence[int],
     *,
     batch_size: int,
     steps: int,
     record_every: int,
     vary: Sequence[str] = Streams._fields,
-    metrics: Callable[[Any], dict[str, jax.Array]] = weight_metrics,
-    on_record: Callable[[int, dict[str, np.ndarray] | None], None] | None = None,
+    hyperparameters: Mapping[str, Sequence[float]] | None = None,
+    metrics: Metric | Sequence[Metric] = weight_metrics,
+    threshold: float | None = None,
+    early_stop: str = "never",
+    precision: str = "float32",
+    seeds_at_once: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    folder: Path | None = None,
+    resume: bool = False,
+    identity: Mapping[str, Any] | None = None,
+    save_seconds: float = 60.0,
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> TrainingRun:
     """Trains all seeds as one compiled program.
 
+    After `jax.distributed.initialize` every process trains its own share of the seeds, and returns
+    that; `trainer.collect` puts the parts in a folder together.
+
     Args:
         task: what to learn.
-        optimizer: any optax transformation.
-        seeds: seed numbers, each once; a seed's result does not depend on the others but for
+        optimizer: any optax transformation, or a function from a replica's hyperparameters to one.
+        seeds: seed numbers, one per replica; a seed's result does not depend on the others but for
             rounding (see the README on batched and single products).
         batch_size: examples per step.
         steps: optimisation steps, a multiple of `record_every`.
         record_every: optimisation steps between records.
         vary: the random streams that differ between seeds (`Streams`).
-        metrics: params -> name to scalar, computed in-graph at each record.
-        on_record: called with (0, None) before compilation, then after each record with the steps
-            done and the record (name to [seed]).
+        hyperparameters: values of each replica by name, for `optimizer` as a function, and
+            `init_scale`; a seed may stand several times if these differ (`grid`).
+        metrics: what to record besides the outcomes, see `trainer.observe.measure`.
+        threshold: evaluation accuracy above which a replica has converged.
+        early_stop: "never"; "each": a replica stops once it has converged; "all": training ends
+            once every replica has converged or diverged. What was recorded before is unchanged.
+        precision: of products: "float32", "tf32" or "bfloat16".
+        seeds_at_once: replicas vmapped together on a device; None: the fastest that fits, by trial.
+        devices: devices of this process to use; None: all.
+        folder: where to write records and checkpoints as training goes; None: memory only.
+        resume: go on from the last save point in `folder`, to the bit, or begin if there is none.
+        identity: further settings (JSON values) that a resumed training must share.
+        save_seconds: seconds between two checkpoints; the last one is always saved.
+        on_progress: called with how far it is: before compilation, after it, then about every
+            second.
 
     Returns:
         TrainingRun.
 
     Raises:
-        ValueError: an argument is out of its range; the message names it.
+        ValueError: an argument is out of its range, or the folder holds another training; the
+            message names it.
+        OSError: the folder cannot be written; all up to the last save point is kept.
     """
-    trainer = make_trainer(task, optimizer, batch_size, record_every, metrics)
-    check_seeds(seeds)
-    check_steps(steps, record_every)
-    if on_record is not None:
-        on_record(0, None)
-    started = time.perf_counter()
-    state = trainer.init(make_streams(seeds, vary))
-    advance = trainer.advance.lower(state).compile()
-    compiled = time.perf_counter()
-    records = []
-    for count in range(1, steps // record_every + 1):
-        state, record = advance(state)
-        records.append(jax.device_get(record))
-        if on_record is not None:
-            on_record(count * record_every, records[-1])
-    return TrainingRun(
-        dataset=_to_dataset(
-            records, seeds, record_every, batches_per_epoch(task.num_train, batch_size)
-        ),
-        params=jax.device_get(state.seeds.params),
-        diverged=np.asarray(state.seeds.diverged),
-        compile_seconds=compiled - started,
-        train_seconds=time.perf_counter() - compiled,
+    hyper = {name: list(map(float, column)) for name, column in (hyperparameters or {}).items()}
+    check_sizes(task, batch_size, record_every)
+    checks.check_seeds(seeds, hyper)
+    checks.check_steps(steps, record_every)
+    checks.check_stop(early_stop, threshold)
+
+    def build(size: int, mesh: Mesh | None) -> Trainer:
+        return make_trainer(
+            task,
+            optimizer,
+            batch_size,
+            record_every,
+            metrics,
+            threshold=threshold,
+            stop_converged=early_stop == "each",
+            precision=precision,
+            seeds_at_once=size,
+            mesh=mesh,
+        )
+
+    settings = {
+        "seeds": [int(seed) for seed in seeds],
+        "hyperparameters": hyper,
+        "batch_size": batch_size,
+        "steps": steps,
+        "record_every": record_every,
+        "vary": [name for name in Streams._fields if name in vary],
+        "threshold": threshold,
+        "early_stop": early_stop,
+        "precision": precision,
+        **(identity or {}),
+    }
+    own = store.split(seeds, jax.process_index(), jax.process_count())
+    plan = _Plan(
+        build=build,
+        seeds=tuple(int(seed) for seed in seeds[own]),
+        streams=make_streams(seeds[own], vary),
+        hyper={name: column[own] for name, column in hyper.items()},
+        pool=task.pool,
+        settings=settings,
+        per_epoch=batches_per_epoch(task.num_train, batch_size),
+        seeds_at_once=seeds_at_once,
+        devices=tuple(devices or jax.local_devices()),
+        report=on_progress or (lambda progress: None),
     )
+    if folder is None:
+        return _train_in_memory(plan)
+    return _train_in_folder(plan, Path(folder), resume, save_seconds)
+
+
+class _Plan(NamedTuple):
+    """What `train` was asked for, checked; only this process's replicas."""
+
+    build: Callable[[int, Mesh | None], Trainer]
+    seeds: tuple[int, ...]
+    streams: Streams
+    hyper: dict[str, list[float]]
+    pool: Any
+    settings: dict[str, Any]
+    per_epoch: int
+    seeds_at_once: int | None
+    devices: tuple[jax.Device, ...]
+    report: Callable[[Progress], None]
+
+    @property
+    def steps(self) -> int:
+        return self.settings["steps"]
+
+    @property
+    def record_every(self) -> int:
+        return self.settings["record_every"]
+
+    def tell(self, step: int, seconds: float, done: "_Done", record: Record | None) -> None:
+        """Reports how far it is."""
+        self.report(
+            Progress(
+                step,
+                self.steps,
+                len(self.seeds),
+                seconds,
+                int(np.sum(done.converged >= 0)),
+                _named(self.seeds, done.diverged),
+                record,
+            )
+        )
+
+
+class _Program(NamedTuple):
+    """The compiled program, with its arguments in place."""
+
+    placement: Placement
+    advance: Callable[[TrainState], tuple[TrainState, Any]]
+    state: TrainState
+    layout: RecordLayout
+    compile_seconds: float
+
+
+class _Done(NamedTuple):
+    """At which step each replica diverged or converged, else -1."""
+
+    diverged: np.ndarray
+    converged: np.ndarray
+
+
+class _Chunk(NamedTuple):
+    """Some records, and where training stands after them; `state` is valid until the next."""
+
+    step: int
+    state: TrainState
+    records: list[Record]
+    done: _Done
+    seconds: float
+    last: bool
+
+
+def _named(seeds: Sequence[int], diverged: np.ndarray) -> dict[int, int]:
+    """Seed number to step, of the replicas that diverged."""
+    return {seed: int(step) for seed, step in zip(seeds, diverged, strict=True) if step >= 0}
+
+
+def _compile(plan: _Plan, seeds_at_once: int | None) -> _Program:
+    """Initial state and compiled step."""
+    nothing = np.full(len(plan.seeds), -1)
+    plan.tell(0, 0.0, _Done(nothing, nothing), None)
+    started = time.perf_counter()
+    seeds_at_once = seeds_at_once or choose_seeds_at_once(
+        plan.build, plan.streams, plan.hyper, plan.pool, plan.devices
+    )
+    placement = place(len(plan.seeds), seeds_at_once, plan.devices)
+    trainer = plan.build(placement.seeds_at_once, placement.mesh)
+    hyper = {name: jnp.asarray(column, jnp.float32) for name, column in plan.hyper.items()}
+    state = trainer.init(spread(placement, plan.streams), spread(placement, hyper))
+    pool = share(placement, plan.pool)
+    lowered = trainer.advance.lower(state, pool)
+    compiled = lowered.compile()
+    record = lowered.out_info[1]
+    dtype = np.result_type(*(leaf.dtype for leaf in record.values())).name
+    return _Program(
+        placement,
+        lambda state: compiled(state, pool),
+        state,
+        RecordLayout(tuple(record), len(plan.seeds), dtype),
+        time.perf_counter() - started,
+    )
+
+
+def _chunks(
+    plan: _Plan, program: _Program, state: TrainState, step: int, chunk_seconds: float
+) -> Iterator[_Chunk]:
+    """Trains on from a step to the end, so many seconds' records at a time, one at least."""
+    placement, stops = program.placement, plan.settings["early_stop"] != "never"
+    last = False
+    while not last:
+        records, started = [], time.perf_counter()
+        while not last and (not records or time.perf_counter() - started < chunk_seconds):
+            state, record = program.advance(state)
+            records.append(gather(placement, record))
+            step += plan.record_every
+            last = step == plan.steps or (stops and _all_done(placement, state))
+        done = _done(placement, state)
+        yield _Chunk(step, state, records, done, time.perf_counter() - started, last)
+
+
+def _done(placement: Placement, state: TrainState) -> _Done:
+    return _Done(*gather(placement, (state.seeds.diverged, state.seeds.converged)))
+
+
+def _all_done(placement: Placement, state: TrainState) -> bool:
+    done = _done(placement, state)
+    return bool(np.all((done.diverged >= 0) | (done.converged >= 0)))
+
+
+def _train_in_memory(plan: _Plan) -> TrainingRun:
+    program = _compile(plan, plan.seeds_at_once)
+    plan.tell(0, 0.0, _done(program.placement, program.state), None)
+    records, seconds = [], 0.0
+    for chunk in _chunks(plan, program, program.state, 0, _CHUNK_SECONDS):
+        records += chunk.records
+        seconds += chunk.seconds
+        plan.tell(chunk.step, seconds, chunk.done, chunk.records[-1])
+    values = {
+        name: np.stack([record[name] for record in records], axis=1)
+        for name in program.layout.names
+    }
+    return TrainingRun(
+        make_dataset(values, plan.seeds, plan.hyper, plan.record_every, plan.per_epoch),
+        *gather(program.placement, chunk.state.seeds.model),
+        *chunk.done,
+        program.compile_seconds,
+        seconds,
+    )
+
+
+def _train_in_folder(plan: _Plan, folder: Path, resume: bool, save_seconds: float) -> TrainingRun:
+    part = store.part_folder(folder, jax.process_index())
+    before = _job_before(part, plan, resume)
+    saved = store.restore(part, before) if before else None
+    if saved and saved.finished:
+        return collect_part(part)
+    program = _compile(plan, before.seeds_at_once if before else plan.seeds_at_once)
+    state, step = program.state, 0
+    if saved:
+        state, step = _continue(program, saved), saved.step
+    if before is None:
+        part.mkdir(parents=True, exist_ok=True)
+        store.write_job(part, _job(plan, program))
+    store.log(part, event="begin", step=step, compile_seconds=program.compile_seconds)
+    plan.tell(step, 0.0, _done(program.placement, state), None)
+    seconds, last_save = 0.0, time.perf_counter()
+    with checkpoints(part / store.CHECKPOINTS) as manager:
+        chunk_seconds = min(_CHUNK_SECONDS, save_seconds)
+        for chunk in _chunks(plan, program, state, step, chunk_seconds):
+            append_records(part / store.RECORDS, program.layout, chunk.records)
+            seconds += chunk.seconds
+            _log_chunk(part, plan, chunk)
+            plan.tell(chunk.step, seconds, chunk.done, chunk.records[-1])
+            if chunk.last or time.perf_counter() - last_save >= save_seconds:
+                save(manager, chunk.step, _to_save(program.placement, chunk.state), chunk.last)
+                last_save = time.perf_counter()
+    return collect_part(part)
+
+
+def _job_before(part: Path, plan: _Plan, resume: bool) -> store.Job | None:
+    """The job that stands in the folder, if it may be gone on with."""
+    if not (part / store.JOB).is_file():
+        return None
+    if not resume:
+        raise ValueError(f"{part} holds a training: resume it, or train in another folder")
+    job = store.read_job(part)
+    store.check_same(part, job.identity, plan.settings)
+    return job
+
+
+def _job(plan: _Plan, program: _Program) -> store.Job:
+    return store.Job(
+        identity=plan.settings,
+        seeds=plan.seeds,
+        hyperparameters=plan.hyper,
+        part=jax.process_index(),
+        num_parts=jax.process_count(),
+        steps=plan.steps,
+        record_every=plan.record_every,
+        per_epoch=plan.per_epoch,
+        seeds_at_once=program.placement.seeds_at_once,
+        num_devices=len(plan.devices),
+        layout=program.layout,
+    )
+
+
+def _log_chunk(part: Path, plan: _Plan, chunk: _Chunk) -> None:
+    steps = len(chunk.records) * plan.record_every * len(plan.seeds)
+    store.log(
+        part,
+        event="chunk",
+        step=chunk.step,
+        records=len(chunk.records),
+        seconds=chunk.seconds,
+        seed_steps_per_second=steps / chunk.seconds,
+        num_converged=int(np.sum(chunk.done.converged >= 0)),
+        diverged=_named(plan.seeds, chunk.done.diverged),
+    )
+
+
+def _saved_part(seeds: SeedState) -> dict[str, Any]:
+    """What of a state is saved: the keys and hyperparameters follow from the job."""
+    return {
+        "params": seeds.model.params,
+        "state": seeds.model.state,
+        "opt_state": seeds.opt_state,
+        "diverged": seeds.diverged,
+        "converged": seeds.converged,
+    }
+
+
+def _to_save(placement: Placement, state: TrainState) -> dict[str, Any]:
+    return gather(placement, _saved_part(state.seeds))
+
+
+def _continue(program: _Program, saved: Saved) -> TrainState:
+    """The state of a checkpoint, on the devices.
+
+    Raises:
+        ValueError: it is of another model or optimiser.
+    """
+    fresh, structure = jax.tree.flatten(_saved_part(program.state.seeds))
+    shapes = [gather(program.placement, leaf).shape for leaf in fresh]
+    if shapes != [leaf.shape for leaf in saved.leaves]:
+        raise ValueError("--resume: the checkpoint is of another model or optimiser; train anew")
+    leaves = [
+        jax.random.wrap_key_data(leaf) if jnp.issubdtype(new.dtype, jax.dtypes.prng_key) else leaf
+        for new, leaf in zip(fresh, saved.leaves, strict=True)
+    ]
+    tree = spread(program.placement, jax.tree.unflatten(structure, leaves))
+    seeds = program.state.seeds._replace(
+        model=Variables(tree["params"], tree["state"]),
+        opt_state=tree["opt_state"],
+        diverged=tree["diverged"],
+        converged=tree["converged"],
+    )
+    step = share(program.placement, jnp.int32(saved.step))
+    return TrainState(step, seeds)

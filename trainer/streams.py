@@ -14,11 +14,15 @@ class Streams(NamedTuple):
         init: initial weights.
         data: what the training and evaluation examples are (sampling, or the split).
         order: the order in which training examples are visited.
+        augment: random changes of the examples, drawn anew at every step.
+        dropout: random masks inside the network, drawn anew at every step.
     """
 
     init: jax.Array
     data: jax.Array
     order: jax.Array
+    augment: jax.Array
+    dropout: jax.Array
 
 
 def make_streams(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 PyTree = Any
 
@@ -15,23 +16,124 @@ class Data(NamedTuple):
     test: PyTree
 
 
+class Variables(NamedTuple):
+    """A model with a state of its own.
+
+    Attributes:
+        params: what the optimiser changes.
+        state: what training carries along beside it, such as the running statistics of batch
+            normalisation.
+    """
+
+    params: PyTree
+    state: PyTree
+
+
+class Noise(NamedTuple):
+    """Keys of one training step, one per source of randomness inside it."""
+
+    augment: jax.Array
+    dropout: jax.Array
+
+
 class Task(NamedTuple):
     """A learning problem, described by pure functions of a single replica.
 
-    The trainer adds the seed axis with `vmap`; nothing here knows of it.
+    The trainer adds the seed axis with `vmap`; nothing here knows of it. Below, `model` is what
+    `init` gives: a tree of parameters, or `Variables` where the model has a state.
 
     Attributes:
-        init: key -> params. Initial parameters, from the `init` stream.
-        make_data: key -> Data. Training and test examples, from the `data` stream; called inside
-            the compiled program, so that data are a function of the key and take no part in
-            checkpoints.
-        score: (params, batch) -> (loss [example], correct [example]). Loss of every example of
+        init: key -> model. From the `init` stream.
+        make_data: key -> Data, or (key, pool) -> Data where there is a `pool`. Training and test
+            examples, from the `data` stream; called inside the compiled program, so that data are
+            a function of the key and take no part in checkpoints.
+        score: (model, batch) -> (loss [example], correct [example]). Loss of every example of
             a batch (a pytree like `Data.train`, rows gathered) and 1.0 where it is predicted
-            right, else 0.0. Their means over the batch are the training loss and accuracy.
+            right, else 0.0. Their means are the loss and the accuracy. An example's score must not
+            depend on the others of its batch: evaluation goes through the test set in pieces.
         num_train: number of training examples that `make_data` gives.
+        train_score: (model, batch, Noise) -> (loss [example], correct [example]), or with a third
+            value, the new state, where the model has one: the same in training, where masks,
+            augmentation and batch statistics come in. By default `score`.
+        pool: arrays that `make_data` reads. They are placed on the device once and shared by all
+            seeds; what `make_data` returns without drawing on its key is shared too.
     """
 
     init: Callable[[jax.Array], PyTree]
-    make_data: Callable[[jax.Array], Data]
+    make_data: Callable[..., Data]
     score: Callable[[PyTree, PyTree], tuple[jax.Array, jax.Array]]
     num_train: int
+    train_score: Callable[[PyTree, PyTree, Noise], tuple] | None = None
+    pool: PyTree | None = None
+
+
+def init_model(task: Task, key: jax.Array) -> Variables:
+    """Initial parameters and state; the state of a model without one is ()."""
+    model = task.init(key)
+    return model if isinstance(model, Variables) else Variables(model, ())
+
+
+def as_model(variables: Variables) -> PyTree:
+    """What the task's own functions take."""
+    stateless = isinstance(variables.state, tuple) and variables.state == ()
+    return variables.params if stateless else variables
+
+
+def draw_data(task: Task, key: jax.Array, pool: PyTree) -> Data:
+    """The examples of one replica."""
+    return task.make_data(key) if task.pool is None else task.make_data(key, pool)
+
+
+def score_training(task: Task, variables: Variables, batch: PyTree, noise: Noise) -> tuple:
+    """Loss [example], correct [example] and new state of a training batch."""
+    model = as_model(variables)
+    scored = (
+        task.score(model, batch)
+        if task.train_score is None
+        else task.train_score(model, batch, noise)
+    )
+    return scored if len(scored) == 3 else (*scored, variables.state)
+
+
+def check_task(task: Task, batch_size: int) -> None:
+    """Checks, by shapes alone and without computing, that the parts of a task fit together.
+
+    Raises:
+        ValueError: the data do not hold `num_train` examples, or a score does not give one loss and
+            one correctness per example (a loss of shape [batch, 1] would otherwise broadcast
+            against the batch's weights and be wrong without a word), or a state that training
+            changes in shape.
+    """
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    variables = jax.eval_shape(lambda key: init_model(task, key), key)
+    data = jax.eval_shape(lambda key: draw_data(task, key, task.pool), key)
+    counts = sorted({leaf.shape[:1] for leaf in jax.tree.leaves(data.train)})
+    if counts != [(task.num_train,)]:
+        raise ValueError(
+            f"task: num_train is {task.num_train}, but the first axes of make_data(key).train are "
+            f"{[count[0] if count else 'none' for count in counts]}"
+        )
+    batch = jax.eval_shape(
+        lambda train: jax.tree.map(lambda leaf: leaf[:batch_size], train), data.train
+    )
+
+    def score(key):
+        model = init_model(task, key)
+        example = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), batch)
+        return score_training(task, model, example, Noise(key, key))
+
+    loss, correct, state = jax.eval_shape(score, key)
+    for name, part in (("loss", loss), ("correct", correct)):
+        if part.shape != (batch_size,):
+            raise ValueError(
+                f"task: score gives a {name} of shape {part.shape} for a batch of {batch_size}; "
+                f"it must be one number per example, shape ({batch_size},)"
+            )
+    kinds = [
+        jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+        for tree in (state, variables.state)
+    ]
+    if kinds[0] != kinds[1]:
+        raise ValueError(
+            f"task: train_score gives a state of {kinds[0]}, but init made one of {kinds[1]}"
+        )

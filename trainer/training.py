@@ -1,39 +1,37 @@
-"""Training steps as pure functions of a state, vmapped over seeds and compiled once.
+"""Training as pure functions of a state, batched over seeds and compiled once.
 
 trainer = make_trainer(task, optimizer, batch_size=32, record_every=160)
 state = trainer.init(make_streams(range(40)))
 state, record = trainer.advance(state)      # 160 steps of 40 seeds, then their metrics
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh, PartitionSpec
 
 from trainer.metrics import weight_metrics
-from trainer.shuffle import permutation
+from trainer.observe import Metric, Record, measure
+from trainer.order import batch_rows
+from trainer.replica import (
+    OUTCOMES,
+    SeedState,
+    evaluate,
+    freeze,
+    mean_batch_loss,
+    take_rows,
+    train_step,
+)
 from trainer.streams import Streams
-from trainer.task import Task
+from trainer.task import Noise, Task, check_task, draw_data, init_model
 
-OUTCOMES = ("train_loss", "eval_loss", "train_accuracy", "eval_accuracy")
+PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
+SEED_AXIS = "seed"
 
-
-class SeedState(NamedTuple):
-    """What the next step of one replica needs; batched, every leaf has a leading seed axis.
-
-    Attributes:
-        keys: the replica's key streams.
-        params: model parameters.
-        opt_state: optimiser state.
-        diverged: int32 scalar, the step at which a non-finite value was first seen, else -1.
-    """
-
-    keys: Streams
-    params: Any
-    opt_state: Any
-    diverged: jax.Array
+Optimizer = optax.GradientTransformation | Callable[[Mapping], optax.GradientTransformation]
 
 
 class TrainState(NamedTuple):
@@ -43,125 +41,19 @@ class TrainState(NamedTuple):
     seeds: SeedState
 
 
-Record = dict[str, jax.Array]
-
-
 class Trainer(NamedTuple):
     """A pair of pure functions over all seeds at once.
 
     Attributes:
-        init: Streams [seed] -> TrainState.
-        advance: TrainState -> (TrainState, Record). Runs `record_every` steps of every seed and
-            measures them; Record maps a name to a float array [seed]: the weight metrics, then
-            train_loss, eval_loss, train_accuracy, eval_accuracy. Jitted; the state given is
-            donated (its buffers are reused), so it cannot be used again.
+        init: (Streams [seed], hyperparameters [seed] by name = {}) -> TrainState.
+        advance: (TrainState, pool = ()) -> (TrainState, Record). Runs `record_every` steps of every
+            seed and measures them; Record maps a name to a float array [seed]: the metrics, then
+            train_loss, eval_loss, train_accuracy, eval_accuracy. `pool` is the task's. Jitted; the
+            state given is donated (its buffers are reused), so it cannot be used again.
     """
 
-    init: Callable[[Streams], TrainState]
-    advance: Callable[[TrainState], tuple[TrainState, Record]]
-
-
-def batches_per_epoch(num_train: int, batch_size: int) -> int:
-    """Batches of one pass over the data, the last and smaller one included."""
-    return -(-num_train // batch_size)
-
-
-def epoch_order(key: jax.Array, epoch: jax.Array, num_train: int, batch_size: int) -> jax.Array:
-    """Permutation of the training examples in one epoch: a function of (key, epoch) alone.
-
-    Returns:
-        int32 [batches_per_epoch, batch_size], a row per batch. The last batch keeps the examples
-        that are left, as in the paper's code; its missing places hold -1.
-    """
-    order = permutation(jax.random.fold_in(key, epoch), num_train)
-    num_batches = batches_per_epoch(num_train, batch_size)
-    padding = num_batches * batch_size - num_train
-    padded = jnp.pad(order, (0, padding), constant_values=-1)
-    return padded.reshape(num_batches, batch_size)
-
-
-def batch_rows(
-    key: jax.Array, step: jax.Array, num_steps: int, num_train: int, batch_size: int
-) -> jax.Array:
-    """Rows of the training examples that steps `step` .. `step + num_steps - 1` visit.
-
-    The orders of all epochs that the steps touch are drawn at once, ahead of the loop over steps:
-    a branch inside the loop that draws them at an epoch's end costs a third of the speed on CPU.
-
-    Args:
-        key: the replica's `order` key.
-        step: int32 scalar, a multiple of `num_steps`.
-        num_steps: number of steps.
-        num_train: number of training examples.
-        batch_size: examples per step.
-
-    Returns:
-        int32 [num_steps, batch_size]; -1 where the last batch of an epoch has no example.
-    """
-    num_batches = batches_per_epoch(num_train, batch_size)
-    aligned = num_steps % num_batches == 0
-    num_epochs = num_steps // num_batches if aligned else (num_steps - 2) // num_batches + 2
-    epochs = step // num_batches + jnp.arange(num_epochs)
-    orders = jax.vmap(lambda epoch: epoch_order(key, epoch, num_train, batch_size))(epochs)
-    rows = orders.reshape(num_epochs * num_batches, batch_size)
-    return jax.lax.dynamic_slice_in_dim(rows, step % num_batches, num_steps)
-
-
-def train_step(
-    task: Task,
-    optimizer: optax.GradientTransformation,
-    state: SeedState,
-    train: Any,
-    rows: jax.Array,
-) -> tuple[SeedState, tuple[jax.Array, jax.Array]]:
-    """One optimisation step of one replica on the training examples `rows` (-1: none).
-
-    Missing rows are filled with the last example at weight 0, so that shapes stay fixed and the
-    loss is the mean over the examples that are there.
-
-    Returns:
-        (state, (mean loss of the batch, examples predicted right)), before the update.
-    """
-    weight = (rows >= 0).astype(jnp.float32)
-    batch = jax.tree.map(lambda leaf: leaf[rows], train)
-
-    def mean_loss(params):
-        loss, correct = task.score(params, batch)
-        return jnp.sum(weight * loss) / jnp.sum(weight), jnp.sum(weight * correct)
-
-    outcome, grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    return state._replace(params=params, opt_state=opt_state), outcome
-
-
-def evaluate(task: Task, params: Any, examples: Any) -> tuple[jax.Array, jax.Array]:
-    """Mean loss and accuracy over a set of examples."""
-    loss, correct = task.score(params, examples)
-    return jnp.mean(loss), jnp.mean(correct)
-
-
-def _all_finite(tree: Any) -> jax.Array:
-    return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]).all()
-
-
-def freeze_diverged(
-    step: jax.Array, before: SeedState, after: SeedState, record: Record
-) -> tuple[SeedState, Record]:
-    """Keeps a replica at its last finite state and its record at NaN, once a value is not finite.
-
-    The choice is made per replica, so a diverged one costs the others nothing.
-    """
-    diverged_now = ~_all_finite((after.params, record))
-    diverged = jnp.where((before.diverged < 0) & diverged_now, step, before.diverged)
-    alive = diverged < 0
-    params, opt_state = jax.tree.map(
-        lambda new, old: jnp.where(alive, new, old),
-        (after.params, after.opt_state),
-        (before.params, before.opt_state),
-    )
-    record = {name: jnp.where(alive, value, jnp.nan) for name, value in record.items()}
-    return after._replace(params=params, opt_state=opt_state, diverged=diverged), record
+    init: Callable[..., TrainState]
+    advance: Callable[..., tuple[TrainState, Record]]
 
 
 def check_sizes(task: Task, batch_size: int, record_every: int) -> None:
@@ -175,90 +67,184 @@ def check_sizes(task: Task, batch_size: int, record_every: int) -> None:
         raise ValueError(f"record_every is {record_every} steps; it must be at least 1")
 
 
-def check_task(task: Task, batch_size: int) -> None:
-    """Checks, by shapes alone and without computing, that the parts of a task fit together.
+def in_groups(function: Callable, size: int | None) -> Callable:
+    """Batches a function of one replica: vmapped over groups of `size`, the groups one by one.
 
-    Raises:
-        ValueError: the data do not hold `num_train` examples, or `score` does not give one loss
-            and one correctness per example. (A loss of shape [batch, 1] would otherwise broadcast
-            against the batch's weights and be wrong without a word.)
+    Args:
+        function: pytree -> pytree, of one replica.
+        size: replicas at once, a divisor of their number; None takes all.
     """
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    params, data = jax.eval_shape(task.init, key), jax.eval_shape(task.make_data, key)
-    counts = sorted({leaf.shape[:1] for leaf in jax.tree.leaves(data.train)})
-    if counts != [(task.num_train,)]:
-        raise ValueError(
-            f"task: num_train is {task.num_train}, but the first axes of make_data(key).train are "
-            f"{[count[0] if count else 'none' for count in counts]}"
-        )
-    batch = jax.eval_shape(
-        lambda train: jax.tree.map(lambda leaf: leaf[:batch_size], train), data.train
+
+    def batched(tree):
+        count = jax.tree.leaves(tree)[0].shape[0]
+        if size is None or size >= count:
+            return jax.vmap(function)(tree)
+        if size == 1:  # no batch axis at all: XLA keeps its fast single convolutions and products
+            return jax.lax.map(function, tree)
+        if count % size:
+            raise ValueError(f"{count} replicas do not make whole groups of {size}")
+        groups = jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), tree)
+        done = jax.lax.map(jax.vmap(function), groups)
+        return jax.tree.map(lambda leaf: leaf.reshape(count, *leaf.shape[2:]), done)
+
+    return batched
+
+
+def _over_devices(function: Callable, mesh: Mesh | None) -> Callable:
+    """Runs a function of (shared, seeds) on every device's own seeds, without communication.
+
+    `check_vma` must stay off: with it, gradients of parameters that start out equal on all devices
+    (zero biases) are taken for those of a shared parameter and summed over devices.
+    """
+    if mesh is None:
+        return function
+    shared, own = PartitionSpec(), PartitionSpec(SEED_AXIS)
+    return jax.shard_map(
+        function, mesh=mesh, in_specs=(shared, own), out_specs=own, check_vma=False
     )
-    for name, part in zip(
-        ("loss", "correct"), jax.eval_shape(task.score, params, batch), strict=True
-    ):
-        if part.shape != (batch_size,):
-            raise ValueError(
-                f"task: score gives a {name} of shape {part.shape} for a batch of {batch_size}; "
-                f"it must be one number per example, shape ({batch_size},)"
-            )
 
 
 def make_trainer(
     task: Task,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     batch_size: int,
     record_every: int,
-    metrics: Callable[[Any], Record] = weight_metrics,
+    metrics: Metric | Sequence[Metric] = weight_metrics,
+    *,
+    threshold: float | None = None,
+    stop_converged: bool = False,
+    precision: str = "float32",
+    seeds_at_once: int | None = None,
+    mesh: Mesh | None = None,
 ) -> Trainer:
     """Builds the pure training functions of a task.
 
     Args:
         task: what to learn.
-        optimizer: any optax transformation; its update is given the parameters.
+        optimizer: any optax transformation, or a function from the replica's hyperparameters (name
+            to float32 scalar) to one; its update is given the parameters.
         batch_size: examples per step; the last batch of an epoch is smaller where
             `task.num_train` is not a multiple.
         record_every: optimisation steps between records.
-        metrics: params -> name to scalar, computed in-graph at every record.
+        metrics: a function from parts it names to named scalars (`trainer.observe.measure`), or
+            several, computed in-graph at every record.
+        threshold: evaluation accuracy above which a replica has converged.
+        stop_converged: freeze a replica once it has converged; its records are NaN from the next
+            one on.
+        precision: of matrix products and convolutions: "float32", or, where the device has faster
+            modes, "tf32" or "bfloat16" (inputs rounded to it, sums in float32).
+        seeds_at_once: replicas vmapped together on a device; the groups take turns. It must divide
+            the number of replicas on a device. None: all.
+        mesh: devices over which replicas are spread, of one axis named "seed"; their number must
+            divide the number of replicas. None: no sharding.
 
     Returns:
         Trainer. In its records, train_loss is the mean over the steps since the last record of
         the batch losses before each update, and train_accuracy the share of those examples
         predicted right (as the paper's code counts them over an epoch); eval_loss and
-        eval_accuracy are taken on the test set at the record.
+        eval_accuracy are taken on the test set at the record. A hyperparameter named `init_scale`
+        multiplies all initial parameters.
 
     Raises:
         ValueError: batch_size or record_every is under 1, batch_size is above `task.num_train`, the
-            parts of the task do not fit together, or a metric has the name of an outcome.
+            parts of the task do not fit together, or the precision is unknown; when `advance` is
+            traced: a metric has the name of an outcome or needs what is not there.
     """
     check_sizes(task, batch_size, record_every)
     check_task(task, batch_size)
-    measured = set(jax.eval_shape(lambda key: metrics(task.init(key)), jax.random.key(0)))
-    if measured & set(OUTCOMES):
-        name = sorted(measured & set(OUTCOMES))[0]
-        raise ValueError(f"metrics: {name!r} is the name of an outcome; give the metric another")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision {precision!r} is unknown; choose from {', '.join(PRECISIONS)}")
+    if stop_converged and threshold is None:
+        raise ValueError("stop_converged needs a threshold: the accuracy that counts as converged")
+    build = optimizer if callable(optimizer) else lambda hyper: optimizer
+    functions = [metrics] if callable(metrics) else list(metrics)
 
-    def init_one(keys: Streams) -> SeedState:
-        params = task.init(keys.init)
-        return SeedState(keys, params, optimizer.init(params), jnp.int32(-1))
+    def init_one(streams_and_hyper) -> SeedState:
+        keys, hyper = streams_and_hyper
+        model = _initial_model(task, keys, hyper)
+        never = jnp.int32(-1)
+        return SeedState(keys, hyper, model, build(hyper).init(model.params), never, never)
 
-    def advance_one(step: jax.Array, state: SeedState) -> tuple[SeedState, Record]:
-        data = task.make_data(state.keys.data)
+    def parts(state: SeedState, step, data) -> dict[str, Callable[[], Any]]:
+        """What metrics may ask for, each made only if one does."""
+        rows = batch_rows(state.keys.order, step, 1, task.num_train, batch_size)[0]
+        noise = _noise(state.keys, step)
+
+        def loss(params):
+            return mean_batch_loss(
+                task, state.model._replace(params=params), data.train, rows, noise
+            )[0]
+
+        def grads():
+            return jax.grad(loss)(state.model.params)
+
+        def updates():
+            return build(state.hyper).update(grads(), state.opt_state, state.model.params)[0]
+
+        return {
+            "params": lambda: state.model.params,
+            "initial": lambda: _initial_model(task, state.keys, state.hyper).params,
+            "batch": lambda: take_rows(data.train, rows),
+            "grads": grads,
+            "updates": updates,
+            "loss": lambda: loss,
+            "key": lambda: jax.random.key(0),
+        }
+
+    def advance_one(step, pool, state: SeedState) -> tuple[SeedState, Record]:
+        data = draw_data(task, state.keys.data, pool)
         rows = batch_rows(state.keys.order, step, record_every, task.num_train, batch_size)
+
+        def one_step(state, at):
+            step, rows = at
+            noise = _noise(state.keys, step)
+            return train_step(task, build(state.hyper), state, data.train, rows, noise)
+
         after, (losses, correct) = jax.lax.scan(
-            lambda state, rows: train_step(task, optimizer, state, data.train, rows), state, rows
+            one_step, state, (step + jnp.arange(record_every), rows)
         )
-        record = dict(metrics(after.params))
+        now = step + record_every
+        record = measure(functions, parts(after, now, data))
+        reserved = sorted(set(record) & set(OUTCOMES))
+        if reserved:
+            raise ValueError(
+                f"metrics: {reserved[0]!r} is the name of an outcome; give the metric another"
+            )
         record["train_loss"] = jnp.mean(losses)
         record["train_accuracy"] = jnp.sum(correct) / jnp.sum(rows >= 0)
-        record["eval_loss"], record["eval_accuracy"] = evaluate(task, after.params, data.test)
-        return freeze_diverged(step + record_every, state, after, record)
+        record["eval_loss"], record["eval_accuracy"] = evaluate(task, after.model, data.test)
+        return freeze(now, state, after, record, threshold, stop_converged)
 
-    def init(keys: Streams) -> TrainState:
-        return TrainState(jnp.int32(0), jax.vmap(init_one)(keys))
+    def init(keys: Streams, hyper: Mapping[str, jax.Array] | None = None) -> TrainState:
+        def all_seeds(_, seeds):
+            return in_groups(init_one, seeds_at_once)(seeds)
 
-    def advance(state: TrainState) -> tuple[TrainState, Record]:
-        seeds, record = jax.vmap(advance_one, in_axes=(None, 0))(state.step, state.seeds)
+        with jax.default_matmul_precision(PRECISIONS[precision]):
+            seeds = _over_devices(all_seeds, mesh)((), (keys, dict(hyper or {})))
+        return TrainState(jnp.int32(0), seeds)
+
+    def advance(state: TrainState, pool: Any = ()) -> tuple[TrainState, Record]:
+        def all_seeds(shared, seeds):
+            return in_groups(lambda seed: advance_one(*shared, seed), seeds_at_once)(seeds)
+
+        with jax.default_matmul_precision(PRECISIONS[precision]):
+            seeds, record = _over_devices(all_seeds, mesh)((state.step, pool), state.seeds)
         return TrainState(state.step + record_every, seeds), record
 
     return Trainer(init=jax.jit(init), advance=jax.jit(advance, donate_argnums=0))
+
+
+def _initial_model(task: Task, keys: Streams, hyper: Mapping[str, jax.Array]):
+    """Parameters and state at step 0, scaled if the replica has a scale of its own."""
+    model = init_model(task, keys.init)
+    if "init_scale" not in hyper:
+        return model
+    scaled = jax.tree.map(
+        lambda leaf: (hyper["init_scale"] * leaf).astype(leaf.dtype), model.params
+    )
+    return model._replace(params=scaled)
+
+
+def _noise(keys: Streams, step: jax.Array) -> Noise:
+    """The keys of one step: functions of the replica and the step alone."""
+    return Noise(jax.random.fold_in(keys.augment, step), jax.random.fold_in(keys.dropout, step))

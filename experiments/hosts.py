@@ -1,0 +1,31 @@
+"""Joining a training over several hosts."""
+
+import jax
+
+
+def join(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+    """Starts `jax.distributed`; must come before anything else asks JAX for a device.
+
+    Args:
+        coordinator: HOST:PORT of process 0. Without it, and without the rest, the cluster (TPU pod,
+            Slurm, Open MPI, Kubernetes) tells.
+        num_processes: number of processes.
+        process_id: number of this one.
+
+    Raises:
+        ValueError: the processes cannot find each other.
+    """
+    given = [coordinator, num_processes, process_id]
+    if any(x is not None for x in given) and any(x is None for x in given):
+        raise ValueError(
+            "--coordinator, --num-processes and --process-id go together; a TPU pod or Slurm needs "
+            "none of them"
+        )
+    try:
+        jax.distributed.initialize(coordinator, num_processes, process_id)
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"--distributed: {reason}; outside a TPU pod or Slurm give --coordinator, "
+            "--num-processes and --process-id"
+        ) from None

@@ -1,0 +1,157 @@
+"""Training into a run folder: begun, cut short, resumed, collected.
+
+train_run(experiment, config, folder, threshold)    # config.json, metrics.nc, checkpoint/
+
+While it lasts, records and checkpoints of every process stand in `training/` of the run folder;
+`collect_run` makes the run's own files of them and takes that folder away.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from experiments import run_folder
+from experiments.experiment import Experiment, TrainingConfig
+from experiments.settings import check_training
+from trainer import Progress, collect, store, train
+from trainer.checks import check_seeds
+from trainer.order import batches_per_epoch
+from trainer.training import check_sizes
+
+SAVE_SECONDS = 60.0
+
+
+def train_run(
+    experiment: Experiment,
+    config: TrainingConfig,
+    folder: Path,
+    threshold: float,
+    overwrite: bool = False,
+    resume: bool = False,
+    save_seconds: float = SAVE_SECONDS,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> bool:
+    """Trains all seeds and writes `config.json`, `metrics.nc`, `checkpoint/` and `log.jsonl`.
+
+    Over several processes (`jax.distributed`) each writes its part of `training/` only, and
+    `collect_run` makes the rest once all are there.
+
+    Args:
+        experiment: what to train.
+        config: its hyperparameters.
+        folder: the run folder, made here.
+        threshold: evaluation accuracy above which a seed has converged.
+        overwrite: whether a run that stands there may be replaced.
+        resume: go on with the run that stands there, from its last save point; begin if none does.
+        save_seconds: seconds between two save points.
+        on_progress: as in `trainer.train`.
+
+    Returns:
+        Whether the run is complete; False where other processes have parts of it.
+
+    Raises:
+        ValueError: a hyperparameter is out of range, or the folder is taken or of other settings.
+        OSError: the folder cannot be written; what was saved before is kept.
+    """
+    check_training(config)
+    if save_seconds < 0:
+        raise ValueError(f"--save-seconds is {save_seconds}; it must not be negative")
+    setup = experiment.setup(config)
+    seeds = range(config.first_seed, config.first_seed + config.seeds)
+    check_sizes(setup.task, config.batch_size, config.record_every)
+    check_seeds(seeds)
+    per_epoch = batches_per_epoch(setup.task.num_train, config.batch_size)
+    content = {
+        "experiment": experiment.name,
+        "hyperparameters": asdict(config),
+        "threshold": threshold,
+        **run_folder.environment(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "wall_seconds": {},
+    }
+    if resume and _is_complete(folder, content):
+        return True
+    training = folder / run_folder.TRAINING
+    with run_folder.claimed(folder, overwrite, content, resume):
+        if not resume and jax.process_count() == 1:
+            run_folder.clear(folder, (run_folder.TRAINING,))
+        training.mkdir(exist_ok=True)
+        if jax.process_index() == 0:
+            _keep_config(training, content)
+        train(
+            setup.task,
+            setup.optimizer,
+            seeds,
+            batch_size=config.batch_size,
+            steps=config.epochs * per_epoch,
+            record_every=config.record_every * per_epoch,
+            vary=config.vary,
+            threshold=threshold,
+            early_stop=config.early_stop,
+            precision=config.precision,
+            seeds_at_once=config.seeds_at_once,
+            folder=training,
+            resume=resume,
+            identity=_identity(content),
+            save_seconds=save_seconds,
+            on_progress=on_progress,
+        )
+        if jax.process_count() > 1:
+            return False
+        collect_run(folder)
+    return True
+
+
+def _identity(content: dict[str, Any]) -> dict[str, Any]:
+    """What decides the results; how many seeds go side by side is kept by the trainer."""
+    decided = {k: v for k, v in content["hyperparameters"].items() if k != "seeds_at_once"}
+    return {"experiment": content["experiment"], "experiment_settings": decided}
+
+
+def _is_complete(folder: Path, content: dict[str, Any]) -> bool:
+    """Whether the run that stands in the folder is the one asked for, and trained to its end.
+
+    Raises:
+        ValueError: it is trained, but with other settings.
+    """
+    if (folder / run_folder.TRAINING).exists() or not (folder / run_folder.METRICS).exists():
+        return False
+    before = run_folder.read_json(folder, run_folder.CONFIG, "train", ("experiment",))
+    before |= {"hyperparameters": before.get("hyperparameters", {})}
+    store.check_same(folder, _identity(before), _identity(content))
+    return True
+
+
+def _keep_config(training: Path, content: dict[str, Any]) -> None:
+    """The `config.json` to be, the one of the first session if there were several."""
+    if not (training / run_folder.CONFIG).exists():
+        run_folder.write_json(training / run_folder.CONFIG, content)
+
+
+def collect_run(folder: Path) -> None:
+    """Makes `config.json`, `metrics.nc`, `checkpoint/` and `log.jsonl` of a trained `training/`.
+
+    Raises:
+        ValueError: there is nothing to collect, or parts are missing or not trained to their end.
+    """
+    training = folder / run_folder.TRAINING
+    run = collect(training)
+    content = run_folder.read_json(training, run_folder.CONFIG, "train", ("wall_seconds",))
+    jobs = [store.read_job(part) for part in store.parts(training)]
+    content["seeds_at_once"] = jobs[0].seeds_at_once
+    content["device"] |= {"processes": len(jobs), "devices_used": sum(j.num_devices for j in jobs)}
+    content["wall_seconds"] = {"compile": run.compile_seconds, "train": run.train_seconds}
+    dataset = run.dataset.assign(
+        diverged=("seed", run.diverged, {"long_name": "step at which a seed diverged, else -1"})
+    )
+    run_folder.clear(folder, run_folder.OWN - {run_folder.TRAINING})
+    run_folder.save_params(folder, run.params)
+    run_folder.write_dataset(folder, dataset)
+    run_folder.write_json(folder / run_folder.CONFIG, content)
+    lines = [(part / store.LOG).read_text() for part in store.parts(training)]
+    (folder / run_folder.LOG).write_text("".join(lines))
+    run_folder.clear(folder, (run_folder.TRAINING,))

@@ -1,0 +1,76 @@
+"""What `train` refuses, in one line each, before anything long begins."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+MAX_SEED = 2**32 - 1
+EARLY_STOPS = ("never", "each", "all")
+
+
+def check_seeds(
+    seeds: Sequence[int], hyperparameters: Mapping[str, Sequence[float]] | None = None
+) -> None:
+    """Raises ValueError unless these are seed numbers, at least one, no replica standing twice."""
+    hyperparameters = hyperparameters or {}
+    if isinstance(seeds, int) or not hasattr(seeds, "__len__"):
+        raise ValueError(f"seeds is {seeds}; give the numbers, for instance range(40)")
+    if len(seeds) == 0:
+        raise ValueError("seeds: none given; give at least one seed number")
+    odd = [seed for seed in seeds if not isinstance(seed, int | np.integer)]
+    if odd:
+        raise ValueError(f"seeds: {odd[0]!r} is not a whole number")
+    if min(seeds) < 0 or max(seeds) > MAX_SEED:
+        raise ValueError(
+            f"seeds {min(seeds)} to {max(seeds)}: numbers must lie between 0 and {MAX_SEED}"
+        )
+    for name, values in hyperparameters.items():
+        if np.shape(values) != (len(seeds),):
+            raise ValueError(
+                f"hyperparameters: {name} has shape {np.shape(values)}; give one value for each of "
+                f"the {len(seeds)} replicas"
+            )
+        if not np.isfinite(np.asarray(values, float)).all():
+            raise ValueError(f"hyperparameters: {name} has a value that is not finite")
+    if len(set(zip(seeds, *hyperparameters.values(), strict=True))) != len(seeds):
+        raise ValueError("seeds: a number stands twice; each seed may be trained once")
+
+
+def check_steps(steps: int, record_every: int) -> None:
+    """Raises ValueError unless training is a whole number of records long."""
+    if steps < 1 or steps % record_every:
+        raise ValueError(
+            f"steps is {steps}; it must be a positive multiple of record_every ({record_every})"
+        )
+
+
+def check_stop(early_stop: str, threshold: float | None) -> None:
+    """Raises ValueError for an early stop that is unknown or has no threshold to go by."""
+    if early_stop not in EARLY_STOPS:
+        raise ValueError(
+            f"early_stop {early_stop!r} is unknown; choose from {', '.join(EARLY_STOPS)}"
+        )
+    if early_stop != "never" and threshold is None:
+        raise ValueError(
+            f"early_stop {early_stop!r} needs a threshold: the accuracy that counts as converged"
+        )
+
+
+def grid(seeds: Sequence[int], **values: Sequence[float]) -> tuple[list[int], dict[str, Any]]:
+    """Every seed under every combination of hyperparameters, as `train` takes them.
+
+    Args:
+        seeds: seed numbers.
+        **values: values of each hyperparameter.
+
+    Returns:
+        Seed numbers and hyperparameters by name, one of each per replica; seeds vary fastest.
+
+    Example:
+        >>> grid([0, 1], learning_rate=[0.1, 0.2])
+        ([0, 1, 0, 1], {'learning_rate': [0.1, 0.1, 0.2, 0.2]})
+    """
+    axes = np.meshgrid(*values.values(), np.asarray(seeds), indexing="ij")
+    columns = [axis.ravel().tolist() for axis in axes]
+    return columns[-1], dict(zip(values, columns[:-1], strict=True))
