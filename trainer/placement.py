@@ -52,7 +52,12 @@ def spread(placement: Placement, tree: Any) -> Any:
     """Puts a tree with leading axis [replica] on the devices, padded to [row]."""
     rows = np.minimum(np.arange(placement.num_rows), placement.num_replicas - 1)
     sharding = NamedSharding(placement.mesh, PartitionSpec(SEED_AXIS))
-    return jax.tree.map(lambda leaf: jax.device_put(jnp.asarray(leaf)[rows], sharding), tree)
+
+    def put(leaf):
+        padded = leaf if len(rows) == placement.num_replicas else jnp.asarray(leaf)[rows]
+        return jax.device_put(padded, sharding)
+
+    return jax.tree.map(put, tree)
 
 
 def share(placement: Placement, tree: Any) -> Any:

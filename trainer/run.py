@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,8 @@ from trainer.task import Task, Variables
 from trainer.training import Optimizer, Trainer, TrainState, check_sizes, make_trainer
 
 _CHUNK_SECONDS = 1.0  # records are collected for at most so long, then written and shown
+
+_TRIAL_STEPS = 8
 
 Record = dict[str, np.ndarray]
 
@@ -129,12 +132,12 @@ def train(
     checks.check_steps(steps, record_every)
     checks.check_stop(early_stop, threshold)
 
-    def build(size: int, mesh: Mesh | None) -> Trainer:
+    def build(size: int, mesh: Mesh, every: int = record_every) -> Trainer:
         return make_trainer(
             task,
             optimizer,
             batch_size,
-            record_every,
+            every,
             metrics,
             threshold=threshold,
             stop_converged=early_stop == "each",
@@ -176,7 +179,7 @@ def train(
 class _Plan(NamedTuple):
     """What `train` was asked for, checked; only this process's replicas."""
 
-    build: Callable[[int, Mesh | None], Trainer]
+    build: Callable[..., Trainer]
     seeds: tuple[int, ...]
     streams: Streams
     hyper: dict[str, list[float]]
@@ -248,12 +251,12 @@ def _compile(plan: _Plan, seeds_at_once: int | None) -> _Program:
     nothing = np.full(len(plan.seeds), -1)
     plan.tell(0, 0.0, _Done(nothing, nothing), None)
     started = time.perf_counter()
-    seeds_at_once = seeds_at_once or choose_seeds_at_once(
-        plan.build, plan.streams, plan.hyper, plan.pool, plan.devices
-    )
+    hyper = {name: jnp.asarray(column, jnp.float32) for name, column in plan.hyper.items()}
+    if seeds_at_once is None:
+        trial = partial(plan.build, every=min(_TRIAL_STEPS, plan.record_every))
+        seeds_at_once = choose_seeds_at_once(trial, plan.streams, hyper, plan.pool, plan.devices)
     placement = place(len(plan.seeds), seeds_at_once, plan.devices)
     trainer = plan.build(placement.seeds_at_once, placement.mesh)
-    hyper = {name: jnp.asarray(column, jnp.float32) for name, column in plan.hyper.items()}
     state = trainer.init(spread(placement, plan.streams), spread(placement, hyper))
     pool = share(placement, plan.pool)
     lowered = trainer.advance.lower(state, pool)

@@ -1,6 +1,94 @@
-"""How many replicas to run together: found by trial."""
+"""How many replicas to run side by side: found by a short trial on one device.
+
+Too few leave a device idle, too many push their working set out of its caches or its memory; where
+the best lies depends on the network and the device, and is measured rather than guessed.
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from trainer.placement import place, share, spread
+from trainer.streams import Streams
+from trainer.training import Trainer, TrainState
+
+_TRIAL_SECONDS = 0.1
+_LOSS = 1.3  # a size this much slower per replica than the best one ends the search
 
 
-def choose_seeds_at_once(build, streams, hyper, pool, devices):
-    """Placeholder until measured below."""
-    return len(streams.init)
+def candidates(most: int) -> list[int]:
+    """Sizes to try: 1, 4, 16, ... and all."""
+    sizes = [4**i for i in range(16) if 4**i < most]
+    return [*sizes, most]
+
+
+def _free_memory(device: jax.Device) -> float:
+    """Bytes a program may take on the device; for a CPU those of the machine that are free."""
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if stats and "bytes_limit" in stats:
+        return 0.9 * (stats["bytes_limit"] - stats["bytes_in_use"])
+    return 0.9 * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _seconds(walk: Callable, state: TrainState, pool) -> float:
+    """Seconds of one call: the best of as many as fit in the time of a trial, at least two."""
+    best, until = np.inf, time.perf_counter() + _TRIAL_SECONDS
+    state = jax.block_until_ready(walk(state, pool))
+    while best == np.inf or time.perf_counter() < until:
+        started = time.perf_counter()
+        state = jax.block_until_ready(walk(state, pool))
+        best = min(best, time.perf_counter() - started)
+    return best
+
+
+def choose_seeds_at_once(
+    build: Callable[[int, jax.sharding.Mesh | None], Trainer],
+    streams: Streams,
+    hyper: dict[str, jax.Array],
+    pool,
+    devices: Sequence[jax.Device],
+) -> int:
+    """The number of replicas at once with the most seed-steps per second that fits in memory.
+
+    Sizes 1, 4, 16, ... up to a device's share are compiled (without metrics) and run for some
+    tenths of a second, until one is clearly slower than the best before it, or does not fit beside
+    the state of all the device's replicas.
+
+    Args:
+        build: (seeds_at_once, mesh) -> Trainer of a few steps.
+        streams: keys of all replicas.
+        hyper: their hyperparameters, name to [replica].
+        pool: the task's.
+        devices: devices the replicas are spread over.
+
+    Raises:
+        ValueError: not even one replica at a time fits.
+    """
+    most = -(-len(streams.init) // len(devices))
+    best, speed = None, np.inf
+    for size in candidates(most):
+        placement = place(size, size, devices[:1])
+        trainer = build(size, placement.mesh)
+        first = jax.tree.map(lambda leaf: leaf[:size], (streams, hyper))  # noqa: B023
+        state = trainer.init(*(spread(placement, tree) for tree in first))
+        held = sum(leaf.nbytes for leaf in jax.tree.leaves(state.seeds)) / size
+        data = share(placement, pool)
+        walk = trainer.walk.lower(state, data).compile()
+        memory = walk.memory_analysis()
+        needed = held * most + memory.temp_size_in_bytes + memory.output_size_in_bytes
+        if needed > _free_memory(devices[0]):
+            break
+        per_replica = _seconds(walk, state, data) / size
+        if per_replica > _LOSS * speed:
+            break
+        if per_replica < speed:
+            best, speed = size, per_replica
+    if best is None:
+        raise ValueError(
+            f"one replica needs {needed / 2**30:.1f} GiB, more than is free on {devices[0]}; lower "
+            "the batch size or the number of seeds"
+        )
+    return best

@@ -42,7 +42,7 @@ class TrainState(NamedTuple):
 
 
 class Trainer(NamedTuple):
-    """A pair of pure functions over all seeds at once.
+    """Pure functions over all seeds at once.
 
     Attributes:
         init: (Streams [seed], hyperparameters [seed] by name = {}) -> TrainState.
@@ -50,10 +50,13 @@ class Trainer(NamedTuple):
             seed and measures them; Record maps a name to a float array [seed]: the metrics, then
             train_loss, eval_loss, train_accuracy, eval_accuracy. `pool` is the task's. Jitted; the
             state given is donated (its buffers are reused), so it cannot be used again.
+        walk: (TrainState, pool = ()) -> TrainState. The same steps without any measurement, for
+            timing.
     """
 
     init: Callable[..., TrainState]
     advance: Callable[..., tuple[TrainState, Record]]
+    walk: Callable[..., TrainState]
 
 
 def check_sizes(task: Task, batch_size: int, record_every: int) -> None:
@@ -67,27 +70,57 @@ def check_sizes(task: Task, batch_size: int, record_every: int) -> None:
         raise ValueError(f"record_every is {record_every} steps; it must be at least 1")
 
 
-def in_groups(function: Callable, size: int | None) -> Callable:
+def in_groups(
+    function: Callable, size: int | None, wrap: Callable[[Callable], Callable] | None = None
+) -> Callable:
     """Batches a function of one replica: vmapped over groups of `size`, the groups one by one.
 
     Args:
         function: pytree -> pytree, of one replica.
         size: replicas at once, a divisor of their number; None takes all.
+        wrap: changes the function of a group.
     """
+    wrap = wrap or (lambda group: group)
 
     def batched(tree):
         count = jax.tree.leaves(tree)[0].shape[0]
-        if size is None or size >= count:
-            return jax.vmap(function)(tree)
-        if size == 1:  # no batch axis at all: XLA keeps its fast single convolutions and products
-            return jax.lax.map(function, tree)
-        if count % size:
+        groups = max(1, count // (size or count))
+        length = count // groups
+        if size is not None and count > size and count % size:
             raise ValueError(f"{count} replicas do not make whole groups of {size}")
-        groups = jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), tree)
-        done = jax.lax.map(jax.vmap(function), groups)
+        # A lone replica has no batch axis at all: XLA keeps its fast single convolutions.
+        group = wrap(jax.vmap(function)) if length > 1 else wrap(_alone(function))
+        if groups == 1:
+            return group(tree)
+        split = jax.tree.map(lambda leaf: leaf.reshape(groups, length, *leaf.shape[1:]), tree)
+        done = jax.lax.map(group, split)
         return jax.tree.map(lambda leaf: leaf.reshape(count, *leaf.shape[2:]), done)
 
     return batched
+
+
+def _alone(function: Callable) -> Callable:
+    """A function of a group of one."""
+
+    def group(tree):
+        done = function(jax.tree.map(lambda leaf: leaf[0], tree))
+        return jax.tree.map(lambda leaf: leaf[None], done)
+
+    return group
+
+
+def _skip_resting(group: Callable) -> Callable:
+    """A group of which every replica is frozen costs nothing: it stays, its records are NaN."""
+
+    def guarded(seeds: SeedState):
+        def rest(seeds):
+            record = jax.eval_shape(group, seeds)[1]
+            return seeds, jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), record)
+
+        resting = (seeds.diverged >= 0) | (seeds.converged >= 0)
+        return jax.lax.cond(resting.all(), rest, group, seeds)
+
+    return guarded
 
 
 def _over_devices(function: Callable, mesh: Mesh | None) -> Callable:
@@ -191,8 +224,8 @@ def make_trainer(
             "key": lambda: jax.random.key(0),
         }
 
-    def advance_one(step, pool, state: SeedState) -> tuple[SeedState, Record]:
-        data = draw_data(task, state.keys.data, pool)
+    def walk_one(step, data, state: SeedState):
+        """`record_every` steps; batch losses, examples predicted right and examples seen."""
         rows = batch_rows(state.keys.order, step, record_every, task.num_train, batch_size)
 
         def one_step(state, at):
@@ -200,9 +233,13 @@ def make_trainer(
             noise = _noise(state.keys, step)
             return train_step(task, build(state.hyper), state, data.train, rows, noise)
 
-        after, (losses, correct) = jax.lax.scan(
-            one_step, state, (step + jnp.arange(record_every), rows)
-        )
+        steps = step + jnp.arange(record_every)
+        after, (losses, correct) = jax.lax.scan(one_step, state, (steps, rows))
+        return after, losses, jnp.sum(correct) / jnp.sum(rows >= 0)
+
+    def advance_one(step, pool, state: SeedState) -> tuple[SeedState, Record]:
+        data = draw_data(task, state.keys.data, pool)
+        after, losses, accuracy = walk_one(step, data, state)
         now = step + record_every
         record = measure(functions, parts(after, now, data))
         reserved = sorted(set(record) & set(OUTCOMES))
@@ -211,27 +248,35 @@ def make_trainer(
                 f"metrics: {reserved[0]!r} is the name of an outcome; give the metric another"
             )
         record["train_loss"] = jnp.mean(losses)
-        record["train_accuracy"] = jnp.sum(correct) / jnp.sum(rows >= 0)
+        record["train_accuracy"] = accuracy
         record["eval_loss"], record["eval_accuracy"] = evaluate(task, after.model, data.test)
         return freeze(now, state, after, record, threshold, stop_converged)
 
-    def init(keys: Streams, hyper: Mapping[str, jax.Array] | None = None) -> TrainState:
-        def all_seeds(_, seeds):
-            return in_groups(init_one, seeds_at_once)(seeds)
+    def all_seeds(function, shared, seeds, wrap=None):
+        def on_device(shared, seeds):
+            return in_groups(lambda seed: function(*shared, seed), seeds_at_once, wrap)(seeds)
 
         with jax.default_matmul_precision(PRECISIONS[precision]):
-            seeds = _over_devices(all_seeds, mesh)((), (keys, dict(hyper or {})))
-        return TrainState(jnp.int32(0), seeds)
+            return _over_devices(on_device, mesh)(shared, seeds)
+
+    def init(keys: Streams, hyper: Mapping[str, jax.Array] | None = None) -> TrainState:
+        return TrainState(jnp.int32(0), all_seeds(init_one, (), (keys, dict(hyper or {}))))
 
     def advance(state: TrainState, pool: Any = ()) -> tuple[TrainState, Record]:
-        def all_seeds(shared, seeds):
-            return in_groups(lambda seed: advance_one(*shared, seed), seeds_at_once)(seeds)
-
-        with jax.default_matmul_precision(PRECISIONS[precision]):
-            seeds, record = _over_devices(all_seeds, mesh)((state.step, pool), state.seeds)
+        wrap = _skip_resting if stop_converged else None
+        seeds, record = all_seeds(advance_one, (state.step, pool), state.seeds, wrap)
         return TrainState(state.step + record_every, seeds), record
 
-    return Trainer(init=jax.jit(init), advance=jax.jit(advance, donate_argnums=0))
+    def walk(state: TrainState, pool: Any = ()) -> TrainState:
+        def one(step, pool, seed):
+            return walk_one(step, draw_data(task, seed.keys.data, pool), seed)[0]
+
+        seeds = all_seeds(one, (state.step, pool), state.seeds)
+        return TrainState(state.step + record_every, seeds)
+
+    return Trainer(
+        jax.jit(init), jax.jit(advance, donate_argnums=0), jax.jit(walk, donate_argnums=0)
+    )
 
 
 def _initial_model(task: Task, keys: Streams, hyper: Mapping[str, jax.Array]):
