@@ -81,7 +81,8 @@ def _all_rows(layout: Layout, keys: jax.Array, uniform: jax.Array) -> jax.Array:
 
     def one(key, active, uniform):
         columns = _fold(jax.random.fold_in(key, 1), num_states)
-        pairs = jax.vmap(_numbers, (0, None), -1)(columns, num_states + 1)
+        # a loop: side by side, XLA inlines the draws in one another and compiles for seconds
+        pairs = jax.lax.map(lambda column: _numbers(column, num_states + 1), columns).T
         weights = jnp.where(uniform, 1.0, -jnp.log(pairs)) * active  # Dirichlet(1, ..., 1)
         return weights / weights.sum(-1, keepdims=True)
 
