@@ -17,10 +17,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from hmm.e_step import expectation, run_scores
 from hmm.m_step import log_prior, maximisation
 from hmm.model import Data, Layout, Model, Prior
+from hmm.parts import join_models, side_by_side, split, take, take_model
 
 _ITERATIONS_PER_CALL = 4  # between two reports
 
@@ -123,6 +125,14 @@ def iterate(
         return jax.lax.while_loop(unfinished, advance, (0, progress))[1]
 
 
+def unstarted(model: Model) -> Progress:
+    """Fits before their first iteration."""
+    num_fits, dtype = len(model.initial), model.means.dtype
+    nothing, never = jnp.zeros(num_fits, jnp.int32), jnp.zeros(num_fits, bool)
+    # without its dtype the objective would be of weak type, and `iterate` be compiled twice
+    return Progress(model, jnp.full(num_fits, -jnp.inf, dtype), nothing, never, never)
+
+
 @partial(jax.jit, static_argnums=0)
 def evaluate(layout: Layout, data: Data, prior: Prior, model: Model):
     """What the final parameters are worth, in nats.
@@ -145,7 +155,7 @@ def run(
     num_iterations: int,
     report: Callable[[int], None],
 ) -> Progress:
-    """`iterate` from a starting model to the end, a few iterations at a time.
+    """`iterate` from a starting model to the end, a few iterations at a time, in parts.
 
     Args:
         layout: The fits.
@@ -157,13 +167,47 @@ def run(
         num_iterations: Iterations at most.
         report: Called with the number of iterations done, at last with `num_iterations`.
     """
-    num_fits, done = len(layout.num_states), 0
-    nothing, never = jnp.zeros(num_fits, jnp.int32), jnp.zeros(num_fits, bool)
-    progress = Progress(model, jnp.full(num_fits, -jnp.inf), nothing, never, never)
-    while done < num_iterations and not (progress.converged | progress.degenerate).all():
+    parts = [_part(layout, run_weights, prior, model, fits) for fits in split(layout, data)]
+    done = 0
+    while done < num_iterations and not all(_finished(part.progress) for part in parts):
         steps = min(_ITERATIONS_PER_CALL, num_iterations - done)
-        progress = iterate(layout, data, run_weights, prior, tolerance, progress, steps)
+
+        def advance(part: _Part, steps=steps) -> _Part:
+            arguments = (data, part.run_weights, part.prior, tolerance, part.progress, steps)
+            return part._replace(progress=iterate(part.layout, *arguments))
+
+        parts = side_by_side(advance, parts)
         done += steps
         report(done)
     report(num_iterations)
-    return progress
+    return _join(layout, jax.device_get([part.progress for part in parts]))
+
+
+class _Part(NamedTuple):
+    """Consecutive fits that advance as one program, see `hmm.parts`."""
+
+    layout: Layout
+    run_weights: jax.Array
+    prior: Prior
+    progress: Progress
+
+
+def _part(layout: Layout, run_weights, prior: Prior, model: Model, fits: slice) -> _Part:
+    """Some fits before their first iteration."""
+    progress = unstarted(take_model(layout, jax.device_get(model), fits))
+    scale = np.asarray(prior.scale)[fits]
+    weights = np.asarray(run_weights)[fits]
+    arrays = jax.tree.map(jnp.asarray, (weights, prior._replace(scale=scale), progress))
+    return _Part(take(layout, fits), *arrays)
+
+
+def _finished(progress: Progress) -> bool:
+    """Whether every fit has stopped."""
+    return bool((progress.converged | progress.degenerate).all())
+
+
+def _join(layout: Layout, parts: list[Progress]) -> Progress:
+    """Where all fits stand, from consecutive parts."""
+    model = join_models(layout, [part.model for part in parts])
+    rest = zip(*(part[1:] for part in parts), strict=True)
+    return jax.tree.map(jnp.asarray, Progress(model, *map(np.concatenate, rest)))

@@ -1,4 +1,4 @@
-"""Starting points of EM: means from k-means++ or random segments, and one covariance."""
+"""Candidates for the start of EM: means from k-means or random segments, and one covariance."""
 
 from functools import partial
 
@@ -9,45 +9,59 @@ import numpy as np
 from hmm.model import Data, Layout, Model
 
 _LLOYD_ITERATIONS = 20
+_SEEDINGS = 10  # of the k-means of restart 0
 _COVARIANCE_FLOOR = 1e-3  # hmmlearn's min_covar; keeps the start positive definite
 
 
 def restart_keys(key: jax.Array, fits: list[tuple[int, int]]) -> jax.Array:
     """One key for each fit (num_states, restart), whatever other fits the sweep has."""
-    return jnp.stack([jax.random.fold_in(jax.random.fold_in(key, k), r) for k, r in fits])
+    states, restarts = np.array(fits, np.int32).T
+    return _restart_keys(key, states, restarts)
 
 
+@jax.jit
+def _restart_keys(key, states, restarts):
+    return jax.vmap(lambda k, r: jax.random.fold_in(jax.random.fold_in(key, k), r))(
+        states, restarts
+    )
+
+
+@partial(jax.jit, static_argnums=0)
 def start(
     layout: Layout,
     data: Data,
     run_weights: jax.Array,
     keys: jax.Array,
-    restarts,
-    factor: np.ndarray,
+    restarts: jax.Array,
+    factor: jax.Array,
+    candidate=0,
 ) -> Model:
-    """Models to start EM from.
+    """Models to start EM from; `hmm.short_runs` chooses among candidates.
 
-    Restarts 0, 2, 4, ... start from k-means++ clusters and random transitions. Restarts 1, 3, ...
-    start from random responsibilities: every training run is cut at random times into K segments,
-    a state for each, with uniform transitions. Training runs move through their states in time, so
-    the second find better optima on them (sparse parities, K = 8: 16.0 nats a checkpoint against
-    15.2, best of 5), while the first suit models whose states recur. A missing value counts as the
-    mean here; EM knows better.
+    Restart 0 starts from the best k-means of 10 seedings and uniform transitions, whatever the
+    candidate. Of the others, every fourth candidate starts from one k-means and random transitions,
+    which suits models whose states recur within a run; the rest from random responsibilities, which
+    find better optima where runs move through their states in time, as training runs do: every run
+    is cut at random times into K segments, a state for each, with uniform transitions. A missing
+    value counts as the mean here; EM knows better.
 
     Args:
         layout: The fits.
-        data: The training runs.
+        data: The training runs, or some of their checkpoints.
         run_weights: float [F, run], 0 for a run that a fit may not see, else 1.
         keys: One key a fit, see `restart_keys`.
         restarts: int [F], number of the restart.
         factor: float [D, D], Cholesky factor of the starting covariance (`starting_factor`).
+        candidate: int [], number of the candidate; every one draws by a key of its own.
     """
-    by_time = jnp.asarray(restarts) % 2 == 1
-    means = _all_centroids(layout, data, run_weights, keys, jnp.asarray(restarts))[
-        layout.fit, layout.slot
-    ]
+    keys = jax.vmap(jax.random.fold_in, (0, None))(keys, candidate)
+    restarts = jnp.asarray(restarts)
+    by_time = (restarts > 0) & (candidate % 4 != 0)
+    seedings = jnp.where(restarts == 0, _SEEDINGS, 1)
+    centroids = _all_centroids(layout, data, run_weights, keys, by_time, seedings)
+    means = centroids[layout.fit, layout.slot]
     factors = jnp.broadcast_to(jnp.asarray(factor, means.dtype), (len(means), *factor.shape))
-    rows = _all_rows(layout, keys, by_time)
+    rows = _all_rows(layout, keys, by_time | (restarts == 0))
     return Model(rows[:, 0], rows[:, 1:], means, factors)
 
 
@@ -61,14 +75,14 @@ def starting_factor(observations: np.ndarray, covariance: str) -> np.ndarray:
     return np.linalg.cholesky(scatter + _COVARIANCE_FLOOR * np.eye(len(scatter)))
 
 
-@partial(jax.jit, static_argnums=0)
 def _all_rows(layout: Layout, keys: jax.Array, uniform: jax.Array) -> jax.Array:
     """Initial probabilities and transition rows [F, 1 + Kmax, Kmax]: uniform, or drawn so."""
     num_states = layout.active.shape[1]
 
     def one(key, active, uniform):
-        columns = [jax.random.fold_in(jax.random.fold_in(key, 1), i) for i in range(num_states)]
-        pairs = jnp.stack([_numbers(column, num_states + 1) for column in columns], -1)
+        columns = _fold(jax.random.fold_in(key, 1), num_states)
+        # a loop: side by side, XLA inlines the draws in one another and compiles for seconds
+        pairs = jax.lax.map(lambda column: _numbers(column, num_states + 1), columns).T
         weights = jnp.where(uniform, 1.0, -jnp.log(pairs)) * active  # Dirichlet(1, ..., 1)
         return weights / weights.sum(-1, keepdims=True)
 
@@ -77,7 +91,12 @@ def _all_rows(layout: Layout, keys: jax.Array, uniform: jax.Array) -> jax.Array:
 
 def _numbers(key: jax.Array, count: int) -> jax.Array:
     """Uniform numbers in (0, 1), [count]; the first ones do not depend on `count`."""
-    return jax.vmap(lambda i: _uniform(jax.random.fold_in(key, i)))(jnp.arange(count))
+    return jax.vmap(_uniform)(_fold(key, count))
+
+
+def _fold(key: jax.Array, count: int) -> jax.Array:
+    """fold_in(key, i) for every i below `count`."""
+    return jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(count))
 
 
 def _uniform(key: jax.Array) -> jax.Array:
@@ -85,29 +104,29 @@ def _uniform(key: jax.Array) -> jax.Array:
     return jax.random.uniform(key, dtype=jnp.float32, minval=1e-6).astype(float)
 
 
-@partial(jax.jit, static_argnums=0)
-def _all_centroids(layout: Layout, data: Data, run_weights, keys, restarts) -> jax.Array:
+def _all_centroids(layout: Layout, data: Data, run_weights, keys, by_time, seedings) -> jax.Array:
     """Means [F, Kmax, D] of every fit, one fit after the other, each to its own convergence."""
     points = data.values.reshape(-1, data.values.shape[-1])
 
     def one(inputs):
-        key, active, restart, run_weights = inputs
+        key, active, by_time, seedings, run_weights = inputs
         weights = data.mask * run_weights
         return jax.lax.cond(
-            restart % 2 == 1,
+            by_time,
             lambda: _segment_means(key, active, data.values, weights),
-            lambda: _kmeans(key, active, points, weights.reshape(-1)),
+            lambda: _best_kmeans(key, active, points, weights.reshape(-1), seedings),
         )
 
     with jax.default_matmul_precision("highest"):
-        return jax.lax.map(one, (keys, jnp.asarray(layout.active), restarts, run_weights))
+        inputs = (keys, jnp.asarray(layout.active), by_time, seedings, run_weights)
+        return jax.lax.map(one, inputs)
 
 
 def _segment_means(key, active, values, weights) -> jax.Array:
     """Means [Kmax, D] of the segments of runs cut at random, at other times in every run."""
     length = (weights > 0).sum(0)
-    cuts = [_numbers(jax.random.fold_in(key, i), len(length)) for i in range(len(active) - 1)]
-    cuts = jnp.stack([jnp.zeros(len(length)), *cuts])
+    cuts = jax.vmap(_numbers, (0, None))(_fold(key, len(active) - 1), len(length))
+    cuts = jnp.concatenate([jnp.zeros_like(length, float)[None], cuts])
     passed = jnp.arange(len(weights))[:, None, None] >= (cuts * length).T  # [time, run, cut]
     segment = (passed & active).sum(-1) - 1
     member = (segment == jnp.arange(len(active))[:, None, None]) * weights
@@ -115,7 +134,19 @@ def _segment_means(key, active, values, weights) -> jax.Array:
     return jnp.einsum("ktr,trd->kd", member, values) / jnp.maximum(count, 1)
 
 
-def _kmeans(key, active, points, weights) -> jax.Array:
+def _best_kmeans(key, active, points, weights, seedings) -> jax.Array:
+    """Centroids [Kmax, D] with the least sum of squared distances of several runs of k-means."""
+
+    def again(i, best):
+        centroids, inertia = _kmeans(jax.random.fold_in(key, i), active, points, weights)
+        better = inertia < best[1]
+        return jnp.where(better, centroids, best[0]), jnp.where(better, inertia, best[1])
+
+    nothing = jnp.zeros((len(active), points.shape[1]), points.dtype)
+    return jax.lax.fori_loop(0, seedings, again, (nothing, jnp.inf))[0]
+
+
+def _kmeans(key, active, points, weights) -> tuple[jax.Array, jax.Array]:
     """Lloyd's algorithm from k-means++ seeds; Dynamax's kmeans has neither masks nor weights.
 
     Args:
@@ -125,12 +156,13 @@ def _kmeans(key, active, points, weights) -> jax.Array:
         weights: float [n], 0 on padding.
 
     Returns:
-        Centroids [Kmax, D]; those that are not active mean nothing.
+        Centroids [Kmax, D], of which those that are not active mean nothing, and the sum of squared
+        distances to them less that to the origin.
     """
 
-    def assign(centroids):
-        distances = (centroids**2).sum(1)[:, None] - 2 * centroids @ points.T
-        return jnp.argmin(jnp.where(active[:, None], distances, jnp.inf), 0)
+    def distances(centroids):
+        squares = (centroids**2).sum(1)[:, None] - 2 * centroids @ points.T
+        return jnp.where(active[:, None], squares, jnp.inf)
 
     def unfinished(carry):
         iteration, moved, _ = carry
@@ -138,13 +170,14 @@ def _kmeans(key, active, points, weights) -> jax.Array:
 
     def move(carry):
         iteration, _, centroids = carry
-        member = weights * (assign(centroids) == jnp.arange(len(active))[:, None])
+        member = weights * (jnp.argmin(distances(centroids), 0) == jnp.arange(len(active))[:, None])
         count = member.sum(1, keepdims=True)
         new = jnp.where(count > 0, member @ points / jnp.maximum(count, 1), centroids)
         return iteration + 1, jnp.any(new != centroids), new
 
     seeds = _seed(key, len(active), points, weights)
-    return jax.lax.while_loop(unfinished, move, (0, True, seeds))[2]
+    centroids = jax.lax.while_loop(unfinished, move, (0, True, seeds))[2]
+    return centroids, weights @ distances(centroids).min(0)
 
 
 def _seed(key, num_seeds, points, weights) -> jax.Array:

@@ -84,15 +84,16 @@ def forward_backward(
         future, later, pairs = carry
         density, normaliser, posterior, mask = inputs
         weights = (mask * run_weights)[:, None]
-        pairs = pairs + jnp.einsum("fir,fjr->fij", posterior, later)
+        pairs = pairs + posterior[:, :, None] * later[:, None]
         here = future * density / normaliser[:, None]
         return (_through(reverse, here), here * weights, pairs), posterior * future * weights
 
     nothing = jnp.zeros_like(densities[0])
-    carry = (jnp.ones_like(nothing), nothing, jnp.zeros_like(transition))
+    pairs = jnp.zeros((*transition.shape, densities.shape[-1]), densities.dtype)
+    carry = (jnp.ones_like(nothing), nothing, pairs)
     inputs = (densities, normalisers, posteriors, mask.astype(densities.dtype))
     (*_, pairs), smoothed = jax.lax.scan(step, carry, inputs, reverse=True)
-    return Messages(normalisers, smoothed, pairs * transition)
+    return Messages(normalisers, smoothed, pairs.sum(-1) * transition)
 
 
 def best_path(

@@ -1,4 +1,4 @@
-"""The model-selection sweep: every number of states x every restart in one compiled program."""
+"""The model-selection sweep: every number of states x every restart, all fitted together."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,10 +11,11 @@ import numpy as np
 
 from hmm.cross_validation import CrossValidation, best_scale, robust
 from hmm.em import Progress, evaluate, run
-from hmm.initialise import restart_keys, start, starting_factor
+from hmm.initialise import restart_keys, starting_factor
 from hmm.model import Data, Layout, Prior
 from hmm.parameters import Parameters, check_covariance, num_parameters
 from hmm.sequences import Sequences, check_num_runs
+from hmm.short_runs import best_start, thin
 from hmm.standardise import Scaling, as_data, scaling_of
 
 PRIORS = {"held-out": (1e-4, 1e-2, 1e-1, 1.0, 10.0), "weak": (1e-4,)}  # scales to choose from
@@ -27,9 +28,9 @@ class SweepConfig:
 
     Attributes:
         states: Numbers of states K to try.
-        restarts: Fits of each K, from k-means++ seeds (even numbers) or random segments of the runs
-            (odd numbers); see `hmm.initialise.start`.
-        iterations: EM iterations at most (paper A: 32).
+        restarts: Fits of each K: the first from k-means, each of the others from the best of a few
+            short EM runs on some of the checkpoints; see `hmm.short_runs`.
+        iterations: EM iterations at most (paper A: 32), short runs not counted.
         covariance: "full", "diagonal", "spherical" or "shared" (one for all states).
         prior: How much scatter s, in squared standard deviations of the training data, the prior
             adds to every state on each axis, so that the variances of a state with n checkpoints
@@ -145,7 +146,7 @@ def fit_sweep(
     key: jax.Array,
     callback: Callable[[int, int], None] | None = None,
 ) -> Sweep:
-    """Fits an HMM for every number of states and restart, all in one compiled program.
+    """Fits an HMM for every number of states and restart, all together.
 
     Inside, metrics are standardised by the training data's mean and standard deviation (one
     standard deviation for all metrics if the covariance is spherical), so the prior does not depend
@@ -234,6 +235,7 @@ class _Work(NamedTuple):
     validation: Sequences
     scaling: Scaling
     data: Data  # of the training runs
+    thinned: Data  # some of their checkpoints
     both: Data  # of training and validation runs
     report: Callable[[int], None]  # takes the iterations done in all passes
 
@@ -260,6 +262,7 @@ def _prepare(train, validation, config: SweepConfig, key, callback) -> _Work:
         validation,
         scaling,
         as_data([train], scaling),
+        as_data([thin(train)], scaling),
         as_data([train, validation], scaling),
         report,
     )
@@ -293,9 +296,9 @@ def _run(work: _Work, run_weights: np.ndarray, scales: np.ndarray, index: int) -
     weights = jnp.asarray(run_weights, float)
     observations = np.nan_to_num(work.scaling.apply(work.train.observations()))
     factor = starting_factor(observations, config.covariance)
-    keys, restarts = restart_keys(work.key, work.names), [r for _, r in work.names]
-    model = start(layout, work.data, weights, keys, restarts, factor)
+    keys, restarts = restart_keys(work.key, work.names), np.array([r for _, r in work.names])
     prior = Prior(jnp.asarray(scales, float), jnp.asarray(_COUNT, float))
+    model = best_start(layout, work.thinned, weights, prior, keys, restarts, factor)
     progress = run(
         *(layout, work.data, weights, prior, config.tolerance, model, config.iterations),
         lambda done: work.report(index * config.iterations + done),

@@ -106,7 +106,7 @@ def test_a_run_of_weight_0_has_no_part_in_a_fit():
     for shown, weights in ((mask, 1.0 * six), (mask & six, jnp.ones(8))):
         data = Data(jnp.where(shown[:, :, None], values, 0.0), shown)
         weights = jnp.broadcast_to(weights, (2, 8))
-        model = start(layout, data, weights, keys, [0, 1], np.eye(3))
+        model = start(layout, data, weights, keys, np.array([0, 1]), np.eye(3))
         found.append(run(layout, data, weights, prior, 1e-6, model, 8, lambda done: None))
     for a, b in zip(found[0].model, found[1].model, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-4)
