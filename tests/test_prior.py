@@ -90,7 +90,7 @@ def test_few_checkpoints_call_for_a_stronger_prior():
     values = [np.hstack([run, rng.normal(size=(8, 5))]) for run in planted([8] * 12)[0].values]
     strong = fit(values, replace(CONFIG, states=(2,))).fits[0]
     weak = fit(values, replace(CONFIG, states=(2,), prior="weak"))
-    assert (strong.prior_scale, weak.fits[0].prior_scale) == (10.0, 1e-4)
+    assert strong.prior_scale > 100 * weak.fits[0].prior_scale
     assert weak.cross_validation == ()
     assert strong.robust_log_likelihood > weak.fits[0].robust_log_likelihood
 
