@@ -102,6 +102,10 @@ def test_summary_has_the_promised_fields(run):
         (t["from"], t["to"]) for t in content["transitions"]
     ]
     assert all(0 <= e["restarts"] <= 1 and 0.6 < e["bootstrap"] <= 1 for e in stability["edges"])
+    refits = stability["refits"]
+    assert refits["num_resamples"] == 20
+    assert len(refits["adjusted_rand"]) == 20 - refits["num_degenerate"]
+    assert all(0 <= e["refits"] <= 1 for e in stability["edges"])
     assert set(content["seconds"]) == {"compile", "train", "fit", "analyse"}
 
 
@@ -223,6 +227,7 @@ def test_every_help_names_its_flags(arguments, capsys):
         (["run", "parities", "--criterion", "vibes"], ["'vibes'", "validation_bic"]),
         (["run", "parities", "--validation-share", "2"], ["--validation-share is 2"]),
         (["run", "parities", "--fit-seed", "-1"], ["--fit-seed is -1"]),
+        (["run", "parities", "--resamples", "-1"], ["--resamples is -1"]),
         (["run", "parities", "--threshold", "nan"], ["--threshold is nan"]),
         (["run", "parities", "--learning-rate", "inf"], ["--learning-rate is inf"]),
         (["run", "parities", "--weight-decay", "-1"], ["--weight-decay is -1"]),
@@ -263,6 +268,14 @@ def test_the_paper_prior_and_criterion_can_be_chosen(copy, capsys):
     assert {fit["prior_scale"] for fit in sweep["fits"]} == {1e-4}
     assert seedmap("fit", copy, "--criterion", "vibes", *FITTING) == 2
     assert "validation_bic" in capsys.readouterr().err
+
+
+def test_without_resamples_the_rest_of_the_report_stands(copy):
+    assert seedmap("fit", copy, "--resamples", "0", *FITTING) == 0
+    assert seedmap("map", copy) == seedmap("report", copy) == 0
+    assert summary(copy)["stability"]["refits"] is None
+    assert all(edge["refits"] is None for edge in summary(copy)["stability"]["edges"])
+    assert "refitted" not in (copy / "report.html").read_text()
 
 
 def test_another_run_is_not_overwritten_unasked(copy, capsys):
