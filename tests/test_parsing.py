@@ -13,10 +13,10 @@ PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 
 
 @pytest.mark.parametrize("width", ["40", "200"])
-@pytest.mark.parametrize("forced", ["FORCE_COLOR", "PYTHONIOENCODING"])
-def test_the_line_is_the_same_in_every_terminal(capfd, monkeypatch, width, forced):
-    for name, value in {"COLUMNS": width, forced: "ascii"}.items():
-        monkeypatch.setenv(name, value)
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_the_line_is_the_same_in_every_terminal(capfd, monkeypatch, width, encoding):
+    monkeypatch.setenv("COLUMNS", width)
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
     words = [sys.executable, "-m", "seedmap", "run", "parities", "--covariance", "round"]
     assert subprocess.run(words, check=False).returncode == 2
     expected = (
@@ -29,6 +29,7 @@ def test_the_line_is_the_same_in_every_terminal(capfd, monkeypatch, width, force
 def test_words_of_tyro_that_are_not_known_still_make_one_line():
     box = "╭─ Conflict ─╮\n│ Arguments --a and │\n│ --b clash! │\n│ ───── │\n│ For help │\n╰──╯\n"
     assert parsing.one_line(box) == "Arguments --a and --b clash!"
+    assert parsing.one_line(box.replace("--a", "\x1b[1;31m--a\x1b[0m")) == parsing.one_line(box)
 
 
 @pytest.mark.parametrize("module", ["experiments", "jax", "tyro"])
