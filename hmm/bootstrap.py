@@ -9,7 +9,7 @@ fresh starts would add that EM ends in other optima, which the sweep's restarts 
 fair number of them for every resample would cost as much as the sweep. The scatter found here is
 therefore a lower bound on that of doing the whole analysis again with other runs. A fit whose
 iterations ran out before it converged moves on a little under any weights (sparse parities, K = 4:
-its own runs once each, an adjusted Rand index of 0.985; resamples, 0.65 to 0.95).
+its own runs once each, an adjusted Rand index of 0.985; resamples, 0.49 to 0.94).
 """
 
 from dataclasses import dataclass
