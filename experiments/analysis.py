@@ -25,8 +25,8 @@ from hmm.training_map import TrainingMap, training_map
 FIRST_CHECKPOINTS = 1000  # paper A, section 3: z-scores, and the HMM, see these
 
 
-def metric_sequences(dataset: xr.Dataset, metrics: Sequence[str] = ()) -> hmm.Sequences:
-    """The metrics of all usable seeds, as z-scored sequences; runs are named by their seed.
+def raw_sequences(dataset: xr.Dataset, metrics: Sequence[str] = ()) -> hmm.Sequences:
+    """The metrics of all usable seeds as the HMM sees them; runs are named by their seed.
 
     A seed that diverged is cut at its first checkpoint that is not finite; one with fewer than 2
     checkpoints left is left out, with a warning.
@@ -36,20 +36,23 @@ def metric_sequences(dataset: xr.Dataset, metrics: Sequence[str] = ()) -> hmm.Se
         metrics: names of the variables to take; none for those of the paper that are there.
 
     Returns:
-        Sequences [run, time, metric], z-scored within each run over its first 1000 checkpoints
-        (paper A, section 3); later checkpoints are not used.
+        Sequences [run, time, metric] of the first 1000 checkpoints; later ones are not used.
 
     Raises:
         ValueError: a metric is not recorded, or no seed is usable.
     """
     raw = from_xarray(dataset, list(metrics) or None).sequences
-    first = hmm.from_arrays(
+    return hmm.from_arrays(
         raw.values[:, :FIRST_CHECKPOINTS],
         np.minimum(raw.lengths, FIRST_CHECKPOINTS),
         raw.metrics,
         raw.runs,
     )
-    return hmm.z_score(first, first=FIRST_CHECKPOINTS)
+
+
+def metric_sequences(dataset: xr.Dataset, metrics: Sequence[str] = ()) -> hmm.Sequences:
+    """`raw_sequences`, z-scored within each run (paper A, section 3)."""
+    return hmm.z_score(raw_sequences(dataset, metrics), first=FIRST_CHECKPOINTS)
 
 
 def check_usable(dataset: xr.Dataset) -> None:

@@ -16,6 +16,7 @@ import tyro
 from experiments import EXPERIMENTS
 from experiments.compile_cache import keep_compiled_programs
 from experiments.experiment import Experiment, FitConfig, MapConfig, TrainingConfig
+from experiments.parsing import UsageError, parse
 from experiments.progress import fit_bar, group_bar, training_bar
 
 Config = TypeVar("Config", bound=TrainingConfig)
@@ -134,20 +135,6 @@ class ForecastOptions(FolderOptions):
     """Also measure, over the run's seeds, what such forecasts are worth: figures/forecast.png."""
 
 
-class UsageError(ValueError):
-    """A command line that cannot be understood."""
-
-
-def _parse(options: Any, command: str, argv: Sequence[str], **settings: Any) -> Any:
-    """Flags parsed by tyro, but for unknown ones, which get a line of our own."""
-    parsed, unknown = tyro.cli(
-        options, prog=f"seedmap {command}", args=argv, return_unknown_args=True, **settings
-    )
-    if unknown:
-        raise UsageError(f"{unknown[0]!r} is unknown; `seedmap {command} --help` lists all flags")
-    return parsed
-
-
 def _experiment(command: str, name: str) -> Experiment:
     if name not in EXPERIMENTS:
         raise UsageError(
@@ -180,7 +167,7 @@ def _parse_experiment(options: type, command: str, argv: Sequence[str]) -> tuple
     }
     if options is RunOptions:
         default |= {"fit": preset.fit, "map": preset.map}
-    parsed = _parse(
+    parsed = parse(
         options[type(preset.training)],
         f"{command} {experiment.name}",
         flags,
@@ -272,7 +259,7 @@ def collect_command(argv: Sequence[str]) -> None:
 
 def fit_command(argv: Sequence[str]) -> None:
     """`seedmap fit PATH`."""
-    options = _parse(FitOptions, "fit", argv)
+    options = parse(FitOptions, "fit", argv)
     from experiments.settings import check_threshold, sweep_config
 
     sweep_config(options.fit)  # refuse wrong settings before a folder is made
@@ -312,7 +299,7 @@ def _check_csv_folder(options: FitOptions) -> None:
 
 def map_command(argv: Sequence[str]) -> None:
     """`seedmap map DIR`."""
-    options = _parse(MapOptions, "map", argv)
+    options = parse(MapOptions, "map", argv)
     from experiments.pipeline import map_run
     from experiments.table import findings
 
@@ -322,7 +309,7 @@ def map_command(argv: Sequence[str]) -> None:
 
 def report_command(argv: Sequence[str]) -> None:
     """`seedmap report DIR`."""
-    options = _parse(FolderOptions, "report", argv)
+    options = parse(FolderOptions, "report", argv)
     from experiments.pipeline import report_run
 
     print(f"Report: {report_run(options.folder)}")
@@ -330,7 +317,7 @@ def report_command(argv: Sequence[str]) -> None:
 
 def forecast_command(argv: Sequence[str]) -> None:
     """`seedmap forecast DIR --upto TIME`."""
-    options = _parse(ForecastOptions, "forecast", argv)
+    options = parse(ForecastOptions, "forecast", argv)
     from experiments.forecasting import forecast_run, skill_run
     from experiments.run_folder import FORECAST
     from experiments.table import forecasts
@@ -345,7 +332,7 @@ def forecast_command(argv: Sequence[str]) -> None:
 
 def baselines_command(argv: Sequence[str]) -> None:
     """`seedmap baselines DIR`."""
-    options = _parse(FolderOptions, "baselines", argv)
+    options = parse(FolderOptions, "baselines", argv)
     from experiments.comparing import baselines_run
     from experiments.run_folder import BASELINES
     from experiments.table import baselines

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from experiments import run_folder
+from experiments.analysis import convergence_times, raw_sequences, seed_rows, time_unit
 from experiments.experiment import FitConfig
-from experiments.forecasting import load_raw
 from experiments.pipeline import read_config
-from experiments.settings import sweep_config
+from experiments.settings import split, sweep_config
 from hmm.baselines import compare_baselines
 
 EARLY = (0.1, 0.25, 0.5)  # shares of the converging runs that have converged by the early times
@@ -23,6 +23,10 @@ def baselines_run(folder: Path) -> list[dict[str, Any]]:
     which 10, 25 and 50 % of the converging runs have converged, for the runs that converge later:
     these cannot read the outcome back from when a state was entered.
 
+    Every HMM is fitted and chosen by the settings that the run was fitted with, to the metrics and
+    runs that they name, so the first row is the HMM of the run's own map. As there, a seed that
+    diverged has no time of convergence.
+
     Returns:
         The rows of `hmm.baselines.compare_baselines`.
 
@@ -30,14 +34,27 @@ def baselines_run(folder: Path) -> list[dict[str, Any]]:
         ValueError: the folder is no fitted run, or none of its seeds converges.
     """
     config = read_config(folder, "fit")
-    sequences, convergence, steps = load_raw(folder)
+    settings = FitConfig(**config["fit"])
+    dataset = run_folder.read_dataset(folder)
+    sequences = raw_sequences(dataset, settings.metrics)
+    converged = convergence_times(dataset, config["threshold"])
+    used = seed_rows(dataset, sequences.runs)
+    convergence = np.where(dataset.diverged.values < 0, converged, np.nan)[used]
+    steps = dataset[time_unit(dataset)].values.astype(float)[: sequences.values.shape[1]]
     times = convergence[np.isfinite(convergence)]
     if not len(times):
         raise ValueError(f"{folder}: no seed converges, so there is no time to explain")
     upto = sorted({float(steps[steps <= t][-1]) for t in np.quantile(times, EARLY)})
-    settings = sweep_config(FitConfig(**config["fit"]))
     rows = compare_baselines(
-        sequences, convergence, steps, settings, seed=config["fit"]["fit_seed"], upto=upto
+        sequences,
+        convergence,
+        steps,
+        sweep_config(settings),
+        seed=settings.fit_seed,
+        upto=upto,
+        held_out=split(sequences.runs, settings)[1],
+        criterion=settings.criterion,
+        one_standard_error=settings.one_standard_error,
     )
     run_folder.write_json(folder / run_folder.BASELINES, rows)
     _add_to_summary(folder, upto, rows)

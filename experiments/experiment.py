@@ -64,8 +64,10 @@ class FitConfig:
     """Runs to hold out, by seed number or file stem; by default a random share."""
     metrics: tuple[str, ...] = ()
     """Metrics the HMM sees; by default those of the paper that are recorded."""
+    resamples: int = 20
+    """Bootstrap resamples of the training runs to refit the chosen model to; 0 for none."""
     fit_seed: int = 0
-    """Seed of the split of the runs and of EM's random starts."""
+    """Seed of the split of the runs, of EM's random starts and of the resamples."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from experiments import run_folder
 from experiments.analysis import convergence_times, seed_rows, time_unit
 from experiments.pipeline import read_config
 from hmm import figures
-from hmm.figures.forecast import plot_forecast_skill
 from hmm.forecast import Forecast, fit_forecaster, forecast
 from hmm.forecast_skill import forecast_skill
 from hmm.readers import from_xarray
@@ -106,5 +105,5 @@ def skill_run(folder: Path) -> Path:
     points = np.linspace(0, last, SKILL_POINTS + 2)[1:-1]
     rows = forecast_skill(sequences, convergence, steps, points[points >= steps[5]])
     unit = time_unit(run_folder.read_dataset(folder))
-    figure = plot_forecast_skill(rows, unit)
+    figure = figures.plot_forecast_skill(rows, unit)
     return figures.save(figure, folder / run_folder.FIGURES / "forecast.png")

@@ -29,7 +29,13 @@ from experiments.analysis import (
 )
 from experiments.experiment import FitConfig, MapConfig
 from experiments.report import write_report
-from experiments.robustness import fit_both_priors, prior_row, restart_stability, stability
+from experiments.robustness import (
+    fit_both_priors,
+    prior_row,
+    refit_stability,
+    restart_stability,
+    stability,
+)
 from experiments.settings import check_threshold, sweep_config
 from hmm import figures
 from hmm.dissimilarity import pairwise_dissimilarity
@@ -107,8 +113,9 @@ def fit_run(
         prior_row(sweep, chosen, config.criterion, sequences, paths),
         prior_row(other, hmm.select(other), None, sequences, paths),
     ]
-    restarts = restart_stability(sweep, chosen, sequences, paths)
-    run_folder.write_json(folder / run_folder.STABILITY, restarts | {"priors": priors})
+    found = restart_stability(sweep, chosen, sequences, paths)
+    found |= {"refits": refit_stability(sweep, chosen, sequences, paths, config), "priors": priors}
+    run_folder.write_json(folder / run_folder.STABILITY, found)
     run_folder.clear(folder, run_folder.FROM_MAP)
     run_folder.write_dataset(folder, _with_states(dataset, sequences, paths))
     seconds = {"fit": time.perf_counter() - started}
@@ -173,10 +180,13 @@ def map_run(folder: Path, asked: MapConfig | None = None) -> dict[str, Any]:
     scores = zip(sweep.validation_runs, chosen.validation_run_log_likelihood, strict=True)
     held_out = {run: score / lengths[run] for run, score in scores}
     summary = summarise(dataset, analysis, saved.selection, question, config["fit_notes"], held_out)
-    restarts = run_folder.read_json(
-        folder, run_folder.STABILITY, f"fit {folder}", ("adjusted_rand", "edges", "priors")
+    found = run_folder.read_json(
+        folder,
+        run_folder.STABILITY,
+        f"fit {folder}",
+        ("adjusted_rand", "edges", "refits", "priors"),
     )
-    summary["stability"] = stability(analysis, restarts)
+    summary["stability"] = stability(analysis, found)
     _update_config(folder, {"map": asdict(question)}, {"analyse": time.perf_counter() - started})
     seconds = read_config(folder)["wall_seconds"]
     summary["seconds"] = {

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
@@ -303,6 +304,23 @@ def _restarts(summary: Mapping) -> str:
     )
 
 
+def _refits(summary: Mapping) -> str:
+    refits = part(summary, "stability", "refits")
+    if not refits:
+        return ""
+    agreement, broken = sorted(refits["adjusted_rand"]), refits["num_degenerate"]
+    found = "none could be fitted"
+    if agreement:
+        low, middle, high = agreement[0], median(agreement), agreement[-1]
+        found = f"median {middle:.2f}, from {low:.2f} to {high:.2f}"
+    failed = f"; {broken} broke down and are left out" if broken else ""
+    return (
+        "<p>The same, of the model refitted to each of "
+        f"{refits['num_resamples']} resamples of its training runs, from this map's parameters: "
+        f"{found}{failed}.</p>"
+    )
+
+
 def _priors(summary: Mapping) -> str:
     header = (
         "prior",
@@ -319,9 +337,14 @@ def _priors(summary: Mapping) -> str:
 
 
 def _edges(summary: Mapping) -> str:
-    header = ("from", "to", "share of restarts with the edge", "share of resamples of the runs")
+    shares = {
+        "restarts": "share of restarts with the edge",
+        "bootstrap": "share of resamples of the runs",
+        "refits": "share of refits to resamples",
+    }
     edges = part(summary, "stability", "edges") or []
-    return _table(header, [(e["from"], e["to"], e["restarts"], e["bootstrap"]) for e in edges])
+    rows = [(e["from"], e["to"], *(e.get(name) for name in shares)) for e in edges]
+    return _table(("from", "to", *shares.values()), rows)
 
 
 def _held_out(summary: Mapping) -> str:
@@ -368,5 +391,5 @@ SECTIONS = (
         {"model_selection": captions.model_selection, "held_out": captions.held_out},
         (_selection, _held_out),
     ),
-    Section("How far the map can be trusted", {}, (_priors, _restarts, _edges)),
+    Section("How far the map can be trusted", {}, (_priors, _restarts, _refits, _edges)),
 )

@@ -1,7 +1,7 @@
 """How far a map depends on the prior, on the restart of EM and on which runs were trained."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import hmm
 from experiments.analysis import Analysis
 from experiments.experiment import FitConfig
 from experiments.settings import split
+from hmm.bootstrap import bootstrap_map
 from hmm.stability import adjusted_rand_index, edge_inclusion, edge_recurrence
 
 
@@ -75,19 +76,44 @@ def restart_stability(
     return {"adjusted_rand": agreement, "edges": recurrence}
 
 
-def stability(analysis: Analysis, restarts: dict[str, Any]) -> dict[str, Any]:
-    """Agreement of restarts, and how often each edge comes back."""
+def refit_stability(
+    sweep: hmm.Sweep,
+    chosen: hmm.Fit,
+    sequences: hmm.Sequences,
+    paths: np.ndarray,
+    config: FitConfig,
+) -> dict[str, Any] | None:
+    """What the chosen model says when it is refitted to resampled training runs.
+
+    Returns:
+        The fields of `hmm.bootstrap.Bootstrap`; None where no resamples are asked for.
+    """
+    if not config.resamples:
+        return None
+    return asdict(bootstrap_map(sweep, chosen, sequences, paths, config.resamples, config.fit_seed))
+
+
+def stability(analysis: Analysis, found: dict[str, Any]) -> dict[str, Any]:
+    """Agreement of restarts and of refits to resampled runs, and how often each edge comes back.
+
+    Args:
+        analysis: of the chosen HMM.
+        found: content of `stability.json`.
+    """
     inclusion = edge_inclusion(analysis.paths, analysis.training_map.num_states)
-    recurrence = restarts["edges"]
+    recurrence, refits = found["edges"], found["refits"] or {}
+    refitted = refits.get("edges")
     return {
-        "adjusted_rand": restarts["adjusted_rand"],
-        "priors": restarts["priors"],
+        "adjusted_rand": found["adjusted_rand"],
+        "refits": {name: value for name, value in refits.items() if name != "edges"} or None,
+        "priors": found["priors"],
         "edges": [
             {
                 "from": edge.source,
                 "to": edge.target,
                 "restarts": recurrence and recurrence[edge.source][edge.target],
                 "bootstrap": inclusion[edge.source, edge.target],
+                "refits": refitted and refitted[edge.source][edge.target],
             }
             for edge in analysis.training_map.edges
         ],

@@ -96,6 +96,8 @@ def sweep_config(config: FitConfig) -> hmm.SweepConfig:
         raise ValueError(f"--validation-share is {config.validation_share}; it must be in (0, 1)")
     if not 0 <= config.fit_seed < 2**32:
         raise ValueError(f"--fit-seed is {config.fit_seed}; it must lie in 0 .. 2**32 - 1")
+    if config.resamples < 0:
+        raise ValueError(f"--resamples is {config.resamples}; it must be 0 (none) or more")
     if config.criterion not in (None, *hmm.CRITERIA):
         raise ValueError(
             f"--criterion {config.criterion!r} is unknown; choose one of {', '.join(hmm.CRITERIA)}"

@@ -30,11 +30,83 @@ Signatures (arrays are numpy, float64 unless said otherwise):
     canonical_order(paths, num_states) -> [state]
     permute(parameters, order) -> Parameters
     relabel(paths, order) -> paths
+
+From there to what the states mean, and back to files:
+
+    read_csv_folder(folder, metrics=None), from_pandas(...), from_xarray(...) -> RunTable
+    training_map(parameters, sequences, paths) -> TrainingMap
+    bag_of_states(paths, num_states) -> [run, state]; regress(bag, outcome) -> Regression
+    detours(paths, converged, regression) -> list of states
+    dissimilarity(bag, ground, means=None) -> float
+    bootstrap_map(sweep, chosen, sequences, paths, num_resamples=20, seed=0) -> Bootstrap
+    compare_baselines(sequences, outcome, steps, config) -> list[dict]
+    fit_forecaster(sequences, outcome, steps) -> Forecaster
+    forecast(forecaster, values, level=0.8) -> Forecast
+    save_hmm(folder, saved), load_hmm(folder) -> SavedHMM; also hmmlearn's and Dynamax's models
+
+`hmm.figures` draws. Four functions (`training_map`, `dissimilarity`, `forecast`, `forecast_skill`)
+have the name of their module, which is reached by `from hmm.forecast import ...` alone.
 """
 
-from hmm.cross_validation import CrossValidation
-from hmm.inference import filtered, log_likelihood, posterior, viterbi
+from hmm.absorbing import (
+    absorbed,
+    exit_probabilities,
+    pass_probabilities,
+)
+from hmm.baselines import (
+    Clustering,
+    Decoding,
+    compare_baselines,
+    early_bag_regression,
+    fit_and_decode,
+    kmeans,
+    only_metrics,
+    rank_metrics,
+)
+from hmm.bootstrap import (
+    Bootstrap,
+    bootstrap_map,
+    refit,
+    resample_counts,
+)
+from hmm.causal import (
+    causal_z_score,
+)
+from hmm.cross_validation import (
+    CrossValidation,
+)
+from hmm.dissimilarity import (
+    dissimilarity,
+    pairwise_dissimilarity,
+)
+from hmm.forecast import (
+    Forecast,
+    Forecaster,
+    fit_forecaster,
+    forecast,
+)
+from hmm.forecast_skill import (
+    Skill,
+    SkillRow,
+    forecast_skill,
+)
+from hmm.inference import (
+    filtered,
+    log_likelihood,
+    posterior,
+    viterbi,
+)
+from hmm.io import (
+    SavedHMM,
+    from_dynamax,
+    from_hmmlearn,
+    load_hmm,
+    save_hmm,
+    to_dynamax,
+    to_hmmlearn,
+)
 from hmm.parameters import (
+    COVARIANCES,
     Parameters,
     canonical_order,
     log_densities,
@@ -42,41 +114,148 @@ from hmm.parameters import (
     permute,
     relabel,
 )
+from hmm.readers import (
+    PAPER_METRICS,
+    RunTable,
+    from_pandas,
+    from_xarray,
+    read_csv_folder,
+)
+from hmm.regression import (
+    READABLE_PVALUE,
+    Coefficient,
+    Regression,
+    bag_of_states,
+    convergence_time,
+    detours,
+    permutation_pvalue,
+    regress,
+)
 from hmm.selection import (
     CRITERIA,
     best_restarts,
+    criterion_value,
     default_criterion,
     dominant_validation_runs,
     select,
     selection_table,
 )
-from hmm.sequences import Sequences, from_arrays, split_runs, z_score
-from hmm.sweep import Fit, Sweep, SweepConfig, fit_sweep
+from hmm.sequences import (
+    Sequences,
+    from_arrays,
+    split_runs,
+    z_score,
+)
+from hmm.stability import (
+    adjusted_rand_index,
+    decoding_agreement,
+    edge_inclusion,
+    edge_recurrence,
+    match_states,
+)
+from hmm.sweep import (
+    PRIORS,
+    Fit,
+    Sweep,
+    SweepConfig,
+    fit_sweep,
+)
+from hmm.sweep_io import (
+    load_sweep,
+    save_sweep,
+)
+from hmm.training_map import (
+    Edge,
+    TrainingMap,
+    belief_gradient,
+    importance,
+    training_map,
+)
 
 __all__ = [
+    "COVARIANCES",
     "CRITERIA",
+    "PAPER_METRICS",
+    "PRIORS",
+    "READABLE_PVALUE",
+    "Bootstrap",
+    "Clustering",
+    "Coefficient",
     "CrossValidation",
+    "Decoding",
+    "Edge",
     "Fit",
+    "Forecast",
+    "Forecaster",
     "Parameters",
+    "Regression",
+    "RunTable",
+    "SavedHMM",
     "Sequences",
+    "Skill",
+    "SkillRow",
     "Sweep",
     "SweepConfig",
+    "TrainingMap",
+    "absorbed",
+    "adjusted_rand_index",
+    "bag_of_states",
+    "belief_gradient",
     "best_restarts",
+    "bootstrap_map",
     "canonical_order",
+    "causal_z_score",
+    "compare_baselines",
+    "convergence_time",
+    "criterion_value",
+    "decoding_agreement",
     "default_criterion",
+    "detours",
+    "dissimilarity",
     "dominant_validation_runs",
+    "early_bag_regression",
+    "edge_inclusion",
+    "edge_recurrence",
+    "exit_probabilities",
     "filtered",
+    "fit_and_decode",
+    "fit_forecaster",
     "fit_sweep",
+    "forecast",
+    "forecast_skill",
     "from_arrays",
+    "from_dynamax",
+    "from_hmmlearn",
+    "from_pandas",
+    "from_xarray",
+    "importance",
+    "kmeans",
+    "load_hmm",
+    "load_sweep",
     "log_densities",
     "log_likelihood",
+    "match_states",
     "num_parameters",
+    "only_metrics",
+    "pairwise_dissimilarity",
+    "pass_probabilities",
+    "permutation_pvalue",
     "permute",
     "posterior",
+    "rank_metrics",
+    "read_csv_folder",
+    "refit",
+    "regress",
     "relabel",
+    "resample_counts",
+    "save_hmm",
+    "save_sweep",
     "select",
     "selection_table",
     "split_runs",
+    "to_dynamax",
+    "to_hmmlearn",
+    "training_map",
     "viterbi",
     "z_score",
 ]

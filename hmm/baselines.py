@@ -142,6 +142,8 @@ def fit_and_decode(
     held_out: np.ndarray,
     config: SweepConfig,
     seed: int = 0,
+    criterion: str | None = None,
+    one_standard_error: bool = False,
 ) -> Decoding:
     """Fit a sweep to some runs, choose K on others, decode them all.
 
@@ -153,6 +155,8 @@ def fit_and_decode(
         held_out: indices of the runs to choose K by.
         config: the sweep.
         seed: of the restarts.
+        criterion: what chooses K, as in `select`.
+        one_standard_error: as in `select`.
 
     Returns:
         The HMM and the paths of all runs.
@@ -162,7 +166,7 @@ def fit_and_decode(
     """
     key = jax.random.key(seed)
     sweep = fit_sweep(sequences.select(train), sequences.select(held_out), config, key)
-    parameters = select(sweep).parameters
+    parameters = select(sweep, criterion, one_standard_error).parameters
     return Decoding(parameters, viterbi(parameters, sequences))
 
 
@@ -240,36 +244,46 @@ def compare_baselines(
     seed: int = 0,
     best: Sequence[int] = (1, 3, 5),
     upto: Sequence[float] = (),
+    held_out: Sequence[int] | None = None,
+    criterion: str | None = None,
+    one_standard_error: bool = False,
 ) -> list[dict[str, Any]]:
     """The regression of the outcome on the states of the HMM, of the baselines and the ablations.
 
     Args:
-        sequences: raw metrics of all runs; `l2` among them.
+        sequences: raw metrics of all runs.
         outcome: float [run]; NaN for a run that did not converge.
         steps: [time], step of each checkpoint, increasing.
         config: the sweep, for every HMM; k-means tries the same numbers of states.
-        seed: of the split into runs to fit and to choose K by, and of all restarts.
+        seed: of the split into runs to fit and to choose K by, if it is not given, and of all
+            restarts.
         best: numbers of metrics, the most important of the HMM's map, to fit HMMs on.
         upto: steps for `early_bag_regression`. Its paths are of one HMM, fitted to causal z-scores.
+        held_out: indices of the runs to choose K by, the others being fitted; default: a fifth of
+            them at random.
+        criterion: what chooses K of every HMM, as in `select`; k-means has its own.
+        one_standard_error: as in `select`.
 
     Returns:
         Dicts with `name` ("HMM", "k-means", "HMM-1 (l2)", "best 3 (l2, ...)", "up to step 100"),
         `num_states`, `num_runs`, `r2`, `leave_one_out_r2` and `f_pvalue`. There is no row for more
-        best metrics than describe the map.
+        best metrics than describe the map, and none for HMM-1 without the metric `l2`.
 
     Raises:
         ValueError: as `kmeans`, `fit_and_decode` and `early_bag_regression`.
     """
-    train, held_out = split_runs(sequences.num_runs, seed=seed)
-    z = z_score(sequences)
+    if held_out is None:
+        _, held_out = split_runs(sequences.num_runs, seed=seed)
+    train, z = np.setdiff1d(np.arange(sequences.num_runs), held_out), z_score(sequences)
 
     def decode(scaled: Sequences) -> Decoding:
-        return fit_and_decode(scaled, train, held_out, config, seed)
+        return fit_and_decode(scaled, train, held_out, config, seed, criterion, one_standard_error)
 
     whole = decode(z)
     clusters = kmeans(z, train, held_out, config.states, seed)
     rows = [_row("HMM", whole, outcome), _row("k-means", clusters, outcome)]
-    rows.append(_row(f"HMM-1 ({NORM})", decode(only_metrics(z, [NORM])), outcome))
+    if NORM in z.metrics:
+        rows.append(_row(f"HMM-1 ({NORM})", decode(only_metrics(z, [NORM])), outcome))
     ranked = rank_metrics(training_map(whole.parameters, z, whole.paths))
     for count in (count for count in best if count <= len(ranked)):
         name = f"best {count} ({', '.join(ranked[:count])})"

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from hmm.causal import MINIMUM, causal_z_score
 from hmm.forecast import (
@@ -182,6 +181,8 @@ def _median(split: _Split, index: int) -> float:
     times = np.where(np.isnan(split.train_outcome), last, split.train_outcome)
     at_risk = times > steps[index]
     observed = at_risk & ~np.isnan(split.train_outcome)
+    from scipy import stats  # here, for it takes half a second that `import hmm` need not take
+
     sample = stats.CensoredData(uncensored=times[observed], right=times[at_risk & ~observed])
     survival = stats.ecdf(sample).sf
     reached = survival.probabilities <= 0.5

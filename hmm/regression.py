@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 OVERFIT_GAP = 0.1
 """In-sample R^2 above the leave-one-out R^2 by more than this counts as overfitting."""
@@ -306,7 +306,7 @@ def _f_test(
         return r2, None, None
     explained = max(total - unexplained, 0.0) / degrees[0]
     f_statistic = explained * degrees[1] / unexplained if unexplained > 0 else float("inf")
-    return r2, f_statistic, float(stats.f.sf(f_statistic, *degrees))
+    return r2, f_statistic, float(special.fdtrc(*degrees, f_statistic))
 
 
 def _leave_one_out(
@@ -358,7 +358,7 @@ def _coefficients(
     contrasts = (np.eye(bag.shape[1]) - bag.mean(axis=0)) @ parts.right.T / parts.singular
     variance = residual @ residual / residual_degrees
     errors = np.sqrt(variance * (contrasts**2).sum(axis=1))
-    margins = stats.t.ppf((1 + confidence) / 2, residual_degrees) * errors
+    margins = special.stdtrit(residual_degrees, (1 + confidence) / 2) * errors
     rows = np.stack([values, errors, values - margins, values + margins], axis=1)
     return tuple(
         Coefficient(state, *(row.tolist() if known else [None] * 4))

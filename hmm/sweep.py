@@ -19,7 +19,7 @@ from hmm.short_runs import best_start, thin
 from hmm.standardise import Scaling, as_data, scaling_of
 
 PRIORS = {"held-out": (1e-4, 1e-2, 1e-1, 1.0, 10.0), "weak": (1e-4,)}  # scales to choose from
-_COUNT = 1e-2
+PSEUDO_COUNT = 1e-2
 
 
 @dataclass(frozen=True)
@@ -297,7 +297,7 @@ def _run(work: _Work, run_weights: np.ndarray, scales: np.ndarray, index: int) -
     observations = np.nan_to_num(work.scaling.apply(work.train.observations()))
     factor = starting_factor(observations, config.covariance)
     keys, restarts = restart_keys(work.key, work.names), np.array([r for _, r in work.names])
-    prior = Prior(jnp.asarray(scales, float), jnp.asarray(_COUNT, float))
+    prior = Prior(jnp.asarray(scales, float), jnp.asarray(PSEUDO_COUNT, float))
     model = best_start(layout, work.thinned, weights, prior, keys, restarts, factor)
     progress = run(
         *(layout, work.data, weights, prior, config.tolerance, model, config.iterations),

@@ -8,13 +8,16 @@ of the emission mean in the three metrics that matter most for entering its targ
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import networkx
 import numpy as np
 
 from hmm.inference import filtered
 from hmm.parameters import Parameters
 from hmm.sequences import Sequences
+
+if TYPE_CHECKING:
+    import networkx
 
 NUM_TOP_FEATURES = 3
 """Metrics that describe an edge (paper A)."""
@@ -66,13 +69,15 @@ class TrainingMap:
     first_visit: np.ndarray
     forking: bool
 
-    def graph(self) -> networkx.DiGraph:
+    def graph(self) -> "networkx.DiGraph":
         """The map as a directed graph.
 
         Returns:
             Nodes 0..K-1 with attributes occupancy, visits and first_visit; edges with probability,
             num_runs, share (of all runs), count and top_features.
         """
+        import networkx  # here, as `import hmm` need not wait for it
+
         graph = networkx.DiGraph()
         for state in range(self.num_states):
             graph.add_node(

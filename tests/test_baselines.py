@@ -1,12 +1,13 @@
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from hmm import SweepConfig, from_arrays, split_runs, z_score
+from hmm import SweepConfig, fit_sweep, from_arrays, select, split_runs, z_score
 from hmm.baselines import (
     compare_baselines,
     early_bag_regression,
@@ -210,6 +211,45 @@ def test_rows_are_the_regressions_of_the_parts(data, rows):
         assert row["r2"] == pytest.approx(expected.r2)
         assert row["f_pvalue"] == pytest.approx(expected.f_pvalue)
         assert row["num_states"] == states.num_states
+
+
+def test_every_hmm_is_fitted_and_chosen_as_asked(data, monkeypatch):
+    sequences, outcome, steps = data
+    asked = []
+
+    def one(scaled, *given):
+        asked.append(given)
+        return fit_and_decode(scaled, *given)
+
+    monkeypatch.setattr("hmm.baselines.fit_and_decode", one)
+    rows = compare_baselines(
+        *(only_metrics(sequences, ["trace", "noise"]), outcome, steps, CONFIG, 7),
+        best=(1,),
+        upto=(130,),
+        held_out=[2, 5, 11],
+        criterion="train_aic",
+        one_standard_error=True,
+    )
+    assert [row["name"].split(" (")[0] for row in rows] == [
+        *("HMM", "k-means", "best 1", "up to step 130")  # no HMM-1 without l2
+    ]
+    assert len(asked) == 3
+    for train, held_out, *rest in asked:
+        assert sorted({*train, *held_out}) == list(range(24))
+        assert list(held_out) == [2, 5, 11]
+        assert rest == [CONFIG, 7, "train_aic", True]
+
+
+def test_the_criterion_chooses(data, monkeypatch):
+    z, parts = z_score(data[0]), split_runs(24)
+    config = replace(CONFIG, states=(1, 2, 3, 4, 5))
+    sweep = fit_sweep(*(z.select(part) for part in parts), config, jax.random.key(0))
+    monkeypatch.setattr("hmm.baselines.fit_sweep", lambda *_: sweep)
+    chosen = []
+    for given in ((None, False), ("train_log_likelihood", False), ("train_log_likelihood", True)):
+        chosen.append(fit_and_decode(z, *parts, config, 0, *given).num_states)
+        assert chosen[-1] == select(sweep, *given).num_states
+    assert chosen[0] < chosen[1] > chosen[2]
 
 
 def test_early_rows_never_read_the_future(data, rows, monkeypatch):

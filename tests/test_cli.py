@@ -102,6 +102,10 @@ def test_summary_has_the_promised_fields(run):
         (t["from"], t["to"]) for t in content["transitions"]
     ]
     assert all(0 <= e["restarts"] <= 1 and 0.6 < e["bootstrap"] <= 1 for e in stability["edges"])
+    refits = stability["refits"]
+    assert refits["num_resamples"] == 20
+    assert len(refits["adjusted_rand"]) == 20 - refits["num_degenerate"]
+    assert all(0 <= e["refits"] <= 1 for e in stability["edges"])
     assert set(content["seconds"]) == {"compile", "train", "fit", "analyse"}
 
 
@@ -227,6 +231,7 @@ def test_every_help_names_its_flags(arguments, capsys):
         (["run", "parities", "--criterion", "vibes"], ["'vibes'", "validation_bic"]),
         (["run", "parities", "--validation-share", "2"], ["--validation-share is 2"]),
         (["run", "parities", "--fit-seed", "-1"], ["--fit-seed is -1"]),
+        (["run", "parities", "--resamples", "-1"], ["--resamples is -1"]),
         (["run", "parities", "--threshold", "nan"], ["--threshold is nan"]),
         (["run", "parities", "--learning-rate", "inf"], ["--learning-rate is inf"]),
         (["run", "parities", "--weight-decay", "-1"], ["--weight-decay is -1"]),
@@ -237,6 +242,18 @@ def test_every_help_names_its_flags(arguments, capsys):
         (["run", "parities", "--hidden", "0"], ["hidden is 0"]),
         (["run", "parities", "--batch-size", "2000"], ["batch_size is 2000", "1000"]),
         (["run", "parities", "--parity-bits", "41"], ["parity_bits is 41", "40"]),
+        (["run", "parities", "--seeds", "abc"], ["--seeds: 'abc' is not a whole number"]),
+        (["run", "parities", "--seeds", "4.5"], ["'4.5'", "see `seedmap run parities --help`"]),
+        (["train", "parities", "--weight-decay", "x"], ["--weight-decay: 'x' is not a number"]),
+        (["run", "parities", "--seeds"], ["--seeds needs a value"]),
+        (
+            ["run", "parities", "--covariance", "round"],
+            ["--covariance: 'round' is not one of 'full', 'diagonal', 'spherical', 'shared'"],
+        ),
+        (["map"], ["seedmap: DIR must be given; see `seedmap map --help`"]),
+        (["fit", "--states", "3"], ["PATH must be given"]),
+        (["forecast"], ["DIR and --upto FLOAT must be given"]),
+        (["forecast", "nowhere", "--upto", "noon"], ["--upto: 'noon' is not a number"]),
         (["fit", "nowhere"], ["nowhere", "not a folder"]),
         (["map", "nowhere"], ["nowhere"]),
         (["report", "nowhere"], ["nowhere"]),
@@ -253,13 +270,6 @@ def test_wrong_input_gets_one_line_and_exit_code_2(arguments, words, capsys, tmp
     assert not list(tmp_path.iterdir())  # nothing is left behind
 
 
-def test_a_word_outside_the_choices_exits_with_2_and_lists_them(capsys):
-    assert seedmap("run", "parities", "--covariance", "round") == 2
-    error = capsys.readouterr().err
-    assert "round" in error
-    assert "diagonal" in error
-
-
 def test_the_paper_prior_and_criterion_can_be_chosen(copy, capsys):
     assert seedmap("fit", copy, "--prior", "weak", "--criterion", "train_bic", *FITTING) == 0
     sweep = json.loads((copy / "sweep.json").read_text())
@@ -267,6 +277,14 @@ def test_the_paper_prior_and_criterion_can_be_chosen(copy, capsys):
     assert {fit["prior_scale"] for fit in sweep["fits"]} == {1e-4}
     assert seedmap("fit", copy, "--criterion", "vibes", *FITTING) == 2
     assert "validation_bic" in capsys.readouterr().err
+
+
+def test_without_resamples_the_rest_of_the_report_stands(copy):
+    assert seedmap("fit", copy, "--resamples", "0", *FITTING) == 0
+    assert seedmap("map", copy) == seedmap("report", copy) == 0
+    assert summary(copy)["stability"]["refits"] is None
+    assert all(edge["refits"] is None for edge in summary(copy)["stability"]["edges"])
+    assert "refitted" not in (copy / "report.html").read_text()
 
 
 def test_another_run_is_not_overwritten_unasked(copy, capsys):

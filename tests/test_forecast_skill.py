@@ -107,7 +107,8 @@ def test_skill_by_hand_from_forecasts(data, rows):
 def test_skill_never_reads_the_future(data, rows, monkeypatch):
     sequences, outcome, steps, _ = data
     made = fit_forecaster(sequences.select(range(24)), outcome[:24], steps, CONFIG)
-    monkeypatch.setattr("hmm.forecast_skill.fit_forecaster", lambda *_: made)
+    module = importlib.import_module("hmm.forecast_skill")  # `hmm.forecast_skill` is the function
+    monkeypatch.setattr(module, "fit_forecaster", lambda *_: made)
     changed = sequences.values.copy()
     changed[:, 14:] = 1e3 * np.random.default_rng(0).normal(size=changed[:, 14:].shape)
     changed = replace(sequences, values=changed)

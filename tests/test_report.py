@@ -110,6 +110,19 @@ def leaves(value):
     return [value]
 
 
+def test_refits_are_summed_up(tmp_path):
+    edge = {"from": 0, "to": 1, "restarts": None, "bootstrap": 0.875, "refits": 0.625}
+    refits = {"num_resamples": 9, "num_degenerate": 0, "adjusted_rand": [0.91, 0.5, 1.0]}
+    stability = {"refits": refits, "edges": [edge]}
+    text = write(tmp_path, summary=SUMMARY | {"stability": stability}).text()
+    assert "each of 9 resamples" in text
+    assert "median 0.91, from 0.50 to 1.00." in text
+    assert "share of refits to resamples 0 1 \N{EN DASH} 0.875 0.625" in text
+    stability["refits"] = refits | {"num_degenerate": 9, "adjusted_rand": []}
+    text = write(tmp_path, summary=SUMMARY | {"stability": stability}).text()
+    assert "none could be fitted; 9 broke down and are left out." in text
+
+
 def test_every_number_of_the_summary_appears_in_full(tmp_path):
     text = write(tmp_path).text().replace(",", " ").split()
     numbers = [x for x in leaves(SUMMARY) if isinstance(x, int | float) and x is not True]

@@ -3,6 +3,7 @@
 Use `save` or `png` to write one. The same state has the same colour in all of them.
 """
 
+from hmm.figures.forecast import plot_forecast_skill
 from hmm.figures.graph import plot_training_map
 from hmm.figures.runs import plot_convergence, plot_losses, plot_state_raster
 from hmm.figures.selection import plot_held_out, plot_model_selection
@@ -13,6 +14,7 @@ __all__ = [
     "plot_coefficients",
     "plot_convergence",
     "plot_dissimilarity",
+    "plot_forecast_skill",
     "plot_held_out",
     "plot_losses",
     "plot_model_selection",

@@ -1,0 +1,28 @@
+"""The door of the `seedmap` command: imports the rest, which takes a second, so that Ctrl-C works.
+
+`experiments.cli.main` deals with Ctrl-C once it runs; until then nothing has been begun, and
+leaving at once is all there is to do.
+"""
+
+import os
+import signal
+import sys
+
+
+def main() -> None:
+    """Runs the command; leaves with 130 on Ctrl-C."""
+    # A handler rather than `except KeyboardInterrupt`: what is being imported may catch that.
+    before = signal.signal(signal.SIGINT, _stop)
+    from experiments.cli import main as command
+
+    signal.signal(signal.SIGINT, before)
+    command()
+
+
+def _stop(*_) -> None:
+    print("seedmap: stopped", file=sys.stderr, flush=True)
+    os._exit(130)
+
+
+if __name__ == "__main__":
+    main()
