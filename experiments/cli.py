@@ -250,7 +250,7 @@ def train_command(argv: Sequence[str]) -> None:
 
 def collect_command(argv: Sequence[str]) -> None:
     """`seedmap collect DIR`."""
-    options = _parse(FolderOptions, "collect", argv)
+    options = parse(FolderOptions, "collect", argv)
     from experiments.training import collect_run
 
     collect_run(options.folder)
