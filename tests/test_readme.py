@@ -10,18 +10,26 @@ from experiments import cli
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
-def test_the_python_example_runs_and_learns(capsys):
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(example.strip().splitlines()) <= 42
+def test_the_python_examples_run_and_learn(capsys, tmp_path, monkeypatch):
+    """Both in one session, as a reader would: the second goes on from the first."""
+    monkeypatch.chdir(tmp_path)
+    first, second = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(first.strip().splitlines()) <= 42
     names = {}
-    exec(example, names)
+    exec(first, names)
     dataset = names["run"].dataset
     assert dict(dataset.sizes) == {"seed": 8, "step": 20}
     assert dataset.eval_accuracy[:, -1].mean() > 0.8 > dataset.eval_accuracy[:, 0].mean()
     assert "code_sparsity" in capsys.readouterr().out
+    exec(second, names)
+    dataset = names["run"].dataset
+    assert dataset.learning_rate.values.tolist() == [0.03] * 4 + [0.3] * 4
+    assert dataset.eval_accuracy[4:, -1].mean() > 0.8
+    assert (dataset.gradient_norm > 0).all()
+    assert (tmp_path / "my-training" / "part-0" / "records.bin").exists()
 
 
-@pytest.mark.parametrize("command", ["train", "fit", "map", "report", "run"])
+@pytest.mark.parametrize("command", ["train", "collect", "fit", "map", "report", "run"])
 def test_every_command_is_named(command):
     assert command in cli.COMMANDS
     assert f"seedmap {command} " in README
