@@ -17,7 +17,13 @@ sqrt(32); Adam's betas 0.9 and 0.999, and a decay of every parameter, biases and
 included; layer norm with scale, offset and epsilon 1e-5; the last batch of an epoch keeps the
 examples that are left. The 14 metrics leave out embedding, unembedding and layer norms, as there.
 
-Ours alone: subtraction, multiplication, and division by the modular inverse (`--operation`).
+Ours alone: subtraction, multiplication, and division by the modular inverse (`--operation`); a
+batch is at most the training set, so `--batch-size` goes down with `--prime`.
+
+`--preset cpu` of `modular` is a smaller network on (x + y) mod 59 (45 % train, learning rate 3e-3,
+batches of half the training set); that of `modular-stabilised` the paper's network for 200 epochs.
+Four seeds of the former: training accuracy above 0.9 at epoch 80, evaluation accuracy at epochs
+260, 260, 380 and 660 (records every 20).
 """
 
 import math
@@ -205,17 +211,20 @@ def attend(net: dict[str, Any], operands_Bx2: jax.Array) -> jax.Array:
     last_D = embed_VxD[-1] + positions_TxD[-1]
     query_HxK = jnp.einsum("d,dhk->hk", last_D, attention["query"]) / math.sqrt(head_width)
     to_score_DxH = jnp.einsum("dhk,hk->dh", attention["key"], query_HxK)
-    # Columns: the score of every head, then its value.
-    project = jnp.concatenate([to_score_DxH, attention["value"].reshape(width, width)], axis=1)
+    # Columns: the values of all heads, then their scores. The position comes first, so that what
+    # is summed below are whole arrays.
+    project = jnp.concatenate([attention["value"].reshape(width, width), to_score_DxH], axis=1)
     of_token, of_position = embed_VxD @ project, positions_TxD @ project
-    operands = look_up(of_token[:-1], operands_Bx2) + of_position[:2]
-    equals = jnp.broadcast_to(of_token[-1] + of_position[2], (len(operands), 1, heads + width))
+    operands_2xBxC = look_up(of_token[:-1], operands_Bx2.T) + of_position[:2, None]
+    equals_1x1xC = (of_token[-1] + of_position[2])[None, None]
 
-    scores_BxTxH = jnp.concatenate([operands[..., :heads], equals[..., :heads]], axis=1)
-    share_BxTxHx1 = jax.nn.softmax(scores_BxTxH, axis=1)[..., None]
-    split = (-1, 2, heads, head_width)
-    mixed_BxHxK = jnp.sum(share_BxTxHx1[:, :2] * operands[..., heads:].reshape(split), axis=1)
-    mixed_BxHxK += share_BxTxHx1[:, 2] * equals[0, 0, heads:].reshape(heads, head_width)
+    equals_1xBxC = jnp.broadcast_to(equals_1x1xC, (1, *operands_2xBxC.shape[1:]))
+    scores_TxBxH = jnp.concatenate([operands_2xBxC[..., width:], equals_1xBxC[..., width:]])
+    share_TxBxHx1 = jax.nn.softmax(scores_TxBxH, axis=0)[..., None]
+    mixed_BxHxK = sum(
+        share * values[:, :width].reshape(-1, heads, head_width)
+        for share, values in zip(share_TxBxHx1, (*operands_2xBxC, *equals_1x1xC), strict=True)
+    )
     return last_D + mixed_BxHxK.reshape(-1, width) @ attention["out"].reshape(width, width)
 
 
