@@ -1,5 +1,8 @@
 """Experiments: each a file with its task, hyperparameters and expected numbers."""
 
-from experiments import sparse_parities
+from experiments import modular, sparse_parities
 
-EXPERIMENTS = {experiment.name: experiment for experiment in (sparse_parities.EXPERIMENT,)}
+EXPERIMENTS = {
+    experiment.name: experiment
+    for experiment in (sparse_parities.EXPERIMENT, modular.MODULAR, modular.MODULAR_STABILISED)
+}
