@@ -25,7 +25,7 @@ def test_the_python_examples_run_and_learn(capsys, tmp_path, monkeypatch):
     dataset = names["run"].dataset
     assert dataset.learning_rate.values.tolist() == [0.03] * 4 + [0.3] * 4
     assert dataset.eval_accuracy[4:, -1].mean() > 0.8
-    assert (dataset.gradient_norm > 0).all()
+    assert (dataset.top_gradient > 0).all()
     assert (tmp_path / "my-training" / "part-0" / "records.bin").exists()
 
 
