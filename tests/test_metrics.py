@@ -180,5 +180,6 @@ def test_cheaper_ways_change_what_reads_singular_values_alone(spectrum):
     for name in METRICS:
         if name not in of_spectrum:
             assert ours[name] == exact[name], name
-        rtol = 1e-5 if spectrum == "gram" else 0.05
+        tolerances = {"mean_lambda": 0.015, "var_lambda": 0.2}  # 2 mean^2 / variance = 14 times
+        rtol = tolerances.get(name, 1e-3) if spectrum == "lanczos" else 1e-5
         np.testing.assert_allclose(ours[name], exact[name], rtol=rtol, err_msg=name)
