@@ -151,3 +151,35 @@ def test_median_is_that_of_jax_to_the_bit(dtype, size):
 
 def test_median_with_a_nan_is_nan():
     assert jnp.isnan(median(jnp.array([1.0, jnp.nan, 2.0])))
+
+
+def test_values_of_every_layer_agree_with_numpy():
+    """Each matrix by itself, the mean over heads where there are several, each bias by itself."""
+    params = {"params": attention_params()}
+    ours = jax.jit(lambda p: weight_metrics(p, per_layer=True))(params)
+    expected, attention = {}, params["params"]["attention"]
+    for name, part in attention.items():
+        kernel = np.asarray(part["kernel"])
+        heads = [kernel[:, h] for h in range(3)] if name != "out" else [kernel.reshape(12, 12)]
+        for metric, value in reference(heads, [part["bias"]]).items():
+            leaf = "bias" if metric.endswith("_b") else "kernel"
+            expected[f"{metric}/attention.{name}.{leaf}"] = value
+    assert set(ours) == {*METRICS, *expected}
+    for name, value in expected.items():
+        np.testing.assert_allclose(ours[name], value, rtol=2e-5, atol=2e-6, err_msg=name)
+    whole = weight_metrics(params)
+    for name in METRICS:
+        np.testing.assert_allclose(ours[name], whole[name], rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+@pytest.mark.parametrize("spectrum", ["gram", "lanczos"])
+def test_cheaper_ways_change_what_reads_singular_values_alone(spectrum):
+    params = {"Dense_0": {"kernel": normal(0, 150, 310), "bias": normal(1, 310)}}
+    exact, ours = weight_metrics(params), weight_metrics(params, spectrum=spectrum)
+    of_spectrum = {"spectral", "computational_sparsity", "mean_lambda", "var_lambda"}
+    for name in METRICS:
+        if name not in of_spectrum:
+            assert ours[name] == exact[name], name
+        tolerances = {"mean_lambda": 0.015, "var_lambda": 0.2}  # 2 mean^2 / variance = 14 times
+        rtol = tolerances.get(name, 1e-3) if spectrum == "lanczos" else 1e-5
+        np.testing.assert_allclose(ours[name], exact[name], rtol=rtol, err_msg=name)

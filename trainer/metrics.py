@@ -1,16 +1,18 @@
 """The 14 numbers of a network's weights that paper A records (arXiv 2308.09543, section 2.1).
 
 All of them are computed in-graph, from any parameter tree and a rule that says which leaves are
-weight matrices, which are biases and which are left out.
+weight matrices, which are biases and which are left out; two measures of rank beside them.
+`trainer.measures` has those that read more than the weights, and the choice by name.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from trainer.median import median
+from trainer.spectrum import Method, Spectrum, spectra
 
 METRICS = (
     "l1",
@@ -28,6 +30,8 @@ METRICS = (
     "mean_lambda",
     "var_lambda",
 )
+
+RANKS = ("stable_rank", "effective_rank")
 
 
 class Role(NamedTuple):
@@ -66,13 +70,13 @@ class Weights(NamedTuple):
     """A network's weights sorted by role.
 
     Attributes:
-        matrices: tuple of arrays [matrix, row, column]; one array per leaf, its first axis
-            counting attention heads (1 where there are none).
-        biases: tuple of arrays [unit].
+        matrices: leaf name ("Dense_0.kernel") to array [matrix, row, column]; the first axis
+            counts attention heads (1 where there are none).
+        biases: leaf name to array [unit].
     """
 
-    matrices: tuple[jax.Array, ...]
-    biases: tuple[jax.Array, ...]
+    matrices: dict[str, jax.Array]
+    biases: dict[str, jax.Array]
 
 
 def _as_matrices(leaf: jax.Array, role: Role) -> jax.Array:
@@ -82,64 +86,123 @@ def _as_matrices(leaf: jax.Array, role: Role) -> jax.Array:
     return leaf.reshape(1, -1, leaf.shape[-1])
 
 
+def named_leaves(params: Any) -> list[tuple[tuple[str, ...], jax.Array]]:
+    """Leaves with the names on the way to them; flax's outermost "params" is left out."""
+    found = [
+        (tuple(str(getattr(key, "key", getattr(key, "name", key))) for key in key_path), leaf)
+        for key_path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    ]
+    wrapped = all(len(path) > 1 and path[0] == "params" for path, _ in found)
+    return [(path[1:] if wrapped else path, leaf) for path, leaf in found]
+
+
 def sort_weights(params: Any, rule: Rule = flax_rule) -> Weights:
     """Sorts the leaves of a parameter tree by the rule.
 
     Raises:
         ValueError: the rule finds no matrix in the tree.
     """
-    matrices, biases = [], []
-    for key_path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        path = tuple(str(getattr(key, "key", getattr(key, "name", key))) for key in key_path)
+    matrices, biases = {}, {}
+    for path, leaf in named_leaves(params):
         role = rule(path, leaf)
         if role.kind == "matrix":
-            matrices.append(_as_matrices(leaf, role))
+            matrices[".".join(path)] = _as_matrices(leaf, role)
         elif role.kind == "bias":
-            biases.append(leaf.ravel())
+            biases[".".join(path)] = leaf.ravel()
     if not matrices:
         raise ValueError("metrics: the rule finds no weight matrix among the parameters")
-    return Weights(tuple(matrices), tuple(biases))
+    return Weights(matrices, biases)
 
 
-def _singular_values(matrices: jax.Array) -> jax.Array:
-    if min(matrices.shape[-2:]) == 1:  # the one singular value of a vector is its length
-        return jnp.sqrt(jnp.sum(jnp.square(matrices), axis=(-2, -1)))[..., None]
-    return jnp.linalg.svd(matrices, compute_uv=False)
-
-
-def singular_values(leaves: tuple[jax.Array, ...]) -> list[jax.Array]:
-    """Singular values of every matrix, largest first: [matrix, row, column] -> [matrix, value].
-
-    Each decomposition takes a zero from the one before, so that no two run side by side: batched
-    LAPACK calls of jaxlib 0.10 wait on the CPU for threads of the pool that runs them, and as many
-    at once as there are threads wait for ever.
-    """
-    found, zero = [], 0.0
-    for matrices in leaves:
-        found.append(_singular_values(matrices + zero))
-        zero = 0.0 * found[-1][0, 0]
-    return found
-
-
-def _matrix_metrics(matrices: jax.Array, lambdas: jax.Array) -> dict[str, jax.Array]:
-    """Metrics of each matrix: [matrix, row, column] and its singular values -> name to [matrix]."""
+def _matrix_values(matrices: jax.Array, spectrum: Spectrum) -> dict[str, jax.Array]:
+    """Values of each matrix: [matrix, row, column] and its spectrum -> name to [matrix]."""
     l1 = jnp.sum(jnp.abs(matrices), axis=(-2, -1))
     l2 = jnp.sqrt(jnp.sum(jnp.square(matrices), axis=(-2, -1)))
     trace = jnp.trace(matrices, axis1=-2, axis2=-1)
-    spectral = jnp.max(lambdas, axis=-1)
     return {
         "l1": l1,
         "l2": l2,
         "code_sparsity": l1 / l2,
         "trace": trace,
-        "spectral": spectral,
-        "computational_sparsity": trace / spectral,
-        "mean_lambda": jnp.mean(lambdas, axis=-1),
-        "var_lambda": jnp.var(lambdas, axis=-1),
+        "spectral": spectrum.largest,
+        "computational_sparsity": trace / spectrum.largest,
+        "mean_lambda": spectrum.mean,
+        "var_lambda": spectrum.variance,
+        "stable_rank": jnp.square(l2 / spectrum.largest),
+        "effective_rank": spectrum.effective_rank,
     }
 
 
-def weight_metrics(params: Any, rule: Rule = flax_rule) -> dict[str, jax.Array]:
+def _entry_values(entries: list[jax.Array], suffix: str) -> dict[str, jax.Array]:
+    """Mean, median and variance of all entries: "w" of the weights, "b" of the biases."""
+    flat = jnp.concatenate([array.ravel() for array in entries])
+    return {
+        f"mean_{suffix}": jnp.mean(flat),
+        f"median_{suffix}": median(flat),
+        f"var_{suffix}": jnp.var(flat),
+    }
+
+
+def weight_values(
+    params: Any,
+    means: Collection[str] = METRICS,
+    layers: Collection[str] = (),
+    rule: Rule = flax_rule,
+    spectrum: Method = "exact",
+) -> dict[str, jax.Array]:
+    """Chosen ones of METRICS and RANKS, of the whole network and of every layer.
+
+    All of them come from one decomposition of every matrix. Under jit, what is not chosen is not
+    computed.
+
+    Args:
+        params: parameter tree of one network, floating leaves.
+        means: names to record as one number of the network.
+        layers: names to record for every layer, as "l2/Dense_0.kernel"; the mean over heads where
+            a leaf has several.
+        rule: says which leaf counts as what.
+        spectrum: how singular values are found, see `trainer.spectrum`.
+
+    Returns:
+        Name to scalar; no mean_b, median_b, var_b of a network without biases.
+
+    Raises:
+        ValueError: the rule finds no matrix, or the spectrum is none of the known ones.
+    """
+    weights = sort_weights(params, rule)
+    found = spectra(tuple(weights.matrices.values()), spectrum)
+    per_leaf = dict(
+        zip(weights.matrices, map(_matrix_values, weights.matrices.values(), found), strict=True)
+    )
+    values = {
+        name: jnp.mean(jnp.concatenate([leaf[name] for leaf in per_leaf.values()]))
+        for name in next(iter(per_leaf.values()))
+    }
+    values |= _entry_values(list(weights.matrices.values()), "w")
+    if weights.biases:
+        values |= _entry_values(list(weights.biases.values()), "b")
+    chosen = {name: values[name] for name in values if name in means}
+    if not layers:
+        return chosen
+    of_leaf = {leaf: jax.tree.map(jnp.mean, per_leaf[leaf]) for leaf in per_leaf}
+    for leaf, array in weights.matrices.items():
+        of_leaf[leaf] |= _entry_values([array], "w")
+    for leaf, array in weights.biases.items():
+        of_leaf[leaf] = _entry_values([array], "b")
+    return chosen | {
+        f"{name}/{leaf}": value
+        for leaf, values in of_leaf.items()
+        for name, value in values.items()
+        if name in layers
+    }
+
+
+def weight_metrics(
+    params: Any,
+    rule: Rule = flax_rule,
+    spectrum: Method = "exact",
+    per_layer: bool = False,
+) -> dict[str, jax.Array]:
     """The 14 metrics of one network.
 
     Over the weight matrices W (each attention head's query, key and value counts as one):
@@ -157,13 +220,18 @@ def weight_metrics(params: Any, rule: Rule = flax_rule) -> dict[str, jax.Array]:
     Args:
         params: parameter tree of one network, floating leaves.
         rule: says which leaf counts as what.
+        spectrum: how the singular values behind spectral, computational_sparsity, mean_lambda and
+            var_lambda are found: "exact" (SVD), "gram" (error bounded) or "lanczos" (an estimate,
+            for large matrices); see `trainer.spectrum`.
+        per_layer: also give every metric of every layer, as "l2/Dense_0.kernel" or
+            "mean_b/Dense_0.bias" (the mean over heads where a kernel has several).
 
     Returns:
         Each name of METRICS to a scalar, in the dtype of the parameters; a network without biases
         has no mean_b, median_b and var_b.
 
     Raises:
-        ValueError: the rule finds no matrix.
+        ValueError: the rule finds no matrix, or the spectrum is none of the known ones.
 
     Source: paper A, section 2.1 and appendix A.
 
@@ -173,16 +241,33 @@ def weight_metrics(params: Any, rule: Rule = flax_rule) -> dict[str, jax.Array]:
         >>> float(weight_metrics(params)["spectral"])
         2.0
     """
-    weights = sort_weights(params, rule)
-    per_leaf = list(map(_matrix_metrics, weights.matrices, singular_values(weights.matrices)))
-    values = {
-        name: jnp.mean(jnp.concatenate([leaf[name] for leaf in per_leaf])) for name in per_leaf[0]
-    }
-    flat = {"w": jnp.concatenate([matrices.ravel() for matrices in weights.matrices])}
-    if weights.biases:
-        flat["b"] = jnp.concatenate(weights.biases)
-    for suffix, array in flat.items():
-        values[f"mean_{suffix}"] = jnp.mean(array)
-        values[f"median_{suffix}"] = median(array)
-        values[f"var_{suffix}"] = jnp.var(array)
-    return values
+    return weight_values(params, METRICS, METRICS if per_layer else (), rule, spectrum)
+
+
+def rank_measures(
+    params: Any,
+    rule: Rule = flax_rule,
+    spectrum: Method = "exact",
+    per_layer: bool = True,
+) -> dict[str, jax.Array]:
+    """Stable and effective rank of the weight matrices, by layer and their means.
+
+    stable_rank = ||W||_F^2 / ||W||_2^2 (Rudelson and Vershynin 2007, "numerical rank");
+    effective_rank = exp(-sum p_i log p_i), p_i = s_i / sum s, s the singular values (Roy and
+    Vetterli 2007, EUSIPCO, definition 1). Both lie between 1 and the rank. Beside `weight_metrics`
+    in one program, choose both by `trainer.measures.choose`, which decomposes every matrix once.
+
+    Args:
+        params: parameter tree of one network, floating leaves.
+        rule: says which leaf counts as what.
+        spectrum: how singular values are found, see `trainer.spectrum`.
+        per_layer: give the value of every layer, as "stable_rank/Dense_0.kernel".
+
+    Returns:
+        stable_rank and effective_rank, means over all matrices, and those of every layer; NaN for
+        a zero matrix.
+
+    Raises:
+        ValueError: the rule finds no matrix, or the spectrum is none of the known ones.
+    """
+    return weight_values(params, RANKS, RANKS if per_layer else (), rule, spectrum)
