@@ -34,6 +34,12 @@ class TrainingConfig:
     """Of products, where the device has faster modes; the CPU has none."""
     early_stop: Literal["never", "each", "all"] = "never"
     """Stop each seed once it has converged, or all once every one has."""
+    record: tuple[str, ...] = ("weights",)
+    """What to record besides losses and accuracies: weights is the 14 metrics of the paper; also
+    single ones of them, gradient_norm, update_norm, distance_from_init, sharpness, rank_measures,
+    and any of the weights' with /layers."""
+    spectrum: Literal["exact", "gram", "lanczos"] = "exact"
+    """How singular values are found: exact, by the Gram matrix (error bounded), or estimated."""
     seeds_at_once: int | None = None
     """Seeds trained side by side on a device; by default found by trial."""
 

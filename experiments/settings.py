@@ -11,6 +11,7 @@ import hmm
 from experiments.analysis import FIRST_CHECKPOINTS
 from experiments.experiment import FitConfig, MapConfig, TrainingConfig
 from hmm.run_table import listed
+from trainer.measures import choose
 
 MIN_SEEDS = 5
 MAX_STATES = 1000
@@ -33,6 +34,7 @@ def check_training(config: TrainingConfig) -> None:
     for name in ("epochs", "record_every"):
         if getattr(config, name) < 1:
             raise ValueError(f"{_flag(name)} is {getattr(config, name)}; it must be at least 1")
+    choose(config.record)  # refuses names it does not know
     if config.epochs % config.record_every:
         raise ValueError(
             f"--epochs {config.epochs} is not a multiple of --record-every {config.record_every}"

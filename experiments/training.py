@@ -17,7 +17,7 @@ import jax
 from experiments import run_folder
 from experiments.experiment import Experiment, TrainingConfig
 from experiments.settings import check_training
-from trainer import Progress, collect, store, train
+from trainer import Progress, choose, collect, store, train
 from trainer.checks import check_seeds
 from trainer.order import batches_per_epoch
 from trainer.training import check_sizes
@@ -90,6 +90,7 @@ def train_run(
             steps=config.epochs * per_epoch,
             record_every=config.record_every * per_epoch,
             vary=config.vary,
+            metrics=choose(config.record, spectrum=config.spectrum),
             threshold=threshold,
             early_stop=config.early_stop,
             precision=config.precision,

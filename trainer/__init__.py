@@ -6,6 +6,7 @@ The natural way: a `Task` (data, model, loss) -> `train(task, optimizer, seeds, 
 
 from trainer.checks import grid
 from trainer.collect import TrainingRun, collect
+from trainer.measures import MEASURES, choose
 from trainer.metrics import METRICS, Role, flax_rule, weight_metrics
 from trainer.replica import OUTCOMES, SeedState
 from trainer.run import Progress, train
@@ -14,6 +15,7 @@ from trainer.task import Data, Noise, Task, Variables
 from trainer.training import Trainer, TrainState, make_trainer
 
 __all__ = [
+    "MEASURES",
     "METRICS",
     "OUTCOMES",
     "Data",
@@ -27,6 +29,7 @@ __all__ = [
     "Trainer",
     "TrainingRun",
     "Variables",
+    "choose",
     "collect",
     "flax_rule",
     "grid",

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from trainer import lapack
 from trainer.lanczos import HIGHEST, dense, tridiagonal
 
 LANCZOS_ABOVE = 128
@@ -54,6 +55,9 @@ class Lanczos(NamedTuple):
     seed: int = 0
 
 
+_svd_values = lapack.batched(partial(jnp.linalg.svd, compute_uv=False))
+_eigh = lapack.batched(lambda matrices: tuple(jnp.linalg.eigh(matrices)))
+
 Method = Literal["exact", "gram", "lanczos"] | Lanczos
 
 
@@ -61,7 +65,7 @@ def exact_values(matrices: jax.Array) -> jax.Array:
     """Singular values by a full SVD: [matrix, row, column] -> [matrix, value]."""
     if min(matrices.shape[-2:]) == 1:  # the one singular value of a vector is its length
         return jnp.sqrt(jnp.sum(jnp.square(matrices), axis=(-2, -1)))[..., None]
-    return jnp.linalg.svd(matrices, compute_uv=False)
+    return _svd_values(matrices)
 
 
 def gram_values(matrices: jax.Array) -> jax.Array:
@@ -92,7 +96,7 @@ def gram_values(matrices: jax.Array) -> jax.Array:
     if matrices.shape[-2] < matrices.shape[-1]:
         matrices = matrices.mT
     gram = jnp.matmul(matrices.mT, matrices, precision=HIGHEST)
-    vectors = jnp.linalg.eigh(gram)[1]
+    vectors = _eigh(gram)[1]
     return jnp.linalg.norm(jnp.matmul(matrices, vectors, precision=HIGHEST), axis=-2)
 
 
@@ -148,7 +152,7 @@ def lanczos_spectrum(matrix: jax.Array, key: jax.Array, probes: int, steps: int)
     signs = jax.random.rademacher(key, (probes, order), matrix.dtype)
     starts = signs / jnp.sqrt(jnp.asarray(order, matrix.dtype))
     diagonals, links = tridiagonal(multiply, starts, steps, reorthogonalise=True)
-    nodes, vectors = jnp.linalg.eigh(dense(diagonals, links[:, :-1]))
+    nodes, vectors = _eigh(dense(diagonals, links[:, :-1]))
     nodes = jnp.maximum(nodes, 0.0)
     weights = jnp.square(vectors[:, 0, :]) / probes
     second = jnp.sum(jnp.square(matrix)) / order
