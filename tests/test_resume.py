@@ -81,7 +81,7 @@ def damage(path, offset=-10):
 
 
 def checkpoint_files(folder, step):
-    files = (folder / "part-0/checkpoints" / str(step) / "state").rglob("*")
+    files = (folder / "part-0/checkpoints" / str(step)).rglob("*")
     return [path for path in files if path.is_file()]
 
 

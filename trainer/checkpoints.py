@@ -1,14 +1,21 @@
-"""Checkpoints of a training's state: written by Orbax whole or not at all, checked when read."""
+"""Checkpoints of a training's state: kept by Orbax whole or not at all, checked when read.
 
-import errno
+Orbax makes them atomic, clears what a kill left and drops old ones. Its own array formats write
+arrays of one process from process 0 alone, and those of several as parts of one; here every process
+has seeds of its own, so the leaves are written by a handler of ours: bytes, in an uncompressed zip.
+"""
+
+import json
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -50,8 +57,42 @@ class Saved(NamedTuple):
     leaves: list[np.ndarray]
 
 
-def _checksums(leaves: Sequence[np.ndarray]) -> list[int]:
-    return [zlib.crc32(np.ascontiguousarray(leaf).tobytes()) for leaf in leaves]
+class _LeavesHandler(ocp.CheckpointHandler):
+    """Writes a `Saved` into a folder, and reads it back with its checksums compared."""
+
+    def save(self, directory, args: "_LeavesArgs") -> None:
+        leaves = [np.ascontiguousarray(leaf) for leaf in args.saved.leaves]
+        about = {
+            "step": args.saved.step,
+            "finished": args.saved.finished,
+            "paths": args.saved.paths,
+            "shapes": [leaf.shape for leaf in leaves],
+            "dtypes": [leaf.dtype.name for leaf in leaves],
+            "crc32": [zlib.crc32(leaf.tobytes()) for leaf in leaves],
+        }
+        (directory / "about.json").write_text(json.dumps(about))
+        with (directory / "leaves.npz").open("wb") as file:
+            np.savez(file, *(np.frombuffer(leaf.tobytes(), np.uint8) for leaf in leaves))
+
+    def restore(self, directory, args: "_LeavesArgs | None" = None) -> Saved:
+        about = json.loads((directory / "about.json").read_text())
+        with (directory / "leaves.npz").open("rb") as file, np.load(file) as found:
+            raw = [found[f"arr_{i}"].tobytes() for i in range(len(about["paths"]))]
+        if [zlib.crc32(content) for content in raw] != about["crc32"]:
+            raise ValueError("its checksums do not match")
+        leaves = [
+            np.frombuffer(content, jnp.dtype(dtype)).reshape(shape)
+            for content, dtype, shape in zip(raw, about["dtypes"], about["shapes"], strict=True)
+        ]
+        return Saved(about["step"], about["finished"], about["paths"], leaves)
+
+
+@ocp.args.register_with_handler(_LeavesHandler, for_save=True, for_restore=True)
+@dataclass
+class _LeavesArgs(ocp.args.CheckpointArgs):
+    """What Orbax hands to the handler."""
+
+    saved: Saved | None = None
 
 
 def _name(key: Any) -> str:
@@ -65,37 +106,14 @@ def save(manager: ocp.CheckpointManager, step: int, tree: Any, finished: bool) -
         OSError: it cannot be written; earlier checkpoints stay.
     """
     found = jax.tree_util.tree_leaves_with_path(tree)
-    paths, leaves = [[_name(key) for key in path] for path, _ in found], [leaf for _, leaf in found]
-    about = {"crc32": _checksums(leaves), "paths": paths, "finished": finished}
-    content = ocp.args.Composite(
-        state=ocp.args.StandardSave({f"{i:06}": leaf for i, leaf in enumerate(leaves)}),
-        about=ocp.args.JsonSave(about),
-    )
+    paths = [[_name(key) for key in path] for path, _ in found]
+    saved = Saved(step, finished, paths, [leaf for _, leaf in found])
     try:
-        manager.save(step, args=content)
-    except Exception as error:  # Orbax and TensorStore raise all kinds for a disk that is full
-        code, text = errno.EIO, str(error).splitlines()[0][:200]
-        if isinstance(error, OSError) and error.errno:
-            code, text = error.errno, error.strerror
-        path = str(manager.directory)
-        raise OSError(code, f"checkpoint not saved: {text}", path) from error
-
-
-def _load(manager: ocp.CheckpointManager, step: int) -> Saved:
-    """What was saved under a step.
-
-    Raises:
-        ValueError: checksums differ; or whatever Orbax raises on damaged files.
-    """
-    content = manager.restore(
-        step,
-        args=ocp.args.Composite(state=ocp.args.StandardRestore(), about=ocp.args.JsonRestore()),
-    )
-    state, about = content["state"], content["about"]
-    leaves = [np.asarray(state[name]) for name in sorted(state)]
-    if _checksums(leaves) != about["crc32"]:
-        raise ValueError("its checksums do not match")
-    return Saved(step, about["finished"], about["paths"], leaves)
+        manager.save(step, args=_LeavesArgs(saved))
+    except OSError as error:
+        raise OSError(
+            error.errno, f"checkpoint not saved: {error.strerror}", str(manager.directory)
+        ) from error
 
 
 def load_latest(manager: ocp.CheckpointManager, at_most: int) -> Saved | None:
@@ -107,8 +125,8 @@ def load_latest(manager: ocp.CheckpointManager, at_most: int) -> Saved | None:
     for step in sorted(manager.all_steps(), reverse=True):
         if step <= at_most:
             try:
-                return _load(manager, step)
-            except Exception as error:  # Orbax and TensorStore raise all kinds for damaged files
+                return manager.restore(step, args=_LeavesArgs())
+            except Exception as error:  # damaged files raise all kinds
                 reason = str(error).splitlines()[0][:200]
                 warnings.warn(
                     f"checkpoint of step {step} in {manager.directory} is damaged ({reason}); "
