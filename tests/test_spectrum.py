@@ -59,7 +59,7 @@ def summary(values):
     return Spectrum(values.max(), values.mean(), values.var(), rank)
 
 
-@pytest.mark.parametrize("shape", [(40, 128), (128, 512), (512, 128)])
+@pytest.mark.parametrize("shape", [(40, 128), (512, 128)])
 @pytest.mark.parametrize("name", SPECTRA)
 def test_gram_values_are_within_their_bound(name, shape):
     """min(c eps s_1^2 / s, sqrt(c eps) s_1) at c = 4, and sums far better than that."""
@@ -176,7 +176,7 @@ LEAVES = tuple(
 )
 
 
-@pytest.mark.parametrize("method", ["exact", "gram", "lanczos", Lanczos(2, 9, 3)])
+@pytest.mark.parametrize("method", ["exact", "gram", Lanczos(2, 9, 3)])
 def test_a_batch_in_one_program_equals_a_loop(method):
 
     def one(leaves):
@@ -206,7 +206,7 @@ def test_every_decomposition_waits_for_the_one_before(method):
 def test_probes_do_not_change_with_time_or_replica_but_with_the_seed():
     matrices = jnp.asarray(random_matrix((1, 140, 150)))
     first, again, other = (
-        spectra((matrices,), Lanczos(seed=seed))[0].mean[0] for seed in (0, 0, 1)
+        spectra((matrices,), Lanczos(steps=3, seed=seed))[0].mean[0] for seed in (0, 0, 1)
     )
     assert first == again != other
 
