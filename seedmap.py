@@ -11,6 +11,8 @@ import sys
 
 def main() -> None:
     """Runs the command; leaves with 130 on Ctrl-C."""
+    # SciPy's BLAS threads, which XLA's decompositions run on, would fight XLA's own.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # A handler rather than `except KeyboardInterrupt`: what is being imported may catch that.
     before = signal.signal(signal.SIGINT, _stop)
     from experiments.cli import main as command
