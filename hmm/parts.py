@@ -8,7 +8,6 @@ times as fast on 2 cores. States are padded to the largest of the part only, whi
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 
 import jax
 import numpy as np
@@ -20,13 +19,26 @@ _WORTH = 1e7  # multiplications an iteration, below which compiling parts takes 
 
 
 def split(layout: Layout, data: Data) -> list[slice]:
-    """Consecutive fits of about the same number of states each, one slice a part."""
+    """Consecutive fits in parts that take about the same time, one slice a part.
+
+    A part takes as long as its fits x states, padding included: its largest part is made as small
+    as can be.
+    """
     work = len(layout.fit) * data.values.size * data.values.shape[-1]
     count = min(_MOST, _num_cores(), len(layout.num_states)) if work >= _WORTH else 1
-    done = np.cumsum(layout.num_states) / len(layout.fit)
-    ends = np.searchsorted(done, np.arange(1, count) / count) + 1
-    edges = sorted({0, *ends.tolist(), len(layout.num_states)})
-    return [slice(a, b) for a, b in pairwise(edges)]
+    whole = len(layout.num_states) * max(layout.num_states)
+    fillings = (_fill(layout.num_states, capacity) for capacity in range(1, whole + 1))
+    return next(parts for parts in fillings if len(parts) <= count)
+
+
+def _fill(num_states: tuple[int, ...], capacity: int) -> list[slice]:
+    """Parts of at most `capacity` states, padding included, each as long as can be."""
+    parts, start = [], 0
+    for end in range(2, len(num_states) + 1):
+        if (end - start) * max(num_states[start:end]) > capacity:
+            parts.append(slice(start, end - 1))
+            start = end - 1
+    return [*parts, slice(start, len(num_states))]
 
 
 def _num_cores() -> int:

@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,10 +31,28 @@ def existing(model):
     return model._replace(transition=np.where(pairs, model.transition, 0))
 
 
-def test_parts_have_about_the_same_number_of_states(two_parts):
+def test_parts_take_about_the_same_time(two_parts):
     data = as_data(planted()[0].select(range(6)))
     assert parts.split(LAYOUT, data) == [slice(0, 4), slice(4, 5)]
     assert parts.split(Layout((3,), "full"), data) == [slice(0, 1)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_the_largest_part_is_as_small_as_can_be(monkeypatch, count):
+    """Against every way to cut 12 fits into so many parts."""
+    monkeypatch.setattr(parts, "_WORTH", 0)
+    monkeypatch.setattr(parts, "_num_cores", lambda: count)
+    sizes = (1, 1, 2, 2, 3, 3, 5, 5, 4, 4, 8, 8)
+    found = parts.split(Layout(sizes, "full"), as_data(planted()[0]))
+    assert [i for part in found for i in range(part.start, part.stop)] == list(range(12))
+
+    def largest(edges):
+        return max((b - a) * max(sizes[a:b]) for a, b in itertools.pairwise(edges))
+
+    cuts = itertools.combinations(range(1, 12), count - 1)
+    best = min(largest((0, *inner, 12)) for inner in cuts)
+    assert len(found) <= count
+    assert largest([0, *(part.stop for part in found)]) == best
 
 
 def test_little_work_stays_in_one_part(monkeypatch):
