@@ -12,7 +12,7 @@ import numpy as np
 from hmm.cross_validation import CrossValidation, best_scale, robust
 from hmm.em import Progress, evaluate, run
 from hmm.initialise import restart_keys, starting_factor
-from hmm.model import Data, Layout, Prior
+from hmm.model import Data, Layout, Model, Prior
 from hmm.parameters import Parameters, check_covariance, num_parameters
 from hmm.sequences import Sequences, check_num_runs
 from hmm.short_runs import best_start, thin
@@ -178,16 +178,12 @@ def fit_sweep(
     """
     _check(train, validation, config)
     work = _prepare(train, validation, config, key, callback)
-    candidates = PRIORS[config.prior] if config.prior == "held-out" else ()
-    scores = tuple(
-        score
-        for index, scale in enumerate(candidates)
-        for score in _cross_validate(work, scale, index)
-    )
+    scores = tuple(_cross_validate(work)) if config.prior == "held-out" else ()
     scales = {k: _scale(config, scores, k) for k in config.states}
     everyone = np.ones((len(work.names), train.num_runs))
     by_fit = np.array([scales[k] for k, _ in work.names])
-    results = _run(work, everyone, by_fit, len(candidates))
+    model = _start(work, everyone, by_fit)
+    results = _run(work, everyone, by_fit, model, len(PRIORS[config.prior]) if scores else 0)
     fits = tuple(_fit(work, result) for result in results)
     return Sweep(
         config,
@@ -268,20 +264,29 @@ def _prepare(train, validation, config: SweepConfig, key, callback) -> _Work:
     )
 
 
-def _cross_validate(work: _Work, scale: float, index: int) -> list[CrossValidation]:
-    """Scores every K under one scale: restart r holds fold r out. This is pass `index`."""
+def _cross_validate(work: _Work) -> list[CrossValidation]:
+    """Scores every K under every scale: restart r holds fold r out. A pass for each scale.
+
+    All scales start from the same models, found under the middle one: only the scale differs.
+    """
+    scales = PRIORS[work.config.prior]
     num_runs, restarts = work.train.num_runs, [r for _, r in work.names]
     num_folds = min(num_runs, max(restarts) + 1)
     order = np.asarray(jax.random.permutation(jax.random.fold_in(work.key, 0), num_runs))
     held_out = order % num_folds == np.array(restarts)[:, None] % num_folds  # [F, run]
-    results = _run(work, ~held_out, np.full(len(held_out), scale), index)
-    scores = np.stack([_per_checkpoint(work, result)[:num_runs] for result in results])
-    scores = np.where(held_out, scores, np.nan)
+    alike = np.ones(len(held_out))
+    model = _start(work, ~held_out, scales[len(scales) // 2] * alike)
     states = np.array([k for k, _ in work.names])
-    return [
-        CrossValidation(k, scale, np.nanmean(scores[states == k], axis=0))
-        for k in work.config.states
-    ]
+    found = []
+    for index, scale in enumerate(scales):
+        results = _run(work, ~held_out, scale * alike, model, index)
+        scores = np.stack([_per_checkpoint(work, result)[:num_runs] for result in results])
+        scores = np.where(held_out, scores, np.nan)
+        found += [
+            CrossValidation(k, scale, np.nanmean(scores[states == k], axis=0))
+            for k in work.config.states
+        ]
+    return found
 
 
 def _scale(config: SweepConfig, scores: tuple[CrossValidation, ...], num_states: int) -> float:
@@ -290,15 +295,25 @@ def _scale(config: SweepConfig, scores: tuple[CrossValidation, ...], num_states:
     return best_scale(of_k) if of_k else PRIORS[config.prior][0]
 
 
-def _run(work: _Work, run_weights: np.ndarray, scales: np.ndarray, index: int) -> list["_Result"]:
-    """One pass: EM of all fits, on the runs [F, run] and with the prior scales [F] given."""
-    config, layout = work.config, work.layout
-    weights = jnp.asarray(run_weights, float)
+def _prior(scales: np.ndarray) -> Prior:
+    return Prior(jnp.asarray(scales, float), jnp.asarray(PSEUDO_COUNT, float))
+
+
+def _start(work: _Work, run_weights: np.ndarray, scales: np.ndarray) -> Model:
+    """Where all fits start, on the runs [F, run] and with the prior scales [F] given."""
     observations = np.nan_to_num(work.scaling.apply(work.train.observations()))
-    factor = starting_factor(observations, config.covariance)
+    factor = starting_factor(observations, work.config.covariance)
     keys, restarts = restart_keys(work.key, work.names), np.array([r for _, r in work.names])
-    prior = Prior(jnp.asarray(scales, float), jnp.asarray(PSEUDO_COUNT, float))
-    model = best_start(layout, work.thinned, weights, prior, keys, restarts, factor)
+    weights = jnp.asarray(run_weights, float)
+    return best_start(work.layout, work.thinned, weights, _prior(scales), keys, restarts, factor)
+
+
+def _run(
+    work: _Work, run_weights: np.ndarray, scales: np.ndarray, model: Model, index: int
+) -> list["_Result"]:
+    """Pass `index`: EM of all fits, on the runs [F, run] and with the prior scales [F] given."""
+    config, layout, prior = work.config, work.layout, _prior(scales)
+    weights = jnp.asarray(run_weights, float)
     progress = run(
         *(layout, work.data, weights, prior, config.tolerance, model, config.iterations),
         lambda done: work.report(index * config.iterations + done),
