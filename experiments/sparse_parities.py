@@ -130,7 +130,7 @@ def setup(config: ParitiesConfig) -> Setup:
     return Setup(parities_task(config), optimizer)
 
 
-PAPER = ParitiesConfig()
+PAPER = ParitiesConfig(seeds_at_once=40)  # as fast as any other size on 2 CPU cores
 
 EXPERIMENT = Experiment(
     name="parities",
