@@ -1,11 +1,11 @@
 """Kill -9 at random moments, resume, and compare everything with an uninterrupted run.
 
-    python benchmarks/soak.py --kills 20        # some 8 minutes on 2 cores
+    python benchmarks/soak.py --kills 20        # some 3 minutes on 2 cores
 
-Half of the sessions save at every record, so that a kill mostly meets a write; the other half save
-rarely, so that it meets training. What each kill met is read off the files it left. At the end the
-metrics, the final parameters, the summary (but for its seconds) and every figure must be the same
-to the bit.
+In turns a kill comes at a random moment of training, as soon as records are being appended, or as
+soon as a checkpoint is being written (after a random number of each); what it met is read off the
+files it left: records beyond the last checkpoint, half a checkpoint. At the end the metrics, the
+final parameters, the summary (but for its seconds) and every figure must be the same to the bit.
 """
 
 import argparse
@@ -22,7 +22,6 @@ import jax
 import numpy as np
 
 from experiments.run_folder import load_params, read_dataset
-from trainer.records import intact_rows
 from trainer.store import read_job
 
 SETTINGS = ["--preset", "quick", "--seeds", "10", "--epochs", "1200", "--seeds-at-once", "10"]
@@ -35,37 +34,52 @@ def command(verb: str, out: Path, *more: str) -> list[str]:
 
 
 def met(part: Path) -> str:
-    """What a kill interrupted, by what it left."""
-    if not (part / "job.json").exists():
-        return "start"
-    job = read_job(part)
+    """What a kill left."""
+    job, path = read_job(part), part / "records.bin"
+    steps = [int(folder.name) for folder in (part / "checkpoints").glob("[0-9]*[0-9]")]
+    rows = path.stat().st_size / job.layout.row.itemsize if path.exists() else 0
+    saved = max(steps, default=0) / job.record_every
+    half = any((part / "checkpoints").glob("*tmp*"))
+    left = f"{rows:g} records, checkpoint of record {saved:g}"
+    return f"{left}, half a checkpoint beside it" if half else left
+
+
+def appended(part: Path) -> int:
     path = part / "records.bin"
-    size = path.stat().st_size if path.exists() else 0
-    if any((part / "checkpoints").glob("*tmp*")):
-        return "checkpoint"
-    if size % job.layout.row.itemsize:
-        return "append"
-    steps = [int(folder.name) for folder in (part / "checkpoints").glob("[0-9]*")]
-    saved = max(steps, default=0) // job.record_every
-    return "training" if intact_rows(path, job.layout) > saved else "between"
+    return path.stat().st_size if path.exists() else 0
 
 
-def kill_once(out: Path, rng: random.Random, often: bool) -> str:
-    """Starts or resumes, kills at a random moment of the session; returns what it met."""
-    seconds = "0" if often else "1"
+def checkpoints_begun(part: Path) -> int:
+    """Grows with every checkpoint that is begun, also while it is written."""
+    names = [path.name.split(".")[0] for path in (part / "checkpoints").glob("[0-9]*")]
+    return max(map(int, names), default=0)
+
+
+def wait_for(process: subprocess.Popen, part: Path, watched, times: int) -> None:
+    """Returns as soon as the value watched has changed so many times, or the process has ended."""
+    for _ in range(times):
+        before = watched(part)
+        while process.poll() is None and watched(part) == before:
+            pass
+
+
+def kill_once(out: Path, rng: random.Random, aim: str) -> str:
+    """Starts or resumes, kills at the moment aimed at; returns what that left."""
     process = subprocess.Popen(
-        command("train", out, "--resume", "--save-seconds", seconds),
+        command("train", out, "--resume", "--save-seconds", "0"),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    log = out / "training" / "part-0" / "log.jsonl"
-    begun = log.stat().st_size if log.exists() else 0
-    while process.poll() is None and (log.stat().st_size if log.exists() else 0) <= begun:
-        time.sleep(0.01)
-    time.sleep(rng.uniform(0, 0.6 if often else 1.5))
+    part = out / "training" / "part-0"
+    wait_for(process, part, appended, 1)
+    if aim == "training":
+        time.sleep(rng.uniform(0, 0.5))
+    else:
+        watched = appended if aim == "append" else checkpoints_begun
+        wait_for(process, part, watched, rng.randint(1, 4))
     process.send_signal(signal.SIGKILL)
     process.wait()
-    return met(out / "training" / "part-0") if process.returncode == -9 else "finished"
+    return met(part) if process.returncode == -9 else "had finished"
 
 
 def same(one: Path, other: Path) -> list[str]:
@@ -99,7 +113,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         whole, killed = Path(folder) / "whole", Path(folder) / "killed"
         for i in range(args.kills):
-            print(f"kill {i + 1}: {kill_once(killed, rng, often=i % 2 == 0)}", flush=True)
+            aim = ("training", "append", "checkpoint")[i % 3]
+            print(f"kill {i + 1}, in {aim}: {kill_once(killed, rng, aim)}", flush=True)
         subprocess.run(command("run", killed, "--resume"), check=True, capture_output=True)
         subprocess.run(command("run", whole), check=True, capture_output=True)
         differ = same(whole, killed)
