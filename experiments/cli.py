@@ -182,6 +182,9 @@ def _train(experiment: Experiment, options: TrainOptions, folder: Path, threshol
     session = options.session
     if session.resume and options.place.out is None:
         raise UsageError("--resume needs --out: name the run folder to go on with")
+    given = [session.coordinator, session.num_processes, session.process_id]
+    if not session.distributed and any(value is not None for value in given):
+        raise UsageError("--coordinator, --num-processes and --process-id go with --distributed")
     if session.distributed:
         from experiments.hosts import join
 

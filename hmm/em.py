@@ -1,6 +1,7 @@
-"""Expectation-maximisation for many Gaussian HMMs at once, as one compiled program.
+"""Expectation-maximisation for many Gaussian HMMs at once, as one compiled program (or a few).
 
-All fits of a sweep (every number of states x every restart) advance together. Quantities of size
+All fits of a sweep (every number of states x every restart) advance together, large sweeps on a
+CPU in a part for each core (`hmm.parts`). Quantities of size
 states x states live on padded axes [fit, state] with Kmax states; what is expensive (densities and
 scatter matrices) lives on a flat axis of the states that exist, so that a fit with 2 states does
 not pay for 8.

@@ -1,5 +1,7 @@
 """Hypothesis draws the same examples in every run, and a program is compiled once for all tests."""
 
+import os
+
 import jax
 import pytest
 from hypothesis import settings
@@ -10,7 +12,12 @@ settings.load_profile("fixed")
 
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory):
-    """Tests build the same program anew many times: XLA's part of that is done once."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
+    """Tests build the same program anew many times: XLA's part of that is done once.
+
+    The workers of pytest-xdist share the folder: their base folders lie side by side.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    jax.config.update("jax_compilation_cache_dir", str(shared / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

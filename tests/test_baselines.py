@@ -1,3 +1,4 @@
+import itertools
 from dataclasses import replace
 
 import jax
@@ -7,7 +8,7 @@ from scipy.stats import multivariate_normal
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from hmm import SweepConfig, fit_sweep, from_arrays, select, split_runs, z_score
+from hmm import CRITERIA, SweepConfig, fit_sweep, from_arrays, select, split_runs, z_score
 from hmm.baselines import (
     compare_baselines,
     early_bag_regression,
@@ -245,11 +246,12 @@ def test_the_criterion_chooses(data, monkeypatch):
     config = replace(CONFIG, states=(1, 2, 3, 4, 5))
     sweep = fit_sweep(*(z.select(part) for part in parts), config, jax.random.key(0))
     monkeypatch.setattr("hmm.baselines.fit_sweep", lambda *_: sweep)
-    chosen = []
-    for given in ((None, False), ("train_log_likelihood", False), ("train_log_likelihood", True)):
-        chosen.append(fit_and_decode(z, *parts, config, 0, *given).num_states)
-        assert chosen[-1] == select(sweep, *given).num_states
-    assert chosen[0] < chosen[1] > chosen[2]
+    chosen, names = {}, [name for name in CRITERIA if name != "kfold"]
+    for given in itertools.product((None, *names), (False, True)):
+        chosen[given] = fit_and_decode(z, *parts, config, 0, *given).num_states
+        assert chosen[given] == select(sweep, *given).num_states
+    assert chosen[None, False] < chosen["train_log_likelihood", False]
+    assert any(chosen[name, True] < chosen[name, False] for name in names)
 
 
 def test_early_rows_never_read_the_future(data, rows, monkeypatch):

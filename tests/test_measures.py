@@ -165,10 +165,10 @@ def test_ranks_of_known_spectra():
         {"Dense_0": {"kernel": jnp.eye(5)}, "Dense_1": {"kernel": known, "bias": jnp.ones(3)}}
     )
     expected = {
-        "stable_rank/Dense_0.kernel": 5.0,
-        "effective_rank/Dense_0.kernel": 5.0,
-        "stable_rank/Dense_1.kernel": 1.5,
-        "effective_rank/Dense_1.kernel": 2**1.5,
+        "stable_rank.Dense_0.kernel": 5.0,
+        "effective_rank.Dense_0.kernel": 5.0,
+        "stable_rank.Dense_1.kernel": 1.5,
+        "effective_rank.Dense_1.kernel": 2**1.5,
         "stable_rank": 3.25,
         "effective_rank": (5 + 2**1.5) / 2,
     }
@@ -197,7 +197,7 @@ def test_a_choice_holds_what_it_names():
     check(["weights"], METRICS)
     check(["weights/layers"], set(everything) - set(ranks))
     check(["rank_measures"], ranks)
-    layers = ("mean_b/Dense_0.bias", "mean_b/Dense_1.bias")
+    layers = ("mean_b.Dense_0.bias", "mean_b.Dense_1.bias")
     check(["l2", "mean_b/layers", "stable_rank"], ("l2", "mean_b", "stable_rank", *layers))
 
 

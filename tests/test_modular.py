@@ -170,9 +170,9 @@ def test_initial_weights_have_the_spread_of_the_released_code():
 def test_metrics_see_every_head_and_neither_embeddings_nor_norms():
     params = init_params(replace(SMALL, layer_norm=True), jax.random.key(0))
     weights = sort_weights(params, flax_rule)
-    shapes = sorted(matrix.shape for matrices in weights.matrices for matrix in matrices)
+    shapes = sorted(matrix.shape for matrices in weights.matrices.values() for matrix in matrices)
     assert shapes == sorted(9 * [(12, 4)] + [(12, 12)] + 2 * [(12, 20)])
-    assert sorted(bias.shape for bias in weights.biases) == [(12,), (20,)]
+    assert sorted(bias.shape for bias in weights.biases.values()) == [(12,), (20,)]
     assert set(jax.eval_shape(weight_metrics, params)) == set(METRICS)
 
 

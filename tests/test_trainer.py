@@ -93,7 +93,8 @@ def test_a_seed_alone_starts_and_walks_as_in_a_batch():
     np.testing.assert_allclose(first.eval_loss, second.eval_loss, rtol=1e-5)
 
 
-def test_the_training_step_is_traced_once():
+def test_the_training_step_is_traced_and_compiled_once(tmp_path, caplog):
+    """For a whole training, its last and shorter chunk and its save points included."""
     traces = []
     task = parities_task(CONFIG)
 
@@ -101,17 +102,23 @@ def test_the_training_step_is_traced_once():
         traces.append(batch[1].shape)
         return task.score(params, batch)
 
-    train(
-        task._replace(score=score),
-        OPTIMIZER,
-        range(5),
-        batch_size=16,
-        steps=40,
-        record_every=4,
-    )
+    with jax.log_compiles(), caplog.at_level("WARNING", logger="jax"):
+        train(
+            task._replace(score=score),
+            OPTIMIZER,
+            range(5),
+            batch_size=16,
+            steps=44,
+            record_every=4,
+            seeds_at_once=5,
+            folder=tmp_path,
+            save_seconds=0.05,
+        )
     # By shape alone when the task is checked, then once in the training step (16 rows) and once in
     # the evaluation (20 test rows).
     assert traces == [(16,), (16,), (20,)]
+    compiled = [r.getMessage() for r in caplog.records if "Finished XLA comp" in r.getMessage()]
+    assert sum("advance" in message for message in compiled) == 1
 
 
 @pytest.mark.parametrize("num_steps", [1, 2, 3, 4, 6, 8, 11])

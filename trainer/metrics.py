@@ -158,7 +158,7 @@ def weight_values(
     Args:
         params: parameter tree of one network, floating leaves.
         means: names to record as one number of the network.
-        layers: names to record for every layer, as "l2/Dense_0.kernel"; the mean over heads where
+        layers: names to record for every layer, as "l2.Dense_0.kernel"; the mean over heads where
             a leaf has several.
         rule: says which leaf counts as what.
         spectrum: how singular values are found, see `trainer.spectrum`.
@@ -190,7 +190,7 @@ def weight_values(
     for leaf, array in weights.biases.items():
         of_leaf[leaf] = _entry_values([array], "b")
     return chosen | {
-        f"{name}/{leaf}": value
+        f"{name}.{leaf}": value
         for leaf, values in of_leaf.items()
         for name, value in values.items()
         if name in layers
@@ -223,8 +223,8 @@ def weight_metrics(
         spectrum: how the singular values behind spectral, computational_sparsity, mean_lambda and
             var_lambda are found: "exact" (SVD), "gram" (error bounded) or "lanczos" (an estimate,
             for large matrices); see `trainer.spectrum`.
-        per_layer: also give every metric of every layer, as "l2/Dense_0.kernel" or
-            "mean_b/Dense_0.bias" (the mean over heads where a kernel has several).
+        per_layer: also give every metric of every layer, as "l2.Dense_0.kernel" or
+            "mean_b.Dense_0.bias" (the mean over heads where a kernel has several).
 
     Returns:
         Each name of METRICS to a scalar, in the dtype of the parameters; a network without biases
@@ -261,7 +261,7 @@ def rank_measures(
         params: parameter tree of one network, floating leaves.
         rule: says which leaf counts as what.
         spectrum: how singular values are found, see `trainer.spectrum`.
-        per_layer: give the value of every layer, as "stable_rank/Dense_0.kernel".
+        per_layer: give the value of every layer, as "stable_rank.Dense_0.kernel".
 
     Returns:
         stable_rank and effective_rank, means over all matrices, and those of every layer; NaN for

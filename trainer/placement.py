@@ -35,13 +35,7 @@ class Placement(NamedTuple):
 
 
 def place(num_replicas: int, seeds_at_once: int | None, devices: Sequence[jax.Device]) -> Placement:
-    """Spreads replicas over devices in groups of at most `seeds_at_once` (None: all at once).
-
-    Raises:
-        ValueError: seeds_at_once is under 1.
-    """
-    if seeds_at_once is not None and seeds_at_once < 1:
-        raise ValueError(f"seeds_at_once is {seeds_at_once}; it must be at least 1")
+    """Spreads replicas over devices in groups of at most `seeds_at_once` (None: all at once)."""
     # Auto axes: under explicit ones the indexing of batches inside vmap does not compile.
     mesh = Mesh(np.asarray(devices), (SEED_AXIS,), axis_types=(AxisType.Auto,))
     share = -(-num_replicas // mesh.size)

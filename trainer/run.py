@@ -23,7 +23,14 @@ from trainer.replica import SeedState
 from trainer.sizing import choose_seeds_at_once
 from trainer.streams import Streams, make_streams
 from trainer.task import Task, Variables
-from trainer.training import Optimizer, Trainer, TrainState, check_sizes, make_trainer
+from trainer.training import (
+    Optimizer,
+    Trainer,
+    TrainState,
+    check_precision,
+    check_sizes,
+    make_trainer,
+)
 
 _CHUNK_SECONDS = 1.0  # records are collected for at most so long, then written and shown
 
@@ -131,6 +138,9 @@ def train(
     checks.check_seeds(seeds, hyper)
     checks.check_steps(steps, record_every)
     checks.check_stop(early_stop, threshold)
+    check_precision(precision)
+    if seeds_at_once is not None and seeds_at_once < 1:
+        raise ValueError(f"seeds_at_once is {seeds_at_once}; it must be at least 1")
 
     def build(size: int, mesh: Mesh, every: int = record_every) -> Trainer:
         return make_trainer(

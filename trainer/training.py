@@ -70,6 +70,17 @@ def check_sizes(task: Task, batch_size: int, record_every: int) -> None:
         raise ValueError(f"record_every is {record_every} steps; it must be at least 1")
 
 
+def check_precision(precision: str) -> None:
+    """Raises ValueError for a precision that is unknown or that the device does not have."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision {precision!r} is unknown; choose from {', '.join(PRECISIONS)}")
+    if precision != "float32" and jax.default_backend() == "cpu":
+        raise ValueError(
+            f"precision {precision!r} is a mode that the CPU does not have (it would compute in "
+            "float32 all the same): leave it out, or train on a GPU or TPU"
+        )
+
+
 def in_groups(
     function: Callable, size: int | None, wrap: Callable[[Callable], Callable] | None = None
 ) -> Callable:
@@ -165,7 +176,7 @@ def make_trainer(
         stop_converged: freeze a replica once it has converged; its records are NaN from the next
             one on.
         precision: of matrix products and convolutions: "float32", or, where the device has faster
-            modes, "tf32" or "bfloat16" (inputs rounded to it, sums in float32).
+            modes, "tf32" or "bfloat16" (inputs rounded to it, sums in float32); refused on CPU.
         seeds_at_once: replicas vmapped together on a device; the groups take turns. It must divide
             the number of replicas on a device. None: all.
         mesh: devices over which replicas are spread, of one axis named "seed"; their number must
@@ -185,8 +196,7 @@ def make_trainer(
     """
     check_sizes(task, batch_size, record_every)
     check_task(task, batch_size)
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision {precision!r} is unknown; choose from {', '.join(PRECISIONS)}")
+    check_precision(precision)
     if stop_converged and threshold is None:
         raise ValueError("stop_converged needs a threshold: the accuracy that counts as converged")
     build = optimizer if callable(optimizer) else lambda hyper: optimizer

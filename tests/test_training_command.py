@@ -1,0 +1,136 @@
+"""`seedmap train` cut short, resumed, watched and collected."""
+
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+from command import seedmap
+
+from experiments import run_folder
+from experiments.training import collect_run
+
+SMALL = "--seeds 6 --epochs 12 --record-every 2 --hidden 8 --train-size 64 --test-size 20".split()
+TRAIN = ["train", "parities", *SMALL, "--seeds-at-once", "6"]
+
+
+def cut_short(out, monkeypatch, at_step=8, *flags):
+    """A training that meets a full disk after some save points."""
+    from contextlib import contextmanager
+
+    @contextmanager
+    def failing_bar():
+        def on_progress(progress):
+            if progress.record is not None and progress.step >= at_step:
+                raise OSError(28, "No space left on device", "training")
+
+        yield on_progress
+
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.cli.training_bar", failing_bar)
+        assert seedmap(*TRAIN, "--out", out, "--save-seconds", 0, *flags) == 2
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert seedmap(*TRAIN, "--out", out) == 0
+    return out
+
+
+def test_a_training_cut_short_is_kept_and_resumed(tmp_path, whole, monkeypatch, capsys):
+    out = tmp_path / "run"
+    cut_short(out, monkeypatch)
+    assert (out / "training" / "part-0" / "checkpoints").is_dir()
+    capsys.readouterr()
+    assert seedmap(*TRAIN, "--out", out) == 2
+    assert "--resume to go on with it" in capsys.readouterr().err
+    assert seedmap(*TRAIN, "--out", out, "--resume", "--hidden", 9) == 2
+    message = capsys.readouterr().err
+    assert "hidden was 8 and is 9" in message
+    assert "batch_size" not in message
+    assert seedmap(*TRAIN, "--out", out, "--resume") == 0
+    assert not (out / "training").exists()
+    assert run_folder.read_dataset(out).identical(run_folder.read_dataset(whole))
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["event"] == "begin"] == [0, 4]
+    assert {"seconds", "seed_steps_per_second", "num_converged", "diverged"} < set(lines[1])
+
+
+def test_resuming_what_is_finished_does_nothing_and_what_is_not_there_begins(whole, tmp_path):
+    before = (whole / "metrics.nc").read_bytes()
+    assert seedmap(*TRAIN, "--out", whole, "--resume") == 0
+    assert (whole / "metrics.nc").read_bytes() == before
+    assert seedmap(*TRAIN, "--out", tmp_path / "new", "--resume") == 0
+    assert (tmp_path / "new" / "metrics.nc").exists()
+
+
+def test_resume_needs_a_folder(capsys):
+    assert seedmap(*TRAIN, "--resume") == 2
+    assert "--resume needs --out" in capsys.readouterr().err
+
+
+def test_a_run_being_replaced_stays_until_the_new_one_is_done(tmp_path, monkeypatch, whole):
+    import shutil
+
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    cut_short(out, monkeypatch, 8, "--overwrite", "--first-seed", 50)
+    assert run_folder.read_dataset(out).seed.values[0] == 0
+    assert seedmap(*TRAIN, "--out", out, "--resume", "--first-seed", 50) == 0
+    assert run_folder.read_dataset(out).seed.values[0] == 50
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--record", "sharpnes"], ["'sharpnes' is not known", "sharpness"]),
+        (["--vary", "weather"], ["'weather'", "init"]),
+        (["--precision", "bfloat16"], ["CPU does not have"]),
+        (["--seeds-at-once", "0"], ["seeds_at_once is 0"]),
+        (["--save-seconds", "-1"], ["--save-seconds is -1"]),
+        (["--num-processes", "2"], ["--distributed"]),
+        (["--distributed", "--num-processes", "2"], ["go together"]),
+    ],
+)
+def test_wrong_training_flags_get_one_line(flags, words, tmp_path, capsys):
+    assert seedmap(*TRAIN, "--out", tmp_path / "run", *flags) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    for word in words:
+        assert word in lines[0]
+    assert not (tmp_path / "run").exists()
+
+
+def test_collecting_what_is_not_there_is_told(tmp_path, whole, capsys):
+    for folder in (tmp_path, whole):
+        assert seedmap("collect", folder) == 2
+        assert "no training" in capsys.readouterr().err
+
+
+def test_a_part_that_is_not_done_is_not_collected(tmp_path, monkeypatch):
+    cut_short(tmp_path / "run", monkeypatch)
+    with pytest.raises(ValueError, match="not trained to its end"):
+        collect_run(tmp_path / "run")
+
+
+def test_more_can_be_recorded_and_fitted(tmp_path):
+    out = tmp_path / "run"
+    extra = ["--record", "weights", "l2/layers", "gradient_norm", "sharpness"]
+    assert seedmap(*TRAIN, "--out", out, *extra) == 0
+    with xr.open_dataset(out / "metrics.nc") as dataset:
+        names = set(dataset.data_vars)
+        assert {"l2", "gradient_norm", "sharpness"} < names
+        assert any(name.startswith("l2.Dense_0") for name in names)
+        assert (dataset.gradient_norm > 0).any()
+        assert np.isfinite(dataset.sharpness).all()
+    fit = ["--metrics", "l2", "sharpness", "--states", "1-2", "--iterations", "3"]
+    assert seedmap("fit", out, *fit) == 0
+
+
+def test_tensorboard_gets_the_spread_over_seeds(tmp_path):
+    assert seedmap(*TRAIN, "--out", tmp_path / "run", "--tensorboard", tmp_path / "board") == 0
+    (events,) = (tmp_path / "board").iterdir()
+    content = events.read_bytes()
+    for tag in (b"eval_loss/mean", b"l2/min", b"spectral/max"):
+        assert tag in content
