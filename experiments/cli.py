@@ -192,22 +192,29 @@ def _train(experiment: Experiment, options: TrainOptions, folder: Path, threshol
     from experiments.tensorboard import tensorboard_writer
     from experiments.training import train_run
 
-    with training_bar() as show, tensorboard_writer(session.tensorboard) as write:
+    try:
+        with training_bar() as show, tensorboard_writer(session.tensorboard) as write:
 
-        def on_progress(progress):
-            show(progress)
-            write(progress)
+            def on_progress(progress):
+                show(progress)
+                write(progress)
 
-        return train_run(
-            experiment,
-            options.training,
-            folder,
-            threshold,
-            overwrite=options.place.overwrite,
-            resume=session.resume,
-            save_seconds=session.save_seconds,
-            on_progress=on_progress,
-        )
+            return train_run(
+                experiment,
+                options.training,
+                folder,
+                threshold,
+                overwrite=options.place.overwrite,
+                resume=session.resume,
+                save_seconds=session.save_seconds,
+                on_progress=on_progress,
+            )
+    except KeyboardInterrupt:
+        from experiments.run_folder import can_resume
+
+        if can_resume(folder):
+            raise KeyboardInterrupt(f"; go on with --resume --out {folder}") from None
+        raise
 
 
 def _fit(folder: Path, config: FitConfig) -> None:
@@ -390,6 +397,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     except OSError as error:
         print(f"seedmap: cannot write or read {error.filename}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("seedmap: stopped", file=sys.stderr, flush=True)
+    except KeyboardInterrupt as stop:
+        print(f"seedmap: stopped{stop}", file=sys.stderr, flush=True)
         os._exit(130)  # a thread that still compiles would crash the interpreter's own exit

@@ -41,7 +41,7 @@ class TrainingConfig:
     spectrum: Literal["exact", "gram", "lanczos"] = "exact"
     """How singular values are found: exact, by the Gram matrix (error bounded), or estimated."""
     seeds_at_once: int | None = None
-    """Seeds trained side by side on a device; by default found by trial."""
+    """Seeds trained side by side on a device; None: found by trial."""
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,12 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
             "--coordinator, --num-processes and --process-id go together; a TPU pod or Slurm needs "
             "none of them"
         )
+    if coordinator is not None and not coordinator.rpartition(":")[2].isdigit():
+        raise ValueError(f"--coordinator is {coordinator!r}; give HOST:PORT, as host0:1234")
     try:
         jax.distributed.initialize(coordinator, num_processes, process_id)
     except (ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].rstrip(".")
         raise ValueError(
             f"--distributed: {reason}; outside a TPU pod or Slurm give --coordinator, "
             "--num-processes and --process-id"

@@ -72,10 +72,32 @@ def check_free(folder: Path, overwrite: bool) -> None:
 
 
 def _is_run(folder: Path) -> bool:
+    if any((folder / TRAINING).glob("part-*/job.json")):
+        return True
     try:
         return "seedmap" in json.loads((folder / CONFIG).read_text())["versions"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def claim(folder: Path, overwrite: bool, config: Mapping[str, Any], resume: bool = False) -> bool:
+    """Makes a run folder with its `config.json`, unless a run stands there that may be gone on.
+
+    Returns:
+        Whether it was made here.
+
+    Raises:
+        ValueError: as `check_free`, or the folder cannot be made.
+    """
+    check_free(folder, overwrite or resume)
+    if folder.is_dir() and any(folder.iterdir()):
+        return False
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / CONFIG, config)
+    except OSError as error:
+        raise ValueError(f"--out: cannot write to {folder} ({error.strerror})") from None
+    return True
 
 
 @contextmanager
@@ -91,14 +113,7 @@ def claimed(
     Raises:
         ValueError: as `check_free`, or the folder cannot be made.
     """
-    check_free(folder, overwrite or resume)
-    fresh = not folder.is_dir() or not any(folder.iterdir())
-    if fresh:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / CONFIG, config)
-        except OSError as error:
-            raise ValueError(f"--out: cannot write to {folder} ({error.strerror})") from None
+    fresh = claim(folder, overwrite, config, resume)
     try:
         yield
     except BaseException:

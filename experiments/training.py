@@ -6,13 +6,16 @@ While it lasts, records and checkpoints of every process stand in `training/` of
 `collect_run` makes the run's own files of them and takes that folder away.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from experiments import run_folder
 from experiments.experiment import Experiment, TrainingConfig
@@ -58,8 +61,8 @@ def train_run(
         OSError: the folder cannot be written; what was saved before is kept.
     """
     check_training(config)
-    if save_seconds < 0:
-        raise ValueError(f"--save-seconds is {save_seconds}; it must not be negative")
+    if not save_seconds >= 0:
+        raise ValueError(f"--save-seconds is {save_seconds}; it must be 0 or more")
     setup = experiment.setup(config)
     seeds = range(config.first_seed, config.first_seed + config.seeds)
     check_sizes(setup.task, config.batch_size, config.record_every)
@@ -75,13 +78,7 @@ def train_run(
     }
     if resume and _is_complete(folder, content):
         return True
-    training = folder / run_folder.TRAINING
-    with run_folder.claimed(folder, overwrite, content, resume):
-        if not resume and jax.process_count() == 1:
-            run_folder.clear(folder, (run_folder.TRAINING,))
-        training.mkdir(exist_ok=True)
-        if jax.process_index() == 0:
-            _keep_config(training, content)
+    with _claimed(folder, overwrite, resume, content):
         train(
             setup.task,
             setup.optimizer,
@@ -95,7 +92,7 @@ def train_run(
             early_stop=config.early_stop,
             precision=config.precision,
             seeds_at_once=config.seeds_at_once,
-            folder=training,
+            folder=folder / run_folder.TRAINING,
             resume=resume,
             identity=_identity(content),
             save_seconds=save_seconds,
@@ -113,6 +110,14 @@ def _identity(content: dict[str, Any]) -> dict[str, Any]:
     return {"experiment": content["experiment"], "experiment_settings": decided}
 
 
+def _check_experiment(folder: Path, before: dict[str, Any], content: dict[str, Any]) -> None:
+    if before["experiment"] != content["experiment"]:
+        raise ValueError(
+            f"--resume: {folder} holds a training of {before['experiment']}, not of "
+            f"{content['experiment']}; name another folder"
+        )
+
+
 def _is_complete(folder: Path, content: dict[str, Any]) -> bool:
     """Whether the run that stands in the folder is the one asked for, and trained to its end.
 
@@ -123,36 +128,83 @@ def _is_complete(folder: Path, content: dict[str, Any]) -> bool:
         return False
     before = run_folder.read_json(folder, run_folder.CONFIG, "train", ("experiment",))
     before |= {"hyperparameters": before.get("hyperparameters", {})}
+    _check_experiment(folder, before, content)
     store.check_same(folder, _identity(before), _identity(content))
     return True
 
 
-def _keep_config(training: Path, content: dict[str, Any]) -> None:
-    """The `config.json` to be, the one of the first session if there were several."""
-    if not (training / run_folder.CONFIG).exists():
+@contextmanager
+def _claimed(
+    folder: Path, overwrite: bool, resume: bool, content: dict[str, Any]
+) -> Iterator[None]:
+    """Claims the run folder: alone, or for all processes by the first of them."""
+    if jax.process_count() == 1:
+        with run_folder.claimed(folder, overwrite, content, resume):
+            _begin(folder, resume, content)
+            yield
+        return
+    refusal = None
+    if jax.process_index() == 0:
+        try:
+            run_folder.claim(folder, overwrite, content, resume)
+            _begin(folder, resume, content)
+        except ValueError as error:
+            refusal = error
+    accepted = multihost_utils.broadcast_one_to_all(np.int32(refusal is None))
+    if refusal is not None:
+        raise refusal
+    if not accepted:
+        raise ValueError(f"--out: process 0 refuses {folder}; its message says why")
+    (folder / run_folder.TRAINING).mkdir(parents=True, exist_ok=True)  # where disks are not shared
+    yield
+
+
+def _begin(folder: Path, resume: bool, content: dict[str, Any]) -> None:
+    """Makes `training/` with the `config.json` to be, that of the first session where resumed."""
+    training = folder / run_folder.TRAINING
+    if not resume:
+        run_folder.clear(folder, (run_folder.TRAINING,))
+    training.mkdir(exist_ok=True)
+    if (training / run_folder.CONFIG).exists():
+        before = run_folder.read_json(training, run_folder.CONFIG, "train", ("experiment",))
+        _check_experiment(folder, before, content)
+    else:
         run_folder.write_json(training / run_folder.CONFIG, content)
 
 
 def collect_run(folder: Path) -> None:
     """Makes `config.json`, `metrics.nc`, `checkpoint/` and `log.jsonl` of a trained `training/`.
 
+    All are written inside `training/` first and moved when whole: cut short, it can be done again.
+
     Raises:
         ValueError: there is nothing to collect, or parts are missing or not trained to their end.
     """
     training = folder / run_folder.TRAINING
+    if not training.is_dir():
+        done = (folder / run_folder.METRICS).is_file()
+        reason = f"it is collected; next: seedmap fit {folder}" if done else "see `seedmap train`"
+        raise ValueError(f"{folder} holds no training to collect: {reason}")
     run = collect(training)
+    parts = store.parts(training)
+    jobs = [store.read_job(part) for part in parts]
     content = run_folder.read_json(training, run_folder.CONFIG, "train", ("wall_seconds",))
-    jobs = [store.read_job(part) for part in store.parts(training)]
     content["seeds_at_once"] = jobs[0].seeds_at_once
     content["device"] |= {"processes": len(jobs), "devices_used": sum(j.num_devices for j in jobs)}
     content["wall_seconds"] = {"compile": run.compile_seconds, "train": run.train_seconds}
     dataset = run.dataset.assign(
         diverged=("seed", run.diverged, {"long_name": "step at which a seed diverged, else -1"})
     )
+    draft = training / "collected"
+    run_folder.clear(training, (draft.name,))
+    draft.mkdir()
+    run_folder.save_params(draft, run.params)
+    run_folder.write_dataset(draft, dataset)
+    (draft / run_folder.LOG).write_bytes(
+        b"".join((part / store.LOG).read_bytes() for part in parts)
+    )
+    run_folder.write_json(draft / run_folder.CONFIG, content)
     run_folder.clear(folder, run_folder.OWN - {run_folder.TRAINING})
-    run_folder.save_params(folder, run.params)
-    run_folder.write_dataset(folder, dataset)
-    run_folder.write_json(folder / run_folder.CONFIG, content)
-    lines = [(part / store.LOG).read_text() for part in store.parts(training)]
-    (folder / run_folder.LOG).write_text("".join(lines))
+    for made in draft.iterdir():
+        made.rename(folder / made.name)
     run_folder.clear(folder, (run_folder.TRAINING,))

@@ -216,6 +216,11 @@ def test_groups_that_rest_change_nothing():
         ({"seeds_at_once": 0}, "seeds_at_once is 0"),
         ({"metrics": lambda weights: {}}, "needs 'weights'; .* params, initial, batch"),
         ({"metrics": [lambda params: {"a": 1.0}] * 2}, "'a' is given by two"),
+        ({"metrics": lambda params: 1.0}, "gives float; give a dict"),
+        ({"metrics": lambda params: {"a": jnp.zeros(3)}}, r"'a' of .* has shape \(3,\)"),
+        ({"metrics": lambda params: {"step": 1.0}}, "'step' of .* cannot be"),
+        ({"resume": True}, "resume needs a folder"),
+        ({"hyperparameters": {"rate": [0.1] * 6}}, "nothing reads rate"),
     ],
 )
 def test_wrong_options_are_named(options, message):

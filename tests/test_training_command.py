@@ -1,6 +1,12 @@
 """`seedmap train` cut short, resumed, watched and collected."""
 
 import json
+import shutil
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +22,6 @@ TRAIN = ["train", "parities", *SMALL, "--seeds-at-once", "6"]
 
 def cut_short(out, monkeypatch, at_step=8, *flags):
     """A training that meets a full disk after some save points."""
-    from contextlib import contextmanager
 
     @contextmanager
     def failing_bar():
@@ -71,8 +76,6 @@ def test_resume_needs_a_folder(capsys):
 
 
 def test_a_run_being_replaced_stays_until_the_new_one_is_done(tmp_path, monkeypatch, whole):
-    import shutil
-
     out = tmp_path / "run"
     shutil.copytree(whole, out)
     cut_short(out, monkeypatch, 8, "--overwrite", "--first-seed", 50)
@@ -89,6 +92,11 @@ def test_a_run_being_replaced_stays_until_the_new_one_is_done(tmp_path, monkeypa
         (["--precision", "bfloat16"], ["CPU does not have"]),
         (["--seeds-at-once", "0"], ["seeds_at_once is 0"]),
         (["--save-seconds", "-1"], ["--save-seconds is -1"]),
+        (["--save-seconds", "nan"], ["--save-seconds is nan"]),
+        (
+            ["--distributed", "--coordinator", "x", "--num-processes", "1", "--process-id", "0"],
+            ["HOST:PORT"],
+        ),
         (["--num-processes", "2"], ["--distributed"]),
         (["--distributed", "--num-processes", "2"], ["go together"]),
     ],
@@ -103,15 +111,73 @@ def test_wrong_training_flags_get_one_line(flags, words, tmp_path, capsys):
 
 
 def test_collecting_what_is_not_there_is_told(tmp_path, whole, capsys):
-    for folder in (tmp_path, whole):
+    for folder, words in ((tmp_path, "see `seedmap train`"), (whole, "next: seedmap fit")):
         assert seedmap("collect", folder) == 2
-        assert "no training" in capsys.readouterr().err
+        assert words in capsys.readouterr().err
 
 
 def test_a_part_that_is_not_done_is_not_collected(tmp_path, monkeypatch):
     cut_short(tmp_path / "run", monkeypatch)
     with pytest.raises(ValueError, match="not trained to its end"):
         collect_run(tmp_path / "run")
+
+
+def test_a_damaged_log_costs_only_times(tmp_path, monkeypatch, whole):
+    out = tmp_path / "run"
+    cut_short(out, monkeypatch)
+    (out / "training" / "part-0" / "log.jsonl").write_bytes(b"\xb6\x00{")
+    assert seedmap(*TRAIN, "--out", out, "--resume") == 0
+    assert run_folder.read_dataset(out).identical(run_folder.read_dataset(whole))
+
+
+def test_another_experiment_and_a_lost_job_are_refused(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "run"
+    cut_short(out, monkeypatch)
+    capsys.readouterr()
+    assert seedmap("train", "modular", "--preset", "quick", "--out", out, "--resume") == 2
+    assert "holds a training of parities, not of modular" in capsys.readouterr().err
+    (out / "training" / "part-0" / "job.json").unlink()
+    assert seedmap(*TRAIN, "--out", out, "--resume") == 2
+    assert "lost its job.json" in capsys.readouterr().err
+
+
+def test_a_collection_cut_short_can_be_done_again(tmp_path, monkeypatch, whole):
+    """The old run stays whole, and the training with it, when the new files cannot be written."""
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device", "metrics.nc")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.run_folder.write_dataset", full)
+        assert seedmap(*TRAIN, "--out", out, "--overwrite", "--first-seed", 50) == 2
+    assert run_folder.read_dataset(out).seed.values[0] == 0
+    (out / "config.json").unlink()
+    assert seedmap(*TRAIN, "--out", out, "--resume", "--first-seed", 50) == 0
+    assert run_folder.read_dataset(out).seed.values[0] == 50
+
+
+def test_two_processes_make_one_run(tmp_path, whole):
+    """Started together on one file system, without --resume."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    out, source = tmp_path / "run", Path(__file__).parent.parent
+    common = [sys.executable, "-m", "seedmap", *TRAIN, "--out", out, "--distributed"]
+    common += ["--coordinator", f"localhost:{port}", "--num-processes", "2", "--process-id"]
+    hosts = [
+        subprocess.Popen([*map(str, common), str(i)], cwd=source, stderr=subprocess.PIPE)
+        for i in range(2)
+    ]
+    for host in hosts:
+        error = host.communicate(timeout=300)[1]
+        assert host.returncode == 0, error
+    assert seedmap("collect", out) == 0
+    assert seedmap("fit", out, "--states", "1-2", "--iterations", "2") == 0
+    found, expected = (run_folder.read_dataset(folder) for folder in (out, whole))
+    for name in expected.data_vars:  # groups of 3 instead of 6: equal but for rounding
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-3, atol=1e-4)
 
 
 def test_more_can_be_recorded_and_fitted(tmp_path):

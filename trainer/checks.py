@@ -1,6 +1,6 @@
 """What `train` refuses, in one line each, before anything long begins."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,16 @@ def check_seeds(
             raise ValueError(f"hyperparameters: {name} has a value that is not finite")
     if len(set(zip(seeds, *hyperparameters.values(), strict=True))) != len(seeds):
         raise ValueError("seeds: a number stands twice; each seed may be trained once")
+
+
+def check_hyperparameters(names: Collection[str], used_by_optimizer: bool) -> None:
+    """Raises ValueError for hyperparameters that nothing would read."""
+    unread = [name for name in names if name != "init_scale"]
+    if unread and not used_by_optimizer:
+        raise ValueError(
+            f"hyperparameters: nothing reads {unread[0]}: give the optimizer as a function of "
+            f"them, as lambda own: optax.sgd(own[{unread[0]!r}])"
+        )
 
 
 def check_steps(steps: int, record_every: int) -> None:

@@ -85,11 +85,17 @@ def _branch(saved: Saved, name: str) -> Any:
 
 
 def _seconds(part: Path) -> tuple[float, float]:
-    """Seconds of compiling and of training in all sessions, from the log."""
+    """Seconds of compiling and of training in all sessions, from the log's readable lines."""
     path = part / store.LOG
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    compiled = sum(line.get("compile_seconds", 0.0) for line in lines)
-    return compiled, sum(line.get("seconds", 0.0) for line in lines)
+    compiled = trained = 0.0
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        try:
+            entry = json.loads(line)
+            compiled += entry.get("compile_seconds", 0.0)
+            trained += entry.get("seconds", 0.0)
+        except (ValueError, AttributeError, TypeError):  # a line cut short: times alone suffer
+            continue
+    return compiled, trained
 
 
 def collect_part(part: Path) -> TrainingRun:

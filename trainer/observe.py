@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
+RESERVED = ("seed", "step", "epoch", "diverged", "state")  # of the dataset
 PARTS = ("params", "initial", "batch", "grads", "updates", "loss", "key")
 
 Metric = Callable[..., Mapping[str, jax.Array]]
@@ -35,6 +37,20 @@ def parts_of(metric: Metric) -> tuple[str, ...]:
     return tuple(argument.name for argument in arguments if argument.name in PARTS)
 
 
+def _check_values(metric: Metric, values: Any) -> None:
+    """Raises ValueError unless these are named scalars, under names a dataset can hold."""
+    name = getattr(metric, "__name__", repr(metric))
+    if not isinstance(values, Mapping):
+        raise ValueError(f"metrics: {name} gives {type(values).__name__}; give a dict of scalars")
+    for key, value in values.items():
+        if jnp.shape(value):
+            raise ValueError(
+                f"metrics: {key!r} of {name} has shape {jnp.shape(value)}; give one number"
+            )
+        if key in RESERVED or "/" in key:
+            raise ValueError(f"metrics: {key!r} of {name} cannot be a variable's name; change it")
+
+
 def measure(metrics: Sequence[Metric], parts: Mapping[str, Callable[[], Any]]) -> Record:
     """The values of all metrics; only the parts that one of them names are computed.
 
@@ -54,6 +70,7 @@ def measure(metrics: Sequence[Metric], parts: Mapping[str, Callable[[], Any]]) -
         names = parts_of(metric)
         made |= {name: parts[name]() for name in names if name not in made}
         values = metric(**{name: made[name] for name in names})
+        _check_values(metric, values)
         twice = sorted(set(values) & set(record))
         if twice:
             raise ValueError(f"metrics: {twice[0]!r} is given by two of them; keep one")

@@ -120,6 +120,8 @@ def train(
         devices: devices of this process to use; None: all.
         folder: where to write records and checkpoints as training goes; None: memory only.
         resume: go on from the last save point in `folder`, to the bit, or begin if there is none.
+            Settings are compared with those it was begun with; of the functions (task, optimizer,
+            metrics) only what they give can be, so name what distinguishes them in `identity`.
         identity: further settings (JSON values) that a resumed training must share.
         save_seconds: seconds between two checkpoints; the last one is always saved.
         on_progress: called with how far it is: before compilation, after it, then about every
@@ -139,6 +141,9 @@ def train(
     checks.check_steps(steps, record_every)
     checks.check_stop(early_stop, threshold)
     check_precision(precision)
+    checks.check_hyperparameters(hyper, callable(optimizer))
+    if resume and folder is None:
+        raise ValueError("resume needs a folder: name the one to go on with")
     if seeds_at_once is not None and seeds_at_once < 1:
         raise ValueError(f"seeds_at_once is {seeds_at_once}; it must be at least 1")
 
@@ -361,6 +366,8 @@ def _train_in_folder(plan: _Plan, folder: Path, resume: bool, save_seconds: floa
 def _job_before(part: Path, plan: _Plan, resume: bool) -> store.Job | None:
     """The job that stands in the folder, if it may be gone on with."""
     if not (part / store.JOB).is_file():
+        if (part / store.RECORDS).exists() or (part / store.CHECKPOINTS).exists():
+            raise ValueError(f"{part} has lost its {store.JOB}: restore it, or train elsewhere")
         return None
     if not resume:
         raise ValueError(f"{part} holds a training: resume it, or train in another folder")

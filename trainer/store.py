@@ -96,7 +96,8 @@ def read_job(folder: Path) -> Job:
         return Job(**fields | {"seeds": tuple(fields["seeds"]), "layout": layout})
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path} is not a job of this version of seedmap ({error}); train anew elsewhere"
+            f"{path} is damaged, or of another version of seedmap ({error}); restore it, or train "
+            "anew elsewhere"
         ) from None
 
 

@@ -92,6 +92,8 @@ def score_training(task: Task, variables: Variables, batch: PyTree, noise: Noise
         if task.train_score is None
         else task.train_score(model, batch, noise)
     )
+    if not isinstance(scored, tuple) or len(scored) not in (2, 3):
+        raise ValueError("task: a score must give (loss, correct), each with a value per example")
     return scored if len(scored) == 3 else (*scored, variables.state)
 
 
