@@ -163,7 +163,7 @@ def test_values_of_every_layer_agree_with_numpy():
         heads = [kernel[:, h] for h in range(3)] if name != "out" else [kernel.reshape(12, 12)]
         for metric, value in reference(heads, [part["bias"]]).items():
             leaf = "bias" if metric.endswith("_b") else "kernel"
-            expected[f"{metric}/attention.{name}.{leaf}"] = value
+            expected[f"{metric}.attention.{name}.{leaf}"] = value
     assert set(ours) == {*METRICS, *expected}
     for name, value in expected.items():
         np.testing.assert_allclose(ours[name], value, rtol=2e-5, atol=2e-6, err_msg=name)

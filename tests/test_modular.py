@@ -189,10 +189,11 @@ def test_quick_preset_trains_end_to_end(name):
         batch_size=config.batch_size,
         steps=config.epochs * batches,
         record_every=config.record_every * batches,
+        seeds_at_once=config.seeds_at_once,
     )
     assert (run.diverged == -1).all()
     assert np.isfinite(run.dataset.to_array()).all()
-    assert (run.dataset.train_accuracy[:, -1] > 0.9).all()
+    assert (run.dataset.train_accuracy[:, -1] > 0.5).all()  # chance is 1 / 13
     assert (run.dataset.train_loss[:, -1] < 0.5 * run.dataset.train_loss[:, 0]).all()
 
 

@@ -19,7 +19,7 @@ from trainer import collect, train
 from trainer.records import RecordLayout, append_records, intact_rows, read_records
 
 CONFIG = ParitiesConfig(hidden=8, bits=6, train_size=40, test_size=20)
-OPTIONS = {"batch_size": 16, "steps": 36, "record_every": 3, "threshold": 0.9}
+OPTIONS = {"batch_size": 16, "steps": 36, "record_every": 3, "threshold": 0.9, "seeds_at_once": 6}
 
 
 def run(folder=None, **options):

@@ -23,6 +23,7 @@ def run(seeds, steps=24, record_every=4, **options):
         batch_size=16,
         steps=steps,
         record_every=record_every,
+        seeds_at_once=len(seeds),
         **options,
     )
 
@@ -179,7 +180,7 @@ def explosive_task():
 
 
 def test_a_diverged_seed_is_frozen_and_costs_the_others_nothing():
-    options = {"batch_size": 4, "steps": 12, "record_every": 2}
+    options = {"batch_size": 4, "steps": 12, "record_every": 2, "seeds_at_once": 8}
     keys = make_streams(range(8)).init
     odd = np.asarray(jax.vmap(jax.random.bits)(keys)) % 2 == 1
     assert 0 < odd.sum() < 8
