@@ -126,8 +126,10 @@ def load_latest(manager: ocp.CheckpointManager, at_most: int) -> Saved | None:
         if step <= at_most:
             try:
                 return manager.restore(step, args=_LeavesArgs())
-            except Exception as error:  # damaged files raise all kinds
-                reason = str(error).splitlines()[0][:200]
+            # Broad on purpose: a damaged zip, JSON or folder of Orbax's raises anything from
+            # BadZipFile to KeyError, and all of it means the same; the warning says what it was.
+            except Exception as error:
+                reason = repr(error)[:200]  # one line, and not empty where the message is
                 warnings.warn(
                     f"checkpoint of step {step} in {manager.directory} is damaged ({reason}); "
                     "going back to an earlier one",

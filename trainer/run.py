@@ -33,8 +33,7 @@ from trainer.training import (
 )
 
 _CHUNK_SECONDS = 1.0  # records are collected for at most so long, then written and shown
-
-_TRIAL_STEPS = 8
+_TRIAL_STEPS = 8  # of training, in the search for the number of seeds at once
 
 Record = dict[str, np.ndarray]
 
@@ -59,18 +58,6 @@ class Progress(NamedTuple):
     num_converged: int
     diverged: dict[int, int]
     record: dict[str, np.ndarray] | None
-
-
-class _Session(NamedTuple):
-    """What the loop needs."""
-
-    seeds: tuple[int, ...]
-    steps: int
-    record_every: int
-    early_stop: str
-    placement: Placement
-    advance: Callable[[TrainState], tuple[TrainState, Any]]
-    report: Callable[[Progress], None]
 
 
 def train(
