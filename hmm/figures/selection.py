@@ -56,6 +56,7 @@ def plot_model_selection(sweep: Sweep, num_states: int, criterion: str | None = 
     )
     criteria.legend()
     criteria.set_title("Held-out criteria")
+    criteria.set_ylabel("-2 log-likelihood + penalty (nats)")
     training.set_title("Training log-likelihood")
     held_out.set_title("Held-out log-likelihood")
     for ax in (training, held_out):
