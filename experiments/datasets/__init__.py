@@ -1,0 +1,1 @@
+"""Data that experiments read: from files a user names, or from packages."""
