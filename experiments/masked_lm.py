@@ -336,8 +336,8 @@ def check_config(config: MaskedLMConfig) -> None:
     )
     if config.epochs != 1 or config.record_unit != "steps":
         raise ValueError(
-            f"epochs is {config.epochs}, in records counted in {config.record_unit}; mlm sees every "
-            "token once and records in steps: leave both flags out"
+            f"epochs is {config.epochs} and records are counted in {config.record_unit}; mlm sees "
+            "every token once and records in steps: leave both flags out"
         )
     if config.width % config.heads:
         raise ValueError(
