@@ -33,7 +33,7 @@ Signatures (arrays are numpy, float64 unless said otherwise):
 
 From there to what the states mean, and back to files:
 
-    read_csv_folder(folder, metrics=None), from_pandas(...), from_xarray(...) -> RunTable
+    read_metrics(path, metrics=None, columns=None), from_pandas(...), from_xarray(...) -> RunTable
     training_map(parameters, sequences, paths) -> TrainingMap
     bag_of_states(paths, num_states) -> [run, state]; regress(bag, outcome) -> Regression
     detours(paths, converged, regression) -> list of states
@@ -120,6 +120,7 @@ from hmm.readers import (
     from_pandas,
     from_xarray,
     read_csv_folder,
+    read_metrics,
 )
 from hmm.regression import (
     READABLE_PVALUE,
@@ -244,6 +245,7 @@ __all__ = [
     "posterior",
     "rank_metrics",
     "read_csv_folder",
+    "read_metrics",
     "refit",
     "regress",
     "relabel",
