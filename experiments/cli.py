@@ -16,6 +16,7 @@ import tyro
 from experiments import EXPERIMENTS
 from experiments.compile_cache import keep_compiled_programs
 from experiments.experiment import Experiment, FitConfig, MapConfig, TrainingConfig
+from experiments.import_command import import_command
 from experiments.parsing import UsageError, parse
 from experiments.progress import fit_bar, group_bar, training_bar
 
@@ -30,6 +31,7 @@ Train many seeds at once, record their weights, fit an HMM, see how randomness s
 commands:
   run EXPERIMENT     train, fit, map and report in one go
   train EXPERIMENT   train all seeds and record their metrics
+  import KIND        make a run of checkpoints that were trained elsewhere
   collect DIR        put together what several processes have trained
   fit PATH           fit the HMM sweep to a run's metrics, or to CSV files, and decode every run
   map DIR            build the training map of a fitted run: summary.json
@@ -365,6 +367,7 @@ def baselines_command(argv: Sequence[str]) -> None:
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "run": run_command,
     "train": train_command,
+    "import": import_command,
     "collect": collect_command,
     "fit": fit_command,
     "map": map_command,
