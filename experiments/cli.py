@@ -16,6 +16,7 @@ import tyro
 from experiments import EXPERIMENTS
 from experiments.compile_cache import keep_compiled_programs
 from experiments.experiment import Experiment, FitConfig, MapConfig, TrainingConfig
+from experiments.import_command import import_command
 from experiments.parsing import UsageError, parse
 from experiments.progress import fit_bar, group_bar, training_bar
 
@@ -30,6 +31,7 @@ Train many seeds at once, record their weights, fit an HMM, see how randomness s
 commands:
   run EXPERIMENT     train, fit, map and report in one go
   train EXPERIMENT   train all seeds and record their metrics
+  import KIND        make a run of checkpoints that were trained elsewhere
   collect DIR        put together what several processes have trained
   fit PATH           fit the HMM sweep to a run's metrics, or to CSV files, and decode every run
   map DIR            build the training map of a fitted run: summary.json
@@ -177,7 +179,13 @@ def _parse_experiment(options: type, command: str, argv: Sequence[str]) -> tuple
     return experiment, parsed
 
 
-def _train(experiment: Experiment, options: TrainOptions, folder: Path, threshold: float) -> bool:
+def _train(
+    experiment: Experiment,
+    options: TrainOptions,
+    folder: Path,
+    threshold: float,
+    check: Callable[[int], None] | None = None,
+) -> bool:
     """Trains; returns whether the run is complete."""
     session = options.session
     if session.resume and options.place.out is None:
@@ -208,6 +216,7 @@ def _train(experiment: Experiment, options: TrainOptions, folder: Path, threshol
                 resume=session.resume,
                 save_seconds=session.save_seconds,
                 on_progress=on_progress,
+                check=check,
             )
     except KeyboardInterrupt:
         from experiments.run_folder import can_resume
@@ -234,14 +243,18 @@ def run_command(argv: Sequence[str]) -> None:
     """`seedmap run EXPERIMENT`: every step, then a short table."""
     experiment, options = _parse_experiment(RunOptions, "run", argv)
     from experiments.pipeline import map_run, report_run
-    from experiments.settings import check_run
+    from experiments.settings import check_run, check_states
     from experiments.table import findings
 
     check_run(options.training, options.fit, options.map)  # before the long part
     if options.session.distributed:
         raise UsageError("--distributed goes with `seedmap train`; collect, fit and map come after")
     folder = _folder(experiment, options.place)
-    _train(experiment, options, folder, options.map.threshold)
+
+    def check(num_train: int) -> None:
+        check_states(options.training, options.fit, num_train)
+
+    _train(experiment, options, folder, options.map.threshold, check)
     _fit(folder, options.fit)
     summary = map_run(folder, options.map)
     report = report_run(folder)
@@ -354,6 +367,7 @@ def baselines_command(argv: Sequence[str]) -> None:
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "run": run_command,
     "train": train_command,
+    "import": import_command,
     "collect": collect_command,
     "fit": fit_command,
     "map": map_command,
