@@ -31,7 +31,7 @@ Train many seeds at once, record their weights, fit an HMM, see how randomness s
 commands:
   run EXPERIMENT     train, fit, map and report in one go
   train EXPERIMENT   train all seeds and record their metrics
-  import KIND        make a run of checkpoints that were trained elsewhere
+  import KIND        make a run of checkpoints or metrics that were recorded elsewhere
   collect DIR        put together what several processes have trained
   fit PATH           fit the HMM sweep to a run's metrics, or to CSV files, and decode every run
   map DIR            build the training map of a fitted run: summary.json
