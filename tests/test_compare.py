@@ -16,6 +16,7 @@ from experiments.comparison import PAPER, read_runs, row_of
 from experiments.importing import import_frame
 from experiments.joint import fit_runs_together, read_with
 from experiments.run_folder import read_dataset
+from hmm.figures import Experiment, plot_comparison, plot_shared_states
 from hmm.inference import log_likelihood
 from hmm.prediction import predict_outcome, prediction_r2
 from hmm.sequences import from_arrays, z_score
@@ -171,6 +172,26 @@ def test_a_model_on_another_run(folders):
     assert row["r2"] > row["prediction_r2"]
 
 
+def test_figures_show_the_numbers():
+    found = [Experiment("a", 0.5, 0.25, 0.1, 3, True, (0.9, None, 6))]
+    found.append(Experiment("b", None, 0.75, None, 2, False))
+    axes = plot_comparison(found).axes
+    ours = [[float(line.get_xdata()[0]) for line in dots(ax, "ours")] for ax in axes]
+    assert ours == [[0.5], [0.25, 0.75], [0.1], [3, 2]]
+    published = [[line.get_xdata()[0] for line in dots(ax, "published")] for ax in axes]
+    assert published == [[0.9], [], [], [6]]
+    first, second = dots(axes[1], "ours")
+    assert first.get_color() != second.get_color()  # one forks, the other does not
+    shares = np.array([[0.25, 0.75], [1.0, 0.0]])
+    bars = plot_shared_states(shares, ["a", "b"]).axes[0].patches
+    assert [bar.get_width() for bar in bars] == [0.25, 1.0, 0.75, 0.0]
+    assert [bar.get_x() for bar in bars] == [0, 0, 0.25, 1.0]
+
+
+def dots(ax, gid):
+    return [line for line in ax.lines if line.get_gid() == gid]
+
+
 def test_prediction_by_hand():
     bag, outcome = np.array([[1.0, 0, 0], [0.5, 0.5, 0], [0, 1, 0]]), np.array([1.0, 2, 3])
     new = np.array([[0.25, 0.75, 0], [0, 0, 1.0]])
@@ -235,7 +256,7 @@ def broken(folders, tmp_path):
     (unmapped / "summary.json").unlink()
     dataset = read_dataset(unfitted).drop_vars("state")
     dataset.to_netcdf(unfitted / "metrics.nc", engine="h5netcdf")
-    make_run(changed, 2, 20, metrics=("l1", "l2", "spectral"))
+    make_run(changed, 2, 30, metrics=("l1", "l2", "spectral"))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("")
     return tmp_path

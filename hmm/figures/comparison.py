@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from hmm.figures.style import (
     GREY,
@@ -74,6 +75,7 @@ def plot_comparison(experiments: Sequence[Experiment]) -> Figure:
         ax.set(title=title, xlabel=label)
         _draw_column(ax, ours, theirs, [e.forks for e in experiments])
     axes[0].set_xlim(-0.05, 1.05)
+    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].set_yticks(range(len(experiments)), [shorten(e.name) for e in experiments])
     axes[0].set_ylim(len(experiments) - 0.5, -0.5)
     add_legend(figure, _handles(any(e.published for e in experiments)))
