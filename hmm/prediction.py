@@ -10,8 +10,8 @@ def predict_outcome(bag: np.ndarray, outcome: np.ndarray, new_bag: np.ndarray) -
     """Outcomes of new runs by the regression of known ones, its coefficients unchanged.
 
     ``mean(y) + (share - mean share) . b`` with the smallest b that fits the known runs best
-    (`regress` fits the same). Directions that the known runs do not determine add nothing: a state
-    that none of them visits predicts their mean.
+    (`regress` fits the same). Directions that the known runs do not determine, such as towards a
+    state that none of them visits, add nothing.
 
     Args:
         bag: float [run, state], shares of the known runs.

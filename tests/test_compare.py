@@ -195,8 +195,11 @@ def dots(ax, gid):
 def test_prediction_by_hand():
     bag, outcome = np.array([[1.0, 0, 0], [0.5, 0.5, 0], [0, 1, 0]]), np.array([1.0, 2, 3])
     new = np.array([[0.25, 0.75, 0], [0, 0, 1.0]])
-    # The last state is the known runs' unknown: along (-1/2, -1/2, 1) nothing is added.
+    # No known run is in the last state: only the way between the first two counts, and the new run
+    # stands in its middle, whatever the mean of the known runs.
     np.testing.assert_allclose(predict_outcome(bag, outcome, new), [2.5, 2.0])
+    uneven = predict_outcome(bag[[0, 1, 1]], outcome[[0, 1, 1]], new)
+    np.testing.assert_allclose(uneven, [2.5, 2.0])
     known = np.array([1.0, 2, np.nan])  # the third run has no part; the line is the same
     np.testing.assert_allclose(predict_outcome(bag, known, new[:1]), [2.5])
     assert np.isnan(predict_outcome(bag, np.full(3, np.nan), new)).all()
