@@ -73,8 +73,7 @@ class MnistConfig(TrainingConfig):
     record_unit: Literal["epochs", "steps"] = "steps"
     """What record_every is counted in; training ends with the last whole record of the epochs."""
     batch_size: int = 256
-    """Examples per optimisation step; the last batch of an epoch holds what is left (LeNet-5, for
-    its batch norm: only whole batches, so up to batch_size - 1 training images are left out)."""
+    """Examples per optimisation step; the last batch of an epoch holds what is left."""
     learning_rate: float = 1e-3
     """Learning rate per step."""
     model: Literal["mlp", "lenet5"] = "mlp"
@@ -138,12 +137,15 @@ class LeNet5(nn.Module):
     """
 
     @nn.compact
-    def __call__(self, x_BxHxWxC: jax.Array, train: bool) -> jax.Array:
-        """Logits [example, class]; where `train`, by the batch's own statistics."""
+    def __call__(
+        self, x_BxHxWxC: jax.Array, train: bool, there_B: jax.Array | None = None
+    ) -> jax.Array:
+        """Logits [example, class]; where `train`, by the statistics of the examples `there_B`."""
+        mask = None if there_B is None else there_B[:, None, None, None]
         for channels in (6, 16):
             x_BxHxWxC = Convolution(channels)(x_BxHxWxC)
             norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5)
-            x_BxHxWxC = max_pool(nn.relu(norm(x_BxHxWxC)))
+            x_BxHxWxC = max_pool(nn.relu(norm(x_BxHxWxC, mask=mask)))
         x_BxD = x_BxHxWxC.transpose(0, 3, 1, 2).reshape(len(x_BxHxWxC), -1)
         for units in (120, 84, NUM_CLASSES):
             init = uniform_in(x_BxD.shape[1])
@@ -211,21 +213,14 @@ def mlp_task(config: MnistConfig, images: Images) -> Task:
 
 
 def lenet_task(config: MnistConfig, images: Images) -> Task:
-    """LeNet-5 on images of 32x32 with normalised pixels; cross-entropy as above.
-
-    Images that fill no whole batch are left out: the trainer fills up the last batch of an epoch
-    with copies at weight 0, which batch norm would count.
-    """
+    """LeNet-5 on images of 32x32 with normalised pixels; cross-entropy as above."""
     model = LeNet5()
-    num_train = len(images.train[1])
-    num_train -= num_train % config.batch_size if num_train > config.batch_size else 0
-    images = first_examples(images, num_train, None)
     enlarged = Images(*((enlarge(x), label) for x, label in (images.train, images.test)))
 
-    def apply(variables: Variables, x_BxHxWxC, train: bool):
+    def apply(variables: Variables, x_BxHxWxC, train: bool, there_B=None):
         x_BxHxWxC = (x_BxHxWxC / jnp.float32(255) - PIXEL_MEAN) / PIXEL_DEVIATION
         tree = {"params": variables.params, "batch_stats": variables.state}
-        return model.apply(tree, x_BxHxWxC, train=train, mutable=["batch_stats"])
+        return model.apply(tree, x_BxHxWxC, train=train, there_B=there_B, mutable=["batch_stats"])
 
     def init(key):
         variables = model.init(key, jnp.zeros((1, LENET_SIZE, LENET_SIZE, 1)), train=False)
@@ -236,14 +231,14 @@ def lenet_task(config: MnistConfig, images: Images) -> Task:
         return score_logits(logits, batch[1])
 
     def train_score(variables, batch, noise):
-        logits, changed = apply(variables, batch[0], train=True)
+        logits, changed = apply(variables, batch[0], train=True, there_B=noise.there)
         return *score_logits(logits, batch[1]), changed["batch_stats"]
 
     return Task(
         init=init,
         make_data=lambda key, pool: pool,
         score=score,
-        num_train=num_train,
+        num_train=len(images.train[1]),
         train_score=train_score,
         pool=_pool(enlarged),
     )
