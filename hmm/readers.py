@@ -158,7 +158,7 @@ def _natural(path: Path) -> tuple[list[str | int], str]:
 
 
 def _read_csv(path: Path) -> Run:
-    lines = _csv_lines(path)
+    lines = csv_lines(path)
     if not lines:
         raise ValueError(f"{path} is empty; write a header and a row a checkpoint, or remove it")
     (_, header), *body = lines
@@ -175,7 +175,7 @@ def _read_csv(path: Path) -> Run:
     return make_run(path.stem, rows, header, list(zip(*(row for _, row in body), strict=True)))
 
 
-def _csv_lines(path: Path) -> list[tuple[int, list[str]]]:
+def csv_lines(path: Path) -> list[tuple[int, list[str]]]:
     """Line number (where a row ends, from 1) and cells of every row that is not blank."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
