@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 
 from experiments import run_folder
 from experiments.checkpoints.formats import fingerprint, open_checkpoint
-from experiments.checkpoints.layouts import Layout, assign, find_layout, number_of_heads
+from experiments.checkpoints.layouts import find_layout
 from experiments.checkpoints.outcomes import Outcomes, read_outcomes
 from experiments.checkpoints.patterns import Found, find_checkpoints, steps_by_run
+from experiments.checkpoints.rules import Layout, assign, number_of_heads
 from experiments.checkpoints.streaming import measure_checkpoint
 from experiments.importing import to_dataset
 from hmm.run_table import Rows, Run, make_run, run_table

@@ -4,6 +4,7 @@ import glob
 import re
 import warnings
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,7 +103,7 @@ def find_checkpoints(pattern: str) -> list[Found]:
         raise ValueError(f"no checkpoint is at {pattern!r}{near}; {_HOW}, the step a number")
     found = [Found(match["run"], parse_step(match["step"]), Path(path)) for match, path in named]
     found.sort(key=lambda one: (_natural(one.run), one.run, one.step))
-    for one, other in zip(found, found[1:], strict=False):
+    for one, other in pairwise(found):
         if one[:2] == other[:2]:
             raise ValueError(
                 f"step {one.step} of run {one.run!r} is both {one.path} and {other.path}; remove "

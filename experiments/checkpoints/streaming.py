@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.checkpoints.formats import Checkpoint
-from experiments.checkpoints.layouts import ROLES, Leaf
+from experiments.checkpoints.rules import ROLES, Leaf
 
 BLOCK = 1 << 18
 """Entries that are turned to float64 at a time."""
@@ -211,7 +211,7 @@ def measure_checkpoint(checkpoint: Checkpoint, leaves: list[Leaf]) -> Measured:
 
     Args:
         checkpoint: an open one.
-        leaves: its tensors that count, by `layouts.assign`.
+        leaves: its tensors that count, by `rules.assign`.
 
     Returns:
         The metrics, NaN or infinite where the weights are, and what they were counted over.
