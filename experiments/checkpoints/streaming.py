@@ -91,11 +91,6 @@ def _singular_values(gram: np.ndarray) -> np.ndarray:
     return np.sqrt(np.maximum(np.linalg.eigvalsh(gram), 0.0))
 
 
-def _ratio(a: np.ndarray | float, b: np.ndarray | float) -> np.ndarray:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.divide(a, b)
-
-
 def _measure(matrix: np.ndarray, weights: Entries) -> tuple[dict[str, float], Entries]:
     """Values of one matrix [row, column], and the entries with its own added."""
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
@@ -111,10 +106,10 @@ def _measure(matrix: np.ndarray, weights: Entries) -> tuple[dict[str, float], En
     found = {
         "l1": l1,
         "l2": l2,
-        "code_sparsity": float(_ratio(l1, l2)),
+        "code_sparsity": float(np.divide(l1, l2)),
         "trace": trace,
         "spectral": float(values.max()),
-        "computational_sparsity": float(_ratio(trace, values.max())),
+        "computational_sparsity": float(np.divide(trace, values.max())),
         "mean_lambda": float(values.mean()),
         "var_lambda": float(values.var()),
     }
@@ -125,7 +120,7 @@ def _kernel_norms(slices: np.ndarray) -> dict[str, np.ndarray]:
     """Norms of a convolution's kernels, [slice, entry] -> [slice] each."""
     l1 = np.abs(slices).sum(axis=1, dtype=np.float64)
     l2 = np.sqrt(np.einsum("se,se->s", slices, slices, dtype=np.float64))
-    return {"l1": l1, "l2": l2, "code_sparsity": _ratio(l1, l2)}
+    return {"l1": l1, "l2": l2, "code_sparsity": np.divide(l1, l2)}
 
 
 def _count_lower(array: np.ndarray, lower: dict[int, np.ndarray]) -> None:
@@ -219,8 +214,9 @@ def measure_checkpoint(checkpoint: Checkpoint, leaves: list[Leaf]) -> Measured:
     Source: paper A, section 2.1 and appendix A.
     """
     found = _Found(Counter(), Counter(), _no_entries(), _no_entries())
-    for leaf in leaves:
-        found = _read_leaf(found, leaf, checkpoint.read(leaf.name))
+    with np.errstate(all="ignore"):  # of a diverged run; 0 / 0 of a matrix of zeros
+        for leaf in leaves:
+            found = _read_leaf(found, leaf, checkpoint.read(leaf.name))
     names = {role: [leaf.name for leaf in leaves if leaf.rule.role == role] for role in ROLES}
     values = {name: found.sums[name] / found.numbers[name] for name in found.sums}
     values |= _entry_values(found.weights, "w", checkpoint.read, names["matrix"])
