@@ -255,7 +255,8 @@ def _state_dict(content: Any, path: Path, torch: Any) -> dict[str, Any]:
 
 def _open_npz(path: Path, stack: ExitStack) -> Opened:
     try:
-        file = stack.enter_context(np.load(path, allow_pickle=False))
+        opened = stack.enter_context(path.open("rb"))
+        file = stack.enter_context(np.load(opened, allow_pickle=False))
         members = {name.replace("/", "."): name for name in file.files}
         shapes = {name: _npy_shape(file.zip, member) for name, member in members.items()}
     except (ValueError, zipfile.BadZipFile, EOFError, OSError, KeyError) as error:
