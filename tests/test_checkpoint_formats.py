@@ -201,6 +201,8 @@ def test_damaged_bytes_inside_an_npz_file_are_found(tmp_path):
     refused(path, "a.npz", "layer.0.weight")
 
 
+# Orbax leaves a callback to a loop that it has closed.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_damaged_orbax_folder_is_named(tmp_path):
     path = orbax(tmp_path / "a")
     for file in path.rglob("*"):

@@ -198,8 +198,10 @@ def test_vit_of_transformers_timm_and_torchvision(tmp_path):
     assert sum(len(array) for array in matrices.values()) == expected
     assert not kernels  # patches to embeddings
     agree(tensors)
+    # Names in memory differ from those in files.
     in_use = {name: tensor.numpy() for name, tensor in models.vit(0).state_dict().items()}
-    agree(in_use)  # names in memory differ from those in files
+    saved = state(models.vit(0), tmp_path / "b")
+    assert measured(in_use) == pytest.approx(measured(saved), rel=1e-12)
     timm, torchvision = models.timm_vit(), models.torchvision_vit()
     assert found(timm)[0].name == "vit-timm"
     assert found(torchvision)[0].name == "vit-torchvision"
@@ -322,7 +324,7 @@ def test_weights_that_are_not_finite_are_not_finite_metrics(bad):
 
 
 def test_one_tensor_is_alive_at_a_time_and_memory_is_that_of_the_largest():
-    size, count = 600, 24
+    size, count = 500, 30
     names = [f"w{i}" for i in range(count)]
     alive, most = weakref.WeakSet(), []
 

@@ -312,13 +312,14 @@ def _open_orbax(folder: Path, stack: ExitStack) -> Opened:
     import jax
     import orbax.checkpoint as ocp
 
-    handler = stack.enter_context(ocp.PyTreeCheckpointer())
+    # Not its Checkpointer, which warns of each folder that has no metadata of a whole checkpoint.
+    handler = ocp.PyTreeCheckpointHandler()
+    stack.callback(handler.close)
     place = folder.resolve()
     try:
-        # None where Orbax cannot read it, or an exception of many kinds.
-        leaves, tree = jax.tree_util.tree_flatten_with_path(
-            handler.metadata(place).item_metadata.tree
-        )
+        about = handler.metadata(place).tree
+        leaves, tree = jax.tree_util.tree_flatten_with_path(about)
+    # Broad on purpose: what Orbax says of a damaged folder has many kinds.
     except Exception as error:
         reason = " ".join(repr(error)[:120].split())
         raise _damaged(folder, "an Orbax checkpoint", f"one it cannot read ({reason})") from None
