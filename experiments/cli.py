@@ -14,6 +14,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import tyro
 
 from experiments import EXPERIMENTS
+from experiments.compare_command import compare_command
 from experiments.compile_cache import keep_compiled_programs
 from experiments.experiment import Experiment, FitConfig, MapConfig, TrainingConfig
 from experiments.import_command import import_command
@@ -31,12 +32,13 @@ Train many seeds at once, record their weights, fit an HMM, see how randomness s
 commands:
   run EXPERIMENT     train, fit, map and report in one go
   train EXPERIMENT   train all seeds and record their metrics
-  import KIND        make a run of checkpoints that were trained elsewhere
+  import KIND        make a run of checkpoints or metrics that were recorded elsewhere
   collect DIR        put together what several processes have trained
   fit PATH           fit the HMM sweep to a run's metrics, or to CSV files, and decode every run
   map DIR            build the training map of a fitted run: summary.json
   report DIR         draw the figures and write report.html
   baselines DIR      the regression beside k-means, HMMs on fewer metrics, and early checkpoints
+  compare RUN RUN    what several runs found, side by side, and one HMM for all of them
   forecast DIR       forecast seeds that have not converged by --upto, each without itself
 
 experiments:
@@ -374,6 +376,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "report": report_command,
     "forecast": forecast_command,
     "baselines": baselines_command,
+    "compare": compare_command,
 }
 
 

@@ -65,7 +65,67 @@ def checkpoints_command(argv: Sequence[str]) -> None:
     print(f"Imported: {options.out}. Next: seedmap fit {options.out}")
 
 
-KINDS: dict[str, Callable[[Sequence[str]], None]] = {"checkpoints": checkpoints_command}
+@dataclass(frozen=True)
+class MetricsOptions:
+    """Options of `seedmap import metrics`."""
+
+    path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
+    """A .csv or .jsonl file with all runs, a folder of such files (a file a run), or a folder of
+    the JSON files of paper A's code (a folder a run)."""
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """Run folder to write."""
+    columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OURS=THEIRS ...")] = ()
+    """Columns that are called otherwise there, as l2=weight_norm eval_accuracy=val_acc."""
+    run_column: str | None = None
+    """Of one file with all runs, the column that tells them apart; by default run, or seed."""
+    step_column: str | None = None
+    """Column that orders the checkpoints; by default step, or epoch."""
+    metrics: tuple[str, ...] = ()
+    """Columns the HMM is to see, by our names; by default those of the paper that are there."""
+    threshold: float = 0.9
+    """Evaluation accuracy above which a run has converged."""
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Replace the run that stands in the folder."""
+
+
+def metrics_command(argv: Sequence[str]) -> None:
+    """`seedmap import metrics PATH --out DIR`."""
+    options = parse(MetricsOptions, "import metrics", argv)
+    from experiments.importing import import_metrics
+    from experiments.settings import check_threshold
+
+    check_threshold(options.threshold)
+    import_metrics(
+        options.path,
+        options.out,
+        options.metrics,
+        options.threshold,
+        options.overwrite,
+        _mapping(options.columns),
+        options.run_column,
+        options.step_column,
+    )
+    chosen = " ".join(["", "--metrics", *options.metrics]) if options.metrics else ""
+    print(f"Imported: {options.out}. Next: seedmap fit {options.out}{chosen}")
+
+
+def _mapping(pairs: Sequence[str]) -> dict[str, str]:
+    """Our name -> theirs, from `ours=theirs`."""
+    columns: dict[str, str] = {}
+    for pair in pairs:
+        ours, equals, theirs = pair.partition("=")
+        if not (ours and equals and theirs):
+            raise UsageError(f"--columns {pair!r} is not OURS=THEIRS, such as l2=weight_norm")
+        if ours in columns:
+            raise UsageError(f"--columns names {ours!r} twice: {columns[ours]!r} and {theirs!r}")
+        columns[ours] = theirs
+    return columns
+
+
+KINDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "checkpoints": checkpoints_command,
+    "metrics": metrics_command,
+}
 
 
 def import_command(argv: Sequence[str]) -> None:

@@ -228,7 +228,6 @@ def test_groups_that_rest_change_nothing():
         ({"early_stop": "soon"}, "'soon' is unknown"),
         ({"early_stop": "each", "threshold": None}, "needs a threshold"),
         ({"precision": "half"}, "'half' is unknown"),
-        ({"precision": "bfloat16"}, "a mode that the CPU does not have"),
         ({"seeds_at_once": 0}, "seeds_at_once is 0"),
         ({"metrics": lambda weights: {}}, "needs 'weights'; .* params, initial, batch"),
         ({"metrics": [lambda params: {"a": 1.0}] * 2}, "'a' is given by two"),

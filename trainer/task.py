@@ -81,7 +81,8 @@ def as_model(variables: Variables) -> PyTree:
 
 def draw_data(task: Task, key: jax.Array, pool: PyTree) -> Data:
     """The examples of one replica."""
-    return task.make_data(key) if task.pool is None else task.make_data(key, pool)
+    data = task.make_data(key) if task.pool is None else task.make_data(key, pool)
+    return jax.tree.map(jnp.asarray, data)
 
 
 def score_training(task: Task, variables: Variables, batch: PyTree, noise: Noise) -> tuple:
