@@ -23,7 +23,7 @@ class CheckpointsOptions:
     """What the weights are called: bert, gpt-neox, vit, vit-timm, vit-torchvision, resnet,
     resnet-hf or flax; by default found from the names."""
     rules: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Rules of your own in TOML, for any other layout (experiments/checkpoints/layouts.py has an
+    """Rules of your own in TOML, for any other layout (experiments/checkpoints/rules.py has an
     example)."""
     heads: int | None = None
     """Number of attention heads, where no config.json beside the checkpoint says it."""
@@ -131,8 +131,11 @@ KINDS: dict[str, Callable[[Sequence[str]], None]] = {
 def import_command(argv: Sequence[str]) -> None:
     """`seedmap import KIND ...`."""
     known = " or ".join(f"`seedmap import {kind}`" for kind in KINDS)
-    if not argv or argv[0] in ("-h", "--help"):
-        raise UsageError(f"say what to import: {known}; each has --help")
+    if argv[:1] in (["-h"], ["--help"]):
+        print(f"usage: {known}; each has --help")
+        return
+    if not argv:
+        raise UsageError(f"say what to import: {known}")
     if argv[0] not in KINDS:
         raise UsageError(f"cannot import {argv[0]!r}; there is {known}")
     KINDS[argv[0]](argv[1:])

@@ -134,7 +134,7 @@ def csv_table(path: Path) -> Table:
         ValueError: it is empty, is not CSV in UTF-8 with commas, or a row has not the header's
             number of cells.
     """
-    lines = _csv_lines(path)
+    lines = csv_lines(path)
     if not lines:
         raise ValueError(f"{path} is empty; write a header and a row a checkpoint, or remove it")
     (_, header), *body = lines
@@ -151,7 +151,7 @@ def csv_table(path: Path) -> Table:
     return Table(rows, header, list(zip(*(row for _, row in body), strict=True)))
 
 
-def _csv_lines(path: Path) -> list[tuple[int, list[str]]]:
+def csv_lines(path: Path) -> list[tuple[int, list[str]]]:
     """Line number (where a row ends, from 1) and cells of every row that is not blank."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
