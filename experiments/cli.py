@@ -177,7 +177,13 @@ def _parse_experiment(options: type, command: str, argv: Sequence[str]) -> tuple
     return experiment, parsed
 
 
-def _train(experiment: Experiment, options: TrainOptions, folder: Path, threshold: float) -> bool:
+def _train(
+    experiment: Experiment,
+    options: TrainOptions,
+    folder: Path,
+    threshold: float,
+    check: Callable[[int], None] | None = None,
+) -> bool:
     """Trains; returns whether the run is complete."""
     session = options.session
     if session.resume and options.place.out is None:
@@ -208,6 +214,7 @@ def _train(experiment: Experiment, options: TrainOptions, folder: Path, threshol
                 resume=session.resume,
                 save_seconds=session.save_seconds,
                 on_progress=on_progress,
+                check=check,
             )
     except KeyboardInterrupt:
         from experiments.run_folder import can_resume
@@ -234,14 +241,18 @@ def run_command(argv: Sequence[str]) -> None:
     """`seedmap run EXPERIMENT`: every step, then a short table."""
     experiment, options = _parse_experiment(RunOptions, "run", argv)
     from experiments.pipeline import map_run, report_run
-    from experiments.settings import check_run
+    from experiments.settings import check_run, check_states
     from experiments.table import findings
 
     check_run(options.training, options.fit, options.map)  # before the long part
     if options.session.distributed:
         raise UsageError("--distributed goes with `seedmap train`; collect, fit and map come after")
     folder = _folder(experiment, options.place)
-    _train(experiment, options, folder, options.map.threshold)
+
+    def check(num_train: int) -> None:
+        check_states(options.training, options.fit, num_train)
+
+    _train(experiment, options, folder, options.map.threshold, check)
     _fit(folder, options.fit)
     summary = map_run(folder, options.map)
     report = report_run(folder)

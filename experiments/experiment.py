@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import optax
 import tyro
 
-from trainer import Streams, Task
+from trainer import Rule, Streams, Task, flax_rule
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,9 @@ class TrainingConfig:
     epochs: int = 1000
     """Length of training, in passes over the training data."""
     record_every: int = 5
-    """Time between two records of the metrics, in epochs."""
+    """Time between two records of the metrics, in epochs or in steps."""
+    record_unit: Literal["epochs", "steps"] = "epochs"
+    """What record_every is counted in; training ends with the last whole record of the epochs."""
     batch_size: int = 32
     """Examples per optimisation step; the last batch of an epoch holds what is left."""
     learning_rate: float = 0.1
@@ -92,10 +94,17 @@ class MapConfig:
 
 
 class Setup(NamedTuple):
-    """What the trainer needs, made from an experiment's hyperparameters."""
+    """What the trainer needs, made from an experiment's hyperparameters.
+
+    Attributes:
+        task: data, model and loss.
+        optimizer: what changes the parameters.
+        rule: which parameter counts as what in the metrics.
+    """
 
     task: Task
     optimizer: optax.GradientTransformation
+    rule: Rule = flax_rule
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from experiments.analysis import FIRST_CHECKPOINTS
 from experiments.experiment import FitConfig, MapConfig, TrainingConfig
 from hmm.run_table import listed
 from trainer.measures import choose
+from trainer.order import batches_per_epoch
 
 MIN_SEEDS = 5
 MAX_STATES = 1000
@@ -35,12 +36,29 @@ def check_training(config: TrainingConfig) -> None:
         if getattr(config, name) < 1:
             raise ValueError(f"{_flag(name)} is {getattr(config, name)}; it must be at least 1")
     choose(config.record)  # refuses names it does not know
-    if config.epochs % config.record_every:
+    if config.record_unit == "epochs" and config.epochs % config.record_every:
         raise ValueError(
             f"--epochs {config.epochs} is not a multiple of --record-every {config.record_every}"
         )
-    if config.epochs // config.record_every < 2:
+    if config.record_unit == "epochs" and config.epochs // config.record_every < 2:
         raise ValueError("--epochs must hold at least two records; lower --record-every")
+
+
+def schedule(config: TrainingConfig, num_train: int) -> tuple[int, int]:
+    """Steps of training in all, up to its last whole record, and between two records.
+
+    Raises:
+        ValueError: there would be fewer than two records.
+    """
+    per_epoch = batches_per_epoch(num_train, config.batch_size)
+    between = config.record_every * (per_epoch if config.record_unit == "epochs" else 1)
+    records = config.epochs * per_epoch // between
+    if records < 2:
+        raise ValueError(
+            f"--record-every is {config.record_every}; {config.epochs} epochs of {per_epoch} steps "
+            "must hold at least two records: lower it"
+        )
+    return records * between, between
 
 
 def check_threshold(threshold: float | None) -> None:
@@ -50,18 +68,28 @@ def check_threshold(threshold: float | None) -> None:
 
 
 def check_run(training: TrainingConfig, fit: FitConfig, asked: MapConfig) -> None:
-    """Raises ValueError where a later step would refuse what training is about to make."""
+    """Raises ValueError where a later step would refuse what is asked of it."""
     check_training(training)
     check_threshold(asked.threshold)
+    sweep_config(fit)
+    split(_runs(training), fit)
+
+
+def check_states(training: TrainingConfig, fit: FitConfig, num_train: int) -> None:
+    """Raises ValueError where training would make too few records for the states asked for."""
+    steps, between = schedule(training, num_train)
     states = max(sweep_config(fit).states)
-    runs = [str(training.first_seed + i) for i in range(training.seeds)]
-    records = min(training.epochs // training.record_every, FIRST_CHECKPOINTS)
-    observations = len(split(runs, fit)[0]) * records
+    records = min(steps // between, FIRST_CHECKPOINTS)
+    observations = len(split(_runs(training), fit)[0]) * records
     if states > observations // 2:
         raise ValueError(
             f"--states: {states} states are more than the data allow: {observations} training "
             f"checkpoints allow at most {observations // 2}"
         )
+
+
+def _runs(training: TrainingConfig) -> list[str]:
+    return [str(training.first_seed + i) for i in range(training.seeds)]
 
 
 def _flag(name: str) -> str:

@@ -19,10 +19,9 @@ from jax.experimental import multihost_utils
 
 from experiments import run_folder
 from experiments.experiment import Experiment, TrainingConfig
-from experiments.settings import check_training
+from experiments.settings import check_training, schedule
 from trainer import Progress, choose, collect, store, train
 from trainer.checks import check_seeds
-from trainer.order import batches_per_epoch
 from trainer.training import check_sizes
 
 SAVE_SECONDS = 60.0
@@ -37,6 +36,7 @@ def train_run(
     resume: bool = False,
     save_seconds: float = SAVE_SECONDS,
     on_progress: Callable[[Progress], None] | None = None,
+    check: Callable[[int], None] | None = None,
 ) -> bool:
     """Trains all seeds and writes `config.json`, `metrics.nc`, `checkpoint/` and `log.jsonl`.
 
@@ -52,6 +52,8 @@ def train_run(
         resume: go on with the run that stands there, from its last save point; begin if none does.
         save_seconds: seconds between two save points.
         on_progress: as in `trainer.train`.
+        check: called with the number of training examples before anything is written; refuses by
+            a ValueError what a later step would.
 
     Returns:
         Whether the run is complete; False where other processes have parts of it.
@@ -67,7 +69,9 @@ def train_run(
     seeds = range(config.first_seed, config.first_seed + config.seeds)
     check_sizes(setup.task, config.batch_size, config.record_every)
     check_seeds(seeds)
-    per_epoch = batches_per_epoch(setup.task.num_train, config.batch_size)
+    steps, between = schedule(config, setup.task.num_train)
+    if check is not None:
+        check(setup.task.num_train)
     content = {
         "experiment": experiment.name,
         "hyperparameters": asdict(config),
@@ -84,10 +88,10 @@ def train_run(
             setup.optimizer,
             seeds,
             batch_size=config.batch_size,
-            steps=config.epochs * per_epoch,
-            record_every=config.record_every * per_epoch,
+            steps=steps,
+            record_every=between,
             vary=config.vary,
-            metrics=choose(config.record, spectrum=config.spectrum),
+            metrics=choose(config.record, setup.rule, config.spectrum),
             threshold=threshold,
             early_stop=config.early_stop,
             precision=config.precision,

@@ -53,6 +53,25 @@ def mlp_params():
     }
 
 
+def test_a_convolution_counts_slice_by_slice_in_the_norms_alone():
+    kernel, head, bias = normal(6, 3, 2, 4, 5), normal(7, 20, 6), normal(8, 6)
+    params = {
+        "Conv_0": {"kernel": kernel, "bias": normal(9, 5)},
+        "Dense_0": {"kernel": head, "bias": bias},
+    }
+    slices = [kernel[:, :, i, o] for i in range(4) for o in range(5)]
+    norms = reference([*slices, head], [bias])
+    dense = reference([head], [bias, params["Conv_0"]["bias"]])
+    ours = weight_metrics(params)
+    for name in METRICS:
+        expected = norms if name in ("l1", "l2", "code_sparsity") else dense
+        np.testing.assert_allclose(ours[name], expected[name], rtol=1e-5, atol=1e-7, err_msg=name)
+    per_layer = weight_metrics(params, per_layer=True)
+    np.testing.assert_allclose(
+        per_layer["l2.Conv_0.kernel"], np.mean([np.linalg.norm(part) for part in slices]), rtol=1e-6
+    )
+
+
 def check(params, matrices, biases, rule=flax_rule):
     ours = jax.jit(lambda p: weight_metrics(p, rule))(params)
     expected = reference(matrices, biases)

@@ -200,3 +200,21 @@ def test_tensorboard_gets_the_spread_over_seeds(tmp_path):
     content = events.read_bytes()
     for tag in (b"eval_loss/mean", b"l2/min", b"spectral/max"):
         assert tag in content
+
+
+def test_records_counted_in_steps_end_with_the_last_whole_one(whole, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert seedmap(*TRAIN, "--record-unit", "steps", "--record-every", 5, "--out", out) == 0
+    dataset, by_epoch = run_folder.read_dataset(out), run_folder.read_dataset(whole)
+    assert dataset.step.values.tolist() == [5, 10, 15, 20]  # of 24
+    assert dataset.epoch.values.tolist() == [2.5, 5.0, 7.5, 10.0]
+    for name in ("l2", "eval_loss"):
+        here, there = dataset[name].sel(step=20), by_epoch[name].sel(step=20)
+        np.testing.assert_allclose(here, there, rtol=1e-6)
+    capsys.readouterr()
+    assert seedmap(*TRAIN, "--record-unit", "steps", "--record-every", 13, "--out", out) == 2
+    assert "12 epochs of 2 steps must hold at least two records" in capsys.readouterr().err
+    flags = [*TRAIN[1:], "--record-unit", "steps", "--record-every", 12, "--states", "1-6"]
+    assert seedmap("run", *flags, "--out", tmp_path / "few") == 2
+    assert "10 training checkpoints allow at most 5" in capsys.readouterr().err
+    assert not (tmp_path / "few").exists()

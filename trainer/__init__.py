@@ -7,7 +7,7 @@ The natural way: a `Task` (data, model, loss) -> `train(task, optimizer, seeds, 
 from trainer.checks import grid
 from trainer.collect import TrainingRun, collect
 from trainer.measures import MEASURES, choose
-from trainer.metrics import METRICS, Role, flax_rule, weight_metrics
+from trainer.metrics import METRICS, Role, Rule, flax_rule, weight_metrics
 from trainer.replica import OUTCOMES, SeedState
 from trainer.run import Progress, train
 from trainer.streams import Streams, make_streams
@@ -22,6 +22,7 @@ __all__ = [
     "Noise",
     "Progress",
     "Role",
+    "Rule",
     "SeedState",
     "Streams",
     "Task",

@@ -38,12 +38,13 @@ class Role(NamedTuple):
     """What a parameter leaf counts as.
 
     Attributes:
-        kind: "matrix", "bias" or "ignore" (embeddings, layer norms).
+        kind: "matrix", "kernels" (of a convolution, [height, width, in, out]), "bias" or "ignore"
+            (embeddings, layer norms).
         head_axis: for a matrix with one slice per attention head, the axis of the heads; each
             slice counts as a matrix of its own (queries, keys and values in paper A).
     """
 
-    kind: Literal["matrix", "bias", "ignore"]
+    kind: Literal["matrix", "kernels", "bias", "ignore"]
     head_axis: int | None = None
 
 
@@ -55,9 +56,12 @@ def flax_rule(path: tuple[str, ...], leaf: jax.Array) -> Role:
 
     Biases of normalisation layers are left out too (paper A leaves out layer norms and
     embeddings): a bias counts unless its module's name contains "Norm". Queries, keys and values
-    of flax attention, with kernels [features, head, head_features], count once per head.
+    of flax attention, with kernels [features, head, head_features], count once per head; a kernel
+    with 4 axes is a convolution's.
     """
     module = path[-2] if len(path) > 1 else ""
+    if path[-1] == "kernel" and leaf.ndim == 4:
+        return Role("kernels")
     if path[-1] == "kernel":
         per_head = leaf.ndim == 3 and module in ("query", "key", "value")
         return Role("matrix", head_axis=1 if per_head else None)
@@ -72,10 +76,13 @@ class Weights(NamedTuple):
     Attributes:
         matrices: leaf name ("Dense_0.kernel") to array [matrix, row, column]; the first axis
             counts attention heads (1 where there are none).
+        kernels: leaf name of a convolution to array [height * width, slice], a slice for every
+            pair of input and output channels.
         biases: leaf name to array [unit].
     """
 
     matrices: dict[str, jax.Array]
+    kernels: dict[str, jax.Array]
     biases: dict[str, jax.Array]
 
 
@@ -102,33 +109,38 @@ def sort_weights(params: Any, rule: Rule = flax_rule) -> Weights:
     Raises:
         ValueError: the rule finds no matrix in the tree.
     """
-    matrices, biases = {}, {}
+    matrices, kernels, biases = {}, {}, {}
     for path, leaf in named_leaves(params):
         role = rule(path, leaf)
         if role.kind == "matrix":
             matrices[".".join(path)] = _as_matrices(leaf, role)
+        elif role.kind == "kernels":
+            kernels[".".join(path)] = leaf.reshape(leaf.shape[0] * leaf.shape[1], -1)
         elif role.kind == "bias":
             biases[".".join(path)] = leaf.ravel()
     if not matrices:
         raise ValueError("metrics: the rule finds no weight matrix among the parameters")
-    return Weights(matrices, biases)
+    return Weights(matrices, kernels, biases)
+
+
+def _norms(entries: jax.Array, axis: int | tuple[int, int]) -> dict[str, jax.Array]:
+    """Norms of the entries over an axis or two, and how they compare."""
+    l1 = jnp.sum(jnp.abs(entries), axis)
+    l2 = jnp.sqrt(jnp.sum(jnp.square(entries), axis))
+    return {"l1": l1, "l2": l2, "code_sparsity": l1 / l2}
 
 
 def _matrix_values(matrices: jax.Array, spectrum: Spectrum) -> dict[str, jax.Array]:
     """Values of each matrix: [matrix, row, column] and its spectrum -> name to [matrix]."""
-    l1 = jnp.sum(jnp.abs(matrices), axis=(-2, -1))
-    l2 = jnp.sqrt(jnp.sum(jnp.square(matrices), axis=(-2, -1)))
+    norms = _norms(matrices, axis=(-2, -1))
     trace = jnp.trace(matrices, axis1=-2, axis2=-1)
-    return {
-        "l1": l1,
-        "l2": l2,
-        "code_sparsity": l1 / l2,
+    return norms | {
         "trace": trace,
         "spectral": spectrum.largest,
         "computational_sparsity": trace / spectrum.largest,
         "mean_lambda": spectrum.mean,
         "var_lambda": spectrum.variance,
-        "stable_rank": jnp.square(l2 / spectrum.largest),
+        "stable_rank": jnp.square(norms["l2"] / spectrum.largest),
         "effective_rank": spectrum.effective_rank,
     }
 
@@ -174,9 +186,11 @@ def weight_values(
     per_leaf = dict(
         zip(weights.matrices, map(_matrix_values, weights.matrices.values(), found), strict=True)
     )
+    names = list(next(iter(per_leaf.values())))
+    per_leaf |= {leaf: _norms(slices, axis=0) for leaf, slices in weights.kernels.items()}
     values = {
-        name: jnp.mean(jnp.concatenate([leaf[name] for leaf in per_leaf.values()]))
-        for name in next(iter(per_leaf.values()))
+        name: jnp.mean(jnp.concatenate([of[name] for of in per_leaf.values() if name in of]))
+        for name in names
     }
     values |= _entry_values(list(weights.matrices.values()), "w")
     if weights.biases:
@@ -211,7 +225,9 @@ def weight_metrics(
     largest singular value, computational_sparsity = mean trace / spectral, mean_lambda and
     var_lambda = mean over matrices of the mean and of the variance of the singular values.
     Over all weights concatenated: mean_w, median_w, var_w; over all biases: mean_b, median_b,
-    var_b. Variances are population variances, as in the paper's text.
+    var_b. Variances are population variances, as in the paper's text. A convolution's kernels
+    count in l1, l2 and code_sparsity alone, each slice [height, width] as a matrix of its own; the
+    rest is of the dense layers (the released code's choice).
 
     The paper's released code differs in three ways that rescale a metric or touch only its
     smallest values: variances with Bessel's correction, singular values under 1e-5 set to 0, and
