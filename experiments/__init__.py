@@ -1,8 +1,13 @@
 """Experiments: each a file with its task, hyperparameters and expected numbers."""
 
-from experiments import modular, sparse_parities
+from experiments import mnist, modular, sparse_parities
 
 EXPERIMENTS = {
     experiment.name: experiment
-    for experiment in (sparse_parities.EXPERIMENT, modular.MODULAR, modular.MODULAR_STABILISED)
+    for experiment in (
+        sparse_parities.EXPERIMENT,
+        modular.MODULAR,
+        modular.MODULAR_STABILISED,
+        mnist.EXPERIMENT,
+    )
 }
