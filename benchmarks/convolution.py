@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--widths", type=int, nargs="+", default=[8, 16, 64])
+    parser.add_argument("--widths", type=int, nargs="+", default=[8, 16])
     args = parser.parse_args()
     networks = {"SmallCNN": SmallCNN()}
     networks |= {f"block of width {width}": ResNetBlock(width) for width in args.widths}
