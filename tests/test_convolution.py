@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import convolution
 from experiments.convolution import conv, fastest, max_pool
 
 torch = pytest.importorskip("torch")
@@ -60,6 +61,28 @@ def test_an_even_kernel_is_padded_more_below_and_to_the_right(strategy):
     assert expected.shape == (2, 6, 7, 4)
     out = conv(x, kernel, strategy=strategy)
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("batch", "pieces"), [(6, 3), (7, 7), (1, 1)])
+def test_images_a_few_at_a_time_give_the_same(batch, pieces, monkeypatch):
+    """Room for 2 images: 3 pieces of 6 images, and one image at a time of a prime number."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(batch, 8, 8, 3)).astype(np.float32)
+    kernel = rng.normal(size=(3, 3, 3, 4)).astype(np.float32)
+
+    def run(x, kernel):
+        return jax.value_and_grad(
+            lambda x, k: jnp.sum(jnp.sin(conv(x, k, strategy="shifts"))), argnums=(0, 1)
+        )(x, kernel)
+
+    expected = run(x, kernel)
+    monkeypatch.setattr(convolution, "CACHE_BYTES", 2 * 4 * 27 * 100)
+    found = run(x, kernel)
+    program = str(jax.make_jaxpr(lambda x: conv(x, kernel, strategy="shifts"))(x))
+    assert (f"length={pieces}" in program) == (pieces > 1)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), expected, found
+    )
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
