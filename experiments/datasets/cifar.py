@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -245,7 +245,7 @@ def _class_names(folder: Path) -> list[str]:
 def _archive(path: Path, part: str) -> Source:
     names = [f"{part}_{what}" for what in ("jpeg", "length", "label")]
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, _load(file) as archive:
             missing = [name for name in names if name not in archive]
             found = ", ".join(archive.files)
             content, lengths, labels = (archive[n] for n in names) if not missing else 3 * (None,)
@@ -275,6 +275,14 @@ def _archive(path: Path, part: str) -> Source:
         )
 
     return Source(path, labels, decode)
+
+
+def _load(file: BinaryIO) -> np.lib.npyio.NpzFile:
+    """The archive in an open file: `np.load` leaves a file open that it opened and cannot read."""
+    found = np.load(file, allow_pickle=False)
+    if not isinstance(found, np.lib.npyio.NpzFile):
+        raise ValueError("a single array")
+    return found
 
 
 def _existing(path: Path) -> Path:
