@@ -1,6 +1,33 @@
 """CIFAR-10 and CIFAR-100 by ResNet18 (paper A, section 3.4), stable and destabilised.
 
-DOCSTRING
+    seedmap run cifar100 --data-dir FOLDER
+    seedmap run cifar100-destabilised --data-dir FOLDER
+    seedmap run cifar10 --preset cpu --data-dir FOLDER
+    seedmap run cifar10-destabilised --preset cpu --data-dir FOLDER
+
+Destabilised is the same network without batch norm and residual sums. FOLDER holds the official
+files, images by class or JPEG files in an archive (`experiments.datasets.cifar`).
+
+From the paper: ResNet18 with a 3x3 stem and no stem pool; crops with 4 reflected pixels, flips,
+channels normalised; AdamW, learning rate 1e-3, batch 256, a record every 20 steps; CIFAR-100,
+converged above an accuracy of 0.6 (destabilised: 0.4); 40 seeds. Where it is silent we follow its
+released code: 100 epochs, PyTorch's weight decay of 0.01 on every parameter, the channels' means
+and deviations, initial weights as in `experiments.resnet`, the last batch of an epoch with what
+is left. CIFAR-10 is ours; its thresholds, 0.85 and 0.7, are what the `paper` preset asks of it.
+That preset is meant for a GPU or TPU and has not been run: 40 seeds x 19 600 steps.
+
+`--preset cpu` is width 8 for 64, 8 seeds for 40, 5000 training and 500 test images (balanced over
+the classes), batch 64, 6 epochs, a record every 8 steps, diagonal covariances, and thresholds that
+this little training reaches: 0.4 and 0.25 (CIFAR-100, tried on none of its images: 0.1 and 0.05).
+On CIFAR-10, two seeds each, learning rate and all else as there (2-core CPU shared with other
+work, jax 0.10.2, 2026-11-21; 0.15 s per step of a seed, evaluation included), test accuracy:
+
+| after epoch         | 1          | 2          | 3          | 4          |
+|---------------------|------------|------------|------------|------------|
+| cifar10             | 0.35, 0.32 | 0.36, 0.40 | 0.43, 0.41 | 0.41, 0.44 |
+| cifar10-destabilised| 0.19, 0.17 | 0.24, 0.19 | 0.29, 0.26 | 0.29, 0.28 |
+
+`--preset quick` is width 2 on generated images (`--data patterns`).
 """
 
 from dataclasses import dataclass, replace
@@ -201,9 +228,9 @@ CPU = replace(
     seeds_at_once=1,
     width=8,
     train_size=5000,
-    test_size=1000,
+    test_size=500,
     batch_size=64,
-    epochs=4,
+    epochs=6,
     record_every=8,
 )
 QUICK = replace(
@@ -241,7 +268,7 @@ def experiment(name: str, num_classes: int, stable: bool, threshold: float, cpu:
     )
 
 
-CIFAR10 = experiment("cifar10", 10, True, 0.85, 0.5)
-CIFAR10_DESTABILISED = experiment("cifar10-destabilised", 10, False, 0.7, 0.35)
-CIFAR100 = experiment("cifar100", 100, True, 0.6, 0.15)
+CIFAR10 = experiment("cifar10", 10, True, 0.85, 0.4)
+CIFAR10_DESTABILISED = experiment("cifar10-destabilised", 10, False, 0.7, 0.25)
+CIFAR100 = experiment("cifar100", 100, True, 0.6, 0.1)
 CIFAR100_DESTABILISED = experiment("cifar100-destabilised", 100, False, 0.4, 0.05)

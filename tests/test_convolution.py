@@ -17,9 +17,7 @@ CASES = [  # height, width, kernel, stride, padding
     (7, 10, (3, 3), 2, "SAME"),
     (8, 6, (1, 1), 2, "SAME"),
     (8, 7, (5, 3), 1, "SAME"),
-    (9, 8, (5, 5), 1, "VALID"),
     (8, 9, (3, 3), 2, "VALID"),
-    (8, 8, (3, 3), 3, "SAME"),
 ]
 
 
@@ -38,18 +36,26 @@ def torch_conv(x, kernel, stride, padding):
     return out.permute(0, 2, 3, 1)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize(("height", "width", "size", "stride", "padding"), CASES)
-def test_values_and_gradients_agree_with_torch(height, width, size, stride, padding, strategy):
+def test_values_and_gradients_agree_with_torch(height, width, size, stride, padding):
     x, kernel = example(height, width, size)
     sides = [torch.tensor(array, requires_grad=True) for array in (x, kernel)]
     expected = torch_conv(*sides, stride, padding)
     weights = np.random.default_rng(1).normal(size=expected.shape).astype(np.float32)
     (expected * torch.tensor(weights)).sum().backward()
-    out, pull = jax.vjp(lambda x, k: conv(x, k, stride, padding, strategy), x, kernel)
-    np.testing.assert_allclose(out, expected.detach(), rtol=1e-4, atol=1e-5)
-    for found, side in zip(pull(jnp.asarray(weights)), sides, strict=True):
-        np.testing.assert_allclose(found, side.grad, rtol=1e-4, atol=1e-4)
+
+    @jax.jit
+    def of_every_strategy(x, kernel):
+        found = {}
+        for strategy in STRATEGIES:
+            out, pull = jax.vjp(lambda x, k, s=strategy: conv(x, k, stride, padding, s), x, kernel)
+            found[strategy] = out, *pull(jnp.asarray(weights))
+        return found
+
+    for strategy, (out, *grads) in of_every_strategy(x, kernel).items():
+        np.testing.assert_allclose(out, expected.detach(), rtol=1e-4, atol=1e-5, err_msg=strategy)
+        for found, side in zip(grads, sides, strict=True):
+            np.testing.assert_allclose(found, side.grad, rtol=1e-4, atol=1e-4, err_msg=strategy)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

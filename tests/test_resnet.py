@@ -97,14 +97,13 @@ def test_training_agrees_with_torch():
     expected = plain.logits(x, residual=True)
     expected.square().sum().backward()
 
-    @jax.jit
     def run(params):
         logits, changed = model.apply(
             variables | {"params": params}, x, train=True, mutable=["batch_stats"]
         )
         return jnp.sum(jnp.square(logits)), (logits, changed["batch_stats"])
 
-    grads, (logits, stats) = jax.grad(run, has_aux=True)(variables["params"])
+    grads, (logits, stats) = jax.jit(jax.grad(run, has_aux=True))(variables["params"])
     np.testing.assert_allclose(logits, expected.detach(), rtol=2e-3, atol=2e-4)
     largest = float(stem.grad.abs().max())
     np.testing.assert_allclose(
