@@ -15,7 +15,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from scipy.cluster import vq
 
 from hmm.causal import MINIMUM, causal_z_score
 from hmm.inference import viterbi
@@ -93,23 +92,32 @@ def kmeans(
     bic = {k: _spherical_bic(centres[k], points, others) for k in states}
     chosen = min(bic, key=lambda k: bic[k])
     paths = np.full(sequences.mask.shape, -1, dtype=np.int32)
-    paths[sequences.mask] = vq.vq(sequences.observations(), centres[chosen])[0]
+    paths[sequences.mask] = _nearest(sequences.observations(), centres[chosen])[0]
     return Clustering(chosen, paths, bic)
 
 
 def _centres(points: np.ndarray, num_clusters: int, seed: int) -> np.ndarray:
     """Centres [cluster, metric] of the best of all restarts, without any that lost its points."""
+    from scipy.cluster import vq
+
     centres, _ = vq.kmeans(points, num_clusters, iter=RESTARTS, seed=seed)
-    return centres[np.unique(vq.vq(points, centres)[0])]
+    return centres[np.unique(_nearest(points, centres)[0])]
+
+
+def _nearest(points: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest centre of every point, and its distance."""
+    from scipy.cluster import vq  # here, for it takes 0.3 s that `import hmm` need not
+
+    return vq.vq(points, centres)
 
 
 def _spherical_bic(centres: np.ndarray, points: np.ndarray, others: np.ndarray) -> float:
     """BIC of `others` [n, metric], see `kmeans`; shares and variance are those of `points`."""
     num_metrics = points.shape[1]
-    labels, distances = vq.vq(points, centres)
+    labels, distances = _nearest(points, centres)
     counts = np.bincount(labels)
     variance = (distances**2).mean() / num_metrics
-    labels, distances = vq.vq(others, centres)
+    labels, distances = _nearest(others, centres)
     log_likelihood = (
         np.log(counts / len(points))[labels]
         - 0.5 * num_metrics * np.log(2 * np.pi * variance)

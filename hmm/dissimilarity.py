@@ -15,7 +15,6 @@ costs the ground metric d(j, k).
 
 import numpy as np
 from scipy import sparse
-from scipy.optimize import linprog
 
 # Mass below this is rounding (shares are ratios of counts, at least about 1e-6).
 _NO_MASS = 1e-12
@@ -112,6 +111,8 @@ def _solve(gaps: np.ndarray, costs: np.ndarray) -> np.ndarray:
     The ground metric obeys the triangle inequality, so mass that both distributions have in a state
     stays there, and flow only goes from states with a surplus to states with a deficit.
     """
+    from scipy.optimize import linprog  # here, as `import hmm` need not wait for it
+
     surplus, deficit = gaps > _NO_MASS, gaps < -_NO_MASS
     pair, source, target = np.nonzero(surplus[:, :, None] & deficit[:, None, :])
     if len(pair) == 0:

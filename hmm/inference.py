@@ -4,12 +4,13 @@ Emission log-densities are computed in float64 on the host and shifted by their 
 states before Dynamax's message passing runs over them: the shift cancels in every posterior, is
 added back to the log-likelihood, and keeps float32 exact where densities differ by thousands of
 nats.
+
+Dynamax is imported where it is used: it takes 0.6 s, which training need not wait for.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from dynamax.hidden_markov_model import hmm_filter, hmm_posterior_mode, hmm_two_filter_smoother
 
 from hmm.parameters import Parameters, log_densities
 from hmm.sequences import Sequences
@@ -76,18 +77,24 @@ def _prepare(parameters: Parameters, sequences: Sequences):
 @jax.jit
 def _filter(initial, transition, log_likelihoods):
     # Padded steps have log-density 0 in every state and so normaliser 1: nothing to mask.
+    from dynamax.hidden_markov_model import hmm_filter
+
     return jax.vmap(hmm_filter, (None, None, 0))(initial, transition, log_likelihoods)
 
 
 @jax.jit
 def _smooth(initial, transition, log_likelihoods):
     # hmm_smoother drops states whose predicted probability is below 1e-8; this one does not.
+    from dynamax.hidden_markov_model import hmm_two_filter_smoother
+
     smoother = jax.vmap(hmm_two_filter_smoother, (None, None, 0))
     return smoother(initial, transition, log_likelihoods).smoothed_probs
 
 
 @jax.jit
 def _modes(initial, transition, log_likelihoods, mask):
+    from dynamax.hidden_markov_model import hmm_posterior_mode
+
     def one(log_likelihoods, mask):
         # Into padding every transition costs nothing, or the padding would pull the last state.
         # One padded step more, because Dynamax cannot take a run of a single step.

@@ -13,20 +13,17 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax.numpy as jnp
 import numpy as np
-from dynamax.hidden_markov_model.models.gaussian_hmm import (
-    ParamsGaussianHMM,
-    ParamsGaussianHMMEmissions,
-    ParamsStandardHMMInitialState,
-    ParamsStandardHMMTransitions,
-)
 
 from hmm.parameters import Parameters
 from hmm.selection import selection_table
 from hmm.sweep import Sweep
+
+if TYPE_CHECKING:
+    from dynamax.hidden_markov_model.models.gaussian_hmm import ParamsGaussianHMM
 
 FORMAT = "seedmap-hmm"
 VERSION = 1
@@ -202,17 +199,21 @@ def from_hmmlearn(model: HmmlearnGaussian) -> Parameters:
     return Parameters(**arrays)
 
 
-def to_dynamax(parameters: Parameters) -> ParamsGaussianHMM:
+def to_dynamax(parameters: Parameters) -> "ParamsGaussianHMM":
     """Parameters for Dynamax's `GaussianHMM`, as JAX arrays (float32 unless JAX allows float64)."""
+    from dynamax.hidden_markov_model.models import (
+        gaussian_hmm,
+    )  # 0.6 s, which `import hmm` need not
+
     initial, transition, means, covariances = (jnp.asarray(array) for array in parameters)
-    return ParamsGaussianHMM(
-        initial=ParamsStandardHMMInitialState(probs=initial),
-        transitions=ParamsStandardHMMTransitions(transition_matrix=transition),
-        emissions=ParamsGaussianHMMEmissions(means=means, covs=covariances),
+    return gaussian_hmm.ParamsGaussianHMM(
+        initial=gaussian_hmm.ParamsStandardHMMInitialState(probs=initial),
+        transitions=gaussian_hmm.ParamsStandardHMMTransitions(transition_matrix=transition),
+        emissions=gaussian_hmm.ParamsGaussianHMMEmissions(means=means, covs=covariances),
     )
 
 
-def from_dynamax(params: ParamsGaussianHMM) -> Parameters:
+def from_dynamax(params: "ParamsGaussianHMM") -> Parameters:
     """Parameters of Dynamax's `GaussianHMM`, as numpy arrays of the same dtype.
 
     Raises:

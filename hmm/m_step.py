@@ -1,16 +1,11 @@
-"""M step of all fits at once: Dynamax's conjugate updates on whitened statistics, and the prior."""
+"""M step of all fits at once: Dynamax's conjugate updates on whitened statistics, and the prior.
+
+Dynamax is imported where it is used, as in `hmm.inference`.
+"""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from dynamax.utils.distributions import (
-    InverseWishart,
-    NormalInverseGamma,
-    NormalInverseWishart,
-    iw_posterior_update,
-    nig_posterior_update,
-    niw_posterior_update,
-)
 
 from hmm.linalg import cholesky
 from hmm.model import Layout, Model, Prior, Statistics, whitening
@@ -18,6 +13,8 @@ from hmm.model import Layout, Model, Prior, Statistics, whitening
 
 def _full(scale, statistics: Statistics):
     """Whitened covariance [S, D, D] and mean [S, D], from the normal-inverse-Wishart posterior."""
+    from dynamax.utils.distributions import NormalInverseWishart, niw_posterior_update
+
     num_metrics = statistics.first.shape[1]
 
     def one(scale, *sums):
@@ -33,6 +30,7 @@ def _full(scale, statistics: Statistics):
 
 def _diagonal(scale, statistics: Statistics):
     """Whitened variances [S, D] and mean [S, D], from the normal-inverse-gamma posterior."""
+    from dynamax.utils.distributions import NormalInverseGamma, nig_posterior_update
 
     def one(scale, *sums):
         prior = NormalInverseGamma(jnp.zeros_like(scale), 0.0, 0.0, scale / 2)
@@ -49,6 +47,8 @@ def _diagonal(scale, statistics: Statistics):
 
 def _shared(layout: Layout, scale, statistics: Statistics):
     """Whitened covariance, the same [D, D] in all states of a fit, and mean [S, D]."""
+    from dynamax.utils.distributions import InverseWishart, iw_posterior_update
+
     num_fits, num_metrics = len(layout.num_states), statistics.first.shape[1]
     mean = statistics.first / statistics.weight[:, None]
     scatter = statistics.second - jnp.einsum("si,sj->sij", statistics.first, mean)

@@ -7,7 +7,6 @@ with replacement, from those at hand.
 """
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 
 def adjusted_rand_index(one: np.ndarray, other: np.ndarray) -> float:
@@ -69,6 +68,8 @@ def match_states(reference: np.ndarray, other: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: as `adjusted_rand_index`.
     """
+    from scipy.optimize import linear_sum_assignment  # here, as `import hmm` need not wait for it
+
     counts = _contingency(one=other, other=reference)
     old, new = linear_sum_assignment(counts, maximize=True)
     labels = np.append(counts.shape[1] + np.arange(counts.shape[0]), -1)  # label -1 reads the last

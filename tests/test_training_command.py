@@ -1,6 +1,7 @@
 """`seedmap train` cut short, resumed, watched and collected."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -200,6 +201,37 @@ def test_tensorboard_gets_the_spread_over_seeds(tmp_path):
     content = events.read_bytes()
     for tag in (b"eval_loss/mean", b"l2/min", b"spectral/max"):
         assert tag in content
+
+
+def run_unprivileged(*arguments):
+    """Runs the command in a process that heeds file modes, as root too does without this right."""
+    drop = ["setpriv", "--bounding-set", "-dac_override"] if os.geteuid() == 0 else []
+    command = [*drop, sys.executable, "-m", "seedmap", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.skipif(
+    os.geteuid() == 0 and shutil.which("setpriv") is None, reason="root heeds no file modes"
+)
+def test_a_read_only_folder_is_one_line_and_costs_nothing(tmp_path, whole, monkeypatch):
+    out = tmp_path / "run"
+    cut_short(out, monkeypatch)
+    kept = sorted(p for p in out.rglob("*"))
+    folders = [out, *(p for p in kept if p.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    refused = run_unprivileged(*TRAIN, "--out", out, "--resume")
+    for folder in folders:
+        folder.chmod(0o755)
+    assert refused.returncode == 2
+    last = refused.stderr.splitlines()[-1]
+    assert last.startswith("seedmap: ")
+    assert f"{out / 'training'}" in last
+    assert last.endswith("Permission denied")
+    assert "Traceback" not in refused.stderr
+    assert sorted(p for p in out.rglob("*")) == kept
+    assert seedmap(*TRAIN, "--out", out, "--resume") == 0
+    assert run_folder.read_dataset(out).identical(run_folder.read_dataset(whole))
 
 
 def test_records_counted_in_steps_end_with_the_last_whole_one(whole, tmp_path, capsys):
