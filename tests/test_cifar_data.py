@@ -365,6 +365,12 @@ def test_what_is_wrong_is_named_in_one_line(kind, tmp_path):
     assert str(tmp_path / "data") in str(caught.value)
 
 
+def test_a_file_of_no_format_is_named(tmp_path):
+    (tmp_path / "README.md").touch()
+    with pytest.raises(ValueError, match=r"README\.md: expected .*; found another file"):
+        cifar.read_images(tmp_path / "README.md", 10)
+
+
 @pytest.mark.parametrize(("name", "size"), [("train_size", 21), ("test_size", 0)])
 def test_sizes_out_of_range_are_named(name, size, tmp_path):
     with pytest.raises(ValueError, match=f"{name} is {size}; .* allows 1 to"):

@@ -96,7 +96,8 @@ def find_format(path: Path, num_classes: int) -> Callable[[str], Source]:
     if path.suffix == ".npz" and path.is_file():
         return lambda part: _archive(path, part)
     if not path.is_dir():
-        raise ValueError(f"{path}: expected {formats(num_classes)}; found nothing")
+        found = "another file" if path.exists() else "nothing"
+        raise ValueError(f"{path}: expected {formats(num_classes)}; found {found}")
     for folder in (path, *(path / name for name in SUBFOLDERS[num_classes])):
         for suffix, read in ((".bin", _binary), ("", _pickled)):
             if any((folder / f"{name}{suffix}").is_file() for name in _names(num_classes)):
