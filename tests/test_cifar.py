@@ -13,7 +13,7 @@ from trainer import Noise, Variables, choose, make_streams, make_trainer, train
 from trainer.replica import mean_batch_loss, take_rows
 from trainer.task import init_model
 
-SIZES = ("seeds", "seeds_at_once", "data", "test_size", "epochs", "record_every")
+SIZES = ("seeds", "seeds_at_once", "learning_rate", "data", "test_size", "epochs", "record_every")
 NAMES = ("cifar10", "cifar10-destabilised", "cifar100", "cifar100-destabilised")
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3)).astype(np.uint8)
 
@@ -135,7 +135,7 @@ def test_quick_preset_learns_end_to_end(name):
         made.optimizer,
         range(config.seeds),
         batch_size=config.batch_size,
-        steps=config.epochs * 4,
+        steps=config.epochs * 5,
         record_every=config.record_every,
         seeds_at_once=config.seeds_at_once,
         metrics=choose(config.record, made.rule, config.spectrum),
