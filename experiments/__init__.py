@@ -1,6 +1,6 @@
 """Experiments: each a file with its task, hyperparameters and expected numbers."""
 
-from experiments import mnist, modular, sparse_parities
+from experiments import cifar, mnist, modular, sparse_parities
 
 EXPERIMENTS = {
     experiment.name: experiment
@@ -9,5 +9,9 @@ EXPERIMENTS = {
         modular.MODULAR,
         modular.MODULAR_STABILISED,
         mnist.EXPERIMENT,
+        cifar.CIFAR10,
+        cifar.CIFAR10_DESTABILISED,
+        cifar.CIFAR100,
+        cifar.CIFAR100_DESTABILISED,
     )
 }
