@@ -188,17 +188,18 @@ def make_task(config: CifarConfig, num_classes: int, images: Images) -> Task:
         variables = model.init(key, jnp.zeros((1, *cifar.SHAPE)), train=False)
         return Variables(variables["params"], variables.get("batch_stats", {}))
 
-    def apply(variables: Variables, x_BxHxWxC: jax.Array, train: bool):
+    def apply(variables: Variables, x_BxHxWxC: jax.Array, train: bool, there_B=None):
         tree = {"params": variables.params, "batch_stats": variables.state}
         x_BxHxWxC = normalise(x_BxHxWxC, num_classes)
-        return model.apply(tree, x_BxHxWxC, train=train, mutable=["batch_stats"])
+        return model.apply(tree, x_BxHxWxC, train, there_B, mutable=["batch_stats"])
 
     def score(variables: Variables, batch):
         logits, _ = apply(variables, batch[0], train=False)
         return score_logits(logits, batch[1])
 
     def train_score(variables: Variables, batch, noise: Noise):
-        logits, changed = apply(variables, augment(noise.augment, batch[0]), train=True)
+        x_BxHxWxC = augment(noise.augment, batch[0])
+        logits, changed = apply(variables, x_BxHxWxC, train=True, there_B=noise.there)
         return *score_logits(logits, batch[1]), changed.get("batch_stats", {})
 
     return Task(

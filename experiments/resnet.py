@@ -43,10 +43,10 @@ class Convolution(nn.Module):
         return conv(x_BxHxWxC, self.param("kernel", self.kernel_init, shape), self.stride)
 
 
-def _norm(batch_norm: bool, train: bool) -> Callable[[], Callable[[jax.Array], jax.Array]]:
+def _norm(batch_norm: bool, train: bool) -> Callable[[], Callable[..., jax.Array]]:
     """What makes a layer of batch normalisation, or one that changes nothing."""
     if not batch_norm:
-        return lambda: lambda x: x
+        return lambda: lambda x, mask: x
     return partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5)
 
 
@@ -62,16 +62,19 @@ class Block(nn.Module):
     residual: bool
 
     @nn.compact
-    def __call__(self, x_BxHxWxC: jax.Array, train: bool) -> jax.Array:
-        """[B, H, W, C] -> [B, H / stride, W / stride, channels]."""
+    def __call__(
+        self, x_BxHxWxC: jax.Array, train: bool, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """[B, H, W, C] -> [B, H / stride, W / stride, channels]; mask as flax's BatchNorm's."""
         norm = _norm(self.batch_norm, train)
-        h_BxHxWxC = nn.relu(norm()(Convolution(self.channels, stride=self.stride)(x_BxHxWxC)))
-        h_BxHxWxC = norm()(Convolution(self.channels)(h_BxHxWxC))
+        first = Convolution(self.channels, stride=self.stride)
+        h_BxHxWxC = nn.relu(norm()(first(x_BxHxWxC), mask=mask))
+        h_BxHxWxC = norm()(Convolution(self.channels)(h_BxHxWxC), mask=mask)
         if self.residual and x_BxHxWxC.shape == h_BxHxWxC.shape:
             h_BxHxWxC += x_BxHxWxC
         elif self.residual:
             shortcut = Convolution(self.channels, 1, self.stride, name="shortcut")
-            h_BxHxWxC += norm()(shortcut(x_BxHxWxC))
+            h_BxHxWxC += norm()(shortcut(x_BxHxWxC), mask=mask)
         return nn.relu(h_BxHxWxC)
 
 
@@ -92,16 +95,19 @@ class ResNet18(nn.Module):
     residual: bool = True
 
     @nn.compact
-    def __call__(self, x_BxHxWxC: jax.Array, train: bool) -> jax.Array:
-        """Logits [B, num_classes]; where `train`, by the batch's own statistics."""
+    def __call__(
+        self, x_BxHxWxC: jax.Array, train: bool, there_B: jax.Array | None = None
+    ) -> jax.Array:
+        """Logits [B, num_classes]; where `train`, by the statistics of the examples `there_B`."""
+        mask = None if there_B is None else there_B[:, None, None, None]
         x_BxHxWxC = Convolution(self.width, kernel_init=UNIFORM_FAN_IN)(x_BxHxWxC)
-        x_BxHxWxC = nn.relu(_norm(self.batch_norm, train)()(x_BxHxWxC))
+        x_BxHxWxC = nn.relu(_norm(self.batch_norm, train)()(x_BxHxWxC, mask=mask))
         for stage, factor in enumerate(STAGES):
             for block in range(BLOCKS_PER_STAGE):
                 stride = 2 if stage > 0 and block == 0 else 1
                 channels = factor * self.width
                 x_BxHxWxC = Block(channels, stride, self.batch_norm, self.residual)(
-                    x_BxHxWxC, train
+                    x_BxHxWxC, train, mask
                 )
         x_BxC = jnp.mean(x_BxHxWxC, axis=(1, 2))
         head = nn.Dense(

@@ -10,7 +10,7 @@ import pytest
 from experiments import EXPERIMENTS
 from experiments.cifar import CHANNELS, QUICK, augment, crop_and_flip, load, normalise, setup
 from trainer import Noise, Variables, choose, make_streams, make_trainer, train
-from trainer.replica import mean_batch_loss, take_rows
+from trainer.replica import mean_batch_loss
 from trainer.task import init_model
 
 SIZES = ("seeds", "seeds_at_once", "learning_rate", "data", "test_size", "epochs", "record_every")
@@ -64,19 +64,6 @@ def test_pixels_are_normalised(classes):
     np.testing.assert_allclose(
         normalise(IMAGES, classes), (IMAGES / 255 - mean) / deviation, rtol=1e-4, atol=1e-5
     )
-
-
-def test_a_batch_that_is_not_full_is_filled_with_its_own_examples():
-    """Batch norm must not see one example many times for those that are lacking."""
-    examples = jnp.arange(10) ** 2
-    for rows, expected in (
-        ([4, 7, 2, -1, -1, -1], [4, 7, 2, 4, 7, 2]),
-        ([3, 9, -1], [3, 9, 3]),
-        ([5, -1, -1], [5, 5, 5]),
-        ([1, 0, 9], [1, 0, 9]),
-    ):
-        found = take_rows({"x": examples}, jnp.array(rows))["x"]
-        np.testing.assert_array_equal(found, np.square(expected))
 
 
 def test_paper_presets_state_the_papers_settings():

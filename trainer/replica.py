@@ -36,20 +36,14 @@ class SeedState(NamedTuple):
 
 
 def take_rows(examples: Any, rows: jax.Array) -> Any:
-    """The examples of these rows; in place of a row -1, which stand last, those there over again.
-
-    The repeated ones are to be given no weight. They are the batch's own so that its statistics, of
-    batch normalisation, are those of the examples that are there (each counted once, or once more).
-    """
-    there = jnp.sum(rows >= 0)
-    filled = jnp.where(rows >= 0, rows, rows[jnp.arange(len(rows)) % there])
-    return jax.tree.map(lambda leaf: leaf[filled], examples)
+    """The examples of these rows; -1 takes the last one, to be given no weight."""
+    return jax.tree.map(lambda leaf: leaf[rows], examples)
 
 
 def mean_batch_loss(task: Task, model: Variables, train: Any, rows: jax.Array, noise: Noise):
     """Mean training loss over the rows that are there (-1: none).
 
-    Missing rows are filled with other examples at weight 0, so that shapes stay fixed.
+    Missing rows are filled with the last example at weight 0, so that shapes stay fixed.
 
     Returns:
         (mean loss, (number of examples predicted right, new model state)).

@@ -116,11 +116,12 @@ def _measure(matrix: np.ndarray, weights: Entries) -> tuple[dict[str, float], En
     return found, weights
 
 
-def _kernel_norms(slices: np.ndarray) -> dict[str, np.ndarray]:
-    """Norms of a convolution's kernels, [slice, entry] -> [slice] each."""
+def _kernel_norms(slices: np.ndarray) -> dict[str, float]:
+    """Means over a convolution's kernels [slice, entry] of their norms."""
     l1 = np.abs(slices).sum(axis=1, dtype=np.float64)
     l2 = np.sqrt(np.einsum("se,se->s", slices, slices, dtype=np.float64))
-    return {"l1": l1, "l2": l2, "code_sparsity": np.divide(l1, l2)}
+    norms = {"l1": l1, "l2": l2, "code_sparsity": np.divide(l1, l2)}
+    return {name: float(values.mean()) for name, values in norms.items()}
 
 
 def _count_lower(array: np.ndarray, lower: dict[int, np.ndarray]) -> None:
@@ -175,10 +176,11 @@ def _read_leaf(found: _Found, leaf: Leaf, array: np.ndarray) -> _Found:
         for block in _blocks(array.reshape(-1, 1)):
             biases = _add(biases, block, block.astype(np.float64))
     elif leaf.rule.role == "kernels":
-        norms = _kernel_norms(leaf.slices(array))
-        for name, values in norms.items():
-            sums[name] += float(values.sum())
-            numbers[name] += len(values)
+        for block in _blocks(array.reshape(-1, 1)):
+            weights = _add(weights, block, block.astype(np.float64))
+        for name, value in _kernel_norms(leaf.slices(array)).items():
+            sums[name] += value
+            numbers[name] += 1
     else:
         for matrix in leaf.matrices(array):
             values, weights = _measure(matrix, weights)
@@ -194,7 +196,7 @@ class Measured(NamedTuple):
     Attributes:
         values: each name of `trainer.METRICS` to its value; no mean_b, median_b and var_b of a
             network without biases.
-        counts: number of matrices, kernel slices, weights and bias entries that went into it.
+        counts: number of matrices, convolutions, weights and bias entries that went into it.
     """
 
     values: dict[str, float]
@@ -219,7 +221,7 @@ def measure_checkpoint(checkpoint: Checkpoint, leaves: list[Leaf]) -> Measured:
             found = _read_leaf(found, leaf, checkpoint.read(leaf.name))
     names = {role: [leaf.name for leaf in leaves if leaf.rule.role == role] for role in ROLES}
     values = {name: found.sums[name] / found.numbers[name] for name in found.sums}
-    values |= _entry_values(found.weights, "w", checkpoint.read, names["matrix"])
+    values |= _entry_values(found.weights, "w", checkpoint.read, names["matrix"] + names["kernels"])
     if found.biases.count:
         values |= _entry_values(found.biases, "b", checkpoint.read, names["bias"])
     matrices = found.numbers["trace"]

