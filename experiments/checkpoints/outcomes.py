@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from experiments.checkpoints.patterns import parse_step
-from hmm.tables import csv_lines
 from hmm.run_table import Rows, Run, listed, make_run
+from hmm.tables import csv_lines
 from trainer import METRICS
 
 
