@@ -286,7 +286,7 @@ def test_what_is_no_checkpoint_is_said_to_be_none(tmp_path):
 def test_a_library_that_is_not_installed_is_named(tmp_path, monkeypatch, library, name):
     save_file(TENSORS, tmp_path / name)
     monkeypatch.setitem(sys.modules, library, None)
-    refused(tmp_path / name, name, f"needs {library}", f"pip install {library}")
+    refused(tmp_path / name, name, f"needs {library}", "pip install")
 
 
 def test_safetensors_are_preferred_as_on_the_hub(tmp_path):

@@ -154,7 +154,7 @@ def _open_safetensors(path: Path, stack: ExitStack) -> Opened:
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError:
-        raise _missing(path, "safetensors") from None
+        raise _missing(path, "safetensors", "'seedmap[checkpoints]'") from None
     _check_safetensors(path)
     try:
         file = stack.enter_context(safe_open(path, framework="np"))
@@ -181,15 +181,15 @@ def _check_safetensors(path: Path) -> None:
         raise _damaged(path, f"{expected} bytes", f"{size}")
 
 
-def _missing(path: Path, library: str) -> ValueError:
-    return ValueError(f"{path} needs {library} to be read; install it: pip install {library}")
+def _missing(path: Path, library: str, package: str) -> ValueError:
+    return ValueError(f"{path} needs {library} to be read; install it: pip install {package}")
 
 
 def _open_torch(path: Path) -> Opened:
     try:
         import torch
     except ImportError:
-        raise _missing(path, "torch") from None
+        raise _missing(path, "torch", "torch") from None
     content = _load_torch(path, torch)
     tensors = _state_dict(content, path, torch)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
