@@ -14,21 +14,20 @@ import xarray as xr
 from command import seedmap
 from transformers import BertConfig, BertForMaskedLM, get_linear_schedule_with_warmup
 
+from experiments.bert import init_params, logits_at, make_dropout
 from experiments.datasets.text import CLS, MASK, SEP, SPECIAL, TokenRows, load_rows, unigram_entropy
 from experiments.masked_lm import (
     PAPER,
     QUICK,
     SMALL,
     Masked,
-    init_params,
-    logits_at,
-    make_dropout,
     make_optimizer,
     make_task,
     mask,
     num_chosen,
     score,
     setup,
+    shape_of,
 )
 from experiments.settings import schedule
 from trainer import METRICS, Noise, flax_rule, make_streams, weight_metrics
@@ -43,7 +42,7 @@ def random_params(config, seed=0):
     """Weights with no zeros, ones or equal scales, so that none can be left out unseen."""
     rng = np.random.default_rng(seed)
     shapes = jax.eval_shape(
-        lambda key: init_params(config, config.vocabulary, key), jax.random.key(0)
+        lambda key: init_params(shape_of(config, config.vocabulary), key), jax.random.key(0)
     )
     return jax.tree.map(lambda leaf: rng.normal(0, 0.4, leaf.shape).astype(np.float32), shapes)
 
@@ -130,7 +129,7 @@ def test_logits_and_scores_are_those_of_bert_in_transformers():
 
 def test_bert_base_has_as_many_parameters_as_that_of_transformers():
     params = jax.eval_shape(
-        lambda key: init_params(PAPER, PAPER.vocabulary, key), jax.random.key(0)
+        lambda key: init_params(shape_of(PAPER, PAPER.vocabulary), key), jax.random.key(0)
     )
     with torch.device("meta"):
         expected = sum(parameter.numel() for parameter in bert(PAPER).parameters())
@@ -138,7 +137,7 @@ def test_bert_base_has_as_many_parameters_as_that_of_transformers():
 
 
 def test_initial_weights_are_normal_and_norms_do_nothing():
-    net = init_params(replace(QUICK, width=128), 200, jax.random.key(0))["params"]
+    net = init_params(shape_of(replace(QUICK, width=128), 200), jax.random.key(0))["params"]
     flat = jnp.concatenate(
         [net["embeddings"]["token"]["embedding"].ravel(), net["head"]["dense"]["kernel"].ravel()]
     )
