@@ -1,6 +1,6 @@
 """Experiments: each a file with its task, hyperparameters and expected numbers."""
 
-from experiments import masked_lm, modular, sparse_parities
+from experiments import cifar, masked_lm, mnist, modular, sparse_parities
 
 EXPERIMENTS = {
     experiment.name: experiment
@@ -8,6 +8,11 @@ EXPERIMENTS = {
         sparse_parities.EXPERIMENT,
         modular.MODULAR,
         modular.MODULAR_STABILISED,
+        mnist.EXPERIMENT,
+        cifar.CIFAR10,
+        cifar.CIFAR10_DESTABILISED,
+        cifar.CIFAR100,
+        cifar.CIFAR100_DESTABILISED,
         masked_lm.EXPERIMENT,
     )
 }

@@ -115,6 +115,7 @@ class Analysis:
         bag: float [run, state], share of checkpoints in each state.
         convergence: float [seed], time of convergence of every seed, NaN where it never came.
         run_convergence: float [run], the same for the usable runs.
+        outcome: float [run], what the regression explains; NaN for a run that has no part in it.
         regression: the outcome on the bag of states.
         permutation_pvalue: of the regression's R^2, over 9999 shuffles of the outcome.
         detours: detour states, where the coefficients may be read: the outcome is convergence
@@ -129,6 +130,7 @@ class Analysis:
     bag: np.ndarray
     convergence: np.ndarray
     run_convergence: np.ndarray
+    outcome: np.ndarray
     regression: Regression
     permutation_pvalue: float | None
     detours: list[int]
@@ -179,6 +181,7 @@ def analyse(
         bag=bag,
         convergence=convergence,
         run_convergence=run_convergence,
+        outcome=np.where(whole & never, cap, outcome) if capped else outcome,
         regression=regression,
         permutation_pvalue=permutation_pvalue(bag[whole], outcome[whole], seed=0, cap=cap),
         detours=found[0],

@@ -14,8 +14,10 @@ from typing import Annotated, Any, Generic, TypeVar
 import tyro
 
 from experiments import EXPERIMENTS
+from experiments.compare_command import compare_command
 from experiments.compile_cache import keep_compiled_programs
 from experiments.experiment import Experiment, FitConfig, MapConfig, TrainingConfig
+from experiments.import_command import import_command
 from experiments.parsing import UsageError, parse
 from experiments.progress import fit_bar, group_bar, training_bar
 
@@ -30,11 +32,13 @@ Train many seeds at once, record their weights, fit an HMM, see how randomness s
 commands:
   run EXPERIMENT     train, fit, map and report in one go
   train EXPERIMENT   train all seeds and record their metrics
+  import KIND        make a run of checkpoints or metrics that were recorded elsewhere
   collect DIR        put together what several processes have trained
   fit PATH           fit the HMM sweep to a run's metrics, or to CSV files, and decode every run
   map DIR            build the training map of a fitted run: summary.json
   report DIR         draw the figures and write report.html
   baselines DIR      the regression beside k-means, HMMs on fewer metrics, and early checkpoints
+  compare RUN RUN    what several runs found, side by side, and one HMM for all of them
   forecast DIR       forecast seeds that have not converged by --upto, each without itself
 
 experiments:
@@ -365,12 +369,14 @@ def baselines_command(argv: Sequence[str]) -> None:
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "run": run_command,
     "train": train_command,
+    "import": import_command,
     "collect": collect_command,
     "fit": fit_command,
     "map": map_command,
     "report": report_command,
     "forecast": forecast_command,
     "baselines": baselines_command,
+    "compare": compare_command,
 }
 
 

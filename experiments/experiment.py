@@ -33,7 +33,7 @@ class TrainingConfig:
     vary: tuple[str, ...] = Streams._fields
     """Random streams that differ between seeds; the others are the same for all."""
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
-    """Of products; the faster modes are for GPUs and TPUs."""
+    """Of products; tf32 and bfloat16 are faster on GPUs and TPUs, on CPU only rounded alike."""
     early_stop: Literal["never", "each", "all"] = "never"
     """Stop each seed once it has converged, or all once every one has."""
     record: tuple[str, ...] = ("weights",)

@@ -130,7 +130,7 @@ def _with_states(dataset, sequences: hmm.Sequences, paths: np.ndarray):
     return dataset.assign(state=(("seed", "step"), state, attributes))
 
 
-def _load_analysis(folder: Path, asked: MapConfig | None):
+def load_analysis(folder: Path, asked: MapConfig | None):
     """A fitted run folder and what it says: dataset, config, question, HMM, analysis.
 
     Without a question, the one that the last `map_run` recorded.
@@ -173,7 +173,7 @@ def map_run(folder: Path, asked: MapConfig | None = None) -> dict[str, Any]:
     """
     started = time.perf_counter()
     check_threshold(asked.threshold if asked is not None else None)
-    loaded = _load_analysis(folder, asked if asked is not None else MapConfig())
+    loaded = load_analysis(folder, asked if asked is not None else MapConfig())
     dataset, config, question, saved, analysis = loaded
     sweep, chosen = load_sweep(folder / run_folder.SWEEP)
     lengths = dict(zip(analysis.sequences.runs, analysis.sequences.lengths, strict=True))
@@ -199,7 +199,7 @@ def map_run(folder: Path, asked: MapConfig | None = None) -> dict[str, Any]:
 
 def make_figures(folder: Path) -> dict[str, Figure]:
     """All figures of a fitted run, by name."""
-    dataset, config, question, _, analysis = _load_analysis(folder, None)
+    dataset, config, question, _, analysis = load_analysis(folder, None)
     unit = time_unit(dataset)
     by_time = question.outcome == "convergence"
     measure = f"{unit}s later than the mean run" if by_time else f"{question.outcome} over the mean"

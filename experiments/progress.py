@@ -56,6 +56,13 @@ def group_bar() -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
+def checkpoint_bar() -> Iterator[Callable[[int, int], None]]:
+    """Yields the `callback` to hand to `import_checkpoints`: a bar in checkpoints."""
+    with _counting("import", " checkpoints") as callback:
+        yield callback
+
+
+@contextmanager
 def _counting(label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     """Yields a callback (done, total) that draws a bar from its first call on."""
     bars = []

@@ -1,7 +1,5 @@
 """The report: one HTML file that opens anywhere, figures inlined, no script, no network."""
 
-import base64
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -11,25 +9,10 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from experiments import captions
+from experiments import html_page as html
 from experiments.captions import measure, part, text, threshold
-from hmm.figures import png
 from hmm.figures.semantics import MORE_TIME
 from hmm.figures.style import signed
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; margin: 0; }
-main { max-width: 60rem; margin: 0 auto; padding: 1rem; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
-figure { margin: 1rem 0; } img { max-width: 100%; height: auto; }
-figcaption { color: #444; font-size: .95rem; max-width: 46rem; }
-.table { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .9rem; margin: .5rem 0; }
-th, td { text-align: left; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #ddd;
-  vertical-align: top; }
-td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
-aside { border-left: 4px solid #d55e00; background: #fdf3ec; padding: .2rem 1rem; }
-summary { cursor: pointer; margin: .5rem 0; }
-"""
 
 
 class Section(NamedTuple):
@@ -75,119 +58,31 @@ def write_report(
     Raises:
         ValueError: A figure's file is missing.
     """
-    images = {name: _image_source(name, figure) for name, figure in figures.items()}
-    parts = [_notes(notes), _headline(summary)]
+    images = {name: html.image_source(name, figure) for name, figure in figures.items()}
+    parts = [html.notes(notes), _headline(summary)]
     parts += [_section(section, summary, images) for section in SECTIONS]
     known = {name for section in SECTIONS for name in section.figures}
     further = {name: _no_caption for name in images if name not in known}
     if further:
         parts.append(_section(Section("Further figures", further), summary, images))
-    parts.append(_details("All numbers of the summary", _key_values(_flatten(summary))))
-    parts.append("<h2>Configuration</h2>" + _key_values(_flatten(config)))
-    path = Path(path)
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(_page(title, parts), encoding="utf-8")
-    os.replace(draft, path)
-    return path
-
-
-def _page(title: str, parts: Iterable[str]) -> str:
-    title = escape(title)
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f"<h1>{title}</h1>\n" + "\n".join(filter(None, parts)) + "\n</main>\n</body>\n</html>\n"
-    )
-
-
-def _image_source(name: str, figure: Figure | str | Path) -> str:
-    """The figure's PNG as a data URI."""
-    if isinstance(figure, Figure):
-        content = png(figure)
-    elif Path(figure).is_file():
-        content = Path(figure).read_bytes()
-    else:
-        raise ValueError(f"figure {name}: there is no file {figure}; draw it again")
-    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
+    parts.append(html.details("All numbers of the summary", html.key_values(html.flatten(summary))))
+    parts.append("<h2>Configuration</h2>" + html.key_values(html.flatten(config)))
+    return html.write_page(Path(path), title, parts)
 
 
 def _section(section: Section, summary: Mapping, images: Mapping[str, str]) -> str:
     shown = [name for name in section.figures if name in images]
-    parts = [_figure(name, images[name], section.figures[name](summary)) for name in shown]
+    parts = [html.figure(name, images[name], section.figures[name](summary)) for name in shown]
     parts += [table(summary) for table in section.tables]
     parts = [part for part in parts if part]
     return "\n".join([f"<h2>{escape(section.heading)}</h2>", *parts]) if parts else ""
-
-
-def _figure(name: str, source: str, caption: str) -> str:
-    label = escape(name.replace("_", " "))
-    return (
-        f'<figure id="{escape(name)}">\n<img src="{source}" alt="{label}">\n'
-        f"<figcaption>{escape(caption)}</figcaption>\n</figure>"
-    )
-
-
-def _notes(notes: Sequence[str]) -> str:
-    if not notes:
-        return ""
-    return "<aside>\n<ul>" + "".join(f"<li>{escape(n)}</li>" for n in notes) + "</ul>\n</aside>"
-
-
-def _details(heading: str, content: str) -> str:
-    return f"<details>\n<summary>{escape(heading)}</summary>\n{content}\n</details>"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table; numbers are formatted, all text is escaped."""
-    head = "".join(f"<th>{escape(label)}</th>" for label in header)
-    body = "\n".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
-    if not body:
-        return ""
-    head = f"<thead><tr>{head}</tr></thead>\n" if header else ""
-    return f'<div class="table"><table>\n{head}<tbody>\n{body}\n</tbody>\n</table></div>'
-
-
-def _cell(value: Any) -> str:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    start = '<td class="number">' if number else "<td>"
-    return f"{start}{escape(text(value))}</td>"
-
-
-def _key_values(pairs: Iterable[tuple[str, Any]]) -> str:
-    return _table((), [(key, value) for key, value in pairs])
-
-
-def _flatten(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """Leaves of nested mappings and lists, in full precision, under dotted names.
-
-    A list of numbers or names is one leaf.
-    """
-    if isinstance(value, Mapping):
-        items = value.items()
-    elif isinstance(value, list | tuple) and _nested(value):
-        items = enumerate(value)
-    elif isinstance(value, list | tuple):
-        return [(prefix, [_in_full(entry) for entry in value])]
-    else:
-        return [(prefix, _in_full(value))]
-    leaves = [_flatten(entry, f"{prefix}.{key}" if prefix else str(key)) for key, entry in items]
-    return [leaf for group in leaves for leaf in group]
-
-
-def _nested(values: Sequence[Any]) -> bool:
-    return any(isinstance(value, Mapping | list | tuple) for value in values)
-
-
-def _in_full(value: Any) -> Any:
-    return repr(value) if isinstance(value, float) else value
 
 
 def _records(records: Sequence[Mapping[str, Any]]) -> str:
     """A table of records, a column per key."""
     keys = list(dict.fromkeys(key for record in records for key in record))
     rows = [[record.get(key) for key in keys] for record in records]
-    return _table([key.replace("_", " ") for key in keys], rows)
+    return html.table([key.replace("_", " ") for key in keys], rows)
 
 
 def _headline(summary: Mapping) -> str:
@@ -213,7 +108,7 @@ def _headline(summary: Mapping) -> str:
     rows += [
         (f"seconds to {what}", value) for what, value in (part(summary, "seconds") or {}).items()
     ]
-    return _table((), rows)
+    return html.table((), rows)
 
 
 def _transitions(summary: Mapping) -> str:
@@ -245,7 +140,7 @@ _SELECTION = {
 def _selection(summary: Mapping) -> str:
     rows = part(summary, "selection") or []
     columns = {key: label for key, label in _SELECTION.items() if any(key in row for row in rows)}
-    shown = _table(list(columns.values()), [[row.get(key) for key in columns] for row in rows])
+    shown = html.table(list(columns.values()), [[row.get(key) for key in columns] for row in rows])
     return shown and shown + "\n<p>Further criteria are in <code>summary.json</code>.</p>"
 
 
@@ -257,7 +152,7 @@ def _coefficients(summary: Mapping) -> str:
         kept = [row.get(key) for key in ("state", "value", "standard_error", "low", "high")]
         value = row.get("value")
         rows.append([*kept, None if value is None else MORE_TIME * value])
-    return _table(header, rows)
+    return html.table(header, rows)
 
 
 def _circularity(summary: Mapping) -> str:
@@ -285,7 +180,7 @@ def _early(summary: Mapping) -> str:
     )
     keys = ("upto", "r2", "leave_one_out_r2", "f_pvalue", "num_runs")
     rows = [[row.get(key) for key in keys] for row in part(summary, "regression", "early")]
-    return _table(header, rows)
+    return html.table(header, rows)
 
 
 def _visits(summary: Mapping) -> str:
@@ -333,7 +228,7 @@ def _priors(summary: Mapping) -> str:
         "agreement with this map",
     )
     rows = [tuple(row.values()) for row in part(summary, "stability", "priors") or []]
-    return _table(header, rows)
+    return html.table(header, rows)
 
 
 def _edges(summary: Mapping) -> str:
@@ -344,12 +239,12 @@ def _edges(summary: Mapping) -> str:
     }
     edges = part(summary, "stability", "edges") or []
     rows = [(e["from"], e["to"], *(e.get(name) for name in shares)) for e in edges]
-    return _table(("from", "to", *shares.values()), rows)
+    return html.table(("from", "to", *shares.values()), rows)
 
 
 def _held_out(summary: Mapping) -> str:
     runs = part(summary, "held_out_log_likelihood") or {}
-    return _table(("held-out run", "log-likelihood per checkpoint (nats)"), runs.items())
+    return html.table(("held-out run", "log-likelihood per checkpoint (nats)"), runs.items())
 
 
 def _convergence_times(summary: Mapping) -> str:
@@ -363,7 +258,7 @@ def _convergence_times(summary: Mapping) -> str:
         for seed, time in zip(seeds, times, strict=True)
     ]
     header = ("seed", text(part(summary, "convergence", "unit")))
-    return _details("Time of convergence of every seed", _table(header, rows))
+    return html.details("Time of convergence of every seed", html.table(header, rows))
 
 
 def _no_caption(summary: Mapping) -> str:

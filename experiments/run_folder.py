@@ -31,6 +31,7 @@ REPORT = "report.html"
 FIGURES = "figures"
 CHECKPOINT = "checkpoint"
 TRAINING = "training"  # what a training writes until it is done
+IMPORTED = "import.jsonl"  # in there: what an import of checkpoints has done
 LOG = "log.jsonl"
 FORECAST = "forecast.json"
 BASELINES = "baselines.json"
@@ -72,7 +73,8 @@ def check_free(folder: Path, overwrite: bool) -> None:
 
 
 def _is_run(folder: Path) -> bool:
-    if any((folder / TRAINING).glob("part-*/job.json")):
+    begun = any((folder / TRAINING).glob("part-*/job.json"))
+    if begun or (folder / TRAINING / IMPORTED).is_file():
         return True
     try:
         return "seedmap" in json.loads((folder / CONFIG).read_text())["versions"]
@@ -125,8 +127,9 @@ def claimed(
 
 
 def can_resume(folder: Path) -> bool:
-    """Whether a training in the folder has come to a save point."""
-    return any((folder / TRAINING).glob("part-*/checkpoints/*/commit_success.txt"))
+    """Whether a training or an import in the folder has come to a save point."""
+    saved = any((folder / TRAINING).glob("part-*/checkpoints/*/commit_success.txt"))
+    return saved or (folder / TRAINING / IMPORTED).is_file()
 
 
 def clear(folder: Path, names: Iterable[str]) -> None:

@@ -33,13 +33,16 @@ Signatures (arrays are numpy, float64 unless said otherwise):
 
 From there to what the states mean, and back to files:
 
-    read_csv_folder(folder, metrics=None), from_pandas(...), from_xarray(...) -> RunTable
+    read_metrics(path, metrics=None, columns=None), from_pandas(...), from_xarray(...) -> RunTable
     training_map(parameters, sequences, paths) -> TrainingMap
     bag_of_states(paths, num_states) -> [run, state]; regress(bag, outcome) -> Regression
     detours(paths, converged, regression) -> list of states
     dissimilarity(bag, ground, means=None) -> float
     bootstrap_map(sweep, chosen, sequences, paths, num_resamples=20, seed=0) -> Bootstrap
     compare_baselines(sequences, outcome, steps, config) -> list[dict]
+    pool({name: sequences}) -> Sequences; fit_together(groups, held_out, config, key) -> Sweep
+    apply_model(parameters, metrics, sequences) -> Transfer: a model on runs of another experiment
+    predict_outcome(bag, outcome, new_bag) -> [new run]; prediction_r2(predicted, outcome)
     fit_forecaster(sequences, outcome, steps) -> Forecaster
     forecast(forecaster, values, level=0.8) -> Forecast
     save_hmm(folder, saved), load_hmm(folder) -> SavedHMM; also hmmlearn's and Dynamax's models
@@ -114,12 +117,17 @@ from hmm.parameters import (
     permute,
     relabel,
 )
+from hmm.prediction import (
+    predict_outcome,
+    prediction_r2,
+)
 from hmm.readers import (
     PAPER_METRICS,
     RunTable,
     from_pandas,
     from_xarray,
     read_csv_folder,
+    read_metrics,
 )
 from hmm.regression import (
     READABLE_PVALUE,
@@ -171,6 +179,13 @@ from hmm.training_map import (
     importance,
     training_map,
 )
+from hmm.transfer import (
+    Transfer,
+    apply_model,
+    check_same_metrics,
+    fit_together,
+    pool,
+)
 
 __all__ = [
     "COVARIANCES",
@@ -197,14 +212,17 @@ __all__ = [
     "Sweep",
     "SweepConfig",
     "TrainingMap",
+    "Transfer",
     "absorbed",
     "adjusted_rand_index",
+    "apply_model",
     "bag_of_states",
     "belief_gradient",
     "best_restarts",
     "bootstrap_map",
     "canonical_order",
     "causal_z_score",
+    "check_same_metrics",
     "compare_baselines",
     "convergence_time",
     "criterion_value",
@@ -221,6 +239,7 @@ __all__ = [
     "fit_and_decode",
     "fit_forecaster",
     "fit_sweep",
+    "fit_together",
     "forecast",
     "forecast_skill",
     "from_arrays",
@@ -241,9 +260,13 @@ __all__ = [
     "pass_probabilities",
     "permutation_pvalue",
     "permute",
+    "pool",
     "posterior",
+    "predict_outcome",
+    "prediction_r2",
     "rank_metrics",
     "read_csv_folder",
+    "read_metrics",
     "refit",
     "regress",
     "relabel",

@@ -1,11 +1,10 @@
-"""Readers: metrics of runs from xarray, pandas or a folder of CSV files.
+"""Readers: metrics of runs from xarray, pandas, or files: CSV, JSON lines, paper A's code's JSON.
 
 Each reader brings its source into one form, columns of raw cells for each run (`make_run`), from
 which `run_table` goes on alone, so that the same data give the same `RunTable` by every route.
 Neither pandas nor xarray is imported: who has a frame or a dataset to pass has them.
 """
 
-import csv
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,9 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from hmm.run_table import PAPER_METRICS, Rows, Run, RunTable, listed, make_run, run_table
+from hmm.released import released_tables
+from hmm.run_table import PAPER_METRICS, Rows, RunTable, listed, make_run, run_table
+from hmm.tables import Table, csv_table, json_lines_table, renamed, several_runs, single_run
 
-__all__ = ["PAPER_METRICS", "RunTable", "from_pandas", "from_xarray", "read_csv_folder"]
+__all__ = [
+    "PAPER_METRICS",
+    "RunTable",
+    "from_pandas",
+    "from_xarray",
+    "read_csv_folder",
+    "read_metrics",
+]
+
+TABLES = {".csv": csv_table, ".jsonl": json_lines_table, ".ndjson": json_lines_table}
 
 
 def read_csv_folder(folder: str | Path, metrics: Sequence[str] | None = None) -> RunTable:
@@ -41,11 +51,64 @@ def read_csv_folder(folder: str | Path, metrics: Sequence[str] | None = None) ->
         UserWarning: names the runs left out because fewer than 2 checkpoints of them are usable,
             and the metrics of the paper left out because only some files have them.
     """
-    return run_table([_read_csv(path) for path in _csv_files(Path(folder))], metrics)
+    return run_table(
+        [single_run(path.stem, csv_table(path)) for path in _csv_files(Path(folder))], metrics
+    )
+
+
+def read_metrics(
+    path: str | Path,
+    metrics: Sequence[str] | None = None,
+    columns: Mapping[str, str] | None = None,
+    run: str | None = None,
+    step: str | None = None,
+) -> RunTable:
+    """Reads runs from files, whatever their format.
+
+    - A file `.csv` or `.jsonl` (a JSON object a line): one long table, whose runs a column tells
+      apart.
+    - A folder of such files, all of one format: a file a run, named by its stem.
+    - A folder with a folder for each run, of the JSON files of paper A's released code (see
+      `hmm.released`); also one of files that name their seed.
+
+    Columns are understood as in `read_csv_folder`.
+
+    Args:
+        path: the file or folder.
+        metrics: columns the HMM is to see, by our names. Default: those of `PAPER_METRICS` that
+            all runs have.
+        columns: our name -> theirs, for columns that are called otherwise there.
+        run: of one long table, the column that tells runs apart. Default: "run", or else "seed".
+        step: the column that orders the checkpoints. Default: "step", or else "epoch".
+
+    Returns:
+        The runs, cut where they diverged; see `RunTable`.
+
+    Raises:
+        ValueError: there is nothing to read, or a file cannot be understood; the message names the
+            file and the line or column, what is expected and what was found.
+
+    Warns:
+        UserWarning: as `read_csv_folder`.
+    """
+    path = Path(path)
+    if path.is_file():
+        if path.suffix.lower() not in TABLES:
+            raise ValueError(f"{path} is none of {', '.join(TABLES)}; name a file of these")
+        table = TABLES[path.suffix.lower()](path)
+        return run_table(several_runs(table, columns, run, step), metrics)
+    if run is not None:
+        raise ValueError(f"--run-column {run!r} is for one long table; {path} is not a file")
+    tables = _folder_tables(path)
+    return run_table([single_run(*item, columns, step) for item in tables.items()], metrics)
 
 
 def from_pandas(
-    data: Any, metrics: Sequence[str] | None = None, run: str = "seed", step: str | None = None
+    data: Any,
+    metrics: Sequence[str] | None = None,
+    run: str = "seed",
+    step: str | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> RunTable:
     """Takes runs from one pandas frame, or from a frame for each run.
 
@@ -57,6 +120,7 @@ def from_pandas(
         metrics: columns the HMM is to see. Default: those of `PAPER_METRICS` that all runs have.
         run: the column of a single frame that tells its runs apart.
         step: the column that orders the checkpoints. Default: "step", or else "epoch".
+        columns: our name -> theirs, for columns that are called otherwise in the frame.
 
     Returns:
         The runs, cut where they diverged; see `RunTable`.
@@ -79,7 +143,8 @@ def from_pandas(
         frame = _with_index(frame)
         cells = [frame.iloc[:, i] for i in range(frame.shape[1])]
         rows = Rows(f"run {name}", "row", range(len(frame)))
-        runs.append(make_run(str(name), rows, list(map(str, frame.columns)), cells, step))
+        header = renamed(rows.where, list(frame.columns), columns)
+        runs.append(make_run(str(name), rows, header, cells, step))
     return run_table(runs, metrics)
 
 
@@ -132,61 +197,57 @@ def from_xarray(
     return run_table(runs, metrics)
 
 
+def _folder_tables(folder: Path) -> dict[str, Table]:
+    """Name and table of each run in a folder."""
+    if not folder.is_dir():
+        raise ValueError(f"there is no {folder}; name a file or folder of metrics")
+    files = {suffix: _files(folder, suffix) for suffix in TABLES}
+    released = released_tables(folder)
+    kinds = [f"*{suffix}" for suffix, paths in files.items() if paths]
+    kinds += ["JSON files of paper A's code"] * bool(released)
+    if not kinds:
+        held = listed(sorted(path.name for path in folder.iterdir()))
+        raise ValueError(
+            f"{folder} holds no metrics: expected files {', '.join(TABLES)}, or a folder for each "
+            f"run with files such as epoch10.json of paper A's code; found {held}"
+        )
+    if len(kinds) > 1:
+        raise ValueError(f"{folder} holds {' and '.join(kinds)}; keep one kind there")
+    if released:
+        return {name: released[name] for name in sorted(released, key=_natural)}
+    (paths,) = filter(None, files.values())
+    return {path.stem: TABLES[path.suffix.lower()](path) for path in paths}
+
+
 def _csv_files(folder: Path) -> list[Path]:
     """The CSV files of a folder in natural order of their names."""
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; name one that holds a CSV file for each run")
+    paths = _files(folder, ".csv")
+    if not paths:
+        raise ValueError(f"{folder} holds no file *.csv; put a CSV file for each run there")
+    return paths
+
+
+def _files(folder: Path, suffix: str) -> list[Path]:
+    """The files of a format in a folder, in natural order of their names."""
     paths = [
         path
         for path in folder.iterdir()
-        if path.suffix.lower() == ".csv" and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() == suffix and not path.name.startswith(".") and path.is_file()
     ]
-    if not paths:
-        raise ValueError(f"{folder} holds no file *.csv; put a CSV file for each run there")
     by_stem: dict[str, Path] = {}
     for path in paths:
         if by_stem.setdefault(path.stem, path) != path:
             both = " and ".join(sorted([by_stem[path.stem].name, path.name]))
             raise ValueError(f"{folder}: {both} would be one run's name; rename one of them")
-    return sorted(paths, key=_natural)
+    return sorted(paths, key=lambda path: _natural(path.stem))
 
 
-def _natural(path: Path) -> tuple[list[str | int], str]:
+def _natural(name: str) -> tuple[list[str | int], str]:
     """Sort key: digits compare as numbers, so that seed2 comes before seed10."""
-    parts = re.split("([0-9]+)", path.stem)
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)], path.name
-
-
-def _read_csv(path: Path) -> Run:
-    lines = _csv_lines(path)
-    if not lines:
-        raise ValueError(f"{path} is empty; write a header and a row a checkpoint, or remove it")
-    (_, header), *body = lines
-    other = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), None)
-    if other is not None:
-        raise ValueError(f"{path}: columns are separated by {other!r}; write it with commas")
-    for line, row in body:
-        if len(row) != len(header):
-            raise ValueError(
-                f"{path}, line {line} has {len(row)} cells, expected {len(header)} as in the "
-                "header; complete the line or remove it"
-            )
-    rows = Rows(str(path), "line", [line for line, _ in body])
-    return make_run(path.stem, rows, header, list(zip(*(row for _, row in body), strict=True)))
-
-
-def _csv_lines(path: Path) -> list[tuple[int, list[str]]]:
-    """Line number (where a row ends, from 1) and cells of every row that is not blank."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            return [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is not UTF-8 text ({error.reason}); save it as CSV in UTF-8"
-        ) from None
-    except (csv.Error, OSError) as error:
-        raise ValueError(f"{path} cannot be read as CSV ({error}); write it anew") from None
+    parts = re.split("([0-9]+)", name)
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
 def _with_index(frame: Any) -> Any:

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
+from hmm.prediction import predict_outcome
+
 OVERFIT_GAP = 0.1
 """In-sample R^2 above the leave-one-out R^2 by more than this counts as overfitting."""
 
@@ -334,9 +336,7 @@ def _predict_from_others(bag: np.ndarray, outcome: np.ndarray, run: int) -> floa
     Directions that the others do not determine add nothing: with nothing known, this is their mean.
     """
     others, known = np.delete(bag, run, axis=0), np.delete(outcome, run)
-    centre = others.mean(axis=0)
-    slopes = np.linalg.pinv(others - centre, rcond=_TOLERANCE) @ (known - known.mean())
-    return float(known.mean() + (bag[run] - centre) @ slopes)
+    return float(predict_outcome(others, known, bag[run : run + 1])[0])
 
 
 def _coefficients(

@@ -199,7 +199,8 @@ def _step_column(where: str, columns: list[str], step: str | None) -> str:
     found = next((name for name in wanted if name in columns), None)
     if found is None:
         raise ValueError(
-            f"{where} has no column {' or '.join(map(repr, wanted))} but {listed(columns)}; "
+            f"{where} has no column {' or '.join(map(repr, wanted))} but {listed(columns)}"
+            f"{_nearest(step, columns) if step else ''}; "
             "rename the one that orders the checkpoints"
         )
     return found

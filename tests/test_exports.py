@@ -12,8 +12,8 @@ import hmm
 from hmm import figures
 
 ENGINE = set(
-    "e_step em holes initialise linalg m_step messages model parts run_table short_runs "
-    "standardise".split()
+    "e_step em holes initialise linalg m_step messages model parts released run_table short_runs "
+    "standardise tables".split()
 )  # no entries of their own; what users need of them comes by way of the others
 MODULES = sorted({path.stem for path in Path(hmm.__file__).parent.glob("*.py")} - {"__init__"})
 HELPERS = {  # between modules

@@ -90,7 +90,7 @@ def test_a_run_being_replaced_stays_until_the_new_one_is_done(tmp_path, monkeypa
     [
         (["--record", "sharpnes"], ["'sharpnes' is not known", "sharpness"]),
         (["--vary", "weather"], ["'weather'", "init"]),
-        (["--precision", "bfloat16"], ["CPU does not have"]),
+        (["--precision", "half"], ["--precision", "tf32"]),
         (["--seeds-at-once", "0"], ["seeds_at_once is 0"]),
         (["--save-seconds", "-1"], ["--save-seconds is -1"]),
         (["--save-seconds", "nan"], ["--save-seconds is nan"]),

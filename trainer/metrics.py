@@ -130,6 +130,11 @@ def _norms(entries: jax.Array, axis: int | tuple[int, int]) -> dict[str, jax.Arr
     return {"l1": l1, "l2": l2, "code_sparsity": l1 / l2}
 
 
+def _kernel_values(slices: jax.Array) -> dict[str, jax.Array]:
+    """Values of a convolution: [height * width, slice] -> name to [1], the mean over slices."""
+    return {name: jnp.mean(values)[None] for name, values in _norms(slices, axis=0).items()}
+
+
 def _matrix_values(matrices: jax.Array, spectrum: Spectrum) -> dict[str, jax.Array]:
     """Values of each matrix: [matrix, row, column] and its spectrum -> name to [matrix]."""
     norms = _norms(matrices, axis=(-2, -1))
@@ -187,19 +192,19 @@ def weight_values(
         zip(weights.matrices, map(_matrix_values, weights.matrices.values(), found), strict=True)
     )
     names = list(next(iter(per_leaf.values())))
-    per_leaf |= {leaf: _norms(slices, axis=0) for leaf, slices in weights.kernels.items()}
+    per_leaf |= {leaf: _kernel_values(slices) for leaf, slices in weights.kernels.items()}
     values = {
         name: jnp.mean(jnp.concatenate([of[name] for of in per_leaf.values() if name in of]))
         for name in names
     }
-    values |= _entry_values(list(weights.matrices.values()), "w")
+    values |= _entry_values([*weights.matrices.values(), *weights.kernels.values()], "w")
     if weights.biases:
         values |= _entry_values(list(weights.biases.values()), "b")
     chosen = {name: values[name] for name in values if name in means}
     if not layers:
         return chosen
     of_leaf = {leaf: jax.tree.map(jnp.mean, per_leaf[leaf]) for leaf in per_leaf}
-    for leaf, array in weights.matrices.items():
+    for leaf, array in (weights.matrices | weights.kernels).items():
         of_leaf[leaf] |= _entry_values([array], "w")
     for leaf, array in weights.biases.items():
         of_leaf[leaf] = _entry_values([array], "b")
@@ -225,9 +230,10 @@ def weight_metrics(
     largest singular value, computational_sparsity = mean trace / spectral, mean_lambda and
     var_lambda = mean over matrices of the mean and of the variance of the singular values.
     Over all weights concatenated: mean_w, median_w, var_w; over all biases: mean_b, median_b,
-    var_b. Variances are population variances, as in the paper's text. A convolution's kernels
-    count in l1, l2 and code_sparsity alone, each slice [height, width] as a matrix of its own; the
-    rest is of the dense layers (the released code's choice).
+    var_b. Variances are population variances, as in the paper's text. A convolution counts
+    in l1, l2 and code_sparsity as one matrix, whose value is the mean over its slices [height,
+    width], and in mean_w, median_w and var_w; the rest is of the dense layers (as the released code
+    has it).
 
     The paper's released code differs in three ways that rescale a metric or touch only its
     smallest values: variances with Bessel's correction, singular values under 1e-5 set to 0, and

@@ -48,8 +48,10 @@ def mean_batch_loss(task: Task, model: Variables, train: Any, rows: jax.Array, n
     Returns:
         (mean loss, (number of examples predicted right, new model state)).
     """
-    weight = (rows >= 0).astype(jnp.float32)
-    loss, correct, state = score_training(task, model, take_rows(train, rows), noise)
+    there = rows >= 0
+    batch, noise = take_rows(train, rows), noise._replace(there=there)
+    loss, correct, state = score_training(task, model, batch, noise)
+    weight = there.astype(jnp.float32)
     return jnp.sum(weight * loss) / jnp.sum(weight), (jnp.sum(weight * correct), state)
 
 

@@ -30,10 +30,19 @@ class Variables(NamedTuple):
 
 
 class Noise(NamedTuple):
-    """Keys of one training step, one per source of randomness inside it."""
+    """What a training step brings to its batch.
+
+    Attributes:
+        augment: key of augmentation.
+        dropout: key of masks.
+        there: bool [example], False in rows that only fill up an epoch's last batch. They have no
+            weight in the loss; statistics over a batch must leave them out as well, as flax's
+            `BatchNorm(...)(x, mask=...)` does. None: all are there.
+    """
 
     augment: jax.Array
     dropout: jax.Array
+    there: jax.Array | None = None
 
 
 class Task(NamedTuple):
@@ -81,7 +90,8 @@ def as_model(variables: Variables) -> PyTree:
 
 def draw_data(task: Task, key: jax.Array, pool: PyTree) -> Data:
     """The examples of one replica."""
-    return task.make_data(key) if task.pool is None else task.make_data(key, pool)
+    data = task.make_data(key) if task.pool is None else task.make_data(key, pool)
+    return jax.tree.map(jnp.asarray, data)
 
 
 def score_training(task: Task, variables: Variables, batch: PyTree, noise: Noise) -> tuple:
@@ -122,7 +132,8 @@ def check_task(task: Task, batch_size: int) -> None:
     def score(key):
         model = init_model(task, key)
         example = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), batch)
-        return score_training(task, model, example, Noise(key, key))
+        there = jnp.ones(batch_size, bool)
+        return score_training(task, model, example, Noise(key, key, there))
 
     loss, correct, state = jax.eval_shape(score, key)
     for name, part in (("loss", loss), ("correct", correct)):

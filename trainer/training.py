@@ -25,6 +25,7 @@ from trainer.replica import (
     take_rows,
     train_step,
 )
+from trainer.rounding import round_products
 from trainer.streams import Streams
 from trainer.task import Noise, Task, check_task, draw_data, init_model
 
@@ -71,14 +72,24 @@ def check_sizes(task: Task, batch_size: int, record_every: int) -> None:
 
 
 def check_precision(precision: str) -> None:
-    """Raises ValueError for a precision that is unknown or that the device does not have."""
+    """Raises ValueError for a precision that is unknown."""
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} is unknown; choose from {', '.join(PRECISIONS)}")
-    if precision != "float32" and jax.default_backend() == "cpu":
-        raise ValueError(
-            f"precision {precision!r} is a mode that the CPU does not have (it would compute in "
-            "float32 all the same): leave it out, or train on a GPU or TPU"
-        )
+
+
+def _at_precision(function: Callable, precision: str) -> Callable:
+    """A function of one replica with its products in a precision.
+
+    It is the device's own mode; on CPU, which has none, products are rounded as the mode does.
+    """
+    rounds = precision != "float32" and jax.default_backend() == "cpu"
+    mode = None if rounds else PRECISIONS[precision]
+
+    def precise(*args):
+        with jax.default_matmul_precision(mode):
+            return (round_products(function, precision) if rounds else function)(*args)
+
+    return precise
 
 
 def in_groups(
@@ -175,8 +186,9 @@ def make_trainer(
         threshold: evaluation accuracy above which a replica has converged.
         stop_converged: freeze a replica once it has converged; its records are NaN from the next
             one on.
-        precision: of matrix products and convolutions: "float32", or, where the device has faster
-            modes, "tf32" or "bfloat16" (inputs rounded to it, sums in float32); refused on CPU.
+        precision: of matrix products and convolutions: "float32", or the faster modes of
+            GPUs and TPUs, "tf32" or "bfloat16" (inputs rounded to it, sums in float32). On CPU the
+            inputs are rounded alike (`trainer.rounding`), which is no faster.
         seeds_at_once: replicas vmapped together on a device; the groups take turns. It must divide
             the number of replicas on a device. None: all.
         mesh: devices over which replicas are spread, of one axis named "seed"; their number must
@@ -263,11 +275,12 @@ def make_trainer(
         return freeze(now, state, after, record, threshold, stop_converged)
 
     def all_seeds(function, shared, seeds, wrap=None):
-        def on_device(shared, seeds):
-            return in_groups(lambda seed: function(*shared, seed), seeds_at_once, wrap)(seeds)
+        precise = _at_precision(function, precision)
 
-        with jax.default_matmul_precision(PRECISIONS[precision]):
-            return _over_devices(on_device, mesh)(shared, seeds)
+        def on_device(shared, seeds):
+            return in_groups(lambda seed: precise(*shared, seed), seeds_at_once, wrap)(seeds)
+
+        return _over_devices(on_device, mesh)(shared, seeds)
 
     def init(keys: Streams, hyper: Mapping[str, jax.Array] | None = None) -> TrainState:
         return TrainState(jnp.int32(0), all_seeds(init_one, (), (keys, dict(hyper or {}))))

@@ -3,6 +3,7 @@
 Use `save` or `png` to write one. The same state has the same colour in all of them.
 """
 
+from hmm.figures.comparison import Experiment, plot_comparison, plot_shared_states
 from hmm.figures.forecast import plot_forecast_skill
 from hmm.figures.graph import plot_training_map
 from hmm.figures.runs import plot_convergence, plot_losses, plot_state_raster
@@ -11,13 +12,16 @@ from hmm.figures.semantics import plot_coefficients, plot_dissimilarity
 from hmm.figures.style import png, save, state_colour
 
 __all__ = [
+    "Experiment",
     "plot_coefficients",
+    "plot_comparison",
     "plot_convergence",
     "plot_dissimilarity",
     "plot_forecast_skill",
     "plot_held_out",
     "plot_losses",
     "plot_model_selection",
+    "plot_shared_states",
     "plot_state_raster",
     "plot_training_map",
     "png",

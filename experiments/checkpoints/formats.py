@@ -1,0 +1,350 @@
+"""Readers of checkpoint files: safetensors, PyTorch, Orbax, npz; one tensor at a time, as float32.
+
+    with open_checkpoint(path) as checkpoint:
+        checkpoint.shapes                  # name -> shape, nothing read yet
+        checkpoint.read("fc.weight")       # float32
+
+Nothing is unpickled but what PyTorch's own restricted loader admits (tensors and plain containers).
+"""
+
+import json
+import pickle
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+SAFETENSORS = (".safetensors",)
+TORCH = (".bin", ".pt", ".pth")
+SUFFIXES = (*SAFETENSORS, *TORCH, ".npz")
+# What a folder holds on the hub, in the order `transformers` looks for it.
+HUB_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+ORBAX = "_METADATA"
+STATE_DICTS = ("state_dict", "model_state_dict", "model", "module")
+"""Where training scripts keep the weights of a .pt file that holds more; the first one there."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An open checkpoint.
+
+    Attributes:
+        path: what was opened.
+        shapes: name of each tensor to its shape.
+        read: name to the tensor, float32, read anew each time and not kept.
+        settings: content of the config.json beside the weights; empty where there is none.
+    """
+
+    path: Path
+    shapes: Mapping[str, tuple[int, ...]]
+    read: Callable[[str], np.ndarray]
+    settings: Mapping[str, Any]
+
+
+@contextmanager
+def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
+    """Opens a checkpoint file, or a folder that holds one.
+
+    Args:
+        path: a .safetensors, .bin, .pt, .pth or .npz file, the .index.json of a sharded one, a
+            folder with one of these (`HUB_FILES` first), or an Orbax folder.
+
+    Raises:
+        ValueError: what is there is not a checkpoint, is damaged, holds Python objects that could
+            run code, or needs a library that is not installed.
+    """
+    source = locate(path)
+    with ExitStack() as stack:
+        shapes, read = _open(source, stack)
+
+        def read_float(name: str) -> np.ndarray:
+            return _as_float32(read(name), source, name)
+
+        yield Checkpoint(path, shapes, read_float, _settings(source))
+
+
+Opened = tuple[dict[str, tuple[int, ...]], Callable[[str], np.ndarray]]
+
+
+def _open(source: Path, stack: ExitStack) -> Opened:
+    if source.is_dir():
+        return _open_orbax(source, stack)
+    if source.suffix == ".json":
+        return _open_sharded(source, stack)
+    if source.suffix in SAFETENSORS:
+        return _open_safetensors(source, stack)
+    if source.suffix in TORCH:
+        return _open_torch(source)
+    return _open_npz(source, stack)
+
+
+def locate(path: Path) -> Path:
+    """The file, or Orbax folder, with the weights of a checkpoint.
+
+    Raises:
+        ValueError: nothing there is a checkpoint, or several files are and none is named as on
+            the hub.
+    """
+    if path.is_file():
+        if path.suffix in SUFFIXES or path.name.endswith(".index.json"):
+            return path
+        raise ValueError(f"{path} is no checkpoint; expected {', '.join(SUFFIXES)} or a folder")
+    if not path.is_dir():
+        raise ValueError(f"{path} is not there; it may have been moved since the import began")
+    for name in HUB_FILES:
+        if (path / name).is_file():
+            return path / name
+    entries = sorted(path.iterdir())
+    found = [entry for entry in (path, *entries) if (entry / ORBAX).is_file()]
+    found = found or [entry for entry in entries if entry.suffix in SUFFIXES and entry.is_file()]
+    if len(found) != 1:
+        names = ", ".join(entry.name for entry in (found or entries)[:8]) or "nothing"
+        raise ValueError(
+            f"{path} holds {names}; expected one of {', '.join(HUB_FILES)}, an Orbax folder, or "
+            f"one file {', '.join(SUFFIXES)}: make the pattern name the file"
+        )
+    return found[0]
+
+
+def fingerprint(path: Path) -> int:
+    """A number that changes when the files of a checkpoint do (names, sizes, times)."""
+    files = sorted(file for file in path.rglob("*") if file.is_file()) or [path]
+    stats = [(str(file.relative_to(path.parent)), file.stat()) for file in files]
+    told = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    return zlib.crc32(json.dumps(told).encode())
+
+
+def _settings(source: Path) -> dict[str, Any]:
+    path = source.parent / "config.json"
+    if source.is_dir() or not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is not a JSON object ({error}); restore or remove it") from None
+
+
+def _as_float32(array: np.ndarray, source: Path, name: str) -> np.ndarray:
+    half = array.dtype in (ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2)
+    if not half and array.dtype.kind != "f":
+        raise ValueError(
+            f"{source}: {name!r} has dtype {array.dtype}, expected floating numbers; cover it by a "
+            'rule with role = "ignore" (--rules)'
+        )
+    return array.astype(np.float32, copy=False)
+
+
+def _damaged(path: Path, expected: str, found: str) -> ValueError:
+    return ValueError(f"{path} is damaged: expected {expected}, found {found}; copy it anew")
+
+
+def _open_safetensors(path: Path, stack: ExitStack) -> Opened:
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError:
+        raise _missing(path, "safetensors", "'seedmap[checkpoints]'") from None
+    _check_safetensors(path)
+    try:
+        file = stack.enter_context(safe_open(path, framework="np"))
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise _damaged(path, "a safetensors header", f"one it cannot read ({error})") from None
+    return shapes, file.get_tensor
+
+
+def _check_safetensors(path: Path) -> None:
+    """Compares the size of a file with what its header says."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > size - 8:
+            raise _damaged(path, f"a header of {length} bytes", f"{size} bytes in all")
+        try:
+            header = json.loads(file.read(length))
+            ends = [about["data_offsets"][1] for k, about in header.items() if k != "__metadata__"]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise _damaged(path, "a JSON header", "one that is not JSON of that kind") from None
+    expected = 8 + length + max(ends, default=0)
+    if size != expected:
+        raise _damaged(path, f"{expected} bytes", f"{size}")
+
+
+def _missing(path: Path, library: str, package: str) -> ValueError:
+    return ValueError(f"{path} needs {library} to be read; install it: pip install {package}")
+
+
+def _open_torch(path: Path) -> Opened:
+    try:
+        import torch
+    except ImportError:
+        raise _missing(path, "torch", "torch") from None
+    content = _load_torch(path, torch)
+    tensors = _state_dict(content, path, torch)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+    def read(name: str) -> np.ndarray:
+        tensor = tensors[name].detach()
+        return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+
+    return shapes, read
+
+
+def _load_torch(path: Path, torch: Any) -> Any:
+    """The content of a PyTorch file, mapped and not read; tensors and plain containers only."""
+    with path.open("rb") as file:
+        begin = file.read(4)
+    is_zip = zipfile.is_zipfile(path)
+    if not is_zip and begin[:1] != b"\x80":  # no zip, and no pickle as PyTorch wrote before 1.6
+        kind = "a zip file cut short" if begin == b"PK\x03\x04" else f"one that begins {begin!r}"
+        raise _damaged(path, "a PyTorch file", f"{path.stat().st_size} bytes, {kind}")
+    if not is_zip:
+        warnings.warn(
+            f"{path} is of PyTorch's old format, which is read whole; save it anew with torch.save "
+            "to have it read a matrix at a time",
+            stacklevel=2,
+        )
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except pickle.UnpicklingError as error:
+        lines = str(error).splitlines()
+        about = next(
+            (line.strip() for line in lines if "GLOBAL" in line or "Unsupported" in line), ""
+        )
+        raise ValueError(
+            f"{path} is refused: it holds Python objects beside tensors, which could run code "
+            f"({about[:120] or 'not admitted by weights_only'}); save its state_dict() alone"
+        ) from None
+    # Broad on purpose: a damaged file makes PyTorch raise anything from KeyError to OSError.
+    except Exception as error:
+        reason = " ".join(repr(error)[:120].split())
+        raise _damaged(path, "a PyTorch file", f"one it cannot read ({reason})") from None
+
+
+def _state_dict(content: Any, path: Path, torch: Any) -> dict[str, Any]:
+    def is_state_dict(value: Any) -> bool:
+        return (
+            isinstance(value, Mapping)
+            and len(value) > 0
+            and all(isinstance(tensor, torch.Tensor) for tensor in value.values())
+        )
+
+    if is_state_dict(content):
+        return dict(content)
+    inner = content if isinstance(content, Mapping) else {}
+    for name in STATE_DICTS:
+        if is_state_dict(inner.get(name)):
+            return dict(inner[name])
+    held = ", ".join(map(repr, list(inner)[:8])) or type(content).__name__
+    raise ValueError(
+        f"{path} holds {held}; expected a state_dict (name to tensor), by itself or as one of "
+        f"{', '.join(map(repr, STATE_DICTS))}: save model.state_dict()"
+    )
+
+
+def _open_npz(path: Path, stack: ExitStack) -> Opened:
+    try:
+        opened = stack.enter_context(path.open("rb"))
+        file = stack.enter_context(np.load(opened, allow_pickle=False))
+        members = {name.replace("/", "."): name for name in file.files}
+        shapes = {name: _npy_shape(file.zip, member) for name, member in members.items()}
+    except (ValueError, zipfile.BadZipFile, EOFError, OSError, KeyError) as error:
+        size = path.stat().st_size
+        raise _damaged(path, "an npz file", f"{size} bytes it cannot read ({error})") from None
+
+    def read(name: str) -> np.ndarray:
+        try:
+            return file[members[name]]
+        except (ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise _damaged(
+                path, f"an array as {name!r}", f"what cannot be read ({error})"
+            ) from None
+
+    return shapes, read
+
+
+def _npy_shape(archive: zipfile.ZipFile, member: str) -> tuple[int, ...]:
+    with archive.open(f"{member}.npy") as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0
+        if version > (1, 0):
+            read = np.lib.format.read_array_header_2_0
+        return read(file)[0]
+
+
+def _open_sharded(path: Path, stack: ExitStack) -> Opened:
+    try:
+        names: dict[str, str] = dict(json.loads(path.read_text())["weight_map"])
+    except (ValueError, KeyError, TypeError):
+        raise _damaged(path, "JSON with a weight_map", "something else") from None
+    shards: dict[str, Opened] = {}
+    for file in sorted(set(names.values())):
+        shard = path.parent / file
+        if Path(file).name != file or shard.suffix not in (*SAFETENSORS, *TORCH):
+            raise _damaged(path, "names of shards beside it", repr(file))
+        if not shard.is_file():
+            there = len(list(path.parent.glob(f"*{shard.suffix}")))
+            raise ValueError(
+                f"{shard} is missing: {path.name} names {len(set(names.values()))} shards, {there} "
+                "are there; copy the rest"
+            )
+        shards[file] = _open(shard, stack)
+    for name, file in names.items():
+        if name not in shards[file][0]:
+            raise _damaged(path.parent / file, f"{name!r}, as {path.name} says", "no such tensor")
+    order = sorted(names, key=lambda name: (names[name], name))  # one shard after the other
+    shapes = {name: shards[names[name]][0][name] for name in order}
+    return shapes, lambda name: shards[names[name]][1](name)
+
+
+def _open_orbax(folder: Path, stack: ExitStack) -> Opened:
+    import jax
+    import orbax.checkpoint as ocp
+
+    # Not its Checkpointer, which warns of each folder that has no metadata of a whole checkpoint.
+    handler = ocp.PyTreeCheckpointHandler()
+    stack.callback(handler.close)
+    place = folder.resolve()
+    try:
+        about = handler.metadata(place).tree
+        leaves, tree = jax.tree_util.tree_flatten_with_path(about)
+    # Broad on purpose: what Orbax says of a damaged folder has many kinds.
+    except Exception as error:
+        reason = " ".join(repr(error)[:120].split())
+        raise _damaged(folder, "an Orbax checkpoint", f"one it cannot read ({reason})") from None
+    names = [_dotted(path) for path, _ in leaves]
+    wrapped = "params." if names and all(name.startswith("params.") for name in names) else ""
+    names = [name.removeprefix(wrapped) for name in names]
+    arguments = tree.unflatten([ocp.RestoreArgs(restore_type=np.ndarray)] * len(names))
+
+    def read(name: str) -> np.ndarray:
+        wanted: list[Any] = [ocp.PLACEHOLDER] * len(names)
+        wanted[names.index(name)] = 0
+        request = ocp.args.PyTreeRestore(item=tree.unflatten(wanted), restore_args=arguments)
+        try:
+            found = handler.restore(place, args=request)
+        except Exception as error:  # as above
+            reason = " ".join(repr(error)[:120].split())
+            raise _damaged(
+                folder, f"{name!r} whole", f"what Orbax cannot read ({reason})"
+            ) from None
+        return np.asarray(tree.flatten_up_to(found)[names.index(name)])
+
+    return {name: tuple(leaf.shape) for name, (_, leaf) in zip(names, leaves, strict=True)}, read
+
+
+def _dotted(path: tuple) -> str:
+    return ".".join(
+        str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path
+    )

@@ -1,0 +1,286 @@
+r"""Rules that say, by a tensor's name, what it counts as in the metrics.
+
+A rule file (`seedmap import checkpoints --rules FILE`) is TOML. Its rules are tried in order; the
+first whose regular expression is found anywhere in the name decides:
+
+    [[rule]]
+    name = 'norm|embed|lm_head|rotary|attn\.mask$'
+    role = "ignore"
+
+    [[rule]]                              # one matrix per head: [heads * width, in]
+    name = 'attn\.[qkv]_proj\.weight$'
+    role = "matrix"
+    parts = ["heads", "width"]
+
+    [[rule]]                              # queries, keys and values in one: [heads * 3 * width, in]
+    name = 'attn\.qkv\.weight$'
+    role = "matrix"
+    parts = ["heads", 3, "width"]
+
+    [[rule]]                              # heads on an axis of their own: [in, heads, width]
+    name = 'attention\.query\.kernel$'
+    role = "matrix"
+    axis = 1
+    parts = ["heads"]
+
+    [[rule]]                              # a convolution: [out, in, height, width]
+    name = 'conv\d+\.weight$'
+    role = "kernels"
+
+    [[rule]]                              # in flax: [height, width, in, out]
+    name = 'Conv_\d+\.kernel$'
+    role = "kernels"
+    spatial = "first"
+
+    [[rule]]
+    name = '\.weight$'
+    role = "matrix"
+    ndim = 2                              # only tensors with two axes
+
+    [[rule]]
+    name = '\.bias$'
+    role = "bias"
+
+Parts before "width" may come in any order: the matrices are the same ones.
+`heads` comes from the config.json beside the checkpoint or from --heads; a number may stand in its
+place. Which way round a matrix is stored does not matter to any metric. Embeddings, layers that
+turn them back to words, and normalisation are left out, as in paper A (arXiv 2308.09543, 2.1).
+"""
+
+import difflib
+import math
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.checkpoints.formats import Checkpoint
+
+ROLES = ("matrix", "kernels", "bias", "ignore")
+HEADS, WIDTH = "heads", "width"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What tensors of some names count as.
+
+    Attributes:
+        name: regular expression, searched in the tensor's name.
+        role: "matrix", "kernels" (of a convolution), "bias" or "ignore", as `trainer.Role`.
+        parts: of a matrix whose `axis` joins several: sizes of what is joined, the outermost
+            first; "heads" is the number of attention heads, "width" what is left, the rows of each
+            matrix. Without "width" every index of the axis is a matrix of its own.
+        axis: which axis `parts` divide.
+        spatial: where a kernel's height and width are: "last" (PyTorch) or "first" (flax).
+        ndim: number of axes a tensor must have for the rule to apply; any if None.
+    """
+
+    name: str
+    role: str
+    parts: tuple[str | int, ...] = ()
+    axis: int = 0
+    spatial: str = "last"
+    ndim: int | None = None
+
+    def covers(self, name: str, shape: tuple[int, ...]) -> bool:
+        """Whether the rule applies to a tensor."""
+        return self.ndim in (None, len(shape)) and re.search(self.name, name) is not None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Rules for a family of models.
+
+    Attributes:
+        name: for `--layout`.
+        sign: regular expression of a tensor that only this family has.
+        rules: in order; the first that covers a tensor decides.
+    """
+
+    name: str
+    sign: str
+    rules: tuple[Rule, ...]
+
+
+class Leaf(NamedTuple):
+    """A tensor that counts.
+
+    Attributes:
+        name: in the checkpoint.
+        rule: that covers it.
+        parts: sizes of the rule's parts, "width" found from the shape.
+    """
+
+    name: str
+    rule: Rule
+    parts: tuple[int, ...]
+
+    def matrices(self, array: np.ndarray) -> np.ndarray:
+        """The matrices in a tensor, [matrix, row, column]."""
+        if not self.parts:
+            # An output projection [head, width, features] is one matrix of joined rows.
+            return array.reshape(1, -1, array.shape[-1])
+        array = np.moveaxis(array, self.rule.axis, 0)
+        rest = array.shape[1:]
+        array = array.reshape(self.parts + rest)
+        if WIDTH not in self.rule.parts:
+            return array.reshape(math.prod(self.parts), -1, rest[-1])
+        width = self.rule.parts.index(WIDTH)
+        array = np.moveaxis(array, width, len(self.parts) - 1)
+        return array.reshape(-1, self.parts[width], math.prod(rest))
+
+    def slices(self, array: np.ndarray) -> np.ndarray:
+        """The kernels of a convolution, [pair of channels, entry]."""
+        if self.rule.spatial == "first":
+            return array.reshape(math.prod(array.shape[:-2]), -1).T
+        return array.reshape(array.shape[0] * array.shape[1], -1)
+
+
+def read_rules(path: Path) -> Layout:
+    """Reads a rule file (see the top of this module).
+
+    Raises:
+        ValueError: with the number of the rule that cannot be understood.
+    """
+    try:
+        content = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--rules: {path} cannot be read as TOML ({error})") from None
+    rows = content.get("rule")
+    if not isinstance(rows, list) or not rows or set(content) != {"rule"}:
+        raise ValueError(
+            f"--rules: {path} holds {', '.join(map(repr, content))}; expected [[rule]] tables"
+        )
+    rules = [_parse_rule(row, f"--rules: {path}, rule {i}") for i, row in enumerate(rows, start=1)]
+    return Layout(path.name, "", tuple(rules))
+
+
+def _parse_rule(row: Any, where: str) -> Rule:
+    known = {field.name for field in fields(Rule)}
+    if not isinstance(row, Mapping) or not {"name", "role"} <= set(row) <= known:
+        keys = ", ".join(row) if isinstance(row, Mapping) else repr(row)
+        raise ValueError(f"{where} has {keys}; expected name, role and of {', '.join(known)}")
+    try:
+        re.compile(row["name"])
+    except (re.error, TypeError) as error:
+        raise ValueError(
+            f"{where}: name {row['name']!r} is no regular expression ({error})"
+        ) from None
+    _check_choice(where, "role", row["role"], ROLES)
+    _check_choice(where, "spatial", row.get("spatial", "last"), ("last", "first"))
+    for key in ("axis", "ndim"):
+        if not isinstance(row.get(key, 0), int) or row.get(key, 0) < 0:
+            raise ValueError(
+                f"{where}: {key} is {row[key]!r}; it must be a whole number, 0 or more"
+            )
+    parts = row.get("parts", [])
+    whole = isinstance(parts, list) and all(
+        part in (HEADS, WIDTH) or (isinstance(part, int) and part > 0) for part in parts
+    )
+    if not whole or parts.count(WIDTH) > 1 or (parts and row["role"] != "matrix"):
+        raise ValueError(
+            f'{where}: parts is {parts!r}; it must be a list of "heads", at most one "width" and '
+            "whole numbers, of a matrix"
+        )
+    return Rule(**dict(row) | {"parts": tuple(parts)})
+
+
+def _check_choice(where: str, key: str, value: Any, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{where}: {key} is {value!r}; it must be one of {', '.join(choices)}")
+
+
+def number_of_heads(checkpoint: Checkpoint, given: int | None) -> int | None:
+    """Attention heads by --heads or the config.json beside the checkpoint; None where neither.
+
+    Raises:
+        ValueError: the two differ, or it is no whole number above 0.
+    """
+    told = checkpoint.settings.get("num_attention_heads")
+    if given is not None and given < 1:
+        raise ValueError(f"--heads is {given}; it must be at least 1")
+    if told is not None and (not isinstance(told, int) or told < 1):
+        raise ValueError(f"{checkpoint.path}: config.json says num_attention_heads is {told!r}")
+    if None not in (given, told) and given != told:
+        raise ValueError(f"--heads is {given}, but config.json of {checkpoint.path} says {told}")
+    return given or told
+
+
+def assign(checkpoint: Checkpoint, layout: Layout, heads: int | None) -> list[Leaf]:
+    """The tensors of a checkpoint that count, in the order they are stored.
+
+    Raises:
+        ValueError: a tensor is covered by no rule (with the nearest ones), or has another shape
+            than its rule expects; heads are needed and not known; nothing is a matrix.
+    """
+    found = {
+        name: next((rule for rule in layout.rules if rule.covers(name, shape)), None)
+        for name, shape in checkpoint.shapes.items()
+    }
+    uncovered = [name for name, rule in found.items() if rule is None]
+    if uncovered:
+        said = "; ".join(_nearest(name, checkpoint.shapes[name], layout) for name in uncovered[:3])
+        raise ValueError(
+            f"{checkpoint.path}: {len(uncovered)} of {len(found)} tensors are covered by no rule "
+            f"of layout {layout.name}: {said}; write rules for all (--rules FILE), with role = "
+            '"ignore" for what is to be left out'
+        )
+    leaves = [
+        _leaf(checkpoint, name, rule, heads)
+        for name, rule in found.items()
+        if rule.role != "ignore"
+    ]
+    if not any(leaf.rule.role == "matrix" for leaf in leaves):
+        raise ValueError(f"{checkpoint.path}: layout {layout.name} finds no weight matrix")
+    return leaves
+
+
+def _nearest(name: str, shape: tuple[int, ...], layout: Layout) -> str:
+    """A name that no rule covers, and the rules that come nearest to it."""
+    rules = sorted(
+        layout.rules,
+        key=lambda rule: difflib.SequenceMatcher(None, rule.name, name).ratio(),
+        reverse=True,
+    )
+    near = " and ".join(f"{rule.name!r}{_only(rule)} -> {rule.role}" for rule in rules[:2])
+    return f"{name!r} {list(shape)} (nearest: {near})"
+
+
+def _only(rule: Rule) -> str:
+    return f" with {rule.ndim} axes" if rule.ndim is not None else ""
+
+
+def _leaf(checkpoint: Checkpoint, name: str, rule: Rule, heads: int | None) -> Leaf:
+    shape = checkpoint.shapes[name]
+    where = f"{checkpoint.path}: {name!r} {list(shape)}"
+    least = {"matrix": 2, "kernels": 3, "bias": 1}[rule.role]
+    if len(shape) < max(least, rule.axis + 1) or 0 in shape:
+        raise ValueError(
+            f"{where} cannot be {rule.role} by rule {rule.name!r}: expected at least "
+            f"{max(least, rule.axis + 1)} axes, none of length 0"
+        )
+    if HEADS in rule.parts and heads is None and WIDTH in rule.parts:
+        raise ValueError(
+            f"{where} is divided by heads, and no config.json beside it has num_attention_heads; "
+            "give --heads"
+        )
+    return Leaf(name, rule, _sizes(rule, shape[rule.axis], heads, where))
+
+
+def _sizes(rule: Rule, length: int, heads: int | None, where: str) -> tuple[int, ...]:
+    """Sizes of a rule's parts on an axis of some length."""
+    if rule.parts == (HEADS,):
+        return (length,)  # the axis itself says how many
+    known = [heads if part == HEADS else part for part in rule.parts if part != WIDTH]
+    each = math.prod(known)
+    if rule.parts and (length % each or (WIDTH not in rule.parts and length != each)):
+        raise ValueError(
+            f"{where}: axis {rule.axis} of length {length} cannot be divided by "
+            f"{' x '.join(map(str, known))} ({', '.join(map(str, rule.parts))}); see --heads"
+        )
+    sizes = iter(known)
+    return tuple(length // each if part == WIDTH else next(sizes) for part in rule.parts)

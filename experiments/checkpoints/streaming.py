@@ -1,0 +1,234 @@
+"""The 14 metrics of a checkpoint, a tensor at a time: memory is that of the largest one.
+
+The same numbers as `trainer.weight_metrics` (paper A, section 2.1), which holds all weights at
+once. Sums are float64. The median over all weights takes two readings of every matrix: floats are
+mapped to 32-bit integers in the same order, the first reading counts their upper 16 bits, the
+second the lower ones in the one or two bins where the middle falls. That is exact.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.checkpoints.formats import Checkpoint
+from experiments.checkpoints.rules import ROLES, Leaf
+
+BLOCK = 1 << 18
+"""Entries that are turned to float64 at a time."""
+_BINS = 1 << 16
+
+
+class Entries(NamedTuple):
+    """What the first reading learns of all entries of the weights, or of the biases.
+
+    Attributes:
+        count: number of entries.
+        mean: of them.
+        squares: sum of their squared distances from the mean.
+        upper: int64 [65536], entries by the upper half of their ordered bits.
+        has_nan: whether one is not a number.
+    """
+
+    count: int
+    mean: float
+    squares: float
+    upper: np.ndarray
+    has_nan: bool
+
+
+def _no_entries() -> Entries:
+    return Entries(0, 0.0, 0.0, np.zeros(_BINS, np.int64), False)
+
+
+def ordered_bits(values: np.ndarray) -> np.ndarray:
+    """Unsigned integers in the order of the float32 numbers they stand for."""
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    # Negative floats grow in magnitude with their bits: flip them all; positive: set the top bit.
+    return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
+
+
+def _from_ordered_bits(bits: int) -> float:
+    raw = bits ^ (1 << 31) if bits >> 31 else ~bits & 0xFFFFFFFF
+    return float(np.uint32(raw).view(np.float32))
+
+
+def _blocks(matrix: np.ndarray) -> Iterator[np.ndarray]:
+    """Rows of a matrix, about BLOCK entries at a time."""
+    rows = max(1, BLOCK // max(1, matrix.shape[1]))
+    return (matrix[i : i + rows] for i in range(0, len(matrix), rows))
+
+
+def _add(entries: Entries, block: np.ndarray, exact: np.ndarray) -> Entries:
+    """Entries with those of a block (float32, and the same in float64).
+
+    Source: Chan, Golub, LeVeque 1983, updating formulae for the sum of squares.
+    """
+    mean = float(exact.mean())
+    squares = float(np.square(exact - mean).sum())
+    count = entries.count + block.size
+    step = mean - entries.mean
+    shared = entries.count * (block.size / count)
+    upper = np.bincount((ordered_bits(block) >> 16).ravel(), minlength=_BINS)
+    return Entries(
+        count,
+        entries.mean + step * (block.size / count),
+        entries.squares + squares + step * step * shared,
+        entries.upper + upper,
+        entries.has_nan or bool(np.isnan(block).any()),
+    )
+
+
+def _singular_values(gram: np.ndarray) -> np.ndarray:
+    """Singular values of W from W^T W in float64.
+
+    They err by no more than sqrt(eps) = 1.5e-8 of the largest, less than a float32 decomposition
+    of W itself errs, at a third of its time (`trainer.spectrum.gram_values` has the bound).
+    """
+    if not np.isfinite(gram).all():
+        return np.full(len(gram), np.nan)
+    return np.sqrt(np.maximum(np.linalg.eigvalsh(gram), 0.0))
+
+
+def _measure(matrix: np.ndarray, weights: Entries) -> tuple[dict[str, float], Entries]:
+    """Values of one matrix [row, column], and the entries with its own added."""
+    tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
+    gram = np.zeros((tall.shape[1], tall.shape[1]))
+    l1 = 0.0
+    for block in _blocks(tall):
+        exact = block.astype(np.float64)
+        weights = _add(weights, block, exact)
+        l1 += float(np.abs(exact).sum())
+        gram += exact.T @ exact
+    values = _singular_values(gram)
+    l2, trace = float(np.sqrt(np.trace(gram))), float(np.trace(matrix, dtype=np.float64))
+    found = {
+        "l1": l1,
+        "l2": l2,
+        "code_sparsity": float(np.divide(l1, l2)),
+        "trace": trace,
+        "spectral": float(values.max()),
+        "computational_sparsity": float(np.divide(trace, values.max())),
+        "mean_lambda": float(values.mean()),
+        "var_lambda": float(values.var()),
+    }
+    return found, weights
+
+
+def _kernel_norms(slices: np.ndarray) -> dict[str, float]:
+    """Means over a convolution's kernels [slice, entry] of their norms."""
+    l1 = np.abs(slices).sum(axis=1, dtype=np.float64)
+    l2 = np.sqrt(np.einsum("se,se->s", slices, slices, dtype=np.float64))
+    norms = {"l1": l1, "l2": l2, "code_sparsity": np.divide(l1, l2)}
+    return {name: float(values.mean()) for name, values in norms.items()}
+
+
+def _count_lower(array: np.ndarray, lower: dict[int, np.ndarray]) -> None:
+    """Counts the entries in each of some upper bins by the lower half of their bits, in place."""
+    for block in _blocks(array.reshape(-1, 1)):
+        bits = ordered_bits(block)
+        for upper, counts in lower.items():
+            counts += np.bincount(bits[bits >> 16 == upper] & 0xFFFF, minlength=_BINS)
+
+
+def _median(entries: Entries, read: Callable[[str], np.ndarray], names: Sequence[str]) -> float:
+    """Median of all entries, by a second reading of the tensors they are in."""
+    if entries.has_nan:
+        return float("nan")
+    ends = np.cumsum(entries.upper)
+    ranks = ((entries.count - 1) // 2, entries.count // 2)
+    bins = [int(np.searchsorted(ends, rank, side="right")) for rank in ranks]
+    lower = {upper: np.zeros(_BINS, np.int64) for upper in bins}
+    for name in names:
+        _count_lower(read(name), lower)  # no name is bound to it: it is gone before the next
+    middle = []
+    for rank, upper in zip(ranks, bins, strict=True):
+        before = ends[upper] - entries.upper[upper]
+        low = int(np.searchsorted(np.cumsum(lower[upper]), rank - before, side="right"))
+        middle.append(_from_ordered_bits(upper << 16 | low))
+    return middle[0] if middle[0] == middle[1] else sum(middle) / 2
+
+
+def _entry_values(
+    entries: Entries, suffix: str, read: Callable[[str], np.ndarray], names: Sequence[str]
+) -> dict[str, float]:
+    return {
+        f"mean_{suffix}": entries.mean,
+        f"median_{suffix}": _median(entries, read, names),
+        f"var_{suffix}": entries.squares / entries.count,
+    }
+
+
+class _Found(NamedTuple):
+    """What is known after some tensors: sums of the values of matrices, how many, all entries."""
+
+    sums: Counter
+    numbers: Counter
+    weights: Entries
+    biases: Entries
+
+
+def _read_leaf(found: _Found, leaf: Leaf, array: np.ndarray) -> _Found:
+    """What is known with one more tensor read."""
+    sums, numbers, weights, biases = found
+    if leaf.rule.role == "bias":
+        for block in _blocks(array.reshape(-1, 1)):
+            biases = _add(biases, block, block.astype(np.float64))
+    elif leaf.rule.role == "kernels":
+        for block in _blocks(array.reshape(-1, 1)):
+            weights = _add(weights, block, block.astype(np.float64))
+        for name, value in _kernel_norms(leaf.slices(array)).items():
+            sums[name] += value
+            numbers[name] += 1
+    else:
+        for matrix in leaf.matrices(array):
+            values, weights = _measure(matrix, weights)
+            for name, value in values.items():
+                sums[name] += value
+                numbers[name] += 1
+    return _Found(sums, numbers, weights, biases)
+
+
+class Measured(NamedTuple):
+    """What is found of a checkpoint.
+
+    Attributes:
+        values: each name of `trainer.METRICS` to its value; no mean_b, median_b and var_b of a
+            network without biases.
+        counts: number of matrices, convolutions, weights and bias entries that went into it.
+    """
+
+    values: dict[str, float]
+    counts: dict[str, int]
+
+
+def measure_checkpoint(checkpoint: Checkpoint, leaves: list[Leaf]) -> Measured:
+    """The 14 metrics, as `trainer.weight_metrics` defines them, from one tensor at a time.
+
+    Args:
+        checkpoint: an open one.
+        leaves: its tensors that count, by `rules.assign`.
+
+    Returns:
+        The metrics, NaN or infinite where the weights are, and what they were counted over.
+
+    Source: paper A, section 2.1 and appendix A.
+    """
+    found = _Found(Counter(), Counter(), _no_entries(), _no_entries())
+    with np.errstate(all="ignore"):  # of a diverged run; 0 / 0 of a matrix of zeros
+        for leaf in leaves:
+            found = _read_leaf(found, leaf, checkpoint.read(leaf.name))
+    names = {role: [leaf.name for leaf in leaves if leaf.rule.role == role] for role in ROLES}
+    values = {name: found.sums[name] / found.numbers[name] for name in found.sums}
+    values |= _entry_values(found.weights, "w", checkpoint.read, names["matrix"] + names["kernels"])
+    if found.biases.count:
+        values |= _entry_values(found.biases, "b", checkpoint.read, names["bias"])
+    matrices = found.numbers["trace"]
+    counts = {
+        "matrices": matrices,
+        "kernels": found.numbers["l1"] - matrices,
+        "weights": found.weights.count,
+        "biases": found.biases.count,
+    }
+    return Measured(values, counts)

@@ -1,0 +1,132 @@
+"""Convolution and max pooling of images, written so that they are fast where they run.
+
+Trained under many seeds at once, a convolution has a kernel per seed. `vmap` makes a grouped
+convolution of that, and inside a loop XLA:CPU loses its fast single one as well. So there are three
+ways to compute the same convolution, and `fastest` chooses among them by the backend;
+`benchmarks/convolution.py` has the numbers behind the choice.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+Padding = Literal["SAME", "VALID"]
+Strategy = Literal["lax", "patches", "shifts"]
+
+CACHE_BYTES = 3 * 2**20  # of shifted images; 2 to 4 MiB are equally good on CPUs measured
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def fastest() -> Strategy:
+    """The strategy for the backend in use: products of matrices on CPU, XLA's own elsewhere."""
+    return "shifts" if jax.default_backend() == "cpu" else "lax"
+
+
+def _by_lax(x_BxHxWxC: jax.Array, kernel_hxwxCxO: jax.Array, stride: int) -> jax.Array:
+    return jax.lax.conv_general_dilated(
+        x_BxHxWxC, kernel_hxwxCxO, (stride, stride), "VALID", dimension_numbers=_LAYOUT
+    )
+
+
+def _by_patches(x_BxHxWxC: jax.Array, kernel_hxwxCxO: jax.Array, stride: int) -> jax.Array:
+    height, width, _, channels = kernel_hxwxCxO.shape
+    patches = jax.lax.conv_general_dilated_patches(
+        x_BxHxWxC, (height, width), (stride, stride), "VALID", dimension_numbers=_LAYOUT
+    )
+    # Patches hold the input channels outermost.
+    return patches @ kernel_hxwxCxO.transpose(2, 0, 1, 3).reshape(-1, channels)
+
+
+def _by_shifts(x_BxHxWxC: jax.Array, kernel_hxwxCxO: jax.Array, stride: int) -> jax.Array:
+    """Shifted images side by side times the kernels, a few images at a time.
+
+    The shifted images are height * width times the input: a batch of them at once goes through
+    memory, not the cache, at half the speed. They are made again for the gradient rather than kept.
+    """
+    batch = x_BxHxWxC.shape[0]
+    of_image = 4 * math.prod(kernel_hxwxCxO.shape[:3]) * math.prod(x_BxHxWxC.shape[1:3])
+    most = max(1, CACHE_BYTES * stride**2 // of_image)
+    at_once = max(n for n in range(1, min(most, batch) + 1) if batch % n == 0)
+    product = jax.checkpoint(partial(_shifted_product, stride=stride))
+    if at_once == batch:
+        return product(x_BxHxWxC, kernel_hxwxCxO)
+    pieces = x_BxHxWxC.reshape(-1, at_once, *x_BxHxWxC.shape[1:])
+    out = jax.lax.map(lambda piece: product(piece, kernel_hxwxCxO), pieces)
+    return out.reshape(batch, *out.shape[2:])
+
+
+def _shifted_product(x_BxHxWxC: jax.Array, kernel_hxwxCxO: jax.Array, stride: int) -> jax.Array:
+    height, width, _, channels = kernel_hxwxCxO.shape
+    rows = (x_BxHxWxC.shape[1] - height) // stride * stride + 1
+    columns = (x_BxHxWxC.shape[2] - width) // stride * stride + 1
+    shifts = [
+        x_BxHxWxC[:, i : i + rows : stride, j : j + columns : stride]
+        for i in range(height)
+        for j in range(width)
+    ]
+    return jnp.concatenate(shifts, axis=-1) @ kernel_hxwxCxO.reshape(-1, channels)
+
+
+_STRATEGIES: dict[Strategy, Callable[[jax.Array, jax.Array, int], jax.Array]] = {
+    "lax": _by_lax,
+    "patches": _by_patches,
+    "shifts": _by_shifts,
+}
+
+
+def conv(
+    x_BxHxWxC: jax.Array,
+    kernel_hxwxCxO: jax.Array,
+    stride: int = 1,
+    padding: Padding = "SAME",
+    strategy: Strategy | None = None,
+) -> jax.Array:
+    """Convolution (cross-correlation, as in every deep-learning library) without a bias.
+
+    out[b, i, j, o] = sum over u, v, c of x[b, s i + u, s j + v, c] kernel[u, v, c, o], x padded.
+
+    Args:
+        x_BxHxWxC: floating images.
+        kernel_hxwxCxO: in flax's layout.
+        stride: s, of both axes.
+        padding: "VALID" pads nothing. "SAME" pads h - 1 rows of zeros in all, (h - 1) // 2 of them
+            above, and columns likewise: whatever the stride, PyTorch's `padding=h // 2` for odd h.
+            flax's SAME is the same at stride 1; at stride 2 it pads even sizes below alone, and
+            its outputs belong to places one pixel further on.
+        strategy: how it is computed: "lax" by XLA's convolution, "patches" by XLA's patches and a
+            product of matrices, "shifts" by shifted images side by side and a product, a few
+            images at a time. None: `fastest`.
+
+    Returns:
+        [B, ceil(H / s), ceil(W / s), O], or [B, (H - h) // s + 1, (W - w) // s + 1, O] where VALID.
+    """
+    if padding == "SAME":
+        height, width = kernel_hxwxCxO.shape[:2]
+        around = [((size - 1) // 2, size // 2) for size in (height, width)]
+        x_BxHxWxC = jnp.pad(x_BxHxWxC, ((0, 0), *around, (0, 0)))
+    return _STRATEGIES[strategy or fastest()](x_BxHxWxC, kernel_hxwxCxO, stride)
+
+
+def max_pool(x_BxHxWxC: jax.Array, size: int = 2) -> jax.Array:
+    """Largest value of each size x size window; the windows do not overlap.
+
+    By reshaping, not by XLA's window reduction: that one's gradient, select-and-scatter, has no
+    deterministic kernel on GPU. Rows and columns that fill no window are left out (PyTorch's
+    default). Where several places of a window are equally large they share the gradient; PyTorch
+    gives it to the first.
+
+    Args:
+        x_BxHxWxC: images.
+        size: rows, and columns, of a window.
+
+    Returns:
+        [B, H // size, W // size, C].
+    """
+    batch, height, width, channels = x_BxHxWxC.shape
+    rows, columns = height // size, width // size
+    whole = x_BxHxWxC[:, : rows * size, : columns * size]
+    return jnp.max(whole.reshape(batch, rows, size, columns, size, channels), axis=(2, 4))

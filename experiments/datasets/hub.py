@@ -1,0 +1,41 @@
+"""MNIST from the Hugging Face hub, where the library `datasets` is installed."""
+
+import numpy as np
+
+from experiments.datasets.images import Images, check_images
+
+NAME = "ylecun/mnist"
+ANSWER_SECONDS = 10.0
+
+
+def load_mnist() -> Images:
+    """MNIST as the library `datasets` downloads it, or finds it in its cache.
+
+    The hub is asked first, with a time limit: the library itself retries for minutes where there
+    is no network.
+
+    Returns:
+        uint8 [example, 28, 28, 1], labels 0 .. 9.
+
+    Raises:
+        ValueError: the library is not installed, the hub gives nothing, or not MNIST.
+    """
+    try:
+        import datasets
+        from huggingface_hub import HfApi
+    except ImportError:
+        raise ValueError("the library `datasets` is not installed") from None
+    # Broad on purpose: the two libraries raise errors of their HTTP clients, which changed between
+    # their versions, and any of them means the same here.
+    try:
+        HfApi().dataset_info(NAME, timeout=ANSWER_SECONDS)
+        found = datasets.load_dataset(NAME)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"the hub gives no {NAME}: {type(error).__name__}, {reason}") from None
+    parts = {}
+    for part in ("train", "test"):
+        images = np.stack([np.asarray(image) for image in found[part]["image"]])[..., None]
+        labels = np.asarray(found[part]["label"])
+        parts[part] = check_images(f"{NAME} ({part})", images, labels, (28, 28, 1), 10)
+    return Images(**parts)

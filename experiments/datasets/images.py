@@ -1,0 +1,91 @@
+"""What every reader of images gives, and what is checked of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+Examples = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Images:
+    """A data set of images with its official split.
+
+    Attributes:
+        train: (uint8 [example, row, column, channel], int32 [example], classes from 0 on).
+        test: the same of the test set.
+    """
+
+    train: Examples
+    test: Examples
+
+
+def check_images(
+    path: Path | str,
+    images: np.ndarray,
+    labels: np.ndarray,
+    shape: tuple[int, int, int],
+    num_classes: int,
+    labels_path: Path | str | None = None,
+) -> Examples:
+    """The examples in the dtypes of `Images`, once they are what a reader should have found.
+
+    Args:
+        path: file they come from, for the messages.
+        images: uint8 [example, row, column, channel].
+        labels: whole numbers [example].
+        shape: rows, columns and channels of an image.
+        num_classes: labels must lie in 0 .. num_classes - 1.
+        labels_path: the labels' file where it is another one.
+
+    Raises:
+        ValueError: there is no image, images are of another shape or not of bytes, or labels are
+            not as many as images, not whole numbers or out of range.
+    """
+    labels_path = labels_path or path
+    if images.dtype != np.uint8:
+        raise ValueError(f"{path}: expected images of unsigned bytes, found {images.dtype}")
+    if images.ndim != 4 or images.shape[1:] != tuple(shape):
+        raise ValueError(
+            f"{path}: expected images of {_sizes(shape)} (rows x columns x channels), found "
+            f"{_sizes(images.shape[1:])}"
+        )
+    if not len(images):
+        raise ValueError(f"{path}: expected images, found none")
+    if labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"{labels_path}: expected {len(images)} labels, one for each image, found "
+            f"{_sizes(labels.shape)}"
+        )
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"{labels_path}: expected labels of whole numbers, found {labels.dtype}")
+    wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
+    if len(wrong):
+        raise ValueError(
+            f"{labels_path}: expected labels from 0 to {num_classes - 1}, found "
+            f"{labels[wrong[0]]} at example {wrong[0]}"
+        )
+    return images, labels.astype(np.int32)
+
+
+def first_examples(images: Images, train_size: int | None, test_size: int | None) -> Images:
+    """The first examples of each set; None: all.
+
+    Raises:
+        ValueError: a size is below 1 or above what there is.
+    """
+    return Images(
+        _first(images.train, train_size, "train_size"), _first(images.test, test_size, "test_size")
+    )
+
+
+def _first(examples: Examples, size: int | None, name: str) -> Examples:
+    there = len(examples[1])
+    if size is not None and not 1 <= size <= there:
+        raise ValueError(f"{name} is {size}; the data set allows 1 to {there}, or None for all")
+    return examples[0][:size], examples[1][:size]
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "a single number"
