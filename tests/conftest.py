@@ -2,6 +2,9 @@
 
 import os
 
+# Most of the time of a test goes into compiling its program: without LLVM's optimisations half.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
 import jax
 import pytest
 from hypothesis import settings
