@@ -8,6 +8,7 @@ Logits and parameter count agree with `BertForMaskedLM` of the library transform
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -108,7 +109,7 @@ def make_dropout(key: jax.Array | None, share: float) -> Drop:
 
 
 def gelu(x: jax.Array) -> jax.Array:
-    """X Phi(x), with Phi the normal distribution function."""
+    """Gives x Phi(x), with Phi the normal distribution function."""
     return 0.5 * x * (1 + jax.lax.erf(x / math.sqrt(2)))
 
 
@@ -120,7 +121,7 @@ def normalise(norm: dict[str, jax.Array], x: jax.Array) -> jax.Array:
 
 
 def dense(linear: dict[str, jax.Array], x: jax.Array) -> jax.Array:
-    """X kernel + bias over the last axis."""
+    """Gives x kernel + bias over the last axis."""
     return x @ linear["kernel"] + linear["bias"]
 
 
@@ -148,7 +149,11 @@ def block(layer: dict[str, Any], x_BxLxD: jax.Array, drop: Drop, place: int) -> 
 
 
 def logits_at(
-    params: dict[str, Any], tokens_BxL: jax.Array, positions_BxP: jax.Array, drop: Drop
+    params: dict[str, Any],
+    tokens_BxL: jax.Array,
+    positions_BxP: jax.Array,
+    drop: Drop,
+    remat: bool = False,
 ) -> jax.Array:
     """Logits of the tokens at some places.
 
@@ -157,6 +162,7 @@ def logits_at(
         tokens_BxL: int32, what the network sees.
         positions_BxP: int32, places in 0 .. L - 1.
         drop: as `make_dropout` gives it.
+        remat: keep only what goes into a block for the gradient, and compute the block again.
 
     Returns:
         float32 [row, place, vocabulary].
@@ -168,7 +174,8 @@ def logits_at(
     x_BxLxD = look_up(table_VxD, tokens_BxL) + of_place
     x_BxLxD = drop(normalise(embeddings["LayerNorm"], x_BxLxD), 0)
     for i in range(len(net) - 2):
-        x_BxLxD = block(net[f"layer_{i}"], x_BxLxD, drop, 3 * i + 1)
+        one = partial(block, drop=drop, place=3 * i + 1)
+        x_BxLxD = (jax.checkpoint(one) if remat else one)(net[f"layer_{i}"], x_BxLxD)
     is_place_BxPxL = jax.nn.one_hot(positions_BxP, tokens_BxL.shape[1])
     x_BxPxD = jnp.einsum("bpl,bld->bpd", is_place_BxPxL, x_BxLxD)
     x_BxPxD = normalise(head["LayerNorm"], gelu(dense(head["dense"], x_BxPxD)))

@@ -130,3 +130,12 @@ def max_pool(x_BxHxWxC: jax.Array, size: int = 2) -> jax.Array:
     rows, columns = height // size, width // size
     whole = x_BxHxWxC[:, : rows * size, : columns * size]
     return jnp.max(whole.reshape(batch, rows, size, columns, size, channels), axis=(2, 4))
+
+
+def uniform_in(fan_in: int) -> jax.nn.initializers.Initializer:
+    """Initialiser: uniform within ± 1 / sqrt(fan_in), PyTorch's for weights and biases alike."""
+
+    def init(key, shape, dtype=jnp.float32):
+        return jax.random.uniform(key, shape, dtype, -(fan_in**-0.5), fan_in**-0.5)
+
+    return init

@@ -36,6 +36,7 @@ import numpy as np
 import optax
 import tyro
 
+from experiments.classification import score_logits
 from experiments.experiment import (
     Experiment,
     FitConfig,
@@ -49,6 +50,7 @@ from trainer import Data, Task
 from trainer.shuffle import permutation
 
 LAYER_NORM_EPSILON = 1e-5
+ROWS_AT_ONCE = 8192  # of a table, looked up; a gradient's working memory
 
 
 @dataclass(frozen=True)
@@ -175,16 +177,32 @@ def _look_up_forward(table_VxD: jax.Array, rows: jax.Array):
     return table_VxD[rows], (rows, jnp.zeros_like(table_VxD))
 
 
+def sum_of_rows(rows: jax.Array, grad: jax.Array, zeros: jax.Array) -> jax.Array:
+    """`zeros.at[rows].add(grad)` as products with one-hot rows, ROWS_AT_ONCE at a time.
+
+    One-hot rows of all at once would fill the memory where the table is long.
+    """
+    rows, grad = rows.ravel(), grad.reshape(-1, zeros.shape[1])
+    pieces = -(-len(rows) // ROWS_AT_ONCE)
+    length = -(-len(rows) // pieces)
+    missing = pieces * length - len(rows)
+    rows = jnp.pad(rows, (0, missing), constant_values=-1)  # its one-hot row is all zeros
+    grad = jnp.pad(grad, ((0, missing), (0, 0)))
+
+    def add_piece(total, piece):
+        rows, grad = piece
+        return total + jax.nn.one_hot(rows, len(zeros), dtype=grad.dtype).T @ grad, None
+
+    split = rows.reshape(pieces, length), grad.reshape(pieces, length, -1)
+    return jax.lax.scan(add_piece, zeros, split)[0]
+
+
 def _look_up_backward(saved: tuple[jax.Array, jax.Array], grad: jax.Array):
     def add_rows(rows, grad, zeros):
         return zeros.at[rows].add(grad)
 
-    def multiply(rows, grad, zeros):
-        one_hot = jax.nn.one_hot(rows.ravel(), len(zeros), dtype=grad.dtype)
-        return one_hot.T @ grad.reshape(-1, zeros.shape[1])
-
     rows, zeros = saved
-    return jax.lax.platform_dependent(rows, grad, zeros, cpu=add_rows, default=multiply), None
+    return jax.lax.platform_dependent(rows, grad, zeros, cpu=add_rows, default=sum_of_rows), None
 
 
 look_up.defvjp(_look_up_forward, _look_up_backward)
@@ -258,17 +276,9 @@ def last_logits(params: dict[str, Any], operands_Bx2: jax.Array) -> jax.Array:
 
 
 def score(params: dict[str, Any], batch: tuple[jax.Array, jax.Array]):
-    """Cross-entropy in nats; right where no other logit is as high as the result's.
-
-    Picking a logit by comparison rather than by index keeps scatters out of the gradient.
-    """
+    """Cross-entropy in nats; right where no other logit is as high as the result's."""
     operands_Bx2, result_B = batch
-    logits_BxV = last_logits(params, operands_Bx2)
-    is_result_BxV = jnp.arange(logits_BxV.shape[1]) == result_B[:, None]
-    of_result_B = jnp.sum(jnp.where(is_result_BxV, logits_BxV, 0.0), axis=1)
-    at_least_B = jnp.sum(logits_BxV >= of_result_B[:, None], axis=1)
-    loss_B = jax.nn.logsumexp(logits_BxV, axis=1) - of_result_B
-    return loss_B, (at_least_B == 1).astype(jnp.float32)
+    return score_logits(last_logits(params, operands_Bx2), result_B)
 
 
 def setup(config: ModularConfig) -> Setup:

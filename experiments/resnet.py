@@ -6,7 +6,7 @@ over the image, dense layer.
 
 Batch norm has PyTorch's constants: epsilon 1e-5, running = 0.9 running + 0.1 of the batch. Its
 running variance is the batch's population variance, where PyTorch's has Bessel's correction: a
-factor n / (n - 1), n = examples x rows x columns, the only difference to torchvision's ResNet.
+factor n / (n - 1), n = examples x rows x columns, the only difference to torchvision's batch norm.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from experiments.convolution import conv
+from experiments.convolution import conv, uniform_in
 from trainer import Role, flax_rule
 
 STAGES = (1, 2, 4, 8)
@@ -111,18 +111,9 @@ class ResNet18(nn.Module):
                 )
         x_BxC = jnp.mean(x_BxHxWxC, axis=(1, 2))
         head = nn.Dense(
-            self.num_classes, kernel_init=UNIFORM_FAN_IN, bias_init=_uniform(x_BxC.shape[1])
+            self.num_classes, kernel_init=UNIFORM_FAN_IN, bias_init=uniform_in(x_BxC.shape[1])
         )
         return head(x_BxC)
-
-
-def _uniform(fan_in: int) -> nn.initializers.Initializer:
-    """Uniform within ± 1 / sqrt(fan_in); a bias has no fan in of its own."""
-
-    def init(key, shape, dtype=jnp.float32):
-        return jax.random.uniform(key, shape, dtype, -(fan_in**-0.5), fan_in**-0.5)
-
-    return init
 
 
 def resnet_rule(path: tuple[str, ...], leaf: jax.Array) -> Role:

@@ -19,6 +19,7 @@ from experiments.modular import (
     num_train,
     score,
     setup,
+    sum_of_rows,
 )
 from trainer import METRICS, flax_rule, train, weight_metrics
 from trainer.metrics import sort_weights
@@ -122,6 +123,16 @@ def test_gradient_of_a_look_up_adds_the_rows_up():
     )(jax.ShapeDtypeStruct((4, 3, 2), jnp.float32))
     assert "scatter" not in exported.mlir_module()
     assert "dot_general" in exported.mlir_module()
+
+
+@pytest.mark.parametrize("at_once", [3, 4, 100])
+def test_rows_summed_by_products_in_pieces(at_once, monkeypatch):
+    monkeypatch.setattr("experiments.modular.ROWS_AT_ONCE", at_once)
+    rows = jnp.array([[0, 2, 4, 4, 1], [2, 2, 0, 4, 3]])
+    grad = jax.random.normal(jax.random.key(0), (2, 5, 6))
+    zeros = jnp.zeros((7, 6))
+    expected = zeros.at[rows].add(grad)
+    np.testing.assert_allclose(sum_of_rows(rows, grad, zeros), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

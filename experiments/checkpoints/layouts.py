@@ -101,8 +101,9 @@ LAYOUTS = {
             "resnet",  # timm and torchvision, which have the same names
             r"(^|\.)layer1\.0\.conv1\.weight$",
             _rules(
-                (r"(^|\.)(conv1(\.\d)?|conv\d|downsample\.\d)\.weight$", "kernels", _CONV),
-                (r"(^|\.)(bn\d|conv1\.\d|downsample\.\d)\.", "ignore", {"ndim": 1}),
+                (r"(^|\.)downsample\.", "ignore"),  # shortcuts, as `experiments.resnet.resnet_rule`
+                (r"(^|\.)(conv1(\.\d)?|conv\d)\.weight$", "kernels", _CONV),
+                (r"(^|\.)(bn\d|conv1\.\d)\.", "ignore", {"ndim": 1}),
                 (r"\.num_batches_tracked$", "ignore"),
                 (r"(^|\.)fc\.weight$", "matrix"),
                 (r"(^|\.)fc\.bias$", "bias"),
@@ -113,6 +114,7 @@ LAYOUTS = {
             r"embedder\.embedder\.convolution\.weight$",
             _rules(
                 (r"\.normalization\.", "ignore"),
+                (r"(^|\.)shortcut\.", "ignore"),
                 (r"\.convolution\.weight$", "kernels", _CONV),
                 (r"classifier(\.\d)?\.weight$", "matrix"),
                 (r"classifier(\.\d)?\.bias$", "bias"),
@@ -123,6 +125,7 @@ LAYOUTS = {
             r"(^|\.)kernel$",
             _rules(
                 (r"^(opt_state|step|batch_stats)(\.|$)", "ignore"),
+                (r"(^|\.)(shortcut\.kernel|decoder\.bias)$", "ignore"),  # as our own experiments
                 (r"(^|\.)kernel$", "kernels", {"spatial": "first", "ndim": 4}),
                 (
                     r"(^|\.)(query|key|value)\.kernel$",
