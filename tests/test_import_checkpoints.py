@@ -330,7 +330,11 @@ def test_outcomes_that_do_not_fit_are_refused(here, tmp_path, capsys):
     for text, words in cases.items():
         table.write_text(text)
         assert words in refused(capsys, *arguments)
-    assert "nowhere.csv" in refused(capsys, *arguments[:-1], tmp_path / "nowhere.csv")
+    said = refused(capsys, *arguments[:-1], tmp_path / "nowhere.csv")
+    assert "there is no file" in said
+    assert "nowhere.csv" in said
+    table.write_bytes("run,step,eval_loss,größe\n".encode("latin-1"))
+    assert "is not UTF-8 text" in refused(capsys, *arguments)
 
 
 def test_outcomes_are_merged_by_run_and_step(here, tmp_path):
