@@ -314,8 +314,15 @@ def _fit_folder(options: FitOptions) -> Path:
 
 
 def _check_csv_folder(options: FitOptions) -> None:
+    from experiments.run_folder import can_resume
+
     if not options.path.is_dir():
         raise UsageError(f"{options.path} is not a folder; name a run folder or one of CSV files")
+    if can_resume(options.path):
+        raise UsageError(
+            f"{options.path} is not complete; go on with the command that began it and --resume, or "
+            "`seedmap collect` what several processes have trained"
+        )
     if not any(options.path.glob("*.[cC][sS][vV]")):
         raise UsageError(
             f"{options.path} has neither metrics.nc nor CSV files; make a run with `seedmap train`"
