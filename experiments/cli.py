@@ -320,8 +320,8 @@ def _check_csv_folder(options: FitOptions) -> None:
         raise UsageError(f"{options.path} is not a folder; name a run folder or one of CSV files")
     if can_resume(options.path):
         raise UsageError(
-            f"{options.path} is not complete; go on with the command that began it and --resume, or "
-            "`seedmap collect` what several processes have trained"
+            f"{options.path} is not complete; go on with the command that began it and --resume, "
+            "or `seedmap collect` what several processes have trained"
         )
     if not any(options.path.glob("*.[cC][sS][vV]")):
         raise UsageError(
