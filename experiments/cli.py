@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,6 +23,7 @@ from experiments.parsing import UsageError, parse
 from experiments.progress import fit_bar, group_bar, training_bar
 
 Config = TypeVar("Config", bound=TrainingConfig)
+_FORMAT = warnings.formatwarning
 Flat = tyro.conf.OmitArgPrefixes
 
 USAGE = """\
@@ -312,8 +314,15 @@ def _fit_folder(options: FitOptions) -> Path:
 
 
 def _check_csv_folder(options: FitOptions) -> None:
+    from experiments.run_folder import can_resume
+
     if not options.path.is_dir():
         raise UsageError(f"{options.path} is not a folder; name a run folder or one of CSV files")
+    if can_resume(options.path):
+        raise UsageError(
+            f"{options.path} is not complete; go on with the command that began it and --resume, "
+            "or `seedmap collect` what several processes have trained"
+        )
     if not any(options.path.glob("*.[cC][sS][vV]")):
         raise UsageError(
             f"{options.path} has neither metrics.nc nor CSV files; make a run with `seedmap train`"
@@ -388,6 +397,13 @@ def _is_for_the_user(error: ValueError) -> bool:
     return ours and innermost.line.startswith("raise ")
 
 
+def _plain(message, category, filename, lineno, line=None) -> str:
+    """A warning as one line, without the place in the code that gave it."""
+    if issubclass(category, UserWarning):
+        return f"seedmap: warning: {message}\n"
+    return _FORMAT(message, category, filename, lineno, line)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point; exits with 2 and one line on wrong input."""
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -402,6 +418,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if argv[0] not in COMMANDS:
             raise UsageError(f"unknown command {argv[0]!r}; commands are: {', '.join(COMMANDS)}")
         keep_compiled_programs()
+        warnings.formatwarning = _plain
         COMMANDS[argv[0]](argv[1:])
     except ValueError as error:
         if not _is_for_the_user(error):
@@ -417,3 +434,5 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt as stop:
         print(f"seedmap: stopped{stop}", file=sys.stderr, flush=True)
         os._exit(130)  # a thread that still compiles would crash the interpreter's own exit
+    finally:
+        warnings.formatwarning = _FORMAT

@@ -29,10 +29,17 @@ def check_out(folder: Path) -> None:
     """Checks that a comparison may be written to a folder; changes nothing.
 
     Raises:
-        ValueError: it is a file, or holds something that is not a comparison's.
+        ValueError: it is a file, cannot be written to, or holds something that is not a
+            comparison's.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out: {folder} is a file; name a folder")
+    standing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not (standing.is_dir() and os.access(standing, os.W_OK | os.X_OK)):
+        raise ValueError(
+            f"--out: cannot make {folder}, {standing} is no folder that may be written to; name "
+            "another folder"
+        )
     foreign = (
         sorted(p.name for p in folder.iterdir() if p.name not in OWN) if folder.exists() else ()
     )

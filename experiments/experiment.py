@@ -137,4 +137,5 @@ def check_positive(config: Any, *names: str) -> None:
     """Raises ValueError unless the named hyperparameters are above 0."""
     for name in names:
         if not getattr(config, name) > 0:
-            raise ValueError(f"{name} is {getattr(config, name)}; it must be above 0")
+            flag = "--" + name.replace("_", "-")
+            raise ValueError(f"{flag} is {getattr(config, name)}; it must be above 0")

@@ -385,7 +385,7 @@ def _warnings(
         )
     elif f_pvalue >= READABLE_PVALUE:
         found.append(f"p is not below {READABLE_PVALUE}: the coefficients should not be read.")
-    if r2 is not None and r2 - leave_one_out_r2 > OVERFIT_GAP:
+    if r2 is not None and degrees[0] and r2 - leave_one_out_r2 > OVERFIT_GAP:
         found.append(
             f"R^2 is {r2:.3f} in sample but {leave_one_out_r2:.3f} on left-out runs: it overfits."
         )

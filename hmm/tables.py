@@ -40,7 +40,7 @@ def renamed(where: str, header: Sequence[str], columns: Mapping[str, str] | None
         columns: our name -> theirs; the others keep their names.
 
     Raises:
-        ValueError: there is no such column, or one is given two names.
+        ValueError: there is no such column, one is given two names, or a name that is taken.
     """
     header = [str(name).strip() for name in header]
     ours: dict[str, str] = {}
@@ -53,6 +53,11 @@ def renamed(where: str, header: Sequence[str], columns: Mapping[str, str] | None
         if theirs in ours:
             raise ValueError(
                 f"column {theirs!r} is to be both {ours[theirs]!r} and {name!r}; leave one"
+            )
+        if name in header and name not in (columns or {}).values():
+            raise ValueError(
+                f"{where}: column {theirs!r} is to be {name!r}, but there is a column {name!r} "
+                f"already; give that another name (other_{name}={name})"
             )
         ours[theirs] = name
     return [ours.get(name, name) for name in header]
@@ -198,7 +203,7 @@ def _object(path: Path, number: int, line: str) -> dict[str, Any]:
         record = json.loads(line)
     except json.JSONDecodeError as error:
         raise ValueError(
-            f"{path}, line {number} is not JSON ({error.msg} at column {error.colno}); expected an "
+            f"{path}, line {number} is not JSON (column {error.colno}: {error.msg}); expected an "
             'object such as {"step": 10, "l2": 3.5}'
         ) from None
     if not isinstance(record, dict):

@@ -46,7 +46,10 @@ def check_same_metrics(groups: Mapping[str, Sequence[str]]) -> None:
         if lacking or further:
             parts = [f"{name} lacks {', '.join(lacking)}"] * bool(lacking)
             parts += [f"{first} lacks {', '.join(further)}"] * bool(further)
-            raise ValueError(f"the metrics differ: {' and '.join(parts)}; choose the same for all")
+            raise ValueError(
+                f"the metrics differ: {' and '.join(parts)}; choose the same for all: "
+                "seedmap fit DIR --metrics"
+            )
 
 
 def pool(groups: Mapping[str, Sequences]) -> Sequences:

@@ -439,7 +439,7 @@ def test_the_documented_rule_file_does_what_it_says(tmp_path):
     [
         ("rule = 3", "holds 'rule'"),
         ("[[rule]", "cannot be read as TOML"),
-        ("[[rule]]\nname = 'a'", "rule 1 has name; expected name, role"),
+        ("[[rule]]\nname = 'a'", "rule 1 has name; expected name and role"),
         ("[[rule]]\nname = 'a'\nrole = 'matrix'\nhead = 1", "rule 1 has name, role, head"),
         ("[[rule]]\nname = '('\nrole = 'matrix'", "no regular expression"),
         ("[[rule]]\nname = 'a'\nrole = 'weight'", "role is 'weight'; it must be one of matrix"),

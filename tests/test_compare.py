@@ -277,6 +277,7 @@ def test_bad_input_is_told_in_one_line(folders, broken, capsys):
         ((broken / "changed", "--model", one), ["metrics differ"]),
         ((one, two, "--together", "--model", one), ["one at a time"]),
         ((one, two, "--out", broken / "full"), ["notes.txt"]),
+        ((one, two, "--out", broken / "full" / "notes.txt" / "in"), ["notes.txt is no folder"]),
         ((one, two, "--out", one), ["which is not a comparison's"]),
     ]
     for arguments, words in cases:

@@ -104,13 +104,15 @@ def test_multiberts_from_checkpoints_to_a_report(here, tmp_path, capsys):
     assert (out / "report.html").stat().st_size > 10_000
 
 
-def test_killed_and_resumed_it_is_the_same(here, tmp_path):
+def test_killed_and_resumed_it_is_the_same(here, tmp_path, capsys):
     whole, out = tmp_path / "whole", tmp_path / "out"
     arguments = ["import", "checkpoints", PATTERN]
     assert seedmap(*arguments, "--out", whole) == 0
     assert len(importing_stopped_after(3, *arguments, "--out", out)) == 3
     done = out / "training" / "import.jsonl"
     assert len(done.read_text().splitlines()) == 3
+    assert seedmap("fit", out) == 2
+    assert "is not complete" in capsys.readouterr().err
     done.write_bytes(done.read_bytes()[:-9])  # a line cut short is made again
     assert seedmap(*arguments, "--out", out) == 2
     assert len(importing_stopped_after(5, *arguments, "--out", out, "--resume")) == 5
@@ -122,6 +124,9 @@ def test_killed_and_resumed_it_is_the_same(here, tmp_path):
         assert seedmap(*arguments, "--out", out, "--resume") == 0
         assert len(left) == 5 * len(STEPS) - 7
         assert seedmap(*arguments, "--out", out, "--resume") == 0  # there is nothing left to do
+        capsys.readouterr()
+        assert seedmap(*arguments, "--out", out, "--resume", "--threshold", "0.5") == 2
+        assert "threshold was 0.9 and is 0.5" in capsys.readouterr().err
     assert len(left) == 5 * len(STEPS) - 7
     assert content(out) == content(whole)
 
@@ -330,7 +335,11 @@ def test_outcomes_that_do_not_fit_are_refused(here, tmp_path, capsys):
     for text, words in cases.items():
         table.write_text(text)
         assert words in refused(capsys, *arguments)
-    assert "nowhere.csv" in refused(capsys, *arguments[:-1], tmp_path / "nowhere.csv")
+    said = refused(capsys, *arguments[:-1], tmp_path / "nowhere.csv")
+    assert "there is no file" in said
+    assert "nowhere.csv" in said
+    table.write_bytes("run,step,eval_loss,größe\n".encode("latin-1"))
+    assert "is not UTF-8 text" in refused(capsys, *arguments)
 
 
 def test_outcomes_are_merged_by_run_and_step(here, tmp_path):

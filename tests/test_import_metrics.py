@@ -2,6 +2,8 @@
 
 import json
 import re
+import sys
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -250,6 +252,20 @@ def test_columns_that_the_run_folder_has_of_its_own_are_named(tmp_path):
     assert read_dataset(tmp_path / "out").seed.values.tolist() == ["a"]
 
 
+def test_a_warning_is_one_line_for_the_user(tmp_path, monkeypatch, capsys):
+    def show(*given):  # as Python does outside pytest, which keeps warnings to itself
+        sys.stderr.write(warnings.formatwarning(*given[:4]))
+
+    monkeypatch.setattr(warnings, "showwarning", show)
+    (tmp_path / "all.csv").write_text("run,step,l2\na,1,1\na,2,2\nb,1,nan\nb,2,nan\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert seedmap("import", "metrics", tmp_path / "all.csv", "--out", tmp_path / "out") == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("seedmap: warning: runs left out")
+    assert "py:" in warnings.formatwarning("other", UserWarning, "code.py", 1)
+
+
 def test_missing_cells_of_json_lines_are_missing_values(tmp_path):
     lines = ['{"run": "a", "step": 1, "l2": 1.5}', '{"run": "a", "step": 2, "l2": null, "x": 1}']
     lines += ['{"run": "a", "step": 3, "l2": NaN}', '{"run": "a", "step": 4, "l2": 2.5}']
@@ -273,7 +289,7 @@ BAD = {
     "wrong column": (GOOD, ["--columns", "l2=l2_norm"], ["'l2_norm'", "nearest are 'l2'"]),
     "a column twice": (GOOD, ["--columns", "l1=l2", "trace=l2"], ["'l2'", "'l1'", "'trace'"]),
     "a name twice": (GOOD, ["--columns", "l1=l2", "l1=run"], ["'l1' twice"]),
-    "a name that is there": (GOOD, ["--columns", "l2=step"], ["'l2'", "both"]),
+    "a name that is there": (GOOD, ["--columns", "l2=step"], ["'l2' already", "other_l2=l2"]),
     "no mapping": (GOOD, ["--columns", "l2"], ["OURS=THEIRS"]),
     "unknown metric": (GOOD, ["--metrics", "l3"], ["'l3'", "nearest: 'l2'"]),
     "a step twice": ("run,step,l2|a,1,1|a,1,2|", [], ["run a, line 3", "'step' is 1"]),
@@ -297,7 +313,7 @@ def test_bad_tables_are_told_in_one_line(tmp_path, capsys, case):
     ("files", "message"),
     [
         ({"a.jsonl": '{"step": 1}\n[2]'}, "a.jsonl, line 2 holds a list"),
-        ({"a.jsonl": '{"step": 1}\n{"step"'}, "a.jsonl, line 2 is not JSON .* column 8"),
+        ({"a.jsonl": '{"step": 1}\n{"step"'}, "a.jsonl, line 2 is not JSON .column 8: Exp"),
         ({"a.jsonl": "\n"}, "a.jsonl is empty"),
         ({"a.jsonl": b"\xff"}, "a.jsonl is not UTF-8"),
         ({"a.csv": "step,l2\n1,1\n", "b.jsonl": "{}"}, "holds .*csv and .*jsonl; keep one kind"),

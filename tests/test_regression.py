@@ -132,6 +132,8 @@ def test_one_state_explains_nothing():
     assert result.degrees == (0, 4)
     assert result.f_pvalue is None
     assert result.coefficients[0].value == pytest.approx(0)
+    (warning,) = result.warnings  # what has no predictor cannot overfit, though left-out R^2 < 0
+    assert "nothing to regress on" in warning
 
 
 def test_fewer_runs_than_parameters_has_no_pvalue():

@@ -224,7 +224,8 @@ def _load_torch(path: Path, torch: Any) -> Any:
         )
         raise ValueError(
             f"{path} is refused: it holds Python objects beside tensors, which could run code "
-            f"({about[:120] or 'not admitted by weights_only'}); save its state_dict() alone"
+            f"({about.split('. ')[0] or 'not admitted by weights_only'}); save its state_dict() "
+            "alone"
         ) from None
     # Broad on purpose: a damaged file makes PyTorch raise anything from KeyError to OSError.
     except Exception as error:

@@ -101,7 +101,7 @@ def import_checkpoints(
         assign(
             first, layout, number_of_heads(first, source.heads)
         )  # refuse before a folder is made
-    identity = _identity(source, layout, found)
+    identity = _identity(source, layout, found, threshold)
     config = _config(source, identity, folder, threshold)
     if resume and _is_complete(folder, identity):
         return
@@ -113,7 +113,9 @@ def import_checkpoints(
         _finish(folder, rows, outcomes, config)
 
 
-def _identity(source: Source, layout: Layout, found: list[Found]) -> dict[str, Any]:
+def _identity(
+    source: Source, layout: Layout, found: list[Found], threshold: float
+) -> dict[str, Any]:
     """What decides the result, compared when an import is resumed."""
     rules = {str(i): _words(asdict(rule)) for i, rule in enumerate(layout.rules, start=1)}
     return {
@@ -121,9 +123,14 @@ def _identity(source: Source, layout: Layout, found: list[Found]) -> dict[str, A
         "layout": layout.name,
         "rule": rules,
         "heads": source.heads,
-        "outcomes": zlib.crc32(source.outcomes.read_bytes()) if source.outcomes else None,
+        "outcomes": _checksum(source.outcomes) if source.outcomes else None,
+        "threshold": threshold,
         "steps_of_run": {run: " ".join(map(str, s)) for run, s in steps_by_run(found).items()},
     }
+
+
+def _checksum(path: Path) -> str:
+    return f"a file of checksum {zlib.crc32(path.read_bytes()):08x}"
 
 
 def _words(rule: dict[str, Any]) -> str:

@@ -49,13 +49,15 @@ def read_outcomes(path: Path, steps: Mapping[str, Sequence[int]]) -> Outcomes:
         steps: run to the steps it has checkpoints of.
 
     Raises:
-        ValueError: a column is missing or not numeric, a step comes twice, or a run has no row at
-            any of its checkpoints.
+        ValueError: the file is missing or no CSV, a column is missing or not numeric, a step comes
+            twice, or a run has no row at any of its checkpoints.
     """
-    try:
-        (_, header), *body = csv_lines(path)
-    except ValueError:
-        raise ValueError(f"--outcomes: {path} is empty; write run,step,eval_loss") from None
+    if not path.is_file():
+        raise ValueError(f"--outcomes: there is no file {path}; name a CSV file")
+    lines = csv_lines(path)
+    if not lines:
+        raise ValueError(f"--outcomes: {path} is empty; write run,step,eval_loss")
+    (_, header), *body = lines
     header = [name.strip() for name in header]
     lacking = [name for name in ("run", "step") if name not in header]
     if lacking:

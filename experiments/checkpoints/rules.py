@@ -163,7 +163,8 @@ def _parse_rule(row: Any, where: str) -> Rule:
     known = {field.name for field in fields(Rule)}
     if not isinstance(row, Mapping) or not {"name", "role"} <= set(row) <= known:
         keys = ", ".join(row) if isinstance(row, Mapping) else repr(row)
-        raise ValueError(f"{where} has {keys}; expected name, role and of {', '.join(known)}")
+        optional = ", ".join(sorted(known - {"name", "role"}))
+        raise ValueError(f"{where} has {keys}; expected name and role, and may have {optional}")
     try:
         re.compile(row["name"])
     except (re.error, TypeError) as error:
