@@ -104,7 +104,7 @@ def test_multiberts_from_checkpoints_to_a_report(here, tmp_path, capsys):
     assert (out / "report.html").stat().st_size > 10_000
 
 
-def test_killed_and_resumed_it_is_the_same(here, tmp_path):
+def test_killed_and_resumed_it_is_the_same(here, tmp_path, capsys):
     whole, out = tmp_path / "whole", tmp_path / "out"
     arguments = ["import", "checkpoints", PATTERN]
     assert seedmap(*arguments, "--out", whole) == 0
@@ -122,8 +122,31 @@ def test_killed_and_resumed_it_is_the_same(here, tmp_path):
         assert seedmap(*arguments, "--out", out, "--resume") == 0
         assert len(left) == 5 * len(STEPS) - 7
         assert seedmap(*arguments, "--out", out, "--resume") == 0  # there is nothing left to do
+        capsys.readouterr()
+        assert seedmap(*arguments, "--out", out, "--resume", "--threshold", 0.5) == 2
+        assert "threshold was 0.9 and is 0.5" in capsys.readouterr().err
     assert len(left) == 5 * len(STEPS) - 7
     assert content(out) == content(whole)
+
+
+def test_neither_an_import_nor_a_training_goes_on_with_the_other(here, tmp_path, capsys):
+    arguments = ["import", "checkpoints", PATTERN, "--resume", "--out"]
+    for name in ("part-0/job.json", "config.json"):  # the second stands there first
+        begun = tmp_path / name[:4] / "training" / name
+        begun.parent.mkdir(parents=True)
+        begun.write_text("{}")
+        (tmp_path / name[:4] / "config.json").write_text('{"versions": {"seedmap": "1"}}')
+        assert seedmap(*arguments, tmp_path / name[:4]) == 2
+        assert "holds a training cut short, not an import; name" in capsys.readouterr().err
+        assert begun.exists()
+    out = tmp_path / "out"
+    importing_stopped_after(1, *arguments, out)
+    begun = (out / "training" / "import.jsonl").read_bytes()
+    capsys.readouterr()
+    assert seedmap("train", "parities", "--preset", "quick", "--resume", "--out", out) == 2
+    assert "holds an import cut short, not a training; name" in capsys.readouterr().err
+    assert (out / "training" / "import.jsonl").read_bytes() == begun
+    assert sorted(p.name for p in (out / "training").iterdir()) == ["import.json", "import.jsonl"]
 
 
 def test_a_damaged_line_and_a_changed_checkpoint_are_measured_anew(here, tmp_path):

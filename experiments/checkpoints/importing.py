@@ -101,10 +101,12 @@ def import_checkpoints(
         assign(
             first, layout, number_of_heads(first, source.heads)
         )  # refuse before a folder is made
-    identity = _identity(source, layout, found)
-    config = _config(source, identity, folder, threshold)
-    if resume and _is_complete(folder, identity):
-        return
+    identity = _identity(source, layout, found, threshold)
+    config = _config(source, identity, folder)
+    if resume:
+        _check_import(folder)
+        if _is_complete(folder, identity):
+            return
     with run_folder.claimed(folder, overwrite, config, resume):
         _begin(folder, resume, identity)
         started = perf_counter()
@@ -113,7 +115,9 @@ def import_checkpoints(
         _finish(folder, rows, outcomes, config)
 
 
-def _identity(source: Source, layout: Layout, found: list[Found]) -> dict[str, Any]:
+def _identity(
+    source: Source, layout: Layout, found: list[Found], threshold: float
+) -> dict[str, Any]:
     """What decides the result, compared when an import is resumed."""
     rules = {str(i): _words(asdict(rule)) for i, rule in enumerate(layout.rules, start=1)}
     return {
@@ -122,6 +126,7 @@ def _identity(source: Source, layout: Layout, found: list[Found]) -> dict[str, A
         "rule": rules,
         "heads": source.heads,
         "outcomes": zlib.crc32(source.outcomes.read_bytes()) if source.outcomes else None,
+        "threshold": threshold,
         "steps_of_run": {run: " ".join(map(str, s)) for run, s in steps_by_run(found).items()},
     }
 
@@ -130,17 +135,26 @@ def _words(rule: dict[str, Any]) -> str:
     return ", ".join(f"{key} = {value!r}" for key, value in rule.items())
 
 
-def _config(source: Source, identity: dict[str, Any], folder: Path, threshold: float) -> dict:
+def _config(source: Source, identity: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {
         "experiment": folder.name,
         "imported_from": f"checkpoints {source.pattern}",
         "hyperparameters": {},
-        "threshold": threshold,
+        "threshold": identity["threshold"],
         "import": identity,
         **run_folder.environment(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "wall_seconds": {},
     }
+
+
+def _check_import(folder: Path) -> None:
+    """Refuses to go on where a training was cut short: it would be lost."""
+    training = folder / run_folder.TRAINING
+    if (training / run_folder.CONFIG).exists() or any(training.glob("part-*")):
+        raise ValueError(
+            f"--resume: {folder} holds a training cut short, not an import; name another folder"
+        )
 
 
 def _is_complete(folder: Path, identity: dict[str, Any]) -> bool:
