@@ -344,6 +344,8 @@ def test_outcomes_that_do_not_fit_are_refused(here, tmp_path, capsys):
         "": "is empty",
         "seed,step,eval_loss\n": "has no column 'run'",
         "run,step,l1\n0,0,1\n": "column 'l1', which is computed",
+        "run;step;eval_loss\n0;0;1\n": "columns are separated by ';'",
+        "run,step,eval_loss\n": "no row for a checkpoint of run '0'; its runs are none",
         "run,step,eval_loss\n0,0\n": "line 2 has 2 cells, expected 3",
         "run,step,eval_loss\n0,begin,1\n": "line 2: step 'begin' is not a whole number",
         "run,step,eval_loss\n0,0,1\n0,0k,1\n": "remove one of the two",
@@ -353,7 +355,11 @@ def test_outcomes_that_do_not_fit_are_refused(here, tmp_path, capsys):
     for text, words in cases.items():
         table.write_text(text)
         assert words in refused(capsys, *arguments)
-    assert "nowhere.csv" in refused(capsys, *arguments[:-1], tmp_path / "nowhere.csv")
+    table.write_bytes(b"run,step,eval_loss\n0,0,\xff\n")
+    assert "losses.csv is not UTF-8 text" in refused(capsys, *arguments)
+    said = refused(capsys, *arguments[:-1], tmp_path / "nowhere.csv")
+    assert "nowhere.csv cannot be read" in said
+    assert "No such file" in said
 
 
 def test_outcomes_are_merged_by_run_and_step(here, tmp_path):
