@@ -21,6 +21,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from experiments.npz import load_npz
+
 SAFETENSORS = (".safetensors",)
 TORCH = (".bin", ".pt", ".pth")
 SUFFIXES = (*SAFETENSORS, *TORCH, ".npz")
@@ -256,7 +258,7 @@ def _state_dict(content: Any, path: Path, torch: Any) -> dict[str, Any]:
 def _open_npz(path: Path, stack: ExitStack) -> Opened:
     try:
         opened = stack.enter_context(path.open("rb"))
-        file = stack.enter_context(np.load(opened, allow_pickle=False))
+        file = stack.enter_context(load_npz(opened))
         members = {name.replace("/", "."): name for name in file.files}
         shapes = {name: _npy_shape(file.zip, member) for name, member in members.items()}
     except (ValueError, zipfile.BadZipFile, EOFError, OSError, KeyError) as error:
