@@ -8,7 +8,6 @@ Nothing is unpickled but what PyTorch's own restricted loader admits (tensors an
 """
 
 import json
-import pickle
 import warnings
 import zipfile
 import zlib
@@ -21,6 +20,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from experiments.datasets.unpickle import UnpicklingError
 from experiments.npz import load_npz
 
 SAFETENSORS = (".safetensors",)
@@ -219,7 +219,7 @@ def _load_torch(path: Path, torch: Any) -> Any:
         )
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except pickle.UnpicklingError as error:
+    except UnpicklingError as error:
         lines = str(error).splitlines()
         about = next(
             (line.strip() for line in lines if "GLOBAL" in line or "Unsupported" in line), ""
