@@ -40,9 +40,9 @@ def check_out(folder: Path) -> None:
             f"--out: cannot make {folder}, {standing} is no folder that may be written to; name "
             "another folder"
         )
-    foreign = (
-        sorted(p.name for p in folder.iterdir() if p.name not in OWN) if folder.exists() else ()
-    )
+    entries = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    # What has a name of ours may still be someone else's where no comparison stands.
+    foreign = [name for name in entries if name not in OWN] if JSON in entries else entries
     if foreign:
         raise ValueError(
             f"--out: {folder} holds {foreign[0]}, which is not a comparison's; name another folder"
@@ -59,7 +59,7 @@ def write_comparison(folder: Path, content: Mapping[str, Any]) -> Path:
     """
     check_out(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    run_folder.clear(folder, OWN)
+    run_folder.clear(folder, OWN - {JSON})  # which marks the folder as ours, and is replaced
     run_folder.write_json(folder / JSON, content)
     _write_csv(folder / CSV, content["runs"])
     drawn = make_figures(content)

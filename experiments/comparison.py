@@ -45,6 +45,31 @@ PAPER = {  # by the names of our experiments
 }
 
 
+PAPERS_OWN = {  # hyperparameters by which a run is of the paper's network, task and data
+    "mnist": {"model": "mlp", "data": "mnist"},
+    "cifar100": {"data": "cifar"},
+    "cifar100-destabilised": {"data": "cifar"},
+    "modular": {"operation": "add"},
+    "modular-stabilised": {"operation": "add"},
+}
+
+
+def paper_row(config: Mapping[str, Any]) -> PaperRow | None:
+    """The paper's row of a run's experiment.
+
+    Args:
+        config: the run's `config.json`.
+
+    Returns:
+        None where the run was imported, or is of another network, task or data than the paper's.
+    """
+    name, used = config["experiment"], config.get("hyperparameters", {})
+    own = PAPERS_OWN.get(name, {})
+    if "imported_from" in config or any(used.get(key, own[key]) != own[key] for key in own):
+        return None
+    return PAPER.get(name)
+
+
 class MappedRun(NamedTuple):
     """A mapped run, as read from its folder.
 
@@ -105,7 +130,10 @@ def _read_run(name: str, folder: Path) -> MappedRun:
     dataset = run_folder.read_dataset(folder)
     if "state" not in dataset:
         raise ValueError(f"{folder} is not fitted; make it so with `seedmap fit {folder}`")
-    fields = ("convergence", "regression", "dissimilarity", "num_states", "forking", "detours")
+    fields = (
+        *("num_seeds", "num_converged", "num_diverged", "convergence", "regression"),
+        *("dissimilarity", "num_states", "forking", "detours"),
+    )
     summary = run_folder.read_json(folder, run_folder.SUMMARY, f"map {folder}", fields)
     config = read_config(folder, "fit", "map")
     loaded, _, question, saved, analysis = load_analysis(folder, None)
@@ -119,7 +147,7 @@ def row_of(run: MappedRun) -> dict[str, Any]:
         The columns of `compare.csv`, with `dissimilarity` {ground: value} and `paper` (None for
         an experiment that is not the paper's).
     """
-    summary, paper = run.summary, PAPER.get(run.config["experiment"])
+    summary, paper = run.summary, paper_row(run.config)
     convergence, regression = summary["convergence"], summary["regression"]
     return {
         "run": run.name,

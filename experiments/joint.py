@@ -20,7 +20,10 @@ from hmm.stability import adjusted_rand_index
 from hmm.sweep_io import save_sweep
 from hmm.transfer import apply_model, check_same_metrics, fit_together
 
-FIT_SETTINGS = ("states", "restarts", "iterations", "covariance", "prior", "criterion")
+FIT_SETTINGS = (
+    *("states", "restarts", "iterations", "covariance", "prior", "criterion"),
+    "one_standard_error",
+)
 
 
 class Joint(NamedTuple):

@@ -143,6 +143,7 @@ def _claimed(
 ) -> Iterator[None]:
     """Claims the run folder: alone, or for all processes by the first of them."""
     if jax.process_count() == 1:
+        _check_training(folder, resume)
         with run_folder.claimed(folder, overwrite, content, resume):
             _begin(folder, resume, content)
             yield
@@ -150,6 +151,7 @@ def _claimed(
     refusal = None
     if jax.process_index() == 0:
         try:
+            _check_training(folder, resume)
             run_folder.claim(folder, overwrite, content, resume)
             _begin(folder, resume, content)
         except ValueError as error:
@@ -161,6 +163,14 @@ def _claimed(
         raise ValueError(f"--out: process 0 refuses {folder}; its message says why")
     (folder / run_folder.TRAINING).mkdir(parents=True, exist_ok=True)  # where disks are not shared
     yield
+
+
+def _check_training(folder: Path, resume: bool) -> None:
+    """Refuses to go on where an import was cut short: it would be lost."""
+    if resume and any((folder / run_folder.TRAINING).glob("import.json*")):
+        raise ValueError(
+            f"--resume: {folder} holds an import cut short, not a training; name another folder"
+        )
 
 
 def _begin(folder: Path, resume: bool, content: dict[str, Any]) -> None:

@@ -5,7 +5,6 @@ which `run_table` goes on alone, so that the same data give the same `RunTable` 
 Neither pandas nor xarray is imported: who has a frame or a dataset to pass has them.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hmm.released import released_tables
-from hmm.run_table import PAPER_METRICS, Rows, RunTable, listed, make_run, run_table
+from hmm.run_table import PAPER_METRICS, Rows, RunTable, listed, make_run, natural, run_table
 from hmm.tables import Table, csv_table, json_lines_table, renamed, several_runs, single_run
 
 __all__ = [
@@ -214,7 +213,7 @@ def _folder_tables(folder: Path) -> dict[str, Table]:
     if len(kinds) > 1:
         raise ValueError(f"{folder} holds {' and '.join(kinds)}; keep one kind there")
     if released:
-        return {name: released[name] for name in sorted(released, key=_natural)}
+        return {name: released[name] for name in sorted(released, key=natural)}
     (paths,) = filter(None, files.values())
     return {path.stem: TABLES[path.suffix.lower()](path) for path in paths}
 
@@ -241,13 +240,7 @@ def _files(folder: Path, suffix: str) -> list[Path]:
         if by_stem.setdefault(path.stem, path) != path:
             both = " and ".join(sorted([by_stem[path.stem].name, path.name]))
             raise ValueError(f"{folder}: {both} would be one run's name; rename one of them")
-    return sorted(paths, key=lambda path: _natural(path.stem))
-
-
-def _natural(name: str) -> tuple[list[str | int], str]:
-    """Sort key: digits compare as numbers, so that seed2 comes before seed10."""
-    parts = re.split("([0-9]+)", name)
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+    return sorted(paths, key=lambda path: natural(path.stem))
 
 
 def _with_index(frame: Any) -> Any:

@@ -107,22 +107,39 @@ def _checkpoint(path: Path) -> dict[str, float]:
             f"{found or 'nothing'}"
         )
     return (
-        _matrix_means(path, list(_matrices(content)))
+        _matrix_means(path, list(_matrices(path, content)))
         | _overall(path, content)
         | dict(_outcomes(content))
     )
 
 
-def _matrices(content: Mapping[str, Any]) -> Iterator[Any]:
+def _matrices(path: Path, content: Mapping[str, Any]) -> Iterator[Mapping[str, Any] | None]:
     """The entry of every matrix: its metrics, or None."""
     for group in GROUPS:
-        for layer in content.get(group, ()):
+        layers = content.get(group, [])
+        if not isinstance(layers, list):
+            raise ValueError(
+                f"{path}: {group!r} must hold a list of layers, found {_told(layers)}; write the "
+                "file anew"
+            )
+        for layer in layers:
             named = isinstance(layer, Mapping) and "l1" not in layer  # {layer: its matrices}
             for entry in layer.values() if named else [layer]:
-                yield from entry if isinstance(entry, list) else [entry]
+                for matrix in entry if isinstance(entry, list) else [entry]:
+                    if not isinstance(matrix, Mapping | None):
+                        raise ValueError(
+                            f"{path}: a matrix in {group!r} must be null or an object of its "
+                            f"metrics, found {_told(matrix)}; write the file anew"
+                        )
+                    yield matrix
 
 
-def _matrix_means(path: Path, matrices: list[Any]) -> dict[str, float]:
+def _told(value: Any) -> str:
+    """A value as JSON has it, for a message."""
+    return json.dumps(value)[:40]
+
+
+def _matrix_means(path: Path, matrices: list[Mapping[str, Any] | None]) -> dict[str, float]:
     """Means over the matrices, of those metrics that some have."""
     if any(matrix is None for matrix in matrices):
         return dict.fromkeys(MATRIX_METRICS, np.nan)

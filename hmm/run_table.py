@@ -108,6 +108,12 @@ def listed(names: Iterable[Any]) -> str:
     return ", ".join([*names[:20], *(["..."] if len(names) > 20 else [])]) or "none"
 
 
+def natural(name: str) -> tuple[list[str | int], str]:
+    """Sort key: digits compare as numbers, so that seed2 comes before seed10."""
+    parts = re.split("([0-9]+)", name)
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+
+
 def make_run(
     name: str, rows: Rows, header: Sequence[str], cells: Sequence[Any], step: str | None = None
 ) -> Run:

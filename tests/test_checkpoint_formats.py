@@ -189,6 +189,9 @@ def test_truncated_files_are_named_with_expected_and_found(tmp_path):
     refused(tmp_path / "b.bin", "b.bin", "15 bytes", "<!DO")
     np.savez(tmp_path / "a.npz", **TENSORS)
     refused(cut(tmp_path / "a.npz", 50), "a.npz", "expected an npz file")
+    np.save(tmp_path / "b.npy", np.zeros(3))
+    (tmp_path / "b.npy").rename(tmp_path / "b.npz")
+    refused(tmp_path / "b.npz", "b.npz", "expected an npz file", "a single array")
 
 
 def test_damaged_bytes_inside_an_npz_file_are_found(tmp_path):

@@ -239,7 +239,7 @@ def test_resnets_count_their_kernels_slice_by_slice(tmp_path):
     state_dict = models.torchvision_resnet()
     layout, matrices, kernels, _ = found(state_dict)
     assert layout.name == "resnet"
-    assert (len(matrices), len(kernels)) == (1, 10)
+    assert (len(matrices), len(kernels)) == (1, 9)  # the shortcut is left out
     agree(state_dict)
 
 
@@ -388,6 +388,10 @@ def test_heads_must_be_known_and_divide():
         found(tensors, heads=None)
     with pytest.raises(ValueError, match="axis 0 of length 48 cannot be divided by 3 x 5"):
         found(tensors, heads=5)
+    for parts in (("heads", 3), ("heads", "width"), ("heads", "heads")):
+        layout = rules_module.Layout("any", "", (Rule("w", "matrix", parts),))
+        with pytest.raises(ValueError, match="give --heads"):
+            assign(in_memory({"w": np.zeros((6, 2))}), layout, None)
     told = in_memory(tensors, {"num_attention_heads": 4})
     assert number_of_heads(told, None) == number_of_heads(told, 4) == 4
     with pytest.raises(ValueError, match=r"--heads is 2, but config.json of .* says 4"):

@@ -330,6 +330,19 @@ WRONG = {
         lambda folder: write_archive(folder, train_length=np.full(20, 7)),
         r"expected 20 lengths that sum to the \d+ bytes of train_jpeg, found 20 that sum to 140",
     ),
+    "one number for lengths and labels": (
+        lambda folder: write_archive(
+            folder,
+            train_length=np.array(20),
+            train_label=np.array(1),
+            train_jpeg=np.zeros(20, "u1"),
+        ),
+        r"train_length, train_label of one axis each, found \(20,\), \(\), \(\)",
+    ),
+    "bytes in rows": (
+        lambda folder: write_archive(folder, test_jpeg=np.zeros((4, 5), np.uint8)),
+        r"test_jpeg, test_length, test_label of one axis each, found \(4, 5\)",
+    ),
     "an array of objects": (
         lambda folder: write_archive(folder, train_label=np.array([{}] * 20)),
         r"cifar10_jpeg\.npz: expected a whole archive of arrays",

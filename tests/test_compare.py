@@ -12,7 +12,7 @@ from command import seedmap
 
 import hmm
 from experiments.analysis import metric_sequences
-from experiments.comparison import PAPER, read_runs, row_of
+from experiments.comparison import PAPER, paper_row, read_runs, row_of
 from experiments.importing import import_frame
 from experiments.joint import fit_runs_together, read_with
 from experiments.run_folder import read_dataset
@@ -49,7 +49,12 @@ def make_run(folder, seed, length, unit="step", metrics=METRICS, name="mine"):
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     base = tmp_path_factory.mktemp("runs")
-    return make_run(base / "one", 0, 40, name="parities"), make_run(base / "two", 1, 30)
+    one, two = make_run(base / "one", 0, 40), make_run(base / "two", 1, 30, name="parities")
+    config = json.loads((one / "config.json").read_text())  # as if it were trained here
+    config["experiment"] = "parities"
+    del config["imported_from"]
+    (one / "config.json").write_text(json.dumps(config))
+    return one, two
 
 
 def summary(folder):
@@ -77,7 +82,7 @@ def test_the_table_holds_the_summaries_and_the_papers_row(folders, tmp_path, cap
         assert f"{found['regression']['r2']:.3f}" in printed
     assert content["runs"][0]["paper"] == PAPER["parities"]._asdict()
     assert [line["paper_r2"] for line in lines] == ["0.961", ""]
-    assert content["runs"][1]["paper"] is None
+    assert content["runs"][1]["paper"] is None  # imported, whatever its name
     assert "checkpoints (one 40, two 30)" in content["notes"][0]
     page = (out / "compare.html").read_text()
     assert page.count("data:image/png;base64,") == 1
@@ -91,6 +96,24 @@ def test_the_papers_rows_are_those_of_its_table():
     assert {name for name, row in PAPER.items() if not row.forks} == {
         *("modular-stabilised", "mnist", "cifar100")
     }
+
+
+@pytest.mark.parametrize(
+    ("experiment", "own", "other"),
+    [
+        ("mnist", {"model": "mlp", "data": "mnist", "hidden": 9}, {"model": "lenet5"}),
+        ("mnist", {}, {"data": "digits"}),
+        ("cifar100-destabilised", {"data": "cifar"}, {"data": "patterns"}),
+        ("modular", {"operation": "add"}, {"operation": "divide"}),
+        ("modular-stabilised", {"prime": 7}, {"operation": "subtract"}),
+    ],
+)
+def test_the_papers_row_stands_beside_its_own_experiment_only(experiment, own, other):
+    config = {"experiment": experiment, "hyperparameters": own}
+    assert paper_row(config) == PAPER[experiment]
+    assert paper_row(config | {"hyperparameters": own | other}) is None
+    assert paper_row(config | {"imported_from": "CSV files"}) is None
+    assert paper_row({"experiment": "mine"}) is None
 
 
 def test_joint_fit_is_the_fit_of_the_concatenated_sequences(folders):
@@ -243,6 +266,14 @@ def test_one_hmm_for_all_by_the_command(folders, tmp_path, capsys):
     assert "prediction R²" in capsys.readouterr().out
 
 
+def test_settings_that_the_joint_fit_overrides_are_told(folders):
+    one, two = read_runs(folders)
+    fit = two.config["fit"] | {"one_standard_error": True}
+    other = two._replace(config=two.config | {"fit": fit})
+    (note,) = fit_runs_together([one, other]).notes
+    assert "different one_standard_error (one False, two True)" in note
+
+
 def test_other_units_are_not_predicted(folders, tmp_path):
     with_epochs = make_run(tmp_path / "epochs", 1, 30, unit="epoch")
     one, other = read_runs([folders[0], with_epochs])
@@ -257,11 +288,17 @@ def broken(folders, tmp_path):
     shutil.copytree(folders[1], unfitted)
     shutil.copytree(folders[1], unmapped)
     (unmapped / "summary.json").unlink()
+    shutil.copytree(folders[1], tmp_path / "half")
+    lacking = summary(folders[1])
+    del lacking["num_diverged"]
+    (tmp_path / "half" / "summary.json").write_text(json.dumps(lacking))
     dataset = read_dataset(unfitted).drop_vars("state")
     dataset.to_netcdf(unfitted / "metrics.nc", engine="h5netcdf")
     make_run(changed, 2, 30, metrics=("l1", "l2", "spectral"))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("")
+    (tmp_path / "drawn" / "figures").mkdir(parents=True)
+    (tmp_path / "drawn" / "figures" / "mine.png").write_text("")
     return tmp_path
 
 
@@ -278,6 +315,8 @@ def test_bad_input_is_told_in_one_line(folders, broken, capsys):
         ((one, two, "--together", "--model", one), ["one at a time"]),
         ((one, two, "--out", broken / "full"), ["notes.txt"]),
         ((one, two, "--out", broken / "full" / "notes.txt" / "in"), ["notes.txt is no folder"]),
+        ((one, two, "--out", broken / "drawn"), ["holds figures, which is not a comparison's"]),
+        ((one, broken / "half"), ["summary.json has no 'num_diverged'", "seedmap map"]),
         ((one, two, "--out", one), ["which is not a comparison's"]),
     ]
     for arguments, words in cases:
@@ -286,5 +325,6 @@ def test_bad_input_is_told_in_one_line(folders, broken, capsys):
         (line,) = capsys.readouterr().err.strip().splitlines()
         assert all(word in line for word in words), line
     capsys.readouterr()
+    assert (broken / "drawn" / "figures" / "mine.png").exists()
     assert seedmap("compare", one, broken / "changed") == 0  # side by side they may differ
     assert "differ in the metrics" in capsys.readouterr().out

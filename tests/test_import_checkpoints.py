@@ -125,10 +125,30 @@ def test_killed_and_resumed_it_is_the_same(here, tmp_path, capsys):
         assert len(left) == 5 * len(STEPS) - 7
         assert seedmap(*arguments, "--out", out, "--resume") == 0  # there is nothing left to do
         capsys.readouterr()
-        assert seedmap(*arguments, "--out", out, "--resume", "--threshold", "0.5") == 2
+        assert seedmap(*arguments, "--out", out, "--resume", "--threshold", 0.5) == 2
         assert "threshold was 0.9 and is 0.5" in capsys.readouterr().err
     assert len(left) == 5 * len(STEPS) - 7
     assert content(out) == content(whole)
+
+
+def test_neither_an_import_nor_a_training_goes_on_with_the_other(here, tmp_path, capsys):
+    arguments = ["import", "checkpoints", PATTERN, "--resume", "--out"]
+    for name in ("part-0/job.json", "config.json"):  # the second stands there first
+        begun = tmp_path / name[:4] / "training" / name
+        begun.parent.mkdir(parents=True)
+        begun.write_text("{}")
+        (tmp_path / name[:4] / "config.json").write_text('{"versions": {"seedmap": "1"}}')
+        assert seedmap(*arguments, tmp_path / name[:4]) == 2
+        assert "holds a training cut short, not an import; name" in capsys.readouterr().err
+        assert begun.exists()
+    out = tmp_path / "out"
+    importing_stopped_after(1, *arguments, out)
+    begun = (out / "training" / "import.jsonl").read_bytes()
+    capsys.readouterr()
+    assert seedmap("train", "parities", "--preset", "quick", "--resume", "--out", out) == 2
+    assert "holds an import cut short, not a training; name" in capsys.readouterr().err
+    assert (out / "training" / "import.jsonl").read_bytes() == begun
+    assert sorted(p.name for p in (out / "training").iterdir()) == ["import.json", "import.jsonl"]
 
 
 def test_a_damaged_line_and_a_changed_checkpoint_are_measured_anew(here, tmp_path):
@@ -326,6 +346,8 @@ def test_outcomes_that_do_not_fit_are_refused(here, tmp_path, capsys):
         "": "is empty",
         "seed,step,eval_loss\n": "has no column 'run'",
         "run,step,l1\n0,0,1\n": "column 'l1', which is computed",
+        "run;step;eval_loss\n0;0;1\n": "columns are separated by ';'",
+        "run,step,eval_loss\n": "no row for a checkpoint of run '0'; its runs are none",
         "run,step,eval_loss\n0,0\n": "line 2 has 2 cells, expected 3",
         "run,step,eval_loss\n0,begin,1\n": "line 2: step 'begin' is not a whole number",
         "run,step,eval_loss\n0,0,1\n0,0k,1\n": "remove one of the two",
@@ -335,11 +357,11 @@ def test_outcomes_that_do_not_fit_are_refused(here, tmp_path, capsys):
     for text, words in cases.items():
         table.write_text(text)
         assert words in refused(capsys, *arguments)
+    table.write_bytes(b"run,step,eval_loss\n0,0,\xff\n")
+    assert "losses.csv is not UTF-8 text" in refused(capsys, *arguments)
     said = refused(capsys, *arguments[:-1], tmp_path / "nowhere.csv")
-    assert "there is no file" in said
-    assert "nowhere.csv" in said
-    table.write_bytes("run,step,eval_loss,größe\n".encode("latin-1"))
-    assert "is not UTF-8 text" in refused(capsys, *arguments)
+    assert "nowhere.csv cannot be read" in said
+    assert "No such file" in said
 
 
 def test_outcomes_are_merged_by_run_and_step(here, tmp_path):

@@ -322,6 +322,14 @@ def test_bad_tables_are_told_in_one_line(tmp_path, capsys, case):
         ({"r/epoch1.json": '{"x": 1}'}, "epoch1.json .* expected weights under w, q, .* found 'x'"),
         ({"r/epoch1.json": '{"w": []}'}, "epoch1.json: 'w_all' must hold mean, median, var"),
         ({"r/epoch1.json": '{"w": [{"l1": "x"}]}'}, "epoch1.json: a matrix's 'l1' is not a number"),
+        ({"r/epoch1.json": '{"w": null}'}, "epoch1.json: 'w' must hold a list .*, found null"),
+        (
+            {"r/epoch1.json": '{"q": {"l1": 1}}'},
+            "'q' must hold a list of layers, found {\"l1\": 1}",
+        ),
+        ({"r/epoch1.json": '{"w": [1.0]}'}, "a matrix in 'w' must be null or .*, found 1.0"),
+        ({"r/epoch1.json": '{"w": [{"0": "x"}]}'}, "a matrix in 'w' must be .*, found \"x\""),
+        ({"r/epoch1.json": '{"w": [[[]]]}'}, r"a matrix in 'w' must be .*, found \[\]"),
         ({"r/epoch1.json": "{}", "r/step2.json": "{}"}, "epoch1.json and step2.json: .* epochs or"),
     ],
 )

@@ -109,6 +109,21 @@ def test_held_out_rows_are_the_last_and_none_of_them_trains():
     np.testing.assert_array_equal(rows.test_NxL, whole[-100:])
 
 
+def test_a_corpus_must_hold_two_records_and_not_more_rows_than_can_be_shuffled(
+    tmp_path, monkeypatch
+):
+    file = written(tmp_path, "good words " * 250)  # 50 rows: 10 held out, twice 20 that train
+    sizes = {"vocabulary": 100, "length": 12, "test_rows": 10}
+    assert len(load_rows(file, **sizes, block_rows=20).train_NxL) == 40
+    with pytest.raises(ValueError, match="50 rows of 12 tokens found, at least 52 expected"):
+        load_rows(file, **sizes, block_rows=21)
+    monkeypatch.setattr(text, "_MOST_ROWS", 40)
+    load_rows(file, **sizes, block_rows=20)
+    monkeypatch.setattr(text, "_MOST_ROWS", 39)
+    with pytest.raises(ValueError, match=r"40 training rows .* at most 39 expected; raise --len"):
+        load_rows(file, **sizes, block_rows=20)
+
+
 def test_unigram_entropy_by_hand():
     rows = TokenRows(np.array([[2, 5, 5, 5, 3]]), np.array([[2, 5, 5, 6, 3]]), (*SPECIAL, "a", "b"))
     # Counts with one added: 4 of a, 1 of b and of each of the five others, 10 in all.
@@ -129,7 +144,7 @@ def test_the_package_of_addresses_is_read_whole_and_in_order():
         (b"", "empty: text expected"),
         (b" \n\t\n", "empty: text expected"),
         (b"good words " * 9000 + b"\xff\xfe", r"corpus\.txt: UTF-8.*byte 99000 is 0xff"),
-        ("good words " * 30, r"corpus\.txt is too short: 6 rows of 12 tokens found, at least 30"),
+        ("good words " * 30, r"corpus\.txt is too short: 6 rows of 12 tokens found, at least 50"),
         ("".join(map(chr, range(0x4E00, 0x4E80))), "--vocabulary is 100; the letters"),
     ],
 )

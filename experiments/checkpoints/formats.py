@@ -8,7 +8,6 @@ Nothing is unpickled but what PyTorch's own restricted loader admits (tensors an
 """
 
 import json
-import pickle
 import warnings
 import zipfile
 import zlib
@@ -20,6 +19,9 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+
+from experiments.datasets.unpickle import UnpicklingError
+from experiments.npz import load_npz
 
 SAFETENSORS = (".safetensors",)
 TORCH = (".bin", ".pt", ".pth")
@@ -217,7 +219,7 @@ def _load_torch(path: Path, torch: Any) -> Any:
         )
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except pickle.UnpicklingError as error:
+    except UnpicklingError as error:
         lines = str(error).splitlines()
         about = next(
             (line.strip() for line in lines if "GLOBAL" in line or "Unsupported" in line), ""
@@ -257,7 +259,7 @@ def _state_dict(content: Any, path: Path, torch: Any) -> dict[str, Any]:
 def _open_npz(path: Path, stack: ExitStack) -> Opened:
     try:
         opened = stack.enter_context(path.open("rb"))
-        file = stack.enter_context(np.load(opened, allow_pickle=False))
+        file = stack.enter_context(load_npz(opened))
         members = {name.replace("/", "."): name for name in file.files}
         shapes = {name: _npy_shape(file.zip, member) for name, member in members.items()}
     except (ValueError, zipfile.BadZipFile, EOFError, OSError, KeyError) as error:

@@ -103,8 +103,10 @@ def import_checkpoints(
         )  # refuse before a folder is made
     identity = _identity(source, layout, found, threshold)
     config = _config(source, identity, folder, threshold)
-    if resume and _is_complete(folder, identity):
-        return
+    if resume:
+        _check_import(folder)
+        if _is_complete(folder, identity):
+            return
     with run_folder.claimed(folder, overwrite, config, resume):
         _begin(folder, resume, identity)
         started = perf_counter()
@@ -137,17 +139,26 @@ def _words(rule: dict[str, Any]) -> str:
     return ", ".join(f"{key} = {value!r}" for key, value in rule.items())
 
 
-def _config(source: Source, identity: dict[str, Any], folder: Path, threshold: float) -> dict:
+def _config(source: Source, identity: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {
         "experiment": folder.name,
         "imported_from": f"checkpoints {source.pattern}",
         "hyperparameters": {},
-        "threshold": threshold,
+        "threshold": identity["threshold"],
         "import": identity,
         **run_folder.environment(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "wall_seconds": {},
     }
+
+
+def _check_import(folder: Path) -> None:
+    """Refuses to go on where a training was cut short: it would be lost."""
+    training = folder / run_folder.TRAINING
+    if (training / run_folder.CONFIG).exists() or any(training.glob("part-*")):
+        raise ValueError(
+            f"--resume: {folder} holds a training cut short, not an import; name another folder"
+        )
 
 
 def _is_complete(folder: Path, identity: dict[str, Any]) -> bool:

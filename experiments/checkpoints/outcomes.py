@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.checkpoints.patterns import parse_step
 from hmm.run_table import Rows, Run, listed, make_run
-from hmm.tables import csv_lines
+from hmm.tables import Table, csv_table
 from trainer import METRICS
 
 
@@ -49,16 +49,14 @@ def read_outcomes(path: Path, steps: Mapping[str, Sequence[int]]) -> Outcomes:
         steps: run to the steps it has checkpoints of.
 
     Raises:
-        ValueError: the file is missing or no CSV, a column is missing or not numeric, a step comes
+        ValueError: the file cannot be read, a column is missing or not numeric, a step comes
             twice, or a run has no row at any of its checkpoints.
     """
-    if not path.is_file():
-        raise ValueError(f"--outcomes: there is no file {path}; name a CSV file")
-    lines = csv_lines(path)
-    if not lines:
-        raise ValueError(f"--outcomes: {path} is empty; write run,step,eval_loss")
-    (_, header), *body = lines
-    header = [name.strip() for name in header]
+    try:
+        table = csv_table(path)
+    except ValueError as error:
+        raise ValueError(f"--outcomes: {error}") from None
+    header = [name.strip() for name in table.header]
     lacking = [name for name in ("run", "step") if name not in header]
     if lacking:
         raise ValueError(
@@ -71,14 +69,10 @@ def read_outcomes(path: Path, steps: Mapping[str, Sequence[int]]) -> Outcomes:
             f"--outcomes: {path} has a column {taken[0]!r}, which is computed from the weights; "
             "remove it"
         )
-    by_run: dict[str, list[tuple[int, list[str]]]] = {}
-    for line, cells in body:
-        if len(cells) != len(header):
-            raise ValueError(
-                f"--outcomes: {path}, line {line} has {len(cells)} cells, expected {len(header)}"
-            )
-        by_run.setdefault(cells[header.index("run")].strip(), []).append((line, cells))
-    runs = {name: _run(path, name, header, by_run[name]) for name in steps if name in by_run}
+    by_run: dict[str, list[int]] = {}
+    for row, name in enumerate(table.cells[header.index("run")] if table.cells else ()):
+        by_run.setdefault(name.strip(), []).append(row)
+    runs = {name: _run(name, table, header, by_run[name]) for name in steps if name in by_run}
     empty = [
         name for name in steps if name not in runs or not set(runs[name].steps) & {*steps[name]}
     ]
@@ -93,16 +87,15 @@ def read_outcomes(path: Path, steps: Mapping[str, Sequence[int]]) -> Outcomes:
     return Outcomes(names, runs)
 
 
-def _run(path: Path, name: str, header: list[str], body: list[tuple[int, list[str]]]) -> Run:
-    """Parses the rows of one run."""
-    at = header.index("step")
-    kept = [i for i, column in enumerate(header) if column not in ("run", "step")]
+def _run(name: str, table: Table, header: list[str], own: list[int]) -> Run:
+    """Parses a run's own rows."""
+    rows = Rows(f"--outcomes: {table.rows.where}", "line", [table.rows.numbers[i] for i in own])
     steps = []
-    for line, cells in body:
+    for row, text in enumerate(table.cells[header.index("step")][i] for i in own):
         try:
-            steps.append(parse_step(cells[at]))
+            steps.append(parse_step(text))
         except ValueError as error:
-            raise ValueError(f"--outcomes: {path}, line {line}: {error}") from None
-    columns = [[cells[i] for _, cells in body] for i in kept]
-    rows = Rows(f"--outcomes: {path}", "line", [line for line, _ in body])
+            raise ValueError(f"{rows.at(row)}: {error}") from None
+    kept = [i for i, column in enumerate(header) if column not in ("run", "step")]
+    columns = [[table.cells[i][row] for row in own] for i in kept]
     return make_run(name, rows, ["step", *(header[i] for i in kept)], [steps, *columns])

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from hmm.run_table import listed
+from hmm.run_table import listed, natural
 
 _NUMBER, _SCALE = r"\d+(?:\.\d+)?", "[kKmM]?"
 _TOKENS = re.compile(r"(\{run\}|\{step\}|\*\*/?|\*|\?)")
@@ -69,11 +69,6 @@ def _as_glob(token: str) -> str:
     return token if token in _AS_REGEX else glob.escape(token)
 
 
-def _natural(name: str) -> list:
-    """Sort key: digits compare as numbers."""
-    return [int(part) if i % 2 else part for i, part in enumerate(re.split("([0-9]+)", name))]
-
-
 def find_checkpoints(pattern: str) -> list[Found]:
     """The checkpoints that a pattern finds, by run and step.
 
@@ -102,7 +97,7 @@ def find_checkpoints(pattern: str) -> list[Found]:
         near = f"; found {listed(Path(path).name for path in paths)} there" if paths else ""
         raise ValueError(f"no checkpoint is at {pattern!r}{near}; {_HOW}, the step a number")
     found = [Found(match["run"], parse_step(match["step"]), Path(path)) for match, path in named]
-    found.sort(key=lambda one: (_natural(one.run), one.run, one.step))
+    found.sort(key=lambda one: (natural(one.run), one.step))
     for one, other in pairwise(found):
         if one[:2] == other[:2]:
             raise ValueError(

@@ -264,7 +264,7 @@ def _leaf(checkpoint: Checkpoint, name: str, rule: Rule, heads: int | None) -> L
             f"{where} cannot be {rule.role} by rule {rule.name!r}: expected at least "
             f"{max(least, rule.axis + 1)} axes, none of length 0"
         )
-    if HEADS in rule.parts and heads is None and WIDTH in rule.parts:
+    if HEADS in rule.parts and heads is None and rule.parts != (HEADS,):
         raise ValueError(
             f"{where} is divided by heads, and no config.json beside it has num_attention_heads; "
             "give --heads"

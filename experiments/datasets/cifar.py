@@ -19,12 +19,13 @@ import zlib
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from experiments.datasets.images import Examples, Images, check_images
 from experiments.datasets.unpickle import read_pickle
+from experiments.npz import load_npz
 
 SHAPE = (32, 32, 3)
 PIXELS = 32 * 32 * 3
@@ -246,7 +247,7 @@ def _class_names(folder: Path) -> list[str]:
 def _archive(path: Path, part: str) -> Source:
     names = [f"{part}_{what}" for what in ("jpeg", "length", "label")]
     try:
-        with path.open("rb") as file, _load(file) as archive:
+        with path.open("rb") as file, load_npz(file) as archive:
             missing = [name for name in names if name not in archive]
             found = ", ".join(archive.files)
             content, lengths, labels = (archive[n] for n in names) if not missing else 3 * (None,)
@@ -254,6 +255,9 @@ def _archive(path: Path, part: str) -> Source:
         raise ValueError(f"{path}: expected a whole archive of arrays, found: {error}") from None
     if missing:
         raise ValueError(f"{path}: expected an array {missing[0]}, found {found or 'none'}")
+    if any(array.ndim != 1 for array in (content, lengths, labels)):
+        found = ", ".join(str(array.shape) for array in (content, lengths, labels))
+        raise ValueError(f"{path}: expected {', '.join(names)} of one axis each, found {found}")
     if content.dtype != np.uint8 or not np.issubdtype(lengths.dtype, np.integer):
         raise ValueError(
             f"{path}: expected {part}_jpeg of bytes and {part}_length of whole numbers, found "
@@ -276,14 +280,6 @@ def _archive(path: Path, part: str) -> Source:
         )
 
     return Source(path, labels, decode)
-
-
-def _load(file: BinaryIO) -> np.lib.npyio.NpzFile:
-    """The archive in an open file: `np.load` leaves a file open that it opened and cannot read."""
-    found = np.load(file, allow_pickle=False)
-    if not isinstance(found, np.lib.npyio.NpzFile):
-        raise ValueError("a single array")
-    return found
 
 
 def _existing(path: Path) -> Path:

@@ -9,10 +9,10 @@ ANSWER_SECONDS = 10.0
 
 
 def load_mnist() -> Images:
-    """MNIST as the library `datasets` downloads it, or finds it in its cache.
+    """MNIST as the library `datasets` gives it.
 
-    The hub is asked first, with a time limit: the library itself retries for minutes where there
-    is no network.
+    The hub must answer even where the library keeps the files already: it is asked first, with a
+    time limit, since the library itself retries for minutes where there is no network.
 
     Returns:
         uint8 [example, 28, 28, 1], labels 0 .. 9.

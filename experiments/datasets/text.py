@@ -22,6 +22,7 @@ PAD, UNKNOWN, CLS, SEP, MASK = range(5)
 _LETTERS = 1000  # at most, the commonest: the usual bound of BERT's vocabularies
 _BLOCK_BYTES = 1 << 16
 _BLOCKS_AT_ONCE = 64
+_MOST_ROWS = 2**24  # that `trainer.shuffle.permutation` can put in an order
 
 
 class TokenRows(NamedTuple):
@@ -48,25 +49,30 @@ def load_rows(
         vocabulary: tokens at most, the special ones included; fewer where the corpus has no more.
         length: tokens in a row, [CLS] and [SEP] included.
         test_rows: rows held out, the corpus's last.
-        block_rows: training rows come in multiples of it; what is left over stands between
-            training and held-out rows and is not used.
+        block_rows: training rows come in multiples of it, two at least (the rows between two
+            records); what is left over stands between training and held-out rows and is not used.
 
     Returns:
         TokenRows.
 
     Raises:
-        ValueError: the corpus cannot be read, is empty, not UTF-8, too short for one block, or has
-            more letters than the vocabulary has room for.
+        ValueError: the corpus cannot be read, is empty, not UTF-8, too short for two blocks, too
+            long for the trainer, or has more letters than the vocabulary has room for.
     """
     texts = open_corpus(corpus)
     words = train_vocabulary(texts(), texts(), vocabulary, corpus)
     rows = cut_rows(encode(texts(), words), length)
     blocks = (len(rows) - test_rows) // block_rows
-    if blocks < 1:
+    if blocks < 2:
         raise ValueError(
             f"--corpus {corpus} is too short: {len(rows)} rows of {length} tokens found, at least "
-            f"{test_rows + block_rows} expected ({test_rows} held out, {block_rows} between two "
-            "records); name a longer text, or lower the batch size or --record-every"
+            f"{test_rows + 2 * block_rows} expected ({test_rows} held out, two records of "
+            f"{block_rows}); name a longer text, or lower the batch size or --record-every"
+        )
+    if blocks * block_rows > _MOST_ROWS:
+        raise ValueError(
+            f"--corpus {corpus} is too long: {blocks * block_rows} training rows of {length} "
+            f"tokens found, at most {_MOST_ROWS} expected; raise --length, or name a shorter text"
         )
     return TokenRows(rows[: blocks * block_rows], rows[len(rows) - test_rows :], tuple(words))
 

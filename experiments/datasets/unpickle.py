@@ -15,6 +15,8 @@ import numpy as np
 
 TYPES = {"u1": np.uint8, "i4": np.int32, "i8": np.int64}
 
+UnpicklingError = pickle.UnpicklingError  # for others: no other module imports pickle
+
 
 class _DType:
     """Stands for `numpy.dtype`; keeps its code, and of the byte order that it is little-endian."""
