@@ -102,7 +102,7 @@ def import_checkpoints(
             first, layout, number_of_heads(first, source.heads)
         )  # refuse before a folder is made
     identity = _identity(source, layout, found, threshold)
-    config = _config(source, identity, folder, threshold)
+    config = _config(source, identity, folder)
     if resume:
         _check_import(folder)
         if _is_complete(folder, identity):
