@@ -22,8 +22,8 @@ batch is at most the training set, so `--batch-size` goes down with `--prime`.
 
 `--preset cpu` of `modular` is a smaller network on (x + y) mod 59 (45 % train, learning rate 3e-3,
 batches of half the training set); that of `modular-stabilised` the paper's network for 200 epochs.
-Four seeds of the former: training accuracy above 0.9 at epoch 80, evaluation accuracy at epochs
-260, 260, 380 and 660 (records every 20).
+What 40 seeds of either found, and the time it took, stands in `experiments/RESULTS.md`: all grok,
+the former at 482 ± 180 epochs on a map that forks, the latter at 115 ± 14 on one path.
 """
 
 import math
