@@ -19,10 +19,10 @@ That preset is meant for a GPU or TPU and has not been run: 40 seeds x 19 600 st
 `--preset cpu` is width 8 for 64, 10 seeds for 40, 5000 training and 500 test images (balanced over
 the classes), batch 64, 4 epochs, a record every 8 steps, at most 6 states with diagonal
 covariances, and thresholds that this little training reaches: 0.4 and 0.25 (CIFAR-100, tried on
-none of its images: 0.1 and 0.05). One run of `cifar10` with it but for 8 seeds, 6 epochs and 8
-states: all converged, at 2.6 ± 0.6 epochs, on one path; 754 s of training with about one core of a
-busy 2-core machine, 0.20 s per step of a seed, evaluation included (jax 0.10.2, 2026-11-21). Of two
-seeds each, trained alone, test accuracy:
+none of its images: 0.1 and 0.05). On 2 CPU cores `cifar10` took 464 s and its destabilised form 347
+s (jax 0.10.2, 2026-11-21): 10 of 10 seeds converged at 2.4 ± 0.6 epochs, 9 of 10 at 1.7 ± 0.2, each
+on one path and with nothing of the convergence time told by the states; `experiments/RESULTS.md`
+has more. Of two seeds each, test accuracy:
 
 | after epoch         | 1          | 2          | 3          | 4          |
 |---------------------|------------|------------|------------|------------|
