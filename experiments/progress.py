@@ -28,7 +28,7 @@ def training_bar() -> Iterator[Callable[[Progress], None]]:
         if progress.record is None:  # compiled: the rate is to be that of training alone
             bar.set_description("train", refresh=False)
             bar.reset()
-            bar.initial = bar.n = done
+            bar.initial = bar.n = bar.last_print_n = done  # of an earlier session
             return
         states = [f"step {progress.step}/{progress.steps}", f"{progress.num_converged} converged"]
         if progress.diverged:

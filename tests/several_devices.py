@@ -13,7 +13,9 @@ from pathlib import Path
 
 kind, *arguments = sys.argv[1:] if __name__ == "__main__" else ["imported"]
 if kind == "one":
-    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={arguments[0]}"
+    os.environ["XLA_FLAGS"] = (
+        f"--xla_force_host_platform_device_count={arguments[0]} --xla_backend_optimization_level=0"
+    )
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402

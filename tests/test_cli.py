@@ -215,7 +215,7 @@ def test_every_help_names_its_flags(arguments, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["fly"], ["'fly'", "run, train, collect, fit, map, report"]),
+        (["fly"], ["'fly'", "run, train, import, collect, fit, map, report"]),
         (["run"], ["needs an experiment", "parities"]),
         (["run", "paritys"], ["'paritys'", "parities"]),
         (["run", "parities", "--speed", "9"], ["'--speed'", "seedmap run parities --help"]),

@@ -347,7 +347,7 @@ def test_quick_preset_from_training_to_report(tmp_path):
         ({"warmup_share": -0.1}, "warmup_share is -0.1"),
         ({"length": 2}, "mask_share is 0.15, 0 of a row of 2"),
         ({"corpus": "nowhere"}, "'nowhere' is not there"),
-        ({"test_rows": 0}, "test_rows is 0"),
+        ({"test_rows": 0}, "--test-rows is 0"),
     ],
 )
 def test_wrong_hyperparameters_are_named(change, message):

@@ -78,6 +78,14 @@ def test_products_in_loops_branches_gradients_and_convolutions_are_rounded(preci
     assert np.abs(found - conv(image, kernel)).max() > 1e-4
 
 
+def test_a_default_precision_set_elsewhere_changes_nothing():
+    a = normal(7, 4, 4)
+    with jax.default_matmul_precision("highest"):  # Dynamax sets it for the whole process
+        found = round_products(jnp.matmul, "bfloat16")(a, a)
+    near = by_hand(a, "bfloat16")
+    np.testing.assert_allclose(found, near @ near, rtol=1e-6, atol=1e-6)
+
+
 def test_a_product_that_asks_for_its_own_precision_keeps_it():
     a = normal(3, 4, 4)
 

@@ -1,11 +1,13 @@
 """`seedmap train` cut short, resumed, watched and collected."""
 
+import io
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,8 +16,10 @@ import pytest
 import xarray as xr
 from command import seedmap
 
+from experiments import progress as progress_bars
 from experiments import run_folder
 from experiments.training import collect_run
+from trainer import Progress
 
 SMALL = "--seeds 6 --epochs 12 --record-every 2 --hidden 8 --train-size 64 --test-size 20".split()
 TRAIN = ["train", "parities", *SMALL, "--seeds-at-once", "6"]
@@ -250,3 +254,21 @@ def test_records_counted_in_steps_end_with_the_last_whole_one(whole, tmp_path, c
     assert seedmap("run", *flags, "--out", tmp_path / "few") == 2
     assert "10 training checkpoints allow at most 5" in capsys.readouterr().err
     assert not (tmp_path / "few").exists()
+
+
+def test_the_bar_of_a_resumed_training_leaves_out_what_was_done_before(monkeypatch):
+    bars = []
+
+    def make(**options):
+        bars.append(progress_bars.tqdm(file=io.StringIO(), mininterval=0, **options))
+        return bars[-1]
+
+    monkeypatch.setattr(progress_bars, "_bar", make)
+    with progress_bars.training_bar() as show:
+        show(Progress(0, 1000, 4, 0.0, 0, {}, None))
+        show(Progress(900, 1000, 4, 0.0, 0, {}, None))
+        time.sleep(0.05)
+        show(Progress(910, 1000, 4, 0.1, 0, {}, {"l2": np.zeros(4)}))
+        (bar,) = bars
+        assert (bar.n, bar.total) == (3640, 4000)
+        assert bar.format_dict["rate"] <= 40 / 0.05  # not 3640 / 0.05

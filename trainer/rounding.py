@@ -51,7 +51,9 @@ def round_products(function: Callable, precision: str) -> Callable:
         raise ValueError(f"precision {precision!r} is none of {', '.join(MANTISSA_BITS)}")
 
     def rounded(*args):
-        jaxpr, shape = jax.make_jaxpr(function, return_shape=True)(*args)
+        # A default that others set would look like a precision the product asks for.
+        with jax.default_matmul_precision(None):
+            jaxpr, shape = jax.make_jaxpr(function, return_shape=True)(*args)
         values = _evaluate(jaxpr, jax.tree.leaves(args), MANTISSA_BITS[precision])
         return jax.tree.unflatten(jax.tree.structure(shape), values)
 

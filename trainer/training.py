@@ -82,12 +82,12 @@ def _at_precision(function: Callable, precision: str) -> Callable:
 
     It is the device's own mode; on CPU, which has none, products are rounded as the mode does.
     """
-    rounds = precision != "float32" and jax.default_backend() == "cpu"
-    mode = None if rounds else PRECISIONS[precision]
+    if precision != "float32" and jax.default_backend() == "cpu":
+        return round_products(function, precision)
 
     def precise(*args):
-        with jax.default_matmul_precision(mode):
-            return (round_products(function, precision) if rounds else function)(*args)
+        with jax.default_matmul_precision(PRECISIONS[precision]):
+            return function(*args)
 
     return precise
 
