@@ -43,7 +43,14 @@ def on_one_device(tmp_path_factory):
     return {size: trained(tmp_path_factory.mktemp("one"), 1, size)[0] for size in (1, 2)}
 
 
-@pytest.mark.parametrize(("num_devices", "size"), [(2, 2), (4, 2), (8, 1)])
+@pytest.mark.parametrize(
+    ("num_devices", "size"),
+    [
+        (2, 2),
+        pytest.param(4, 2, marks=pytest.mark.slow),
+        pytest.param(8, 1, marks=pytest.mark.slow),
+    ],
+)
 def test_devices_change_nothing_but_rounding(tmp_path, on_one_device, num_devices, size):
     """7 seeds, which no number of devices divides, in groups of equal size.
 
@@ -67,6 +74,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
+@pytest.mark.slow  # two processes of the command in tests/test_training_command.py are not
 def test_two_hosts_train_their_shares_and_one_command_puts_them_together(tmp_path):
     from several_devices import OPTIMIZERS, SIZES, TASK
 

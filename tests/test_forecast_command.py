@@ -75,6 +75,7 @@ def test_when_all_have_converged_there_is_nothing_to_forecast(run, capsys):
     assert forecasts(run) == []
 
 
+@pytest.mark.slow
 def test_baselines_stand_beside_the_hmm(tmp_path, run, capsys):
     settings = {
         "states": "1-3",

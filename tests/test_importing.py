@@ -29,7 +29,7 @@ def write_runs(folder, step="step", outcomes=True, lengths=(20,) * 7):
     return folder
 
 
-@pytest.mark.parametrize("step", ["step", "epoch"])
+@pytest.mark.parametrize("step", ["step", pytest.param("epoch", marks=pytest.mark.slow)])
 def test_a_folder_of_csv_files_becomes_a_run_with_a_report(tmp_path, step):
     source, out = write_runs(tmp_path / "csv", step), tmp_path / "run"
     held_out = ["run2", "run5"]

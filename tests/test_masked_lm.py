@@ -321,6 +321,7 @@ def test_gradients_of_the_presets_are_finite(config):
     assert not zero
 
 
+@pytest.mark.slow
 def test_quick_preset_from_training_to_report(tmp_path):
     flags = ("--preset", "quick", "--resamples", 0, "--out", tmp_path / "run")
     assert seedmap("run", "mlm", *flags) == 0

@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import optax
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -28,6 +28,7 @@ ordinary = st.floats(-1e4, 1e4, width=32).filter(lambda x: x == 0 or abs(x) > 1e
 
 
 @pytest.mark.parametrize("precision", MANTISSA_BITS)
+@settings(deadline=None, max_examples=50)
 @given(arrays(np.float32, (2, 3), elements=ordinary), arrays(np.float32, (3, 2), elements=ordinary))
 def test_a_product_is_that_of_rounded_operands(precision, a, b):
     product = round_products(jnp.matmul, precision)(a, b)
