@@ -114,7 +114,8 @@ def test_gradients_are_finite_in_every_preset(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_quick_preset_learns_end_to_end(name):
+def test_quick_preset_trains_end_to_end(name):
+    """The stable network learns in its 30 steps; the destabilised one need not, and only moves."""
     config = EXPERIMENTS[name].presets["quick"].training
     made = EXPERIMENTS[name].setup(config)
     run = train(
@@ -129,8 +130,10 @@ def test_quick_preset_learns_end_to_end(name):
     )
     assert (run.diverged == -1).all()
     assert np.isfinite(run.dataset.to_array()).all()
+    assert (run.dataset.l2[:, -1] != run.dataset.l2[:, 0]).all()
     loss = run.dataset.train_loss
-    assert (loss[:, -1] < loss[:, 0]).mean() > 0.5
+    if not name.endswith("-destabilised"):
+        assert (loss[:, -1] < loss[:, 0]).mean() > 0.5
 
 
 def test_images_are_bytes_on_the_device_once_for_all_seeds():
