@@ -625,7 +625,7 @@ def test_selection_joins_the_best_restarts_and_counts_degenerate_ones():
 def test_selection_names_the_criterion_that_chose(prior, criterion, labels):
     sweep = replace(make_sweep(), config=SweepConfig(prior=prior))
     figure = figures.plot_model_selection(sweep, 3, criterion)
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == labels
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == labels
     assert_legible(figure)
 
 

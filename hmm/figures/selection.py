@@ -54,7 +54,9 @@ def plot_model_selection(sweep: Sweep, num_states: int, criterion: str | None = 
     _add_series(
         held_out, sweep, "", lambda fit: fit.validation_log_likelihood / num_held_out, _FIRST
     )
-    criteria.legend()
+    figure.legend(
+        *criteria.get_legend_handles_labels(), loc="outside upper left", ncols=3
+    )  # above the axes: lines may run anywhere inside
     criteria.set_title("Held-out criteria")
     criteria.set_ylabel("-2 log-likelihood + penalty (nats)")
     training.set_title("Training log-likelihood")
