@@ -57,7 +57,7 @@ from experiments.experiment import (
     check_positive,
 )
 from experiments.resnet import ResNet18, resnet_rule
-from trainer import Data, Noise, Task, Variables
+from trainer import Data, Noise, Task, Variables, in_drawn_order
 
 MARGIN = 4  # pixels reflected around an image before it is cropped
 CHANNELS = {  # number of classes to mean and standard deviation of the channels, pixels in [0, 1]
@@ -198,9 +198,12 @@ def make_task(config: CifarConfig, num_classes: int, images: Images) -> Task:
         return score_logits(logits, batch[1])
 
     def train_score(variables: Variables, batch, noise: Noise):
-        x_BxHxWxC = augment(noise.augment, batch[0])
+        x_BxHxWxC = in_drawn_order(partial(augment, noise.augment), batch[0], noise)
         logits, changed = apply(variables, x_BxHxWxC, train=True, there_B=noise.there)
         return *score_logits(logits, batch[1]), changed.get("batch_stats", {})
+
+    def classify(variables: Variables, batch):
+        return apply(variables, batch[0], train=False)[0], batch[1]
 
     return Task(
         init=init,
@@ -209,6 +212,7 @@ def make_task(config: CifarConfig, num_classes: int, images: Images) -> Task:
         num_train=len(images.train[1]),
         train_score=train_score,
         pool=Data(*jax.tree.map(jnp.asarray, (images.train, images.test))),
+        classify=classify,
     )
 
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import optax
 import tyro
 
@@ -100,11 +102,13 @@ class Setup(NamedTuple):
         task: data, model and loss.
         optimizer: what changes the parameters.
         rule: which parameter counts as what in the metrics.
+        groups: subgroups of the test examples by name, bool [test example]; for studies of noise.
     """
 
     task: Task
     optimizer: optax.GradientTransformation
     rule: Rule = flax_rule
+    groups: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 @dataclass(frozen=True)

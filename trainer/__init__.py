@@ -11,7 +11,7 @@ from trainer.metrics import METRICS, Role, Rule, flax_rule, weight_metrics
 from trainer.replica import OUTCOMES, SeedState
 from trainer.run import Progress, train
 from trainer.streams import Streams, make_streams
-from trainer.task import Data, Noise, Task, Variables
+from trainer.task import Data, Noise, Task, Variables, in_drawn_order
 from trainer.training import Trainer, TrainState, make_trainer
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "collect",
     "flax_rule",
     "grid",
+    "in_drawn_order",
     "make_streams",
     "make_trainer",
     "train",

@@ -38,11 +38,39 @@ class Noise(NamedTuple):
         there: bool [example], False in rows that only fill up an epoch's last batch. They have no
             weight in the loss; statistics over a batch must leave them out as well, as flax's
             `BatchNorm(...)(x, mask=...)` does. None: all are there.
+        place: int32 [example], where each example would stand in the batch had its order not been
+            changed (`trainer.perturb`); what is drawn for every example by its place in the batch
+            must be gathered by it, as `in_drawn_order` does. None: the order is as drawn.
     """
 
     augment: jax.Array
     dropout: jax.Array
     there: jax.Array | None = None
+    place: jax.Array | None = None
+
+
+def in_drawn_order(change: Callable[[PyTree], PyTree], batch: PyTree, noise: Noise) -> PyTree:
+    """A random change of a batch, such that each example gets what was drawn for it.
+
+    A study of accumulation order (`trainer.perturb`) puts the examples of a batch into another
+    order; that must change nothing but the order of sums, whatever is drawn by place in the batch.
+
+    Args:
+        change: batch -> batch, leaves [example, ...]; draws for the first example, the second, ...
+        batch: as the task's `train_score` gets it.
+        noise: of the same call.
+
+    Returns:
+        The changed batch, its examples in the order of `batch`.
+
+    Example:
+        >>> images = in_drawn_order(lambda x: crop(noise.augment, x), images, noise)  # doctest: +SKIP
+    """
+    if noise.place is None:
+        return change(batch)
+    drawn = jnp.argsort(noise.place)
+    changed = change(jax.tree.map(lambda leaf: leaf[drawn], batch))
+    return jax.tree.map(lambda leaf: leaf[noise.place], changed)
 
 
 class Task(NamedTuple):
@@ -66,6 +94,9 @@ class Task(NamedTuple):
             augmentation and batch statistics come in. By default `score`.
         pool: arrays that `make_data` reads. They are placed on the device once and shared by all
             seeds; what `make_data` returns without drawing on its key is shared too.
+        classify: (model, batch) -> (logits [example, class], label int [example]), for tasks that
+            tell classes apart: what each example of a test batch is taken for, and what it is. The
+            class with the largest logit is the prediction. Only studies of noise ask for it.
     """
 
     init: Callable[[jax.Array], PyTree]
@@ -74,6 +105,7 @@ class Task(NamedTuple):
     num_train: int
     train_score: Callable[[PyTree, PyTree, Noise], tuple] | None = None
     pool: PyTree | None = None
+    classify: Callable[[PyTree, PyTree], tuple[jax.Array, jax.Array]] | None = None
 
 
 def init_model(task: Task, key: jax.Array) -> Variables:
