@@ -64,7 +64,7 @@ def in_drawn_order(change: Callable[[PyTree], PyTree], batch: PyTree, noise: Noi
         The changed batch, its examples in the order of `batch`.
 
     Example:
-        >>> images = in_drawn_order(lambda x: crop(noise.augment, x), images, noise)  # doctest: +SKIP
+        images = in_drawn_order(lambda x: crop(noise.augment, x), images, noise)
     """
     if noise.place is None:
         return change(batch)
