@@ -12,7 +12,6 @@ import jax
 import numpy as np
 
 from trainer.placement import place, share, spread
-from trainer.streams import Streams
 from trainer.training import Trainer, TrainState
 
 _TRIAL_SECONDS = 0.1
@@ -46,8 +45,7 @@ def _seconds(walk: Callable, state: TrainState, pool) -> float:
 
 def choose_seeds_at_once(
     build: Callable[[int, jax.sharding.Mesh | None], Trainer],
-    streams: Streams,
-    hyper: dict[str, jax.Array],
+    replicas: tuple,
     pool,
     devices: Sequence[jax.Device],
 ) -> int:
@@ -59,20 +57,19 @@ def choose_seeds_at_once(
 
     Args:
         build: (seeds_at_once, mesh) -> Trainer of a few steps.
-        streams: keys of all replicas.
-        hyper: their hyperparameters, name to [replica].
+        replicas: what `Trainer.init` takes, of all replicas.
         pool: the task's.
         devices: devices the replicas are spread over.
 
     Raises:
         ValueError: not even one replica at a time fits.
     """
-    most = -(-len(streams.init) // len(devices))
+    most = -(-len(replicas[0].init) // len(devices))
     best, speed = None, np.inf
     for size in candidates(most):
         placement = place(size, size, devices[:1])
         trainer = build(size, placement.mesh)
-        first = jax.tree.map(lambda leaf: leaf[:size], (streams, hyper))  # noqa: B023
+        first = jax.tree.map(lambda leaf: leaf[:size], replicas)  # noqa: B023
         state = trainer.init(*(spread(placement, tree) for tree in first))
         held = sum(leaf.nbytes for leaf in jax.tree.leaves(state.seeds)) / size
         data = share(placement, pool)
