@@ -29,7 +29,7 @@ NORMAL_FAN_OUT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class Convolution(nn.Module):
-    """Square convolution, padded as PyTorch does (`experiments.convolution`); a bias begins at 0."""
+    """Convolution, padded as PyTorch pads (`experiments.convolution`); a bias is 0 at first."""
 
     channels: int
     size: int = 3
