@@ -1,6 +1,6 @@
 """Experiments: each a file with its task, hyperparameters and expected numbers."""
 
-from experiments import cifar, masked_lm, mnist, modular, sparse_parities
+from experiments import cifar, masked_lm, mnist, modular, small_cnn, sparse_parities
 
 EXPERIMENTS = {
     experiment.name: experiment
@@ -13,6 +13,7 @@ EXPERIMENTS = {
         cifar.CIFAR10_DESTABILISED,
         cifar.CIFAR100,
         cifar.CIFAR100_DESTABILISED,
+        small_cnn.EXPERIMENT,
         masked_lm.EXPERIMENT,
     )
 }

@@ -91,18 +91,21 @@ def init_params(shape: Shape, key: jax.Array) -> dict[str, Any]:
     return {"params": jax.tree_util.tree_map_with_path(initial, drawn)}
 
 
-def make_dropout(key: jax.Array | None, share: float) -> Drop:
+def make_dropout(key: jax.Array | None, share: float, drawn_for_B: jax.Array | None = None) -> Drop:
     """(x, place) -> x with a share of its entries 0 and the others scaled up, to the same mean.
 
     Args:
         key: of one step; None: nothing is dropped.
         share: of entries dropped.
+        drawn_for_B: int32 [row], which of the masks drawn each row gets (`trainer.Noise.place`);
+            None: the first row the first one, and so on.
     """
     if key is None or share == 0:
         return lambda x, place: x
 
     def drop(x: jax.Array, place: int) -> jax.Array:
         kept = jax.random.bernoulli(jax.random.fold_in(key, place), 1 - share, x.shape)
+        kept = kept if drawn_for_B is None else kept[drawn_for_B]
         return jnp.where(kept, x / (1 - share), 0.0)
 
     return drop

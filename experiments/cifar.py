@@ -44,7 +44,6 @@ import numpy as np
 import optax
 import tyro
 
-from experiments.classification import score_logits
 from experiments.datasets import cifar
 from experiments.datasets.images import Images
 from experiments.experiment import (
@@ -56,8 +55,9 @@ from experiments.experiment import (
     TrainingConfig,
     check_positive,
 )
+from experiments.image_task import image_task
 from experiments.resnet import ResNet18, resnet_rule
-from trainer import Data, Noise, Task, Variables, in_drawn_order
+from trainer import Task
 
 MARGIN = 4  # pixels reflected around an image before it is cropped
 CHANNELS = {  # number of classes to mean and standard deviation of the channels, pixels in [0, 1]
@@ -67,15 +67,29 @@ CHANNELS = {  # number of classes to mean and standard deviation of the channels
 
 
 @dataclass(frozen=True)
-class CifarConfig(TrainingConfig):
-    """Hyperparameters of CIFAR; the defaults are the paper's."""
+class CifarImagesConfig(TrainingConfig):
+    """Hyperparameters of any network on CIFAR."""
 
-    epochs: int = 100
-    """Length of training, in passes over the training data."""
     record_every: int = 20
     """Time between two records of the metrics, in epochs or in steps."""
     record_unit: Literal["epochs", "steps"] = "steps"
     """What record_every is counted in; training ends with the last whole record of the epochs."""
+    data: Literal["cifar", "patterns"] = "cifar"
+    """Images: CIFAR, or generated ones, a pattern of colours for every class."""
+    data_dir: str | None = None
+    """Folder or archive of CIFAR: its official files, images by class, or JPEG files in an .npz."""
+    train_size: int | None = None
+    """Training images, as many of every class as can be; None: all."""
+    test_size: int | None = None
+    """Test images, as many of every class as can be; None: all."""
+
+
+@dataclass(frozen=True)
+class CifarConfig(CifarImagesConfig):
+    """Hyperparameters of ResNet18 on CIFAR; the defaults are the paper's."""
+
+    epochs: int = 100
+    """Length of training, in passes over the training data."""
     batch_size: int = 256
     """Examples per optimisation step; the last batch of an epoch holds what is left."""
     learning_rate: float = 1e-3
@@ -86,14 +100,6 @@ class CifarConfig(TrainingConfig):
     """Whether batch norm follows every convolution."""
     residual: tyro.conf.FlagCreatePairsOff[bool] = True
     """Whether every block adds its input to its output."""
-    data: Literal["cifar", "patterns"] = "cifar"
-    """Images: CIFAR, or generated ones, a pattern of colours for every class."""
-    data_dir: str | None = None
-    """Folder or archive of CIFAR: its official files, images by class, or JPEG files in an .npz."""
-    train_size: int | None = None
-    """Training images, as many of every class as can be; None: all."""
-    test_size: int | None = None
-    """Test images, as many of every class as can be; None: all."""
 
 
 def patterns(num_classes: int, train_size: int, test_size: int) -> Images:
@@ -114,7 +120,7 @@ def patterns(num_classes: int, train_size: int, test_size: int) -> Images:
     return Images(draw(train_size), draw(test_size))
 
 
-def load(config: CifarConfig, num_classes: int) -> Images:
+def load(config: CifarImagesConfig, num_classes: int) -> Images:
     """The images asked for.
 
     Raises:
@@ -178,42 +184,9 @@ def crop_and_flip(x_BxHxWxC: jax.Array, offset_Bx2: jax.Array, flipped_B: jax.Ar
 
 
 def make_task(config: CifarConfig, num_classes: int, images: Images) -> Task:
-    """ResNet18 on augmented images; cross-entropy, right where the largest logit is.
-
-    The images are bytes on the device, once for all seeds; a batch is converted when it is used.
-    """
+    """ResNet18 on augmented images."""
     model = ResNet18(num_classes, config.width, config.batch_norm, config.residual)
-
-    def init(key: jax.Array) -> Variables:
-        variables = model.init(key, jnp.zeros((1, *cifar.SHAPE)), train=False)
-        return Variables(variables["params"], variables.get("batch_stats", {}))
-
-    def apply(variables: Variables, x_BxHxWxC: jax.Array, train: bool, there_B=None):
-        tree = {"params": variables.params, "batch_stats": variables.state}
-        x_BxHxWxC = normalise(x_BxHxWxC, num_classes)
-        return model.apply(tree, x_BxHxWxC, train, there_B, mutable=["batch_stats"])
-
-    def score(variables: Variables, batch):
-        logits, _ = apply(variables, batch[0], train=False)
-        return score_logits(logits, batch[1])
-
-    def train_score(variables: Variables, batch, noise: Noise):
-        x_BxHxWxC = in_drawn_order(partial(augment, noise.augment), batch[0], noise)
-        logits, changed = apply(variables, x_BxHxWxC, train=True, there_B=noise.there)
-        return *score_logits(logits, batch[1]), changed.get("batch_stats", {})
-
-    def classify(variables: Variables, batch):
-        return apply(variables, batch[0], train=False)[0], batch[1]
-
-    return Task(
-        init=init,
-        make_data=lambda key, pool: pool,
-        score=score,
-        num_train=len(images.train[1]),
-        train_score=train_score,
-        pool=Data(*jax.tree.map(jnp.asarray, (images.train, images.test))),
-        classify=classify,
-    )
+    return image_task(model, images, partial(normalise, num_classes=num_classes), augment)
 
 
 def setup(config: CifarConfig, num_classes: int) -> Setup:

@@ -64,7 +64,7 @@ from experiments.experiment import (
     TrainingConfig,
     check_positive,
 )
-from trainer import Data, Role, Task, flax_rule
+from trainer import Data, Role, Task, flax_rule, in_drawn_order
 
 _EVALUATION_KEY = 0  # of the masks of held-out rows, the same for all seeds and records
 
@@ -198,8 +198,11 @@ def make_task(config: MaskedLMConfig, rows: TokenRows) -> Task:
     shape, no_dropout = shape_of(config, vocabulary), make_dropout(None, 0.0)
 
     def train_score(params, tokens_BxL, noise):
-        masked = mask(noise.augment, tokens_BxL, chosen, vocabulary)
-        drop = make_dropout(noise.dropout, config.dropout)
+        def hide(tokens_BxL):
+            return mask(noise.augment, tokens_BxL, chosen, vocabulary)
+
+        masked = in_drawn_order(hide, tokens_BxL, noise)
+        drop = make_dropout(noise.dropout, config.dropout, noise.place)
         return score(params, masked, drop, config.remat)
 
     held_out = jnp.asarray(rows.test_NxL)

@@ -54,7 +54,8 @@ from experiments.experiment import (
     TrainingConfig,
     check_positive,
 )
-from trainer import Data, Task, Variables
+from experiments.image_task import image_task, pool_of
+from trainer import Task
 
 NUM_CLASSES = 10
 LENET_SIZE = 32
@@ -189,57 +190,31 @@ def enlarge(images_NxHxWxC: np.ndarray) -> np.ndarray:
 def mlp_task(config: MnistConfig, images: Images) -> Task:
     """The perceptron on pixels in [0, 1]; cross-entropy, right where the largest logit is."""
     model = MLP(config.hidden)
-    pool, pixels = _pool(images), images.train[0][0].size
+    pool, pixels = pool_of(images), images.train[0][0].size
 
-    def score(params, batch):
+    def classify(params, batch):
         x_BxHxWxC, label_B = batch
         x_BxD = x_BxHxWxC.reshape(len(label_B), -1) / jnp.float32(255)
-        return score_logits(model.apply(params, x_BxD), label_B)
+        return model.apply(params, x_BxD), label_B
 
     return Task(
         init=lambda key: model.init(key, jnp.zeros((1, pixels))),
         make_data=lambda key, pool: pool,
-        score=score,
+        score=lambda params, batch: score_logits(*classify(params, batch)),
         num_train=len(images.train[1]),
         pool=pool,
+        classify=classify,
     )
 
 
 def lenet_task(config: MnistConfig, images: Images) -> Task:
     """LeNet-5 on images of 32x32 with normalised pixels; cross-entropy as above."""
-    model = LeNet5()
     enlarged = Images(*((enlarge(x), label) for x, label in (images.train, images.test)))
 
-    def apply(variables: Variables, x_BxHxWxC, train: bool, there_B=None):
-        x_BxHxWxC = (x_BxHxWxC / jnp.float32(255) - PIXEL_MEAN) / PIXEL_DEVIATION
-        tree = {"params": variables.params, "batch_stats": variables.state}
-        return model.apply(tree, x_BxHxWxC, train=train, there_B=there_B, mutable=["batch_stats"])
+    def normalise(x_BxHxWxC):
+        return (x_BxHxWxC / jnp.float32(255) - PIXEL_MEAN) / PIXEL_DEVIATION
 
-    def init(key):
-        variables = model.init(key, jnp.zeros((1, LENET_SIZE, LENET_SIZE, 1)), train=False)
-        return Variables(variables["params"], variables["batch_stats"])
-
-    def score(variables, batch):
-        logits, _ = apply(variables, batch[0], train=False)
-        return score_logits(logits, batch[1])
-
-    def train_score(variables, batch, noise):
-        logits, changed = apply(variables, batch[0], train=True, there_B=noise.there)
-        return *score_logits(logits, batch[1]), changed["batch_stats"]
-
-    return Task(
-        init=init,
-        make_data=lambda key, pool: pool,
-        score=score,
-        num_train=len(images.train[1]),
-        train_score=train_score,
-        pool=_pool(enlarged),
-    )
-
-
-def _pool(images: Images) -> Data:
-    """The images as they go to the device: bytes, shared by all seeds."""
-    return Data(*jax.tree.map(jnp.asarray, (images.train, images.test)))
+    return image_task(LeNet5(), enlarged, normalise)
 
 
 def setup(config: MnistConfig) -> Setup:

@@ -276,10 +276,15 @@ def last_logits(params: dict[str, Any], operands_Bx2: jax.Array) -> jax.Array:
     return x_BxD @ net["unembed"]["embedding"].T
 
 
+def classify(params: dict[str, Any], batch: tuple[jax.Array, jax.Array]):
+    """Logits of the last position, and the result."""
+    operands_Bx2, result_B = batch
+    return last_logits(params, operands_Bx2), result_B
+
+
 def score(params: dict[str, Any], batch: tuple[jax.Array, jax.Array]):
     """Cross-entropy in nats; right where no other logit is as high as the result's."""
-    operands_Bx2, result_B = batch
-    return score_logits(last_logits(params, operands_Bx2), result_B)
+    return score_logits(*classify(params, batch))
 
 
 def setup(config: ModularConfig) -> Setup:
@@ -308,6 +313,7 @@ def setup(config: ModularConfig) -> Setup:
         make_data=lambda key: make_data(config, key),
         score=score,
         num_train=num_train(config),
+        classify=classify,
     )
     optimizer = optax.adamw(config.learning_rate, weight_decay=config.weight_decay)
     return Setup(task, optimizer)

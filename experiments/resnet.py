@@ -29,18 +29,22 @@ NORMAL_FAN_OUT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class Convolution(nn.Module):
-    """Square convolution without bias, padded as PyTorch pads (`experiments.convolution`)."""
+    """Convolution, padded as PyTorch pads (`experiments.convolution`); a bias is 0 at first."""
 
     channels: int
     size: int = 3
     stride: int = 1
     kernel_init: nn.initializers.Initializer = NORMAL_FAN_OUT
+    bias: bool = False
 
     @nn.compact
     def __call__(self, x_BxHxWxC: jax.Array) -> jax.Array:
         """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), channels]."""
         shape = (self.size, self.size, x_BxHxWxC.shape[-1], self.channels)
-        return conv(x_BxHxWxC, self.param("kernel", self.kernel_init, shape), self.stride)
+        out = conv(x_BxHxWxC, self.param("kernel", self.kernel_init, shape), self.stride)
+        if not self.bias:
+            return out
+        return out + self.param("bias", nn.initializers.zeros, (self.channels,))
 
 
 def _norm(batch_norm: bool, train: bool) -> Callable[[], Callable[..., jax.Array]]:

@@ -107,7 +107,10 @@ def make_data(config: ParitiesConfig, key: jax.Array) -> Data:
 
 
 def parities_task(config: ParitiesConfig) -> Task:
-    """The task: hinge loss max(0, 1 - y f(x)); right where the sign of f(x) is y."""
+    """The task: hinge loss max(0, 1 - y f(x)); right where the sign of f(x) is y.
+
+    As logits of the two classes, -1 and 1, count 0 and f(x).
+    """
     model = MLP(config.hidden)
 
     def score(params, batch):
@@ -115,11 +118,17 @@ def parities_task(config: ParitiesConfig) -> Task:
         out_B = model.apply(params, x_BxD)
         return nn.relu(1.0 - y_B * out_B), (y_B * out_B > 0).astype(jnp.float32)
 
+    def classify(params, batch):
+        x_BxD, y_B = batch
+        out_B = model.apply(params, x_BxD)
+        return jnp.stack([jnp.zeros_like(out_B), out_B], axis=-1), (y_B > 0).astype(jnp.int32)
+
     return Task(
         init=lambda key: model.init(key, jnp.zeros((1, config.bits))),
         make_data=lambda key: make_data(config, key),
         score=score,
         num_train=config.train_size,
+        classify=classify,
     )
 
 
