@@ -271,7 +271,8 @@ def _compile(plan: _Plan, seeds_at_once: int | None) -> _Program:
     replicas = plan.streams, hyper, plan.perturb
     if seeds_at_once is None:
         trial = partial(plan.build, every=min(_TRIAL_STEPS, plan.record_every))
-        seeds_at_once = choose_seeds_at_once(trial, replicas, plan.pool, plan.devices)
+        found = choose_seeds_at_once(trial, replicas, plan.pool, plan.devices)
+        seeds_at_once = found.seeds_at_once
     placement = place(len(plan.seeds), seeds_at_once, plan.devices)
     trainer = plan.build(placement.seeds_at_once, placement.mesh)
     state = trainer.init(*(spread(placement, tree) for tree in replicas))
