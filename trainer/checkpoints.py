@@ -96,7 +96,7 @@ class _LeavesArgs(ocp.args.CheckpointArgs):
 
 
 def leaf_name(key: Any) -> str:
-    """What a key on the way to a leaf is saved as: the dictionary's key, the field, or the index."""
+    """What a key on the way to a leaf is saved as: a dictionary's key, a field or an index."""
     return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))
 
 

@@ -1,7 +1,7 @@
 """A study of noise: replicas of every variant trained as one program, and what they predict.
 
 found = run_study(task, optimizer, batch_size=50, steps=400, record_every=20)  # one's own task
-findings(found)["variants"]                                            # `experiments.noise.findings`
+findings(found)["variants"]  # `experiments.noise.findings`
 
 train_study(experiment, config, NoiseConfig(), folder)       # the same into a folder, resumable
 """
