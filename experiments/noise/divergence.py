@@ -108,9 +108,8 @@ def growth(distance_T: np.ndarray, step_T: np.ndarray) -> Growth:
     if start is None:
         return Growth(None, None, None, None, None, None, None, saturation, 0)
     reached_T = (step_T >= start) & (distance_T >= SATURATION_SHARE * saturation)
-    end = int(step_T[np.argmax(reached_T)]) if reached_T.any() else None
-    before_T = step_T < end if end is not None else np.ones(len(step_T), bool)
-    phase_T = (step_T >= start) & (step_T > 0) & before_T & (distance_T > 0)
+    end = int(step_T[np.argmax(reached_T)])  # the level is a median: some record reaches it
+    phase_T = (step_T >= max(start, 1)) & (step_T < end) & (distance_T > 0)
     records = int(phase_T.sum())
     if records < 3:
         return Growth(None, None, None, None, None, start, end, saturation, records)
