@@ -10,7 +10,7 @@ from experiments.noise.measures import check_replicas
 def probability_better(a_R: np.ndarray, b_S: np.ndarray, confidence: float = 0.95) -> Interval:
     """P(A > B) + P(A = B) / 2 for a replica of each drawn apart, over all pairs, with an interval.
 
-    Bouthillier et al. (arXiv 2103.03098, section 4) ask for P(A > B) and its interval in place of
+    Bouthillier et al. (arXiv 2103.03098) ask for P(A > B) and its interval in place of
     a bare difference of means. The estimate is Mann and Whitney's: the share of the R S pairs
     (a_i, b_j) with a_i > b_j, ties as half.
 
