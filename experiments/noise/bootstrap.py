@@ -1,4 +1,44 @@
-"""DOC"""
+"""Intervals of what replicas show: bootstrap standard errors on the scale that suits them.
+
+Replicas are resampled with replacement (Efron 1979). A measure of pairs is resampled by its
+replicas, not its pairs, and two copies of one replica are no pair: where replica i is drawn c_i
+times, the mean over pairs is sum_{i != j} c_i c_j m_ij / sum_{i != j} c_i c_j. The sample variance
+is such a mean too, of (x_i - x_j)² / 2, so the SD is resampled in the same way. Resamples of one
+replica alone have no pairs and are left out.
+
+Every interval is estimate ± t s: s is the standard deviation of the resampled estimates times
+sqrt(R/(R - 1)), which undoes the bootstrap's shortfall in variance, and t Student's quantile with
+R - 1 degrees of freedom. SDs and ratios have it on their logarithm. It was chosen by measurement:
+in percent, how many 95 % intervals of R = 10 replicas, 1000 resamples each, held the truth.
+
+| | values | percentile | BCa | bootstrap-t | this |
+|---|---|---|---|---|---|
+| mean | normal | 90 | 90 | 95 | 94 |
+| | gamma(4) | 89 | 88 | 95 | 94 |
+| | Student's t(5) | 90 | 86 | 94 | 95 |
+| | normal, rounded to half its SD | 91 | 92 | 95 | 95 |
+| | exponential | 86 | 89 | 94 | 90 |
+| SD | normal | 83 | 85 | 93 | 95 |
+| | gamma(4) | 78 | 81 | 91 | 92 |
+| | Student's t(5) | 74 | 76 | 91 | 90 |
+| | normal, rounded | 82 | 84 | 94 | 96 |
+| | exponential | 64 | 67 | 84 | 84 |
+| ratio of SDs | normal | 91 | 92 | 93 | 97 |
+| | gamma(4) | 91 | 91 | 91 | 95 |
+| | Student's t(5) | 90 | 90 | 92 | 95 |
+| | normal, rounded | 93 | 93 | 94 | 97 |
+| | exponential | 88 | 88 | 87 | 93 |
+| churn | noisy logits of one scale | 95 | 94 | 97 | 96 |
+| | of scales exp(0.3 z), z normal | 86 | 86 | 95 | 92 |
+| | of scales exp(z) | 85 | 88 | 97 | 91 |
+
+2000 samples each (BCa 1000; churn 1000, and 400 with other methods): standard errors of 0.5 to 1.7.
+`test_coverage`, marked slow, repeats the last column. Bootstrap-t is as good where values are
+continuous, but gives SDs of R = 5 and fewer replicas infinite ends; there this held the truth for
+88 to 95 % of the means, 93 to 99 % of the SDs and 98 to 100 % of the ratios. The weights of
+unrelated replicas are almost equally far apart, and intervals of such distances are wider than
+need be (99.8 % and more).
+"""
 
 from typing import NamedTuple
 
@@ -71,8 +111,8 @@ def sd_error(x_R: np.ndarray, resamples: int = 2000, seed: int = 0) -> float:
     """Bootstrap standard error of the standard deviation over replicas.
 
     The SD (ddof 1) of each resample, resamples of one replica alone among them as 0, and the
-    standard deviation (ddof 1) of these: what Summers & Dinneen (arXiv 2103.04514, section 3)
-    state beside every SD. It is smaller than the scatter that `sd_interval` reckons with.
+    standard deviation (ddof 1) of these: what Summers & Dinneen (arXiv 2103.04514) state beside
+    every SD. It is smaller than the scatter that `sd_interval` reckons with.
 
     Args:
         x_R: float [replica].
@@ -281,8 +321,6 @@ def _ratio(
     quantile = _quantile(min(len(m_RxR), len(n_SxS)), confidence)
     if n_value == 0:
         return Interval(np.nan, np.nan, np.nan)
-    if m_value == 0:
-        return Interval(0.0, 0.0, 0.0)
     return _times(m_value / n_value, quantile * np.hypot(m_error, n_error))
 
 

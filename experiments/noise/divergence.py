@@ -2,7 +2,7 @@
 
 Replicas that differ by one unit in the last place, or by the order of a sum, first stay together
 to a rounding error; then their distance grows, by a factor a step where training is unstable
-(Summers & Dinneen, arXiv 2103.04514, section 4, on one-bit changes), by a power of the time where
+(Summers & Dinneen, arXiv 2103.04514, moved one weight by one bit), by a power of the time where
 differences merely pile up, until it saturates at the distance of unrelated replicas.
 
 Distances are any that `experiments.noise.measures` has, or of losses, recorded at steps counted
@@ -17,8 +17,8 @@ SATURATION_SHARE = 0.25
 """Share of the saturation level at which the growth phase ends.
 
 Under logistic growth, d' = r d (1 - d/S), the exponent has fallen by this share by then. Least
-squares to a quarter of S find r to about 1.9 / L² below 1 for distances that span L e-foldings (L =
-18, from 1e-8: 0.6 %), to a half 4.9 / L²; less than a quarter leaves slow growth too few records.
+squares to a quarter of S find r too low by about 1.8 / L², where distances span L e-foldings (0.5 %
+from 1e-8 on), and to a half by 4.3 / L². Less than a quarter leaves slow growth too few records.
 """
 
 
@@ -108,9 +108,8 @@ def growth(distance_T: np.ndarray, step_T: np.ndarray) -> Growth:
     if start is None:
         return Growth(None, None, None, None, None, None, None, saturation, 0)
     reached_T = (step_T >= start) & (distance_T >= SATURATION_SHARE * saturation)
-    end = int(step_T[np.argmax(reached_T)]) if reached_T.any() else None
-    before_T = step_T < end if end is not None else np.ones(len(step_T), bool)
-    phase_T = (step_T >= start) & (step_T > 0) & before_T & (distance_T > 0)
+    end = int(step_T[np.argmax(reached_T)])  # the level is a median: some record reaches it
+    phase_T = (step_T >= max(start, 1)) & (step_T < end) & (distance_T > 0)
     records = int(phase_T.sum())
     if records < 3:
         return Growth(None, None, None, None, None, start, end, saturation, records)

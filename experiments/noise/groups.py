@@ -1,7 +1,7 @@
 """How far replicas differ on classes and on subgroups of the test points, beside the whole.
 
-"Paper B" is Zhuang et al., arXiv 2106.11872; its sections 3 and 4 find that classes and subgroups
-vary far more from replica to replica than top-line accuracy.
+"Paper B" is Zhuang et al., arXiv 2106.11872, which finds that classes and subgroups vary far more
+from replica to replica than top-line accuracy.
 """
 
 from typing import NamedTuple
@@ -24,7 +24,7 @@ class ClassAccuracy(NamedTuple):
 
 
 def class_accuracy(correct_RxN: np.ndarray, label_N: np.ndarray) -> ClassAccuracy:
-    """Share of each class's test points that each replica has right (paper B, section 3).
+    """Share of each class's test points that each replica has right (paper B).
 
     acc_rk = sum_i correct_ri [label_i = k] / sum_i [label_i = k].
 
@@ -62,7 +62,7 @@ class GroupRates(NamedTuple):
 def group_rates(
     prediction_RxN: np.ndarray, label_N: np.ndarray, group_GxN: np.ndarray
 ) -> GroupRates:
-    """Accuracy, false positive and false negative rate by subgroup (paper B, section 4).
+    """Accuracy, false positive and false negative rate by subgroup (paper B).
 
     FPR = FP / (FP + TN), of the points that are negative, and FNR = FN / (FN + TP), of those that
     are positive. (The paper's released code has FNR over another denominator.)
@@ -95,9 +95,8 @@ def group_rates(
 def relative_spread(rate_RxG: np.ndarray, whole_R: np.ndarray) -> np.ndarray:
     """Standard deviation over replicas of each class or group over that of the whole.
 
-    SD_r(rate_rg) / SD_r(whole_r) with ddof 1 (paper B: of classes over top-1 accuracy in section
-    3, of subgroups in section 4). `bootstrap.ratio_of_sd` gives the interval of a group drawn
-    apart from the whole.
+    SD_r(rate_rg) / SD_r(whole_r) with ddof 1 (paper B: of classes over top-1 accuracy, on
+    CelebA of subgroups over the whole).
 
     Args:
         rate_RxG: float [replica, group], `ClassAccuracy.accuracy_RxK` or one of `GroupRates`.

@@ -71,8 +71,8 @@ def standard_deviation(values: np.ndarray) -> np.ndarray:
 def churn(prediction_RxN: np.ndarray) -> np.ndarray:
     """Share of test points on which two replicas disagree, (1/N) sum_i [p_ri != p_si].
 
-    Paper B, section 2 (Milani Fard et al. 2016 named it). The paper's released code computes the
-    share on which they agree; Summers & Dinneen (arXiv 2103.04514) call this pairwise disagreement.
+    A measure of paper B, whose released code computes the share on which they agree instead;
+    Summers & Dinneen (arXiv 2103.04514) call it pairwise disagreement.
 
     Args:
         prediction_RxN: int [replica, test point], the classes predicted (argmax of the logits).
@@ -105,8 +105,8 @@ class WeightDistances(NamedTuple):
 def weight_distances(params: Any) -> WeightDistances:
     """Distances of the replicas' weights, every replica's as one vector of unit length.
 
-    With u_r = w_r / |w_r|, l2_rs = |u_r - u_s| (paper B, section 2) and the angle between the two
-    is 2 arcsin(l2_rs / 2). The differences are taken in float64 before they are squared, so that
+    With u_r = w_r / |w_r|, l2_rs = |u_r - u_s| (paper B) and the angle between the two is
+    2 arcsin(l2_rs / 2). The differences are taken in float64 before they are squared, so that
     one weight of a million, moved by one unit in the last place, shows with its right size; an
     arccos of u_r · u_s would lose all angles below 1e-8.
 
@@ -133,8 +133,8 @@ def logit_correlation(logits_RxNxC: np.ndarray) -> np.ndarray:
     """Pearson's correlation of two replicas' logits over all test points and classes.
 
     corr_rs = sum_ic (l_ric - mean(l_r)) (l_sic - mean(l_s)) / (N C SD(l_r) SD(l_s)), after Summers
-    & Dinneen (arXiv 2103.04514, section 3), who report the average correlation of the predicted
-    logits; taking all N C numbers of a replica as one vector is our reading. It is computed as
+    & Dinneen (arXiv 2103.04514), who report the average correlation of two models' predicted
+    logits; taking the N C numbers of a replica as one vector is our reading. It is computed as
     1 - |u_r - u_s|² / 2 of the centred vectors of unit length, so that equal replicas get 1.
 
     Args:
@@ -154,7 +154,7 @@ def logit_correlation(logits_RxNxC: np.ndarray) -> np.ndarray:
 def ensemble_gain(logits_RxNxC: np.ndarray, label_N: np.ndarray) -> np.ndarray:
     """What two replicas together gain: acc((l_r + l_s) / 2) - (acc(l_r) + acc(l_s)) / 2.
 
-    Summers & Dinneen (arXiv 2103.04514, section 3): acc((l1 + l2) / 2) - acc(l_i), averaged over
+    Summers & Dinneen (arXiv 2103.04514): acc((l1 + l2) / 2) - acc(l_i), averaged over
     the two. Logits are added in float64; `correctness` says what is right.
 
     Args:

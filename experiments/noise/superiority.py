@@ -10,7 +10,7 @@ from experiments.noise.measures import check_replicas
 def probability_better(a_R: np.ndarray, b_S: np.ndarray, confidence: float = 0.95) -> Interval:
     """P(A > B) + P(A = B) / 2 for a replica of each drawn apart, over all pairs, with an interval.
 
-    Bouthillier et al. (arXiv 2103.03098, section 4) ask for P(A > B) and its interval in place of
+    Bouthillier et al. (arXiv 2103.03098) ask for P(A > B) and its interval in place of
     a bare difference of means. The estimate is Mann and Whitney's: the share of the R S pairs
     (a_i, b_j) with a_i > b_j, ties as half.
 
@@ -51,6 +51,7 @@ def probability_better(a_R: np.ndarray, b_S: np.ndarray, confidence: float = 0.9
         inner = 1 + halves * ((1 - theta) / (2 - theta) + theta / (1 + theta))
         return (theta - value) ** 2 - z**2 * theta * (1 - theta) * inner / above_RxS.size
 
-    low = optimize.brentq(excess, 0.0, value) if value > 0 else 0.0
-    high = optimize.brentq(excess, value, 1.0) if value < 1 else 1.0
+    # At a value of 0 or 1 the value itself is a root too, and not the one that is looked for.
+    low = optimize.brentq(excess, 0.0, min(value, 1 - 1e-9)) if value > 0 else 0.0
+    high = optimize.brentq(excess, max(value, 1e-9), 1.0) if value < 1 else 1.0
     return Interval(value, float(low), float(high))
