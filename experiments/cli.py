@@ -19,6 +19,7 @@ from experiments.compare_command import compare_command
 from experiments.compile_cache import keep_compiled_programs
 from experiments.experiment import Experiment, FitConfig, MapConfig, TrainingConfig
 from experiments.import_command import import_command
+from experiments.noise.overhead.command import overhead_command
 from experiments.parsing import UsageError, parse
 from experiments.progress import fit_bar, group_bar, training_bar
 
@@ -42,6 +43,7 @@ commands:
   baselines DIR      the regression beside k-means, HMMs on fewer metrics, and early checkpoints
   compare RUN RUN    what several runs found, side by side, and one HMM for all of them
   forecast DIR       forecast seeds that have not converged by --upto, each without itself
+  overhead           time training steps: what determinism, precision and many seeds cost
 
 experiments:
 {experiments}
@@ -386,6 +388,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "forecast": forecast_command,
     "baselines": baselines_command,
     "compare": compare_command,
+    "overhead": overhead_command,
 }
 
 
