@@ -279,5 +279,5 @@ def count(shapes: Shapes) -> int:
 
 def num_parameters(model: Model) -> int:
     """Parameters as Keras counts them: running statistics are some, random states are none."""
-    states = jax.tree.leaves(model.state)
-    return count(model.params) + count([s for s in states if s.dtype == jnp.float32])
+    counted = [leaf for leaf in jax.tree.leaves(model.state) if leaf.dtype != jnp.uint32]
+    return count(model.params) + count(counted)
