@@ -48,6 +48,7 @@ commands:
   noise backend      one replica under other flags, threads and batching, a process for each
   compare RUN RUN    what several runs found, side by side, and one HMM for all of them
   forecast DIR       forecast seeds that have not converged by --upto, each without itself
+  overhead           time training steps: what determinism, precision and many seeds cost
 
 experiments:
 {experiments}
@@ -297,6 +298,13 @@ def noise_command(argv: Sequence[str]) -> None:
     command.noise_command(argv)
 
 
+def overhead_command(argv: Sequence[str]) -> None:
+    """`seedmap overhead`."""
+    from experiments.noise.overhead import command  # as above
+
+    command.overhead_command(argv)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "run": run_command,
     "train": train_command,
@@ -309,6 +317,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "baselines": baselines_command,
     "compare": compare_command,
     "noise": noise_command,
+    "overhead": overhead_command,
 }
 
 
