@@ -180,4 +180,3 @@ def map_of(summary: Mapping[str, Any], run: str) -> dict[str, Any]:
         "r2": summary["regression"]["r2"],
         "forking": summary["forking"],
     }
-
