@@ -43,6 +43,9 @@ commands:
   map DIR            build the training map of a fitted run: summary.json
   report DIR         draw the figures and write report.html
   baselines DIR      the regression beside k-means, HMMs on fewer metrics, and early checkpoints
+  noise EXPERIMENT   what each source of randomness does: initialisation, order, rounding, ...
+  noise compare      studies of noise trained in separate processes, replica by replica
+  noise backend      one replica under other flags, threads and batching, a process for each
   compare RUN RUN    what several runs found, side by side, and one HMM for all of them
   forecast DIR       forecast seeds that have not converged by --upto, each without itself
 
@@ -287,6 +290,13 @@ def baselines_command(argv: Sequence[str]) -> None:
     print(f"Written: {options.folder / BASELINES}. Next: seedmap report {options.folder}")
 
 
+def noise_command(argv: Sequence[str]) -> None:
+    """`seedmap noise ...`."""
+    from experiments.noise import command  # with SciPy's statistics, which the others do not need
+
+    command.noise_command(argv)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "run": run_command,
     "train": train_command,
@@ -298,6 +308,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "forecast": forecast_command,
     "baselines": baselines_command,
     "compare": compare_command,
+    "noise": noise_command,
 }
 
 

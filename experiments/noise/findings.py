@@ -217,7 +217,7 @@ def _groups(study: StudyResult, own: _Measures) -> list[Found] | None:
 
 def _parting(study: StudyResult, variant: Variant, rows: np.ndarray) -> Found:
     """When replicas part from the first one, and how fast their distance grows."""
-    others = rows[rows != 0]
+    others = rows[1:]  # replica 0 of every variant is row 0 again
     first = study.dataset.first_apart.values[others]
     steps = study.dataset.step.values
     after = steps > variant.fork
