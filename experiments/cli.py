@@ -336,22 +336,11 @@ def _plain(message, category, filename, lineno, line=None) -> str:
     return _FORMAT(message, category, filename, lineno, line)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point; exits with 2 and one line on wrong input."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    if argv[:1] == ["--version"]:
-        print(f"seedmap {version('seedmap')}")
-        sys.exit(0)
-    if not argv or argv[0] in ("-h", "--help"):
-        lines = "\n".join(f"  {name:<18} {e.description}" for name, e in EXPERIMENTS.items())
-        print(USAGE.format(experiments=lines), end="")
-        sys.exit(0 if argv else 2)
+def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
+    """Runs a command; exits with 2 and one line on wrong input, with 130 and one on Ctrl-C."""
     try:
-        if argv[0] not in COMMANDS:
-            raise UsageError(f"unknown command {argv[0]!r}; commands are: {', '.join(COMMANDS)}")
-        keep_compiled_programs()
         warnings.formatwarning = _plain
-        COMMANDS[argv[0]](argv[1:])
+        command(argv)
     except ValueError as error:
         if not _is_for_the_user(error):
             raise
@@ -368,3 +357,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         os._exit(130)  # a thread that still compiles would crash the interpreter's own exit
     finally:
         warnings.formatwarning = _FORMAT
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point; exits with 2 and one line on wrong input."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:1] == ["--version"]:
+        print(f"seedmap {version('seedmap')}")
+        sys.exit(0)
+    if not argv or argv[0] in ("-h", "--help"):
+        lines = "\n".join(f"  {name:<18} {e.description}" for name, e in EXPERIMENTS.items())
+        print(USAGE.format(experiments=lines), end="")
+        sys.exit(0 if argv else 2)
+    guarded(_command, argv)
+
+
+def _command(argv: Sequence[str]) -> None:
+    if argv[0] not in COMMANDS:
+        raise UsageError(f"unknown command {argv[0]!r}; commands are: {', '.join(COMMANDS)}")
+    keep_compiled_programs()
+    COMMANDS[argv[0]](argv[1:])

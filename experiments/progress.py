@@ -76,6 +76,13 @@ def overhead_bar(label: str, unit: str, total: int) -> Iterator[Callable[[str, i
 
 
 @contextmanager
+def process_bar() -> Iterator[Callable[[int, int], None]]:
+    """Yields the callback of a study of processes: a bar in steps of all of them."""
+    with _counting("processes", " steps") as callback:
+        yield callback
+
+
+@contextmanager
 def _counting(label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     """Yields a callback (done, total) that draws a bar from its first call on."""
     bars = []
