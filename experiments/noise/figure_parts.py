@@ -1,4 +1,4 @@
-"""What the figures of noise share: how each variant looks, rows of intervals, labels at the side."""
+"""What figures of noise share: how each variant looks, rows of intervals, labels at the side."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -204,7 +204,7 @@ def label_at_side(
             va="center",
             fontsize=7,
             color=INK,
-            arrowprops={**line, "shrinkB": 2.0, "alpha": 0.7},
+            arrowprops={**line, "shrinkA": 1.0, "shrinkB": 2.0, "relpos": (0, 0.5)},
             annotation_clip=False,
         )
 

@@ -73,7 +73,9 @@ def make_figures(
     """
     found = json_ready(dict(found))
     variants = found["variants"]
-    drawn = {"noise_budget": plot_budget(found), "divergence": plot_divergence(variants, dataset)}
+    drawn = {"divergence": plot_divergence(variants, dataset)}
+    if has_shares(found):
+        drawn["noise_budget"] = plot_budget(found)
     if any(variant["churn"] for variant in variants):
         drawn["churn_accuracy"] = plot_churn(variants)
     if chosen(variants, "classes"):
@@ -109,6 +111,14 @@ def share(found: Found, variant: Found, key: str) -> Any:
     return (size / of_all) ** power
 
 
+def has_shares(found: Found) -> list[str]:
+    """Which shares there are of any variant but CONTROL."""
+    others = [variant for variant in found["variants"] if variant["kind"] != "control"]
+    return [
+        key for key in _SHARES if any(share(found, variant, key) is not None for variant in others)
+    ]
+
+
 def _value(variant: Found, path: tuple[str, ...]) -> float | None:
     part: Any = variant
     for key in (*path, "value"):
@@ -123,13 +133,14 @@ def plot_budget(found: Found) -> Figure:
     lost = any(variant["num_diverged"] for variant in variants)
     height = 1.2 + (0.32 if lost else 0.25) * len(variants)
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    axes = figure.subplots(1, len(_SHARES), sharey=True)
-    for ax, (key, (title, _, _)) in zip(axes, _SHARES.items(), strict=True):
+    keys = has_shares(found)
+    axes = figure.subplots(1, len(keys), sharey=True, squeeze=False)[0]
+    for ax, key in zip(axes, keys, strict=True):
         rows = rows_of_intervals(variants, lambda v, key=key: share(found, v, key))
         ax.axvline(1, color=INK, linewidth=0.8)
         ax.axvline(0, color=GREY, linewidth=0.8, linestyle=(0, (1, 1)))
         draw_rows(ax, rows, name=ax is axes[0])
-        ax.set(title=title, xlabel=f"share of that of {shorten(found['whole'])}")
+        ax.set(title=_SHARES[key][0], xlabel=f"share of that of {shorten(found['whole'])}")
         _scale_shares(ax, rows)
     return figure
 
@@ -208,7 +219,7 @@ def _draw_bars(ax: Axes, shown: list[Found], look: dict[str, Look]) -> None:
         places, heights = np.array(having, float).T
         places = places + (number + 0.5) * width - 0.4
         style = {"facecolor": drawn.colour, "edgecolor": "white", "linewidth": 0.4}
-        hatch = {"hatch": drawn.hatch, "label": variant["name"]}
+        hatch = {"hatch": drawn.hatch * (len(shown) > 1), "label": variant["name"]}
         ax.bar(places, heights, width, gid=variant["name"], **style, **hatch)
     names = [str(c["class"]) for c in max((v["classes"] for v in shown), key=len)]
     ax.set_xticks(range(len(names)), names)
