@@ -1,4 +1,10 @@
-"""How much replicas of one training differ, by what, and how surely: measures and intervals."""
+"""How much replicas of one training differ, by what, and how surely (paper B, arXiv 2106.11872).
+
+study = run_study(task, optimizer, batch_size=50, steps=400, record_every=20, noise=NoiseConfig())
+findings(study)["variants"]                  # every measure, with intervals, source by source
+
+The measures are functions of arrays of replicas and can be had without any of that.
+"""
 
 from experiments.noise.barrier import error_barrier, line_errors
 from experiments.noise.bootstrap import (
@@ -12,6 +18,7 @@ from experiments.noise.bootstrap import (
     sd_interval,
 )
 from experiments.noise.divergence import Growth, GrowthCurve, first_apart, growth, growth_curve
+from experiments.noise.findings import findings
 from experiments.noise.groups import (
     ClassAccuracy,
     GroupRates,
@@ -29,6 +36,7 @@ from experiments.noise.measures import (
     standard_deviation,
     weight_distances,
 )
+from experiments.noise.study import NoiseConfig, StudyResult, run_study
 from experiments.noise.superiority import probability_better
 from experiments.noise.variance import distribution_variance, independent_error_variance
 
@@ -38,6 +46,8 @@ __all__ = [
     "Growth",
     "GrowthCurve",
     "Interval",
+    "NoiseConfig",
+    "StudyResult",
     "WeightDistances",
     "accuracy",
     "churn",
@@ -46,6 +56,7 @@ __all__ = [
     "distribution_variance",
     "ensemble_gain",
     "error_barrier",
+    "findings",
     "first_apart",
     "group_rates",
     "growth",
@@ -60,6 +71,7 @@ __all__ = [
     "ratio_of_sd",
     "ratio_of_variance",
     "relative_spread",
+    "run_study",
     "sd_error",
     "sd_interval",
     "standard_deviation",
