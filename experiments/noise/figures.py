@@ -106,9 +106,9 @@ def share(found: Found, variant: Found, key: str) -> Any:
     whole = next(v for v in found["variants"] if v["name"] == found["whole"])
     _, path, power = _SHARES[key]
     size, of_all = _value(variant, path), _value(whole, path)
-    if variant[key] is not None or size is None or not of_all:
+    if variant[key] and variant[key]["value"] is not None:
         return variant[key]
-    return (size / of_all) ** power
+    return (size / of_all) ** power if size is not None and of_all else None
 
 
 def has_shares(found: Found) -> list[str]:
