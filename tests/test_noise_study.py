@@ -143,6 +143,9 @@ def test_control_is_exactly_zero_and_every_source_does_something(study):
         assert first == [1] * (by_name[name]["replicas"] - 1) or name in ("accumulation", "ulp")
         assert by_name[name]["l2_distance"]["value"] > 0
     assert by_name["fork@8"]["parting"]["first_apart"] == [9, 9]
+    rows = rows_of(study.variants)["init"][1:]
+    largest = np.median(study.dataset.churn.values[rows].max(axis=1))
+    assert by_name["init"]["parting"]["largest_churn"] == pytest.approx(largest)
     assert by_name["init"]["l2_distance"]["value"] > 0.1 > by_name["ulp"]["l2_distance"]["value"]
 
 

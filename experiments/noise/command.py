@@ -142,7 +142,8 @@ def cost(prepared: Prepared, seconds: float) -> str:
     replicas, steps = prepared.config.seeds, prepared.steps
     whole = seconds * replicas * steps
     minutes = f"{whole / 60:.0f} min" if whole >= 120 else f"{whole:.0f} s"
+    count = len(prepared.variants)
     return (
-        f"{len(prepared.variants)} variants, {replicas} replicas in all x {steps} steps x "
+        f"{count} variant{'s' * (count > 1)}, {replicas} replicas in all x {steps} steps x "
         f"{1000 * seconds:.3g} ms a step = {minutes} of training, records apart"
     )

@@ -226,6 +226,7 @@ def _parting(study: StudyResult, variant: Variant, rows: np.ndarray) -> Found:
         if np.isfinite(row).all():
             grown.append(growth(row.astype(np.float64), steps[after] - variant.fork))
     kinds = [found.better for found in grown if found.better]
+    churns = study.dataset.churn.values[others] if "churn" in study.dataset else np.zeros((0, 1))
     return {
         "first_apart": [
             None if np.isnan(row).all() else int(np.nanmin(row)) for row in first.astype(float)
@@ -236,6 +237,10 @@ def _parting(study: StudyResult, variant: Variant, rows: np.ndarray) -> Found:
             "better": max(sorted(set(kinds)), key=kinds.count) if kinds else None,
             "replicas": sum(found.rate is not None for found in grown),
         },
+        # Where all replicas end alike, as after grokking, they differ on the way.
+        "largest_churn": _median(
+            [float(np.nanmax(row)) for row in churns if np.isfinite(row).any()]
+        ),
     }
 
 
