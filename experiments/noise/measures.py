@@ -120,11 +120,11 @@ def weight_distances(params: Any) -> WeightDistances:
         ValueError: leaves differ in their number of replicas, a weight is not finite, or a replica
             has no weight but 0.
     """
-    leaves = [
-        np.reshape(leaf, (len(leaf), -1)) for leaf in map(np.asarray, jax.tree.leaves(params))
-    ]
-    if len({len(leaf) for leaf in leaves}) != 1:
-        raise ValueError(f"leaves have {sorted({len(leaf) for leaf in leaves})} replicas, not one")
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
+    counts = {len(leaf) for leaf in leaves}
+    if len(counts) != 1:
+        raise ValueError(f"leaves have {sorted(counts)} replicas; every leaf needs as many")
+    leaves = [leaf.reshape(len(leaf), -1) for leaf in leaves]
     l2_RxR = np.sqrt(_unit_distances(leaves, np.zeros(len(leaves[0])), "weights"))
     return WeightDistances(l2_RxR, 2 * np.arcsin(np.minimum(l2_RxR / 2, 1.0)))
 
@@ -147,15 +147,17 @@ def logit_correlation(logits_RxNxC: np.ndarray) -> np.ndarray:
         ValueError: a logit is not finite, or all logits of a replica are alike.
     """
     logits_RxM = np.reshape(logits_RxNxC, (len(logits_RxNxC), -1))
-    centre_R = np.mean(logits_RxM, axis=1, dtype=np.float64)
+    _check_finite(np.isfinite(logits_RxM).all(axis=1), "logits")
+    first_R = logits_RxM[:, 0].astype(np.float64)  # logits that are all alike are centred exactly
+    centre_R = first_R + np.mean(logits_RxM - first_R[:, None], axis=1)
     return 1 - _unit_distances([logits_RxM], centre_R, "logits") / 2
 
 
 def ensemble_gain(logits_RxNxC: np.ndarray, label_N: np.ndarray) -> np.ndarray:
     """What two replicas together gain: acc((l_r + l_s) / 2) - (acc(l_r) + acc(l_s)) / 2.
 
-    Summers & Dinneen (arXiv 2103.04514): acc((l1 + l2) / 2) - acc(l_i), averaged over
-    the two. Logits are added in float64; `correctness` says what is right.
+    Summers & Dinneen (arXiv 2103.04514): acc((l1 + l2) / 2) - acc(l_i), averaged over the two.
+    Logits are added in float64; `correctness` says what is right.
 
     Args:
         logits_RxNxC: float [replica, test point, class], finite.

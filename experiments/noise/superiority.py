@@ -19,8 +19,8 @@ def probability_better(a_R: np.ndarray, b_S: np.ndarray, confidence: float = 0.9
     and 76 % of 1500 trials at P = 0.5, 0.75, 0.9 and 0.96 (95 % wanted). It is Newcombe's (2006,
     Statistics in Medicine 25:559, method 5), all theta with (theta - P)² <= z² V(theta),
     V = theta (1 - theta) / (R S) · [1 + ((R + S)/2 - 1) ((1 - theta)/(2 - theta) +
-    theta/(1 + theta))], which held it in 95 to 96 % of the same and in 93 to 96 % at R = S = 5, and
-    is never of width 0.
+    theta/(1 + theta))], which held it in 95 to 96 % of the same, in 94 to 96 % at R = S = 5, and in
+    92 to 95 % where one sample's SD was thrice the other's. It is never of width 0.
 
     Args:
         a_R: float [replica], the higher the better.
@@ -37,9 +37,8 @@ def probability_better(a_R: np.ndarray, b_S: np.ndarray, confidence: float = 0.9
     for name, values in (("first", a_R), ("second", b_S)):
         check_replicas(len(values))
         if not np.isfinite(values).all():
-            raise ValueError(
-                f"replica {np.argmin(np.isfinite(values))} of the {name} is not finite"
-            )
+            replica = np.argmin(np.isfinite(values))
+            raise ValueError(f"replica {replica} of the {name} is not finite; leave it out")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1; got {confidence}")
     above_RxS = np.subtract.outer(np.asarray(a_R, np.float64), np.asarray(b_S, np.float64))
