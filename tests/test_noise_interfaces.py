@@ -15,6 +15,7 @@ from trainer.task import as_model, draw_data, init_model
 
 NO_CLASSES = {"mlm"}  # a row has many tokens to tell
 NOT_NEW = {"modular-stabilised", "cifar10-destabilised", "cifar100", "cifar100-destabilised"}
+NOT_NEW |= {"celeba"}  # the code of cifar10
 NAMES = [
     pytest.param(name, marks=pytest.mark.slow if name in NOT_NEW else ())
     for name in EXPERIMENTS
