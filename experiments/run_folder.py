@@ -35,9 +35,14 @@ IMPORTED = "import.jsonl"  # in there: what an import of checkpoints has done
 LOG = "log.jsonl"
 FORECAST = "forecast.json"
 BASELINES = "baselines.json"
+PREDICTIONS = "predictions.npz"  # these three of a study of noise
+BARRIERS = "barriers.nc"
+NOISE = "noise.json"
+NOISE_MAP = "map"  # the run whose training map a study's replicas are read with
 HMM = ("hmm.npz", "hmm.json")
 FILES = (CONFIG, METRICS, LOG, SWEEP, STABILITY, SUMMARY, REPORT, FORECAST, BASELINES, *HMM)
-OWN = {*FILES, *(f"{name}.part" for name in FILES), FIGURES, CHECKPOINT, TRAINING}
+FILES += (PREDICTIONS, BARRIERS, NOISE)
+OWN = {*FILES, *(f"{name}.part" for name in FILES), FIGURES, CHECKPOINT, TRAINING, NOISE_MAP}
 FROM_MAP = (SUMMARY, REPORT, FIGURES)  # what a new fit makes stale
 
 

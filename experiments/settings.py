@@ -18,12 +18,12 @@ MIN_SEEDS = 5
 MAX_STATES = 1000
 
 
-def check_training(config: TrainingConfig) -> None:
-    """Raises ValueError where the common hyperparameters are out of range."""
+def check_training(config: TrainingConfig, fewest: int = MIN_SEEDS) -> None:
+    """Raises ValueError where the common hyperparameters are out of range, `fewest` seeds asked."""
     for name, value in asdict(config).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{_flag(name)} is {value}; it must be a finite number")
-    if config.seeds < MIN_SEEDS:
+    if config.seeds < fewest:
         raise ValueError(
             f"--seeds is {config.seeds}; the HMM needs at least {MIN_SEEDS} runs, some to train on "
             "and some held out"

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,12 +19,37 @@ from jax.experimental import multihost_utils
 
 from experiments import run_folder
 from experiments.experiment import Experiment, TrainingConfig
-from experiments.settings import check_training, schedule
-from trainer import Progress, choose, collect, store, train
+from experiments.settings import MIN_SEEDS, check_training, schedule
+from trainer import (
+    Perturbations,
+    Progress,
+    Streams,
+    TrainingRun,
+    choose,
+    collect,
+    store,
+    train,
+)
 from trainer.checks import check_seeds
 from trainer.training import check_sizes
 
 SAVE_SECONDS = 60.0
+
+
+class Study(NamedTuple):
+    """Replicas that differ in what they are asked to, instead of seeds that differ in all.
+
+    Attributes:
+        settings: what distinguishes the study, JSON values; `config.json` has them as "noise".
+        streams: keys [replica].
+        perturb: noise of tools to imitate [replica].
+        finish: called with a folder to write further files of the run to, and the run.
+    """
+
+    settings: dict[str, Any]
+    streams: Streams
+    perturb: Perturbations
+    finish: Callable[[Path, TrainingRun], None]
 
 
 def train_run(
@@ -37,6 +62,7 @@ def train_run(
     save_seconds: float = SAVE_SECONDS,
     on_progress: Callable[[Progress], None] | None = None,
     check: Callable[[int], None] | None = None,
+    study: Study | None = None,
 ) -> bool:
     """Trains all seeds and writes `config.json`, `metrics.nc`, `checkpoint/` and `log.jsonl`.
 
@@ -54,6 +80,8 @@ def train_run(
         on_progress: as in `trainer.train`.
         check: called with the number of training examples before anything is written; refuses by
             a ValueError what a later step would.
+        study: the replicas to train, `config.seeds` of them, numbered from 0 and each compared with
+            the first; None: seeds.
 
     Returns:
         Whether the run is complete; False where other processes have parts of it.
@@ -62,11 +90,12 @@ def train_run(
         ValueError: a hyperparameter is out of range, or the folder is taken or of other settings.
         OSError: the folder cannot be written; what was saved before is kept.
     """
-    check_training(config)
+    check_training(config, fewest=MIN_SEEDS if study is None else 1)
     if not save_seconds >= 0:
         raise ValueError(f"--save-seconds is {save_seconds}; it must be 0 or more")
     setup = experiment.setup(config)
-    seeds = range(config.first_seed, config.first_seed + config.seeds)
+    first = config.first_seed if study is None else 0
+    seeds = range(first, first + config.seeds)
     check_sizes(setup.task, config.batch_size, config.record_every)
     check_seeds(seeds)
     steps, between = schedule(config, setup.task.num_train)
@@ -76,6 +105,7 @@ def train_run(
         "experiment": experiment.name,
         "hyperparameters": asdict(config),
         "threshold": threshold,
+        **({} if study is None else {"noise": study.settings}),
         **run_folder.environment(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "wall_seconds": {},
@@ -96,6 +126,9 @@ def train_run(
             early_stop=config.early_stop,
             precision=config.precision,
             seeds_at_once=config.seeds_at_once,
+            streams=study and study.streams,
+            perturb=study and study.perturb,
+            compare=study is not None,
             folder=folder / run_folder.TRAINING,
             resume=resume,
             identity=_identity(content),
@@ -104,13 +137,14 @@ def train_run(
         )
         if jax.process_count() > 1:
             return False
-        collect_run(folder)
+        collect_run(folder, study and study.finish)
     return True
 
 
 def _identity(content: dict[str, Any]) -> dict[str, Any]:
     """What decides the results; how many seeds go side by side is kept by the trainer."""
     decided = {k: v for k, v in content["hyperparameters"].items() if k != "seeds_at_once"}
+    decided |= {"noise": content["noise"]} if "noise" in content else {}
     return {"experiment": content["experiment"], "experiment_settings": decided}
 
 
@@ -186,10 +220,11 @@ def _begin(folder: Path, resume: bool, content: dict[str, Any]) -> None:
         run_folder.write_json(training / run_folder.CONFIG, content)
 
 
-def collect_run(folder: Path) -> None:
+def collect_run(folder: Path, finish: Callable[[Path, TrainingRun], None] | None = None) -> None:
     """Makes `config.json`, `metrics.nc`, `checkpoint/` and `log.jsonl` of a trained `training/`.
 
-    All are written inside `training/` first and moved when whole: cut short, it can be done again.
+    `finish` writes what else the run is to have. All are written inside `training/` first and moved
+    when whole: cut short, it can be done again.
 
     Raises:
         ValueError: there is nothing to collect, or parts are missing or not trained to their end.
@@ -218,6 +253,8 @@ def collect_run(folder: Path) -> None:
         b"".join((part / store.LOG).read_bytes() for part in parts)
     )
     run_folder.write_json(draft / run_folder.CONFIG, content)
+    if finish is not None:
+        finish(draft, run)
     run_folder.clear(folder, run_folder.OWN - {run_folder.TRAINING})
     for made in draft.iterdir():
         made.rename(folder / made.name)

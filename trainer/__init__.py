@@ -8,6 +8,7 @@ from trainer.checks import grid
 from trainer.collect import TrainingRun, collect
 from trainer.measures import MEASURES, choose
 from trainer.metrics import METRICS, Role, Rule, flax_rule, weight_metrics
+from trainer.perturb import Fork, Perturbations
 from trainer.replica import OUTCOMES, SeedState
 from trainer.run import Progress, train
 from trainer.streams import Streams, make_streams
@@ -19,7 +20,9 @@ __all__ = [
     "METRICS",
     "OUTCOMES",
     "Data",
+    "Fork",
     "Noise",
+    "Perturbations",
     "Progress",
     "Role",
     "Rule",

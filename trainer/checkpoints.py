@@ -95,7 +95,8 @@ class _LeavesArgs(ocp.args.CheckpointArgs):
     saved: Saved | None = None
 
 
-def _name(key: Any) -> str:
+def leaf_name(key: Any) -> str:
+    """What a key on the way to a leaf is saved as: a dictionary's key, a field or an index."""
     return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))
 
 
@@ -106,7 +107,7 @@ def save(manager: ocp.CheckpointManager, step: int, tree: Any, finished: bool) -
         OSError: it cannot be written; earlier checkpoints stay.
     """
     found = jax.tree_util.tree_leaves_with_path(tree)
-    paths = [[_name(key) for key in path] for path, _ in found]
+    paths = [[leaf_name(key) for key in path] for path, _ in found]
     saved = Saved(step, finished, paths, [leaf for _, leaf in found])
     try:
         manager.save(step, args=_LeavesArgs(saved))

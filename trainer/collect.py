@@ -5,11 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import xarray as xr
 
 from trainer import records, store
-from trainer.checkpoints import Saved, checkpoints, load_latest
+from trainer.checkpoints import Saved, checkpoints, leaf_name, load_latest
 
 
 class TrainingRun(NamedTuple):
@@ -74,6 +75,24 @@ def nest(paths: Iterable[Sequence[str]], leaves: Iterable[np.ndarray]) -> Any:
     return tree or ()
 
 
+def unnest(target: Any, nested: Any) -> Any:
+    """The inverse of `nest`: a tree like `target`, its leaves those of the nested dictionaries.
+
+    Raises:
+        ValueError: a leaf is missing.
+    """
+
+    def find(path, _):
+        branch = nested
+        for key in path:
+            if not isinstance(branch, Mapping) or leaf_name(key) not in branch:
+                raise ValueError(f"{jax.tree_util.keystr(path)} is not among what training saved")
+            branch = branch[leaf_name(key)]
+        return branch
+
+    return jax.tree_util.tree_map_with_path(find, target)
+
+
 def _branch(saved: Saved, name: str) -> Any:
     """What a checkpoint holds under one name."""
     under = [
@@ -130,8 +149,6 @@ def collect(folder: Path) -> TrainingRun:
     Raises:
         ValueError: a part is missing or not trained to its end.
     """
-    import jax
-
     runs = [collect_part(part) for part in store.parts(folder)]
     if len(runs) == 1:
         return runs[0]

@@ -1,5 +1,6 @@
 """One replica: its state, a training step, an evaluation, and when it is frozen."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from trainer.observe import Record
+from trainer.perturb import Perturbations
 from trainer.streams import Streams
 from trainer.task import Noise, Task, Variables, as_model, score_training
 
@@ -25,6 +27,7 @@ class SeedState(NamedTuple):
         diverged: int32 scalar, the step at which a non-finite value was first seen, else -1.
         converged: int32 scalar, the step of the first record with an evaluation accuracy above the
             threshold, else -1.
+        perturb: noise of tools that is imitated in it.
     """
 
     keys: Streams
@@ -33,6 +36,7 @@ class SeedState(NamedTuple):
     opt_state: Any
     diverged: jax.Array
     converged: jax.Array
+    perturb: Perturbations = Perturbations()
 
 
 def take_rows(examples: Any, rows: jax.Array) -> Any:
@@ -81,22 +85,43 @@ def train_step(
 
 
 def evaluate(task: Task, model: Variables, examples: Any) -> tuple[jax.Array, jax.Array]:
-    """Mean loss and accuracy over a set of examples, in equal pieces of at most 1024."""
+    """Mean loss and accuracy over a set of examples."""
+    loss, correct = score_examples(task.score, model, examples)
+    return jnp.mean(loss), jnp.mean(correct)
+
+
+def score_examples(function: Callable[[Any, Any], Any], model: Variables, examples: Any) -> Any:
+    """A function of (model, batch) over a set of examples, in equal pieces of at most 1024.
+
+    Args:
+        function: gives leaves [example, ...], each example's a function of itself alone.
+        model: of one replica.
+        examples: leaves [example, ...].
+
+    Returns:
+        What the function gives for all examples at once, but for memory and rounding.
+    """
     size = jax.tree.leaves(examples)[0].shape[0]
     if size <= _EVALUATED_AT_ONCE:
-        loss, correct = task.score(as_model(model), examples)
-        return jnp.mean(loss), jnp.mean(correct)
+        return function(as_model(model), examples)
     pieces = -(-size // _EVALUATED_AT_ONCE)
     length = -(-size // pieces)
     rows = jnp.pad(jnp.arange(size), (0, pieces * length - size), constant_values=-1)
 
     def piece(rows):
-        loss, correct = task.score(as_model(model), take_rows(examples, rows))
-        there = rows >= 0
-        return jnp.sum(jnp.where(there, loss, 0.0)), jnp.sum(jnp.where(there, correct, 0.0))
+        return function(as_model(model), take_rows(examples, rows))
 
-    loss, correct = jax.lax.map(piece, rows.reshape(pieces, length))
-    return jnp.sum(loss) / size, jnp.sum(correct) / size
+    scored = jax.lax.map(piece, rows.reshape(pieces, length))
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:size], scored)
+
+
+def predict(task: Task, model: Variables, examples: Any) -> jax.Array:
+    """The class that each example is taken for: int32 [example]."""
+
+    def largest(model, batch):
+        return jnp.argmax(task.classify(model, batch)[0], axis=-1).astype(jnp.int32)
+
+    return score_examples(largest, model, examples)
 
 
 def _all_finite(tree: Any) -> jax.Array:

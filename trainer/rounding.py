@@ -7,12 +7,14 @@ sums: what such a mode does to training can be seen anywhere, its speed cannot.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Literal
 
-MANTISSA_BITS = {"tf32": 10, "bfloat16": 7}
+MANTISSA_BITS = {"float32": 23, "tf32": 10, "bfloat16": 7}
 """Bits of the mantissa that are kept; the exponent keeps its 8."""
 
 _PRODUCTS = ("dot_general", "conv_general_dilated")
@@ -25,42 +27,45 @@ _INLINED = {
     "custom_jvp_call": "call_jaxpr",
     "custom_vjp_call": "call_jaxpr",
 }
+_HIGHEST = (jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST)
 
 
-def round_products(function: Callable, precision: str) -> Callable:
+def round_products(function: Callable, mantissa_bits: int | jax.Array) -> Callable:
     """The same function with every matrix product and convolution at a lower precision.
 
-    Float32 operands are rounded to nearest, ties to even (`jax.lax.reduce_precision`), wherever the
-    product does not ask for a precision of its own, inside loops and branches and in gradients that
-    the function takes. A gradient taken of the result goes through the rounding.
+    Float32 operands are rounded to nearest, ties to even, wherever the product does not ask for a
+    precision of its own, inside loops and branches and in gradients that the function takes; the
+    product of the rounded operands is then in full float32 on every device. A gradient taken of the
+    result goes through the rounding where the bits are a Python number.
 
     Args:
         function: pure function of pytrees of arrays.
-        precision: "tf32" (10 bits of mantissa) or "bfloat16" (7).
+        mantissa_bits: bits to keep, 1 .. 23 (`MANTISSA_BITS`); 23 changes nothing. An int32 scalar
+            array may differ between the members of a vmap.
 
     Raises:
-        ValueError: another precision.
+        ValueError: a Python number out of range.
 
     Example:
         >>> import jax.numpy as jnp
         >>> third = jnp.full((1, 1), 1 / 3)
-        >>> float(round_products(jnp.matmul, "bfloat16")(third, jnp.ones((1, 1)))[0, 0])
+        >>> float(round_products(jnp.matmul, 7)(third, jnp.ones((1, 1)))[0, 0])
         0.333984375
     """
-    if precision not in MANTISSA_BITS:
-        raise ValueError(f"precision {precision!r} is none of {', '.join(MANTISSA_BITS)}")
+    if isinstance(mantissa_bits, int) and not 1 <= mantissa_bits <= 23:
+        raise ValueError(f"mantissa_bits is {mantissa_bits}; it must lie between 1 and 23")
 
     def rounded(*args):
         # A default that others set would look like a precision the product asks for.
         with jax.default_matmul_precision(None):
             jaxpr, shape = jax.make_jaxpr(function, return_shape=True)(*args)
-        values = _evaluate(jaxpr, jax.tree.leaves(args), MANTISSA_BITS[precision])
+        values = _evaluate(jaxpr, mantissa_bits, *jax.tree.leaves(args))
         return jax.tree.unflatten(jax.tree.structure(shape), values)
 
     return rounded
 
 
-def _evaluate(closed: ClosedJaxpr, args: list[Any], bits: int) -> list[Any]:
+def _evaluate(closed: ClosedJaxpr, bits: int | jax.Array, *args: Any) -> list[Any]:
     """Values of a traced program, its products rounded."""
     jaxpr = closed.jaxpr
     values = dict(zip(jaxpr.constvars, closed.consts, strict=True))
@@ -75,13 +80,15 @@ def _evaluate(closed: ClosedJaxpr, args: list[Any], bits: int) -> list[Any]:
     return [read(variable) for variable in jaxpr.outvars]
 
 
-def _equation(equation: Any, operands: list[Any], bits: int) -> list[Any]:
+def _equation(equation: Any, operands: list[Any], bits: int | jax.Array) -> list[Any]:
     name, params = equation.primitive.name, equation.params
     if name in _INLINED:
-        return _evaluate(_closed(params[_INLINED[name]]), operands, bits)
+        return _evaluate(_closed(params[_INLINED[name]]), bits, *operands)
+    if name in _INSIDE:
+        return _INSIDE[name](params, operands, bits)
     if name in _PRODUCTS and params["precision"] is None:
         operands = [_round(operand, bits) for operand in operands]
-    params = {key: _with_inner(value, bits) for key, value in params.items()}
+        params = params | {"precision": _HIGHEST}
     found = equation.primitive.bind(*operands, **params)
     return list(found) if equation.primitive.multiple_results else [found]
 
@@ -90,20 +97,65 @@ def _closed(jaxpr: Any) -> ClosedJaxpr:
     return jaxpr if isinstance(jaxpr, ClosedJaxpr) else ClosedJaxpr(jaxpr, ())
 
 
-def _with_inner(value: Any, bits: int) -> Any:
-    """A parameter of a loop or a branch: the programs inside it with their products rounded."""
-    if type(value) is tuple:  # the branches of a cond
-        return tuple(_with_inner(part, bits) for part in value)
-    if not isinstance(value, ClosedJaxpr):
-        return value
-
-    def inner(*args):
-        return _evaluate(value, list(args), bits)
-
-    return jax.make_jaxpr(inner)(*value.in_avals)
+# Loops and branches are built anew around the rounded body: the bits may be a traced value, which
+# a body that has been traced before cannot take in.
 
 
-def _round(operand: jax.Array, bits: int) -> jax.Array:
+def _scan(params: dict[str, Any], operands: list[Any], bits: int | jax.Array) -> list[Any]:
+    num_fixed, num_carried = params["num_consts"], params["num_carry"]
+    fixed, rest = operands[:num_fixed], operands[num_fixed:]
+
+    def body(carried, scanned):
+        out = _evaluate(params["jaxpr"], bits, *fixed, *carried, *scanned)
+        return out[:num_carried], out[num_carried:]
+
+    carried, stacked = jax.lax.scan(
+        body,
+        rest[:num_carried],
+        rest[num_carried:],
+        length=params["length"],
+        reverse=params["reverse"],
+        unroll=params["unroll"],
+    )
+    return [*carried, *stacked]
+
+
+def _while(params: dict[str, Any], operands: list[Any], bits: int | jax.Array) -> list[Any]:
+    num_test, num_fixed = params["cond_nconsts"], params["body_nconsts"]
+    of_test, fixed = operands[:num_test], operands[num_test : num_test + num_fixed]
+
+    def test(carried):
+        return _evaluate(params["cond_jaxpr"], bits, *of_test, *carried)[0]
+
+    def body(carried):
+        return _evaluate(params["body_jaxpr"], bits, *fixed, *carried)
+
+    return jax.lax.while_loop(test, body, operands[num_test + num_fixed :])
+
+
+def _cond(params: dict[str, Any], operands: list[Any], bits: int | jax.Array) -> list[Any]:
+    branches, index = params["branches"], operands[0]
+    platforms = params.get("branches_platforms")
+    if platforms is not None:  # `platform_dependent`: there is nothing to choose at run time
+        here = [names is None or jax.default_backend() in names for names in platforms]
+        return _evaluate(branches[here.index(True)], bits, *operands[1:])
+    functions = [partial(_evaluate, branch, bits) for branch in branches]
+    return jax.lax.switch(index, functions, *operands[1:])
+
+
+_INSIDE = {"scan": _scan, "while": _while, "cond": _cond}
+
+
+def _round(operand: jax.Array, bits: int | jax.Array) -> jax.Array:
+    """The operand with so many bits of mantissa, to nearest, ties to even."""
     if operand.dtype != "float32":
         return operand
-    return jax.lax.reduce_precision(operand, exponent_bits=8, mantissa_bits=bits)
+    if isinstance(bits, int):
+        return jax.lax.reduce_precision(operand, exponent_bits=8, mantissa_bits=bits)
+    pattern = jax.lax.bitcast_convert_type(operand, jnp.uint32)
+    dropped = (23 - bits).astype(jnp.uint32)
+    last = jnp.uint32(1) << dropped  # of the bits that stay
+    up = last // 2 - 1 + ((pattern >> dropped) & 1)
+    rounded = jax.lax.bitcast_convert_type((pattern + up) & ~(last - 1), jnp.float32)
+    # Adding to the bits of an infinity or a NaN would make another number of it.
+    return jnp.where((dropped > 0) & jnp.isfinite(operand), rounded, operand)

@@ -17,6 +17,7 @@ from trainer.collect import TrainingRun, collect_part, make_dataset
 from trainer.metrics import weight_metrics
 from trainer.observe import Metric
 from trainer.order import batches_per_epoch
+from trainer.perturb import Perturbations
 from trainer.placement import Placement, gather, place, share, spread
 from trainer.records import RecordLayout, append_records
 from trainer.replica import SeedState
@@ -76,6 +77,9 @@ def train(
     precision: str = "float32",
     seeds_at_once: int | None = None,
     devices: Sequence[jax.Device] | None = None,
+    streams: Streams | None = None,
+    perturb: Perturbations | None = None,
+    compare: bool = False,
     folder: Path | None = None,
     resume: bool = False,
     identity: Mapping[str, Any] | None = None,
@@ -105,6 +109,11 @@ def train(
         precision: of products: "float32", "tf32" or "bfloat16".
         seeds_at_once: replicas vmapped together on a device; None: the fastest that fits, by trial.
         devices: devices of this process to use; None: all.
+        streams: keys of every replica, in place of those that `seeds` and `vary` give; the seeds
+            are then only names. What distinguishes them belongs in `identity`.
+        perturb: noise of tools to imitate in each replica (`trainer.perturb`); the same holds.
+        compare: also record how far each replica is from the first one, and when they part
+            (`trainer.parting.apart_from_first`).
         folder: where to write records and checkpoints as training goes; None: memory only.
         resume: go on from the last save point in `folder`, to the bit, or begin if there is none.
             Settings are compared with those it was begun with; of the functions (task, optimizer,
@@ -146,6 +155,7 @@ def train(
             precision=precision,
             seeds_at_once=size,
             mesh=mesh,
+            compare=compare,
         )
 
     settings = {
@@ -160,11 +170,14 @@ def train(
         "precision": precision,
         **(identity or {}),
     }
+    if (streams, perturb, compare) != (None, None, False) and jax.process_count() > 1:
+        raise ValueError("streams, perturb and compare are for one process; start only one")
     own = store.split(seeds, jax.process_index(), jax.process_count())
     plan = _Plan(
         build=build,
         seeds=tuple(int(seed) for seed in seeds[own]),
-        streams=make_streams(seeds[own], vary),
+        streams=make_streams(seeds[own], vary) if streams is None else streams,
+        perturb=perturb or Perturbations(),
         hyper={name: column[own] for name, column in hyper.items()},
         pool=task.pool,
         settings=settings,
@@ -184,6 +197,7 @@ class _Plan(NamedTuple):
     build: Callable[..., Trainer]
     seeds: tuple[int, ...]
     streams: Streams
+    perturb: Perturbations
     hyper: dict[str, list[float]]
     pool: Any
     settings: dict[str, Any]
@@ -254,12 +268,14 @@ def _compile(plan: _Plan, seeds_at_once: int | None) -> _Program:
     plan.tell(0, 0.0, _Done(nothing, nothing), None)
     started = time.perf_counter()
     hyper = {name: jnp.asarray(column, jnp.float32) for name, column in plan.hyper.items()}
+    replicas = plan.streams, hyper, plan.perturb
     if seeds_at_once is None:
         trial = partial(plan.build, every=min(_TRIAL_STEPS, plan.record_every))
-        seeds_at_once = choose_seeds_at_once(trial, plan.streams, hyper, plan.pool, plan.devices)
+        found = choose_seeds_at_once(trial, replicas, plan.pool, plan.devices)
+        seeds_at_once = found.seeds_at_once
     placement = place(len(plan.seeds), seeds_at_once, plan.devices)
     trainer = plan.build(placement.seeds_at_once, placement.mesh)
-    state = trainer.init(spread(placement, plan.streams), spread(placement, hyper))
+    state = trainer.init(*(spread(placement, tree) for tree in replicas))
     pool = share(placement, plan.pool)
     lowered = trainer.advance.lower(state, pool)
     compiled = lowered.compile()

@@ -7,16 +7,28 @@ the best lies depends on the network and the device, and is measured rather than
 import os
 import time
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from trainer.placement import place, share, spread
-from trainer.streams import Streams
 from trainer.training import Trainer, TrainState
 
 _TRIAL_SECONDS = 0.1
 _LOSS = 1.3  # a size this much slower per replica than the best one ends the search
+
+
+class Choice(NamedTuple):
+    """What a trial found.
+
+    Attributes:
+        seeds_at_once: replicas to run side by side on a device.
+        seconds: of a call of the trainer's `walk` per replica, at that number.
+    """
+
+    seeds_at_once: int
+    seconds: float
 
 
 def candidates(most: int) -> list[int]:
@@ -46,11 +58,11 @@ def _seconds(walk: Callable, state: TrainState, pool) -> float:
 
 def choose_seeds_at_once(
     build: Callable[[int, jax.sharding.Mesh | None], Trainer],
-    streams: Streams,
-    hyper: dict[str, jax.Array],
+    replicas: tuple,
     pool,
     devices: Sequence[jax.Device],
-) -> int:
+    sizes: Sequence[int] | None = None,
+) -> Choice:
     """The number of replicas at once with the most seed-steps per second that fits in memory.
 
     Sizes 1, 4, 16, ... up to a device's share are compiled (without metrics) and run for some
@@ -59,20 +71,20 @@ def choose_seeds_at_once(
 
     Args:
         build: (seeds_at_once, mesh) -> Trainer of a few steps.
-        streams: keys of all replicas.
-        hyper: their hyperparameters, name to [replica].
+        replicas: what `Trainer.init` takes, of all replicas.
         pool: the task's.
         devices: devices the replicas are spread over.
+        sizes: numbers of replicas to try; None: those above.
 
     Raises:
         ValueError: not even one replica at a time fits.
     """
-    most = -(-len(streams.init) // len(devices))
+    most = -(-len(replicas[0].init) // len(devices))
     best, speed = None, np.inf
-    for size in candidates(most):
+    for size in candidates(most) if sizes is None else [min(size, most) for size in sizes]:
         placement = place(size, size, devices[:1])
         trainer = build(size, placement.mesh)
-        first = jax.tree.map(lambda leaf: leaf[:size], (streams, hyper))  # noqa: B023
+        first = jax.tree.map(lambda leaf: leaf[:size], replicas)  # noqa: B023
         state = trainer.init(*(spread(placement, tree) for tree in first))
         held = sum(leaf.nbytes for leaf in jax.tree.leaves(state.seeds)) / size
         data = share(placement, pool)
@@ -91,4 +103,4 @@ def choose_seeds_at_once(
             f"one replica needs {needed / 2**30:.1f} GiB, more than is free on {devices[0]}; lower "
             "the batch size or the number of seeds"
         )
-    return best
+    return Choice(best, speed)

@@ -16,16 +16,19 @@ from jax.sharding import Mesh, PartitionSpec
 from trainer.metrics import weight_metrics
 from trainer.observe import Metric, Record, measure
 from trainer.order import batch_rows
+from trainer.parting import APART, apart_from_first, digest
+from trainer.perturb import Perturbations, keys_at, move_by_ulp, places
 from trainer.replica import (
     OUTCOMES,
     SeedState,
     evaluate,
     freeze,
     mean_batch_loss,
+    predict,
     take_rows,
     train_step,
 )
-from trainer.rounding import round_products
+from trainer.rounding import MANTISSA_BITS, round_products
 from trainer.streams import Streams
 from trainer.task import Noise, Task, check_task, draw_data, init_model
 
@@ -46,7 +49,8 @@ class Trainer(NamedTuple):
     """Pure functions over all seeds at once.
 
     Attributes:
-        init: (Streams [seed], hyperparameters [seed] by name = {}) -> TrainState.
+        init: (Streams [seed], hyperparameters [seed] by name = {}, Perturbations [seed] = none) ->
+            TrainState.
         advance: (TrainState, pool = ()) -> (TrainState, Record). Runs `record_every` steps of every
             seed and measures them; Record maps a name to a float array [seed]: the metrics, then
             train_loss, eval_loss, train_accuracy, eval_accuracy. `pool` is the task's. Jitted; the
@@ -80,10 +84,11 @@ def check_precision(precision: str) -> None:
 def _at_precision(function: Callable, precision: str) -> Callable:
     """A function of one replica with its products in a precision.
 
-    It is the device's own mode; on CPU, which has none, products are rounded as the mode does.
+    It is the device's own mode; on CPU, which has none, products are rounded as the mode does. A
+    replica that brings its own number of bits has its products rounded everywhere.
     """
     if precision != "float32" and jax.default_backend() == "cpu":
-        return round_products(function, precision)
+        return round_products(function, MANTISSA_BITS[precision])
 
     def precise(*args):
         with jax.default_matmul_precision(PRECISIONS[precision]):
@@ -136,8 +141,9 @@ def _skip_resting(group: Callable) -> Callable:
 
     def guarded(seeds: SeedState):
         def rest(seeds):
-            record = jax.eval_shape(group, seeds)[1]
-            return seeds, jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), record)
+            _, record, seen = jax.eval_shape(group, seeds)
+            nothing = jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), record)
+            return seeds, nothing, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), seen)
 
         resting = (seeds.diverged >= 0) | (seeds.converged >= 0)
         return jax.lax.cond(resting.all(), rest, group, seeds)
@@ -171,6 +177,7 @@ def make_trainer(
     precision: str = "float32",
     seeds_at_once: int | None = None,
     mesh: Mesh | None = None,
+    compare: bool = False,
 ) -> Trainer:
     """Builds the pure training functions of a task.
 
@@ -193,6 +200,8 @@ def make_trainer(
             the number of replicas on a device. None: all.
         mesh: devices over which replicas are spread, of one axis named "seed"; their number must
             divide the number of replicas. None: no sharding.
+        compare: also record how far every replica is from the first one, and when they part
+            (`trainer.parting.apart_from_first`).
 
     Returns:
         Trainer. In its records, train_loss is the mean over the steps since the last record of
@@ -214,16 +223,17 @@ def make_trainer(
     build = optimizer if callable(optimizer) else lambda hyper: optimizer
     functions = [metrics] if callable(metrics) else list(metrics)
 
-    def init_one(streams_and_hyper) -> SeedState:
-        keys, hyper = streams_and_hyper
+    def init_one(replica) -> SeedState:
+        keys, hyper, perturb = replica
         model = _initial_model(task, keys, hyper)
-        never = jnp.int32(-1)
-        return SeedState(keys, hyper, model, build(hyper).init(model.params), never, never)
+        opt_state, never = build(hyper).init(model.params), jnp.int32(-1)
+        return SeedState(keys, hyper, model, opt_state, never, never, perturb)
 
     def parts(state: SeedState, step, data) -> dict[str, Callable[[], Any]]:
         """What metrics may ask for, each made only if one does."""
-        rows = batch_rows(state.keys.order, step, 1, task.num_train, batch_size)[0]
-        noise = _noise(state.keys, step)
+        keys = keys_at(state.keys, state.perturb, step)
+        rows = batch_rows(keys.order, step, 1, task.num_train, batch_size)[0]
+        noise = _noise(keys, step)
 
         def loss(params):
             return mean_batch_loss(
@@ -247,24 +257,31 @@ def make_trainer(
         }
 
     def walk_one(step, data, state: SeedState):
-        """`record_every` steps; batch losses, examples predicted right and examples seen."""
-        rows = batch_rows(state.keys.order, step, record_every, task.num_train, batch_size)
+        """`record_every` steps: state, batch losses, share predicted right, digests of steps."""
+        keys = keys_at(state.keys, state.perturb, step)
+        rows = batch_rows(keys.order, step, record_every, task.num_train, batch_size)
+        steps = step + jnp.arange(record_every)
+        place = places(state.perturb, steps, batch_size)
+        if place is not None:
+            rows = jnp.take_along_axis(rows, place, axis=1)
+        params = move_by_ulp(state.model.params, state.perturb, step)
+        state = state._replace(model=state.model._replace(params=params))
 
         def one_step(state, at):
-            step, rows = at
-            noise = _noise(state.keys, step)
-            return train_step(task, build(state.hyper), state, data.train, rows, noise)
+            step, rows, place = at
+            noise = _noise(keys, step)._replace(place=place)
+            state, scored = train_step(task, build(state.hyper), state, data.train, rows, noise)
+            return state, (*scored, digest(state.model.params) if compare else None)
 
-        steps = step + jnp.arange(record_every)
-        after, (losses, correct) = jax.lax.scan(one_step, state, (steps, rows))
-        return after, losses, jnp.sum(correct) / jnp.sum(rows >= 0)
+        after, (losses, correct, digests) = jax.lax.scan(one_step, state, (steps, rows, place))
+        return after, losses, jnp.sum(correct) / jnp.sum(rows >= 0), digests
 
-    def advance_one(step, pool, state: SeedState) -> tuple[SeedState, Record]:
+    def advance_one(step, pool, state: SeedState) -> tuple[SeedState, Record, tuple]:
         data = draw_data(task, state.keys.data, pool)
-        after, losses, accuracy = walk_one(step, data, state)
+        after, losses, accuracy, digests = walk_one(step, data, state)
         now = step + record_every
         record = measure(functions, parts(after, now, data))
-        reserved = sorted(set(record) & set(OUTCOMES))
+        reserved = sorted(set(record) & set(OUTCOMES + APART * compare))
         if reserved:
             raise ValueError(
                 f"metrics: {reserved[0]!r} is the name of an outcome; give the metric another"
@@ -272,22 +289,38 @@ def make_trainer(
         record["train_loss"] = jnp.mean(losses)
         record["train_accuracy"] = accuracy
         record["eval_loss"], record["eval_accuracy"] = evaluate(task, after.model, data.test)
-        return freeze(now, state, after, record, threshold, stop_converged)
+        classified = compare and task.classify is not None
+        predictions = predict(task, after.model, data.test) if classified else None
+        settled, record = freeze(now, state, after, record, threshold, stop_converged)
+        return settled, record, (predictions, digests)
 
     def all_seeds(function, shared, seeds, wrap=None):
-        precise = _at_precision(function, precision)
+        def of_seed(shared, seed):
+            bits = seed.perturb.mantissa_bits if isinstance(seed, SeedState) else None
+            if bits is not None:
+                return round_products(function, bits)(*shared, seed)
+            return _at_precision(function, precision)(*shared, seed)
 
         def on_device(shared, seeds):
-            return in_groups(lambda seed: precise(*shared, seed), seeds_at_once, wrap)(seeds)
+            return in_groups(lambda seed: of_seed(shared, seed), seeds_at_once, wrap)(seeds)
 
         return _over_devices(on_device, mesh)(shared, seeds)
 
-    def init(keys: Streams, hyper: Mapping[str, jax.Array] | None = None) -> TrainState:
-        return TrainState(jnp.int32(0), all_seeds(init_one, (), (keys, dict(hyper or {}))))
+    def init(
+        keys: Streams,
+        hyper: Mapping[str, jax.Array] | None = None,
+        perturb: Perturbations | None = None,
+    ) -> TrainState:
+        replicas = keys, dict(hyper or {}), perturb or Perturbations()
+        return TrainState(jnp.int32(0), all_seeds(init_one, (), replicas))
 
     def advance(state: TrainState, pool: Any = ()) -> tuple[TrainState, Record]:
         wrap = _skip_resting if stop_converged else None
-        seeds, record = all_seeds(advance_one, (state.step, pool), state.seeds, wrap)
+        seeds, record, seen = all_seeds(advance_one, (state.step, pool), state.seeds, wrap)
+        if compare:
+            apart = apart_from_first(seeds.model.params, *seen, state.step + 1)
+            alive = seeds.diverged < 0
+            record |= {name: jnp.where(alive, value, jnp.nan) for name, value in apart.items()}
         return TrainState(state.step + record_every, seeds), record
 
     def walk(state: TrainState, pool: Any = ()) -> TrainState:

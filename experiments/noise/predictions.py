@@ -1,0 +1,137 @@
+"""What trained replicas make of the test examples, and of networks on the line between two."""
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from experiments.noise.barrier import line_errors
+from experiments.npz import load_npz
+from experiments.run_folder import PREDICTIONS
+from trainer import Task, Variables, make_streams
+from trainer.replica import evaluate, score_examples
+from trainer.task import draw_data
+
+
+class Predictions(NamedTuple):
+    """Of every replica, on the test examples that all of them share.
+
+    Attributes:
+        loss: float32 [replica, example], in nats where it is a cross-entropy.
+        correct: float32 [replica, example], 1.0 where the replica is right (a share of its parts
+            where an example has several).
+        logits: float32 [replica, example, class]; None where the task tells no classes apart.
+        label: int32 [example]; None likewise.
+        groups: subgroups by name, bool [example].
+    """
+
+    loss: np.ndarray
+    correct: np.ndarray
+    logits: np.ndarray | None
+    label: np.ndarray | None
+    groups: dict[str, np.ndarray]
+
+    @property
+    def classes(self) -> np.ndarray | None:
+        """The class each example is taken for: int [replica, example]."""
+        return None if self.logits is None else self.logits.argmax(axis=-1)
+
+
+def predict_rows(
+    task: Task, model: Variables, groups: Mapping[str, np.ndarray], root: int = 0
+) -> Predictions:
+    """Predictions of all replicas, one after the other, in float32 whatever they trained in.
+
+    Args:
+        task: what they learned.
+        model: leaves [replica, ...].
+        groups: subgroups of the test examples.
+        root: number of the root key of the study.
+    """
+    test = _test_examples(task, root)
+
+    def classify(model: Variables):
+        scored = score_examples(task.score, model, test)
+        return scored, score_examples(task.classify, model, test) if task.classify else None
+
+    (loss, correct), classified = jax.jit(lambda rows: jax.lax.map(classify, rows))(model)
+    logits, label = (None, None) if classified is None else classified
+    return Predictions(
+        np.asarray(loss),
+        np.asarray(correct),
+        None if logits is None else np.asarray(logits),
+        None if label is None else np.asarray(label[0]),
+        {name: np.asarray(members, bool) for name, members in groups.items()},
+    )
+
+
+def errors_between(
+    task: Task, first: Variables, second: Variables, points: int, root: int = 0
+) -> np.ndarray:
+    """Test errors of the networks (1 - a) t_1 + a t_2 for a = 0, ..., 1, equally spaced.
+
+    Running statistics of batch norm are interpolated like parameters.
+
+    Args:
+        task: what was learned.
+        first: leaves [pair, ...], t_1.
+        second: leaves [pair, ...], t_2.
+        points: values of a.
+        root: number of the root key of the study.
+
+    Returns:
+        float [pair, point], shares of test examples got wrong; the first is of t_1.
+    """
+    test = _test_examples(task, root)
+
+    def error(model: Variables) -> jax.Array:
+        return 1 - evaluate(task, model, test)[1]
+
+    def line(pair):
+        return line_errors(error, *pair, points)
+
+    return np.asarray(jax.jit(lambda pairs: jax.lax.map(line, pairs))((first, second)))
+
+
+def _test_examples(task: Task, root: int) -> Any:
+    key = make_streams([0], (), root).data[0]
+    return draw_data(task, key, task.pool).test
+
+
+def save_predictions(folder: Path, found: Predictions) -> None:
+    """Writes `predictions.npz`; groups as rows of one array beside their names."""
+    arrays = {name: value for name, value in found._asdict().items() if name != "groups"}
+    arrays = {name: value for name, value in arrays.items() if value is not None}
+    if found.groups:
+        arrays["group"] = np.stack(list(found.groups.values()))
+        arrays["group_name"] = np.array(list(found.groups), dtype="U")
+    np.savez(folder / PREDICTIONS, **arrays)
+
+
+def load_predictions(folder: Path) -> Predictions:
+    """Reads `predictions.npz`; nothing is unpickled.
+
+    Raises:
+        ValueError: it is missing, or not what `save_predictions` writes.
+    """
+    path = folder / PREDICTIONS
+    if not path.is_file():
+        raise ValueError(f"{folder} has no {PREDICTIONS}; make it with `seedmap noise EXPERIMENT`")
+    try:
+        with path.open("rb") as file, load_npz(file) as archive:
+            arrays = dict(archive)
+        groups = dict(zip(arrays.get("group_name", ()), arrays.get("group", ()), strict=True))
+        return Predictions(
+            arrays["loss"],
+            arrays["correct"],
+            arrays.get("logits"),
+            arrays.get("label"),
+            {str(name): members for name, members in groups.items()},
+        )
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{path} cannot be read ({error}); make it anew with `seedmap noise EXPERIMENT`"
+        ) from None

@@ -1,0 +1,186 @@
+"""Which sources of noise vary between the replicas of a study, and which are held (paper B).
+
+A study trains a few replicas of each *variant*. Replica r of a variant has number r in the sources
+that vary and number 0 in all others, so that replica 0 of every variant is one and the same
+training, and CONTROL, where nothing varies, is that training several times over.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from trainer import Data, Fork, Noise, Perturbations, Streams, Task, make_streams
+from trainer.rounding import MANTISSA_BITS
+from trainer.task import draw_data, init_model, score_training
+
+ALGORITHMIC = ("init", "order", "augment", "dropout")
+"""What we choose to draw at random: key streams of the trainer."""
+
+IMPLEMENTATION = ("accumulation", "precision", "ulp")
+"""What tools bring, imitated in the program: `trainer.perturb`."""
+
+SOURCES = ALGORITHMIC + IMPLEMENTATION
+CONTROL, ALGO, IMPL, BOTH = "CONTROL", "ALGO", "IMPL", "ALGO+IMPL"
+MODES = tuple(MANTISSA_BITS)  # float32 first: that of replica 0
+
+
+class Variant(NamedTuple):
+    """Some replicas that differ in some sources.
+
+    Attributes:
+        name: a source, one of CONTROL, ALGO, IMPL and ALGO+IMPL, or "fork@STEP".
+        varied: the sources that differ between its replicas.
+        replicas: number of them.
+        fork: step from which on they differ; before it they share order, augmentation and masks.
+    """
+
+    name: str
+    varied: tuple[str, ...]
+    replicas: int
+    fork: int = 0
+
+
+class Rows(NamedTuple):
+    """All replicas of a study, variant by variant: what the trainer takes; leaves [row]."""
+
+    streams: Streams
+    perturb: Perturbations
+
+
+def parse_sources(text: str) -> tuple[str, ...]:
+    """Sources from "init,order"; "none" for none, in the order of `SOURCES`.
+
+    Raises:
+        ValueError: a source is unknown, or stands twice.
+    """
+    names = [] if text == "none" else [part.strip() for part in text.split(",")]
+    unknown = [name for name in names if name not in SOURCES]
+    if unknown:
+        raise ValueError(
+            f"--sources: {unknown[0]!r} is unknown; choose from {','.join(SOURCES)}, or none"
+        )
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"--sources: {twice[0]} stands twice; name each source once")
+    return tuple(name for name in SOURCES if name in names)
+
+
+def make_variants(
+    sources: Sequence[str], replicas: int, fork_steps: Sequence[int] = ()
+) -> list[Variant]:
+    """CONTROL, each source alone, the algorithmic ones, those of tools, and all.
+
+    A set that another variant has already is not trained twice: with one algorithmic source alone
+    there is no ALGO beside it.
+
+    Args:
+        sources: those to study, of `SOURCES`.
+        replicas: replicas of each variant; of precision alone there are at most as many as modes
+            (float32, tf32, bfloat16), since another float32 replica would be a copy.
+        fork_steps: steps k for a variant each whose replicas share their first k steps and then
+            differ in all that is drawn in training (order, augmentation, masks).
+    """
+    together = {
+        ALGO: tuple(name for name in sources if name in ALGORITHMIC),
+        IMPL: tuple(name for name in sources if name in IMPLEMENTATION),
+        BOTH: tuple(sources),
+    }
+    found = [Variant(CONTROL, (), replicas)]
+    for name, varied in {**{name: (name,) for name in sources}, **together}.items():
+        if varied and varied not in [variant.varied for variant in found]:
+            count = min(replicas, len(MODES)) if varied == ("precision",) else replicas
+            found.append(Variant(name, varied, count))
+    drawn = tuple(name for name in ("order", "augment", "dropout") if name in sources)
+    return found + [Variant(f"fork@{step}", drawn, replicas, step) for step in fork_steps]
+
+
+def used_sources(task: Task, sources: Sequence[str]) -> tuple[str, ...]:
+    """Those of the sources that a task's training depends on at all.
+
+    Initialisation, order and what tools bring always count; augmentation and dropout where the
+    training score reads their keys.
+    """
+    reads = _noise_read(task)
+    return tuple(name for name in sources if reads.get(name, True))
+
+
+def draws_by_place(task: Task) -> bool:
+    """Whether training draws something at random without heeding `Noise.place`.
+
+    The order of a batch then also decides which example gets which draw, and `accumulation` is not
+    rounding alone.
+    """
+    reads = _noise_read(task)
+    return (reads["augment"] or reads["dropout"]) and not reads["place"]
+
+
+def _noise_read(task: Task) -> dict[str, bool]:
+    """Which fields of `Noise` the training score reads, seen in its trace."""
+    key = jax.random.key(0)
+
+    def score(augment, dropout, place, variables, batch):
+        noise = Noise(augment, dropout, jnp.ones(2, bool), place)
+        return score_training(task, variables, batch, noise)[:2]
+
+    variables = jax.eval_shape(lambda key: init_model(task, key), key)
+    data: Data = jax.eval_shape(lambda key: draw_data(task, key, task.pool), key)
+    batch = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape[1:]), leaf.dtype), data.train
+    )
+    place = jax.ShapeDtypeStruct((2,), "int32")
+    jaxpr = jax.make_jaxpr(score)(key, key, place, variables, batch).jaxpr
+    read = {id(variable) for equation in jaxpr.eqns for variable in equation.invars}
+    names = ("augment", "dropout", "place")
+    return {name: id(jaxpr.invars[i]) in read for i, name in enumerate(names)}
+
+
+def make_rows(variants: Sequence[Variant], root: int = 0, ulp_step: int = 0) -> Rows:
+    """Keys and perturbations of all replicas, variant by variant.
+
+    Args:
+        variants: as `make_variants` gives them.
+        root: number of the root key of all streams; another root is another training to vary.
+        ulp_step: step before which the replicas of `ulp`, but for number 0, have a weight moved.
+    """
+    parts = [make_streams(range(v.replicas), _streams_of(v), root) for v in variants]
+    streams = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+
+    def column(source: str, of_replica: Callable[[int], int], otherwise: int, dtype: str):
+        """One value per row, or None where the source varies nowhere."""
+        if not any(source in variant.varied for variant in variants):
+            return None
+        values = [
+            of_replica(r) if source in variant.varied else otherwise
+            for variant in variants
+            for r in range(variant.replicas)
+        ]
+        return jnp.asarray(np.array(values, dtype))
+
+    bits = list(MANTISSA_BITS.values())
+    perturb = Perturbations(
+        accumulation=column("accumulation", lambda r: r, 0, "uint32"),
+        mantissa_bits=column("precision", lambda r: bits[r % len(bits)], bits[0], "int32"),
+        ulp_step=column("ulp", lambda r: ulp_step if r else -1, -1, "int32"),
+        ulp_number=column("ulp", lambda r: r, 0, "uint32"),
+    )
+    steps = [variant.fork for variant in variants for _ in range(variant.replicas)]
+    if any(steps):
+        common = make_streams(range(len(steps)), (), root)
+        perturb = perturb._replace(fork=Fork(jnp.asarray(steps, jnp.int32), common))
+    return Rows(streams, perturb)
+
+
+def _streams_of(variant: Variant) -> tuple[str, ...]:
+    return tuple(name for name in variant.varied if name in ALGORITHMIC)
+
+
+def rows_of(variants: Sequence[Variant]) -> dict[str, np.ndarray]:
+    """Where the replicas of each variant stand among all: name -> int [replica]."""
+    ends = np.cumsum([variant.replicas for variant in variants])
+    return {
+        variant.name: np.arange(end - variant.replicas, end)
+        for variant, end in zip(variants, ends, strict=True)
+    }
