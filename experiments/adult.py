@@ -30,6 +30,7 @@ import optax
 from experiments.classification import score_logits
 from experiments.datasets.adult import People, encode, make_people, read_adult
 from experiments.experiment import (
+    QUICK_FIT,
     Experiment,
     FitConfig,
     MapConfig,
@@ -155,7 +156,7 @@ EXPERIMENT = Experiment(
         ),
         "quick": Preset(
             QUICK,
-            FitConfig(states="1-3", restarts=2, iterations=16, covariance="diagonal"),
+            QUICK_FIT,
             MapConfig(threshold=0.75),
         ),
     },

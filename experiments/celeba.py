@@ -36,12 +36,13 @@ import optax
 from experiments.datasets.celeba import GROUPS, SIZE, Faces, read_celeba
 from experiments.datasets.images import Images
 from experiments.experiment import (
+    QUICK_FIT,
     Experiment,
-    FitConfig,
     MapConfig,
     Preset,
     Setup,
     TrainingConfig,
+    check_generated,
     check_positive,
 )
 from experiments.image_task import image_task
@@ -107,12 +108,7 @@ def load(config: CelebAConfig) -> Faces:
         OSError: a file cannot be read.
     """
     if config.data == "made":
-        if config.data_dir is not None or None in (config.train_size, config.test_size):
-            raise ValueError(
-                "--data made faces are drawn, not read: give --train-size and --test-size, and no "
-                "--data-dir"
-            )
-        check_positive(config, "train_size", "test_size")
+        check_generated(config, "--data made faces")
         return draw_faces(config.train_size, config.test_size)
     if config.data_dir is None:
         raise ValueError(
@@ -165,7 +161,7 @@ EXPERIMENT = Experiment(
         "paper": Preset(PAPER, map=MapConfig(threshold=0.95)),
         "quick": Preset(
             QUICK,
-            FitConfig(states="1-3", restarts=2, iterations=16, covariance="diagonal"),
+            QUICK_FIT,
             MapConfig(threshold=0.7),
         ),
     },

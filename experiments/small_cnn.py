@@ -45,7 +45,15 @@ import tyro
 
 from experiments.cifar import CifarImagesConfig, augment, load, normalise
 from experiments.convolution import max_pool
-from experiments.experiment import Experiment, FitConfig, MapConfig, Preset, Setup, check_positive
+from experiments.experiment import (
+    QUICK_FIT,
+    Experiment,
+    FitConfig,
+    MapConfig,
+    Preset,
+    Setup,
+    check_positive,
+)
 from experiments.image_task import image_task
 from experiments.resnet import Convolution
 from trainer.order import batches_per_epoch
@@ -176,7 +184,7 @@ EXPERIMENT = Experiment(
         ),
         "quick": Preset(
             QUICK,
-            FitConfig(states="1-3", restarts=2, iterations=16, covariance="diagonal"),
+            QUICK_FIT,
             MapConfig(threshold=0.2),
         ),
     },
