@@ -143,7 +143,7 @@ def without_tests(make_data: Callable[[jax.Array], Data]) -> Callable[[jax.Array
 
 def our_loop(case: Case, seeds: int, at_once: int) -> Callable[[], None]:
     """Our trainer, compiled; each call trains every seed for the case's epochs."""
-    task, optimizer, _ = case.setup(case.config)
+    task, optimizer, *_ = case.setup(case.config)
     task = task._replace(make_data=without_tests(task.make_data))
     trainer = make_trainer(task, optimizer, case.config.batch_size, case.steps, lambda params: {})
     groups = [range(first, first + at_once) for first in range(0, seeds, at_once)]

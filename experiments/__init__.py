@@ -1,6 +1,6 @@
 """Experiments: each a file with its task, hyperparameters and expected numbers."""
 
-from experiments import adult, cifar, masked_lm, mnist, modular, small_cnn, sparse_parities
+from experiments import adult, celeba, cifar, masked_lm, mnist, modular, small_cnn, sparse_parities
 
 EXPERIMENTS = {
     experiment.name: experiment
@@ -15,6 +15,7 @@ EXPERIMENTS = {
         cifar.CIFAR100_DESTABILISED,
         small_cnn.EXPERIMENT,
         adult.EXPERIMENT,
+        celeba.EXPERIMENT,
         masked_lm.EXPERIMENT,
     )
 }

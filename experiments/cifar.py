@@ -47,12 +47,14 @@ import tyro
 from experiments.datasets import cifar
 from experiments.datasets.images import Images
 from experiments.experiment import (
+    QUICK_FIT,
     Experiment,
     FitConfig,
     MapConfig,
     Preset,
     Setup,
     TrainingConfig,
+    check_generated,
     check_positive,
 )
 from experiments.image_task import image_task
@@ -128,12 +130,7 @@ def load(config: CifarImagesConfig, num_classes: int) -> Images:
         OSError: a file cannot be read.
     """
     if config.data == "patterns":
-        if config.data_dir is not None or None in (config.train_size, config.test_size):
-            raise ValueError(
-                "--data patterns are made, not read: give --train-size and --test-size, and no "
-                "--data-dir"
-            )
-        check_positive(config, "train_size", "test_size")
+        check_generated(config, "--data patterns")
         return patterns(num_classes, config.train_size, config.test_size)
     if config.data_dir is None:
         raise ValueError(
@@ -235,7 +232,6 @@ def experiment(name: str, num_classes: int, stable: bool, threshold: float, cpu:
     def variant(config: CifarConfig) -> CifarConfig:
         return replace(config, batch_norm=stable, residual=stable)
 
-    quick = FitConfig(states="1-3", restarts=2, iterations=16, covariance="diagonal")
     of_cpu = FitConfig(states="1-6", covariance="diagonal")
     how = "" if stable else " without batch norm and residual sums"
     return Experiment(
@@ -244,7 +240,7 @@ def experiment(name: str, num_classes: int, stable: bool, threshold: float, cpu:
         presets={
             "paper": Preset(variant(PAPER), map=MapConfig(threshold=threshold)),
             "cpu": Preset(variant(CPU), of_cpu, MapConfig(threshold=cpu)),
-            "quick": Preset(variant(QUICK), quick, MapConfig(threshold=0.2)),
+            "quick": Preset(variant(QUICK), QUICK_FIT, MapConfig(threshold=0.2)),
         },
         setup=partial(setup, num_classes=num_classes),
     )

@@ -80,6 +80,9 @@ class FitConfig:
     """Seed of the split of the runs, of EM's random starts and of the resamples."""
 
 
+QUICK_FIT = FitConfig(states="1-3", restarts=2, iterations=16, covariance="diagonal")
+
+
 @dataclass(frozen=True)
 class MapConfig:
     """What the training map is asked."""
@@ -143,3 +146,12 @@ def check_positive(config: Any, *names: str) -> None:
         if not getattr(config, name) > 0:
             flag = "--" + name.replace("_", "-")
             raise ValueError(f"{flag} is {getattr(config, name)}; it must be above 0")
+
+
+def check_generated(config: Any, what: str) -> None:
+    """Raises ValueError unless generated data have sizes, and no folder to be read from."""
+    if config.data_dir is not None or None in (config.train_size, config.test_size):
+        raise ValueError(
+            f"{what} are made, not read: give --train-size and --test-size, and no --data-dir"
+        )
+    check_positive(config, "train_size", "test_size")

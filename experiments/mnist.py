@@ -46,8 +46,8 @@ from experiments.convolution import conv, max_pool, uniform_in
 from experiments.datasets import digits, hub, idx
 from experiments.datasets.images import Images, first_examples
 from experiments.experiment import (
+    QUICK_FIT,
     Experiment,
-    FitConfig,
     MapConfig,
     Preset,
     Setup,
@@ -245,7 +245,7 @@ EXPERIMENT = Experiment(
         "cpu": Preset(CPU, map=MapConfig(threshold=0.97)),
         "quick": Preset(
             QUICK,
-            FitConfig(states="1-3", restarts=2, iterations=16, covariance="diagonal"),
+            QUICK_FIT,
             MapConfig(threshold=0.8),
         ),
     },

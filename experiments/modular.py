@@ -39,8 +39,8 @@ import tyro
 
 from experiments.classification import score_logits
 from experiments.experiment import (
+    QUICK_FIT,
     Experiment,
-    FitConfig,
     MapConfig,
     Preset,
     Setup,
@@ -351,11 +351,10 @@ QUICK = replace(
 def presets(paper: ModularConfig, cpu: ModularConfig) -> dict[str, Preset]:
     """The three presets of a variant; `quick` is `QUICK` with the variant's layer norms."""
     quick = replace(QUICK, layer_norm=paper.layer_norm)
-    fit = FitConfig(states="1-3", restarts=2, iterations=16, covariance="diagonal")
     return {
         "paper": Preset(paper),
         "cpu": Preset(cpu),
-        "quick": Preset(quick, fit, MapConfig(threshold=0.7)),
+        "quick": Preset(quick, QUICK_FIT, MapConfig(threshold=0.7)),
     }
 
 

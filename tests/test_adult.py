@@ -154,6 +154,7 @@ def test_a_part_of_the_training_people_decides_how_people_become_numbers():
     assert len(train.label_N) == 50
     np.testing.assert_allclose(train.x_NxD[:, :5].mean(0), 0, atol=1e-5)
     assert train.x_NxD.shape[1] == test.x_NxD.shape[1]
+    assert (np.abs(test.x_NxD[:, :5].mean(0)) > 1e-3).all()
 
 
 def test_quick_preset_from_the_command_line(tmp_path, capsys):

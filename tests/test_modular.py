@@ -191,7 +191,7 @@ def test_metrics_see_every_head_and_neither_embeddings_nor_norms():
 def test_quick_preset_trains_end_to_end(name):
     experiment = EXPERIMENTS[name]
     config = experiment.presets["quick"].training
-    task, optimizer, _ = experiment.setup(config)
+    task, optimizer, *_ = experiment.setup(config)
     batches = -(-task.num_train // config.batch_size)
     run = train(
         task,

@@ -13,7 +13,6 @@ A data set is in one of
 Images that are compressed are decoded only where they are asked for.
 """
 
-import io
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.datasets.images import Examples, Images, check_images
+from experiments.datasets.images import Examples, Images, check_images, open_image
 from experiments.datasets.unpickle import read_pickle
 from experiments.npz import load_npz
 
@@ -289,16 +288,4 @@ def _existing(path: Path) -> Path:
 
 
 def _decode(name: Path | str, content: bytes) -> np.ndarray:
-    """The pixels of a PNG or JPEG file: uint8 [32, 32, 3]."""
-    try:
-        from PIL import Image
-    except ImportError:
-        raise ValueError("images need Pillow: pip install 'seedmap[vision]'") from None
-    try:
-        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
-            if image.size == SHAPE[:2]:
-                return np.asarray(image.convert("RGB"))
-            found = "{} x {} pixels".format(*image.size)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        found = " ".join(str(error).split())[:200]
-    raise ValueError(f"{name}: expected a PNG or JPEG image of 32 x 32 pixels, found: {found}")
+    return np.asarray(open_image(name, content, (SHAPE[:2],)))

@@ -1,5 +1,7 @@
 """What every reader of images gives, and what is checked of it."""
 
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +69,32 @@ def check_images(
             f"{labels[wrong[0]]} at example {wrong[0]}"
         )
     return images, labels.astype(np.int32)
+
+
+def open_image(name: Path | str, content: bytes, sizes: Sequence[tuple[int, int]]):
+    """The image of a PNG or JPEG file: Pillow's, in colours.
+
+    Args:
+        name: of the file, for messages.
+        content: of the file.
+        sizes: (width, height) that it may have.
+
+    Raises:
+        ValueError: it is damaged, of another format or of another size, or Pillow is not there.
+    """
+    try:
+        from PIL import Image
+    except ImportError:
+        raise ValueError("images need Pillow: pip install 'seedmap[vision]'") from None
+    try:
+        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
+            if image.size in sizes:
+                return image.convert("RGB")
+            found = "{} x {} pixels".format(*image.size)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        found = " ".join(str(error).split())[:200]
+    expected = " or ".join(f"{width} x {height}" for width, height in sizes)
+    raise ValueError(f"{name}: expected a PNG or JPEG image of {expected} pixels, found: {found}")
 
 
 def first_examples(images: Images, train_size: int | None, test_size: int | None) -> Images:
