@@ -73,6 +73,14 @@ def test_keras_networks_have_the_published_numbers_of_parameters(keras, network)
     assert num_parameters(model) == network.num_parameters
 
 
+def test_nothing_is_left_of_the_build_without_values(keras):
+    model = build(NETWORKS["efficientnetb0"], 32)  # which standardises its images
+    images = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
+    kept = jax.make_jaxpr(model.apply)(model.params, model.state, images).consts
+    assert kept
+    assert not any(isinstance(value, jax.core.Tracer) for value in kept)
+
+
 def test_own_networks_have_the_numbers_of_parameters_that_their_layers_have():
     def trained(name):
         return count(build(NETWORKS[name], 32).params)

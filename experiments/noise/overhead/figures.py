@@ -22,8 +22,9 @@ from hmm.figures.style import (
     styled,
 )
 
-_PANELS = 4  # in a row
+_PANELS = 3  # in a row: the longest name of a mode fits above one
 _FAILED = "#d55e00"
+_BLACK = 6  # its place in the palette
 
 
 def _modes(results: Sequence[Result]) -> list[str]:
@@ -31,7 +32,9 @@ def _modes(results: Sequence[Result]) -> list[str]:
 
 
 def _colours(results: Sequence[Result]) -> dict[str, str]:
-    return {mode: state_colour(i) for i, mode in enumerate(_modes(results))}
+    # The palette's black is left out: whiskers are.
+    places = [i for i in range(len(_modes(results)) + 1) if i != _BLACK]
+    return {m: state_colour(i) for m, i in zip(_modes(results), places, strict=False)}
 
 
 @styled

@@ -228,6 +228,9 @@ def _of_keras(network: Network, image_size: int, bfloat16: bool) -> Model:
     finally:
         keras.config.set_dtype_policy(before)
     (model,) = models
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            _standardise(layer)
     trained = [variable.path for variable in model.trainable_variables]
     others = [variable.path for variable in model.non_trainable_variables]
 
@@ -241,6 +244,16 @@ def _of_keras(network: Network, image_size: int, bfloat16: bool) -> Model:
         return logits, dict(zip(others, changed, strict=True))
 
     return Model(params, state, apply)
+
+
+def _standardise(layer: Any) -> None:
+    """Has a layer that keeps numbers worked out from its variables keep them of mean 0, variance 1.
+
+    Those it has are of the build without values, and mean nothing outside of it.
+    """
+    for variable in layer.variables:
+        variable.assign(np.full(variable.shape, float(variable.name in _ONES)))
+    layer.finalize_state()
 
 
 _ONES = {"scale", "var", "gamma", "moving_variance", "variance"}
