@@ -21,8 +21,9 @@ class Study(NamedTuple):
 
 
 def interval(value, width=0.2, ends=True):
-    low, high = (value * np.exp(-width), value * np.exp(width)) if ends else (None, None)
-    return {"value": value, "low": low, "high": high}
+    ends = (-width, width) if ends else ()
+    low, high = (float(value * np.exp(end)) for end in ends) if ends else (None, None)
+    return {"value": float(value), "low": low, "high": high}
 
 
 def make_study(

@@ -158,7 +158,8 @@ def _classes(found: Found) -> list[str]:
     return [
         f"Classes {verb} the top line: the standard deviation of a class's accuracy is "
         f"{number(ratio['mean'])} times that of the whole on average, and at most "
-        f"{number(ratio['max'])} times ({variant['name']})."
+        f"{number(ratio['max'])} times ({variant['name']}). Classes of equal size that err "
+        f"independently would have about {number(math.sqrt(found['num_classes']))} times."
     ]
 
 

@@ -201,6 +201,7 @@ def plot_classes(variants: list[Found]) -> Figure:
         _draw_bars(ax, shown, looks(variants))
     else:
         _draw_sorted(ax, shown, looks(variants))
+    ax.axhline(1, color="white", linewidth=2.4)  # a rim, for black bars
     ax.axhline(1, color=INK, linewidth=0.8)
     ax.set_ylabel("SD of the class's accuracy\nover SD of top-line accuracy")
     ax.set_title("Spread of classes over replicas (line at 1: as the top line)")
