@@ -1,6 +1,6 @@
 """Experiments: each a file with its task, hyperparameters and expected numbers."""
 
-from experiments import cifar, masked_lm, mnist, modular, small_cnn, sparse_parities
+from experiments import adult, cifar, masked_lm, mnist, modular, small_cnn, sparse_parities
 
 EXPERIMENTS = {
     experiment.name: experiment
@@ -14,6 +14,7 @@ EXPERIMENTS = {
         cifar.CIFAR100,
         cifar.CIFAR100_DESTABILISED,
         small_cnn.EXPERIMENT,
+        adult.EXPERIMENT,
         masked_lm.EXPERIMENT,
     )
 }

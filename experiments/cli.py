@@ -1,30 +1,33 @@
 """The `seedmap` command: a thin shell around the functions of `experiments.pipeline`."""
 
-import argparse
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated
 
 import tyro
 
 from experiments import EXPERIMENTS
 from experiments.compare_command import compare_command
 from experiments.compile_cache import keep_compiled_programs
-from experiments.experiment import Experiment, FitConfig, MapConfig, TrainingConfig
+from experiments.experiment import Experiment, FitConfig, MapConfig
+from experiments.experiment_flags import (
+    Config,
+    Flat,
+    TrainOptions,
+    folder_of,
+    parse_experiment,
+)
 from experiments.import_command import import_command
 from experiments.parsing import UsageError, parse
 from experiments.progress import fit_bar, group_bar, training_bar
 
-Config = TypeVar("Config", bound=TrainingConfig)
 _FORMAT = warnings.formatwarning
-Flat = tyro.conf.OmitArgPrefixes
 
 USAGE = """\
 usage: seedmap COMMAND ...
@@ -40,8 +43,12 @@ commands:
   map DIR            build the training map of a fitted run: summary.json
   report DIR         draw the figures and write report.html
   baselines DIR      the regression beside k-means, HMMs on fewer metrics, and early checkpoints
+  noise EXPERIMENT   what each source of randomness does: initialisation, order, rounding, ...
+  noise compare      studies of noise trained in separate processes, replica by replica
+  noise backend      one replica under other flags, threads and batching, a process for each
   compare RUN RUN    what several runs found, side by side, and one HMM for all of them
   forecast DIR       forecast seeds that have not converged by --upto, each without itself
+  overhead           time training steps: what determinism, precision and many seeds cost
 
 experiments:
 {experiments}
@@ -50,50 +57,7 @@ experiments:
 """
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a run goes."""
-
-    preset: str
-    """Named set of defaults for the flags below."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Run folder to write; by default runs/EXPERIMENT-DATE-TIME."""
-    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Replace the run that stands in the folder."""
-
-
-@dataclass(frozen=True)
-class Session:
-    """How training is carried out; none of it changes the results."""
-
-    resume: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Go on with the training that stands in --out, from its last save point, to the bit; begin it
-    if none does."""
-    save_seconds: float = 60.0
-    """Seconds between two save points."""
-    tensorboard: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Also write mean, lowest and highest value over the seeds of every metric for TensorBoard."""
-    distributed: tyro.conf.FlagCreatePairsOff[bool] = False
-    """One of several processes (TPU pod, Slurm, or named by the flags below), each with its share
-    of the seeds: start the same command on every host, then `seedmap collect`."""
-    coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
-    """Address of process 0, where the cluster does not tell."""
-    num_processes: int | None = None
-    """Number of processes, where the cluster does not tell."""
-    process_id: int | None = None
-    """Number of this process, from 0, where the cluster does not tell."""
-
-
-@dataclass(frozen=True)
-class TrainOptions(Generic[Config]):
-    """Options of `seedmap train`."""
-
-    place: Flat[Place]
-    session: Flat[Session]
-    training: Flat[Config]
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunOptions(TrainOptions[Config]):
     """Options of `seedmap run`."""
 
@@ -139,48 +103,6 @@ class ForecastOptions(FolderOptions):
     """Forecast from the records up to this time (epochs, or steps where there are no epochs)."""
     skill: tyro.conf.FlagCreatePairsOff[bool] = False
     """Also measure, over the run's seeds, what such forecasts are worth: figures/forecast.png."""
-
-
-def _experiment(command: str, name: str) -> Experiment:
-    if name not in EXPERIMENTS:
-        raise UsageError(
-            f"unknown experiment {name!r}; `seedmap {command}` knows: {', '.join(EXPERIMENTS)}"
-        )
-    return EXPERIMENTS[name]
-
-
-def _parse_experiment(options: type, command: str, argv: Sequence[str]) -> tuple[Experiment, Any]:
-    """Parses `EXPERIMENT --flags`, the defaults being those of the preset that is named."""
-    if not argv:
-        raise UsageError(f"`seedmap {command}` needs an experiment: {', '.join(EXPERIMENTS)}")
-    if argv[0].startswith("-") and not {"-h", "--help"} & set(argv):
-        raise UsageError(f"name the experiment first: seedmap {command} EXPERIMENT {argv[0]} ...")
-    asks_help = argv[0].startswith("-")
-    experiment = _experiment(command, next(iter(EXPERIMENTS)) if asks_help else argv[0])
-    flags = list(argv) if asks_help else list(argv[1:])
-    ahead = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    ahead.add_argument("--preset", default=next(iter(experiment.presets)))
-    name = ahead.parse_known_args(flags)[0].preset
-    if name not in experiment.presets:
-        raise UsageError(
-            f"--preset {name!r} is unknown; {experiment.name} has: {', '.join(experiment.presets)}"
-        )
-    preset = experiment.presets[name]
-    default = {
-        "place": Place(preset=name),
-        "session": Session(),
-        "training": preset.training,
-    }
-    if options is RunOptions:
-        default |= {"fit": preset.fit, "map": preset.map}
-    parsed = parse(
-        options[type(preset.training)],
-        f"{command} {experiment.name}",
-        flags,
-        description=f"{experiment.description} Presets: {', '.join(experiment.presets)}.",
-        default=options(**default),
-    )
-    return experiment, parsed
 
 
 def _train(
@@ -237,15 +159,9 @@ def _fit(folder: Path, config: FitConfig) -> None:
         fit_run(folder, config, callback)
 
 
-def _folder(experiment: Experiment, place: Place) -> Path:
-    if place.out is not None:
-        return place.out
-    return Path("runs") / f"{experiment.name}-{datetime.now():%Y%m%d-%H%M%S}"
-
-
 def run_command(argv: Sequence[str]) -> None:
     """`seedmap run EXPERIMENT`: every step, then a short table."""
-    experiment, options = _parse_experiment(RunOptions, "run", argv)
+    experiment, options = parse_experiment(RunOptions, "run", argv, ("training", "fit", "map"))
     from experiments.pipeline import map_run, report_run
     from experiments.settings import check_run, check_states
     from experiments.table import findings
@@ -253,7 +169,7 @@ def run_command(argv: Sequence[str]) -> None:
     check_run(options.training, options.fit, options.map)  # before the long part
     if options.session.distributed:
         raise UsageError("--distributed goes with `seedmap train`; collect, fit and map come after")
-    folder = _folder(experiment, options.place)
+    folder = folder_of(experiment, options.place)
 
     def check(num_train: int) -> None:
         check_states(options.training, options.fit, num_train)
@@ -268,8 +184,8 @@ def run_command(argv: Sequence[str]) -> None:
 
 def train_command(argv: Sequence[str]) -> None:
     """`seedmap train EXPERIMENT`."""
-    experiment, options = _parse_experiment(TrainOptions, "train", argv)
-    folder = _folder(experiment, options.place)
+    experiment, options = parse_experiment(TrainOptions, "train", argv)
+    folder = folder_of(experiment, options.place)
     threshold = experiment.presets[options.place.preset].map.threshold
     complete = _train(experiment, options, folder, threshold)
     print(f"Trained: {folder}. Next: seedmap {'fit' if complete else 'collect'} {folder}")
@@ -375,6 +291,20 @@ def baselines_command(argv: Sequence[str]) -> None:
     print(f"Written: {options.folder / BASELINES}. Next: seedmap report {options.folder}")
 
 
+def noise_command(argv: Sequence[str]) -> None:
+    """`seedmap noise ...`."""
+    from experiments.noise import command  # with SciPy's statistics, which the others do not need
+
+    command.noise_command(argv)
+
+
+def overhead_command(argv: Sequence[str]) -> None:
+    """`seedmap overhead`."""
+    from experiments.noise.overhead import command  # as above
+
+    command.overhead_command(argv)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "run": run_command,
     "train": train_command,
@@ -386,6 +316,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "forecast": forecast_command,
     "baselines": baselines_command,
     "compare": compare_command,
+    "noise": noise_command,
+    "overhead": overhead_command,
 }
 
 
@@ -404,22 +336,11 @@ def _plain(message, category, filename, lineno, line=None) -> str:
     return _FORMAT(message, category, filename, lineno, line)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point; exits with 2 and one line on wrong input."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    if argv[:1] == ["--version"]:
-        print(f"seedmap {version('seedmap')}")
-        sys.exit(0)
-    if not argv or argv[0] in ("-h", "--help"):
-        lines = "\n".join(f"  {name:<18} {e.description}" for name, e in EXPERIMENTS.items())
-        print(USAGE.format(experiments=lines), end="")
-        sys.exit(0 if argv else 2)
+def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
+    """Runs a command; exits with 2 and one line on wrong input, with 130 and one on Ctrl-C."""
     try:
-        if argv[0] not in COMMANDS:
-            raise UsageError(f"unknown command {argv[0]!r}; commands are: {', '.join(COMMANDS)}")
-        keep_compiled_programs()
         warnings.formatwarning = _plain
-        COMMANDS[argv[0]](argv[1:])
+        command(argv)
     except ValueError as error:
         if not _is_for_the_user(error):
             raise
@@ -436,3 +357,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         os._exit(130)  # a thread that still compiles would crash the interpreter's own exit
     finally:
         warnings.formatwarning = _FORMAT
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point; exits with 2 and one line on wrong input."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:1] == ["--version"]:
+        print(f"seedmap {version('seedmap')}")
+        sys.exit(0)
+    if not argv or argv[0] in ("-h", "--help"):
+        lines = "\n".join(f"  {name:<18} {e.description}" for name, e in EXPERIMENTS.items())
+        print(USAGE.format(experiments=lines), end="")
+        sys.exit(0 if argv else 2)
+    guarded(_command, argv)
+
+
+def _command(argv: Sequence[str]) -> None:
+    if argv[0] not in COMMANDS:
+        raise UsageError(f"unknown command {argv[0]!r}; commands are: {', '.join(COMMANDS)}")
+    keep_compiled_programs()
+    COMMANDS[argv[0]](argv[1:])

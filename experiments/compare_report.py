@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,13 @@ _NOT_PREDICTED = "not comparable"
 Row = Mapping[str, Any]
 
 
-def check_out(folder: Path) -> None:
+def check_out(folder: Path, marker: str = JSON, own: Collection[str] = OWN) -> None:
     """Checks that a comparison may be written to a folder; changes nothing.
+
+    Args:
+        folder: where.
+        marker: the file that says a comparison stands there.
+        own: names of all that a comparison writes.
 
     Raises:
         ValueError: it is a file, cannot be written to, or holds something that is not a
@@ -42,7 +47,7 @@ def check_out(folder: Path) -> None:
         )
     entries = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     # What has a name of ours may still be someone else's where no comparison stands.
-    foreign = [name for name in entries if name not in OWN] if JSON in entries else entries
+    foreign = [name for name in entries if name not in own] if marker in entries else entries
     if foreign:
         raise ValueError(
             f"--out: {folder} holds {foreign[0]}, which is not a comparison's; name another folder"
@@ -61,7 +66,7 @@ def write_comparison(folder: Path, content: Mapping[str, Any]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     run_folder.clear(folder, OWN - {JSON})  # which marks the folder as ours, and is replaced
     run_folder.write_json(folder / JSON, content)
-    _write_csv(folder / CSV, content["runs"])
+    write_csv(folder / CSV, [flat(row) for row in content["runs"]])
     drawn = make_figures(content)
     for name, figure in drawn.items():
         figures.save(figure, folder / run_folder.FIGURES / f"{name}.png")
@@ -77,12 +82,13 @@ def flat(row: Row) -> dict[str, Any]:
     return plain | {f"paper_{key}": paper.get(key) for key in PAPER_COLUMNS}
 
 
-def _write_csv(path: Path, rows: Sequence[Row]) -> None:
+def write_csv(path: Path, rows: Sequence[Row]) -> None:
+    """Writes rows of the same columns, whole or not at all."""
     draft = path.with_name(path.name + ".part")
     with draft.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(flat(rows[0])))
+        writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
-        writer.writerows(map(flat, rows))
+        writer.writerows(rows)
     os.replace(draft, path)
 
 
@@ -182,15 +188,16 @@ def _read_header(rows: Sequence[Row]) -> tuple[str, ...]:
 
 def terminal(content: Mapping[str, Any]) -> str:
     """The comparison as aligned text; notes last."""
-    parts = [_aligned(_HEADER, _table_rows(content["runs"]))]
+    parts = [aligned(_HEADER, _table_rows(content["runs"]))]
     for key, said in (("together", _together), ("zero_shot", _zero_shot)):
         if content.get(key):
             rows = content[key]
-            parts += ["", said(content), _aligned(_read_header(rows), map(_read_cells, rows))]
+            parts += ["", said(content), aligned(_read_header(rows), map(_read_cells, rows))]
     return "\n".join(parts + [f"note: {note}" for note in content["notes"]])
 
 
-def _aligned(header: Sequence[str], rows) -> str:
+def aligned(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of text, its columns one under the other."""
     lines = [list(header), *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     joined = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)

@@ -106,18 +106,22 @@ def read_runs(folders: Sequence[Path]) -> list[MappedRun]:
         ValueError: there are fewer than two, one comes twice, or is not fitted or not mapped; the
             message says which command to run first.
     """
+    names = run_names(folders)
+    return [_read_run(name, folder) for name, folder in zip(names, folders, strict=True)]
+
+
+def run_names(folders: Sequence[Path]) -> list[str]:
+    """Names of folders to compare, with as much of their paths as tells them apart.
+
+    Raises:
+        ValueError: there are fewer than two, or one comes twice.
+    """
     if len(folders) < 2:
         raise ValueError(f"a comparison needs at least two runs; got {len(folders)}: name another")
     for i, folder in enumerate(folders):
         for other in folders[:i]:
             if other.resolve() == folder.resolve():
                 raise ValueError(f"{folder} comes twice; name each run once")
-    names = _names(folders)
-    return [_read_run(name, folder) for name, folder in zip(names, folders, strict=True)]
-
-
-def _names(folders: Sequence[Path]) -> list[str]:
-    """Names of the folders, with as much of their paths as tells them apart."""
     full = [str(folder.resolve()) for folder in folders]
     shared = os.path.commonpath([str(Path(path).parent) for path in full])
     last = [Path(path).name for path in full]

@@ -63,6 +63,26 @@ def checkpoint_bar() -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
+def overhead_bar(label: str, unit: str, total: int) -> Iterator[Callable[[str, int], None]]:
+    """Yields the `on_turn` to hand to `measure`: a bar in turns that says what is under way."""
+    bar = _bar(total=total, desc=label, unit=unit)
+
+    def on_turn(what: str, done: int) -> None:
+        bar.set_postfix_str(what, refresh=sys.stderr.isatty())
+        bar.update(done)
+
+    with _closing([bar]):
+        yield on_turn
+
+
+@contextmanager
+def process_bar() -> Iterator[Callable[[int, int], None]]:
+    """Yields the callback of a study of processes: a bar in steps of all of them."""
+    with _counting("processes", " steps") as callback:
+        yield callback
+
+
+@contextmanager
 def _counting(label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     """Yields a callback (done, total) that draws a bar from its first call on."""
     bars = []

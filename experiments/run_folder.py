@@ -21,6 +21,8 @@ import xarray as xr
 
 from hmm.io import json_ready
 
+# Variables of the environment by which the same program may compute other bits.
+ARITHMETIC = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NPROC", "OMP_NUM_THREADS", "NVIDIA_TF32_OVERRIDE")
 VERSIONED = ("seedmap", "jax", "jaxlib", "flax", "optax", "dynamax", "orbax-checkpoint", "numpy")
 CONFIG = "config.json"
 METRICS = "metrics.nc"
@@ -240,8 +242,14 @@ def git_commit() -> str | None:
         return None
 
 
+def _usable_cores() -> int | None:
+    """Cores this process may run on, which decide XLA's threads on a CPU."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
+    return os.cpu_count() if affinity is None else len(affinity(0))
+
+
 def environment() -> dict[str, Any]:
-    """Versions, devices and source commit, as `config.json` records them."""
+    """Versions, devices, what bears on arithmetic, source commit: as `config.json` has them."""
     devices = jax.devices()
     return {
         "versions": {name: importlib.metadata.version(name) for name in VERSIONED},
@@ -250,6 +258,8 @@ def environment() -> dict[str, Any]:
             "kind": devices[0].device_kind,
             "count": len(devices),
             "cpu_cores": os.cpu_count(),
+            "usable_cores": _usable_cores(),
         },
+        "variables": {name: os.environ[name] for name in ARITHMETIC if name in os.environ},
         "git_commit": git_commit(),
     }

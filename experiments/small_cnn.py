@@ -1,9 +1,36 @@
 """CIFAR by a small convolutional network (paper B: Zhuang et al. 2022, arXiv 2106.11872).
 
-seedmap run smallcnn --preset cpu --data-dir FOLDER
-seedmap run smallcnn --no-batch-norm --data-dir FOLDER      # the paper's scale, for a GPU
-seedmap run smallcnn --num-classes 100 --data-dir FOLDER    # CIFAR-100
-seedmap run smallcnn --preset quick                         # generated images, some seconds
+    seedmap run smallcnn --preset cpu --data-dir FOLDER
+    seedmap run smallcnn --no-batch-norm --data-dir FOLDER      # the paper's scale, for a GPU
+    seedmap run smallcnn --num-classes 100 --data-dir FOLDER    # CIFAR-100
+    seedmap run smallcnn --preset quick                         # generated images, some seconds
+
+From the paper: three 3x3 convolutions of 16, 32 and 32 filters, each with ReLU and 2x2 max pool,
+mean over the image, a dense layer of 32, softmax, with and without batch norm; Adam at 4e-4,
+divided by 10 at epochs 50 and 100 of 200; batch 128; 10 models of each variant. Where it is silent
+we follow its released code (training_script/smallcnn.py): biases everywhere, Glorot uniform
+weights, batch norm ahead of ReLU with epsilon 1e-3, no weight decay. Unlike that code:
+
+- Training images are cropped and flipped (`experiments.cifar.augment`), so that augmentation is a
+  source of noise here too; the code does that for its ResNet18 alone (with a margin of zeros, and
+  fixed seeds). `--no-augment` is the code's SmallCNN.
+- Channels are normalised; the code divides pixels by 255 only.
+- Every image may follow any other; the code shuffles within a buffer of 1024.
+- Running statistics move by a tenth a step; Keras's hundredth is too slow for short training.
+- CIFAR-100 has 100 logits; the code gives the network and its labels 10 whatever the data set.
+
+Where fewer epochs are trained the rate falls at the same shares of them, a quarter and a half. The
+`paper` preset is meant for a GPU and has not been run; its threshold of 0.6 is ours.
+
+`--preset cpu` is 2000 training and 1000 test images (balanced over the classes), batch 32, 8 epochs
+(504 steps), learning rate 4e-3, 12 records. A step of a seed takes 11 ms with batch norm and 9 ms
+without on 2 CPU cores (jax 0.10.2, 2026-11-21), one seed at a time, which is the fastest; so 110
+replicas of a study of noise are about 13 minutes. Of two seeds each, test accuracy (chance: 0.10):
+
+| after epoch     | 1          | 2          | 3          | 4          | 6          | 8          |
+|-----------------|------------|------------|------------|------------|------------|------------|
+| with batch norm | 0.25, 0.28 | 0.34, 0.32 | 0.38, 0.38 | 0.38, 0.39 | 0.39, 0.40 | 0.39, 0.40 |
+| without         | 0.19, 0.20 | 0.24, 0.23 | 0.29, 0.31 | 0.29, 0.30 | 0.29, 0.31 | 0.29, 0.31 |
 """
 
 from dataclasses import dataclass, replace
@@ -120,11 +147,11 @@ CPU = replace(
     PAPER,
     seeds_at_once=1,
     learning_rate=4e-3,
-    train_size=2500,
+    train_size=2000,
     test_size=1000,
-    batch_size=64,
+    batch_size=32,
     epochs=8,
-    record_every=8,
+    record_every=42,
 )
 QUICK = replace(
     PAPER,
@@ -145,7 +172,7 @@ EXPERIMENT = Experiment(
     presets={
         "paper": Preset(PAPER, map=MapConfig(threshold=0.6)),
         "cpu": Preset(
-            CPU, FitConfig(states="1-6", covariance="diagonal"), MapConfig(threshold=0.35)
+            CPU, FitConfig(states="1-6", covariance="diagonal"), MapConfig(threshold=0.25)
         ),
         "quick": Preset(
             QUICK,

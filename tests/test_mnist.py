@@ -194,7 +194,7 @@ def test_metrics_see_convolutions_and_no_norms(few_images):
 def test_gradients_are_finite_in_all_presets(few_images, preset, model):
     """And a step of AdamW is PyTorch's: decoupled decay of every parameter, scales included."""
     config = replace(PRESETS[preset].training, model=model, batch_size=10, weight_decay=0.5)
-    task, optimizer, _ = mnist.setup(config)
+    task, optimizer, *_ = mnist.setup(config)
     made = jax.jit(task.init)(jax.random.key(0))
     params, state = made if model == "lenet5" else (made, None)
     batch = jax.tree.map(lambda leaf: leaf[:10], task.pool.train)
@@ -228,7 +228,7 @@ def test_gradients_are_finite_in_all_presets(few_images, preset, model):
 
 
 def test_images_are_on_the_device_once_however_many_the_seeds(few_images):
-    task, optimizer, _ = mnist.setup(replace(mnist.PAPER, hidden=4, batch_size=10))
+    task, optimizer, *_ = mnist.setup(replace(mnist.PAPER, hidden=4, batch_size=10))
     trainer = make_trainer(task, optimizer, 10, 2, metrics=lambda params: {}, seeds_at_once=3)
     state = trainer.init(make_streams(range(3)))
     program = trainer.advance.lower(state, task.pool).compile().as_text()

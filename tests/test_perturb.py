@@ -128,6 +128,8 @@ def test_a_changed_order_moves_the_examples_of_a_batch_with_what_was_drawn_for_t
     place = np.asarray(places(one, jnp.arange(STEPS), BATCH))
     assert (np.sort(place, axis=1) == np.arange(BATCH)).all()
     assert len({tuple(row) for row in place}) > STEPS // 2  # another order at every step
+    as_drawn = places(Perturbations(accumulation=jnp.uint32(0)), jnp.arange(STEPS), BATCH)
+    assert (as_drawn == jnp.arange(BATCH)).all()
     # A task that draws by place and does not follow gets other noise, not another order of sums.
 
     def careless(params, batch, noise):

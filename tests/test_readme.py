@@ -11,9 +11,9 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
 def test_the_python_examples_run_and_learn(capsys, tmp_path, monkeypatch):
-    """Both in one session, as a reader would: the second goes on from the first."""
+    """In one session, as a reader would: each goes on from the one before."""
     monkeypatch.chdir(tmp_path)
-    first, second = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    first, second, third = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(first.strip().splitlines()) <= 42
     names = {}
     exec(first, names)
@@ -27,6 +27,10 @@ def test_the_python_examples_run_and_learn(capsys, tmp_path, monkeypatch):
     assert dataset.eval_accuracy[4:, -1].mean() > 0.8
     assert (dataset.top_gradient > 0).all()
     assert (tmp_path / "my-training" / "part-0" / "records.bin").exists()
+    capsys.readouterr()
+    exec(third, names)
+    assert "CONTROL {'value': 0.0" in capsys.readouterr().out
+    assert names["study"].predictions.correct.mean() > 0.8
 
 
 @pytest.mark.parametrize("command", ["train", "collect", "fit", "map", "report", "run"])

@@ -1,1 +1,79 @@
-"""Studies of noise: which source of randomness does what (paper B, arXiv 2106.11872)."""
+"""How much replicas of one training differ, by what, and how surely (paper B, arXiv 2106.11872).
+
+study = run_study(task, optimizer, batch_size=50, steps=400, record_every=20, noise=NoiseConfig())
+findings(study)["variants"]                  # every measure, with intervals, source by source
+
+The measures are functions of arrays of replicas and can be had without any of that.
+"""
+
+from experiments.noise.barrier import error_barrier, line_errors
+from experiments.noise.bootstrap import (
+    Interval,
+    mean_interval,
+    pair_interval,
+    ratio_of_pairs,
+    ratio_of_sd,
+    ratio_of_variance,
+    sd_error,
+    sd_interval,
+)
+from experiments.noise.divergence import Growth, GrowthCurve, first_apart, growth, growth_curve
+from experiments.noise.findings import findings
+from experiments.noise.groups import (
+    ClassAccuracy,
+    GroupRates,
+    class_accuracy,
+    group_rates,
+    relative_spread,
+)
+from experiments.noise.measures import (
+    WeightDistances,
+    accuracy,
+    churn,
+    correctness,
+    ensemble_gain,
+    logit_correlation,
+    standard_deviation,
+    weight_distances,
+)
+from experiments.noise.study import NoiseConfig, StudyResult, run_study
+from experiments.noise.superiority import probability_better
+from experiments.noise.variance import distribution_variance, independent_error_variance
+
+__all__ = [
+    "ClassAccuracy",
+    "GroupRates",
+    "Growth",
+    "GrowthCurve",
+    "Interval",
+    "NoiseConfig",
+    "StudyResult",
+    "WeightDistances",
+    "accuracy",
+    "churn",
+    "class_accuracy",
+    "correctness",
+    "distribution_variance",
+    "ensemble_gain",
+    "error_barrier",
+    "findings",
+    "first_apart",
+    "group_rates",
+    "growth",
+    "growth_curve",
+    "independent_error_variance",
+    "line_errors",
+    "logit_correlation",
+    "mean_interval",
+    "pair_interval",
+    "probability_better",
+    "ratio_of_pairs",
+    "ratio_of_sd",
+    "ratio_of_variance",
+    "relative_spread",
+    "run_study",
+    "sd_error",
+    "sd_interval",
+    "standard_deviation",
+    "weight_distances",
+]

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from experiments.noise.barrier import line_errors
 from experiments.npz import load_npz
 from experiments.run_folder import PREDICTIONS
 from trainer import Task, Variables, make_streams
@@ -71,7 +71,7 @@ def predict_rows(
 def errors_between(
     task: Task, first: Variables, second: Variables, points: int, root: int = 0
 ) -> np.ndarray:
-    """Test errors of the networks a t_1 + (1 - a) t_2 for a = 0, ..., 1, equally spaced.
+    """Test errors of the networks (1 - a) t_1 + a t_2 for a = 0, ..., 1, equally spaced.
 
     Running statistics of batch norm are interpolated like parameters.
 
@@ -83,16 +83,15 @@ def errors_between(
         root: number of the root key of the study.
 
     Returns:
-        float [pair, point], shares of test examples got wrong; the first is of t_2.
+        float [pair, point], shares of test examples got wrong; the first is of t_1.
     """
     test = _test_examples(task, root)
 
-    def error(share, pair):
-        model = jax.tree.map(lambda one, two: share * one + (1 - share) * two, *pair)
+    def error(model: Variables) -> jax.Array:
         return 1 - evaluate(task, model, test)[1]
 
     def line(pair):
-        return jax.lax.map(lambda share: error(share, pair), jnp.linspace(0.0, 1.0, points))
+        return line_errors(error, *pair, points)
 
     return np.asarray(jax.jit(lambda pairs: jax.lax.map(line, pairs))((first, second)))
 

@@ -45,6 +45,7 @@ from trainer.training import Optimizer
 
 BARRIER_PAIRS = 3  # of each variant: replicas 0 and 1, 2 and 3, 4 and 5
 BARRIER_POINTS = 11
+TRIAL_STEPS = 8
 
 
 @dataclass(frozen=True)
@@ -269,15 +270,17 @@ def prepare(experiment: Experiment, config: TrainingConfig, noise: NoiseConfig) 
 
 
 def trial(prepared: Prepared) -> Choice:
-    """Replicas to run side by side, and the seconds of a training step, by a short trial."""
+    """Replicas to run side by side, and the seconds of a step of one, by a short trial."""
     task, config = prepared.setup.task, prepared.config
 
-    def build(size: int, mesh, every: int = min(8, prepared.record_every)):
+    steps = min(TRIAL_STEPS, prepared.record_every)
+
+    def build(size: int, mesh):
         return make_trainer(
             task,
             prepared.setup.optimizer,
             config.batch_size,
-            every,
+            steps,
             (),
             precision=config.precision,
             seeds_at_once=size,
@@ -286,7 +289,8 @@ def trial(prepared: Prepared) -> Choice:
 
     replicas = prepared.rows.streams, {}, prepared.rows.perturb
     sizes = None if config.seeds_at_once is None else [config.seeds_at_once]
-    return choose_seeds_at_once(build, replicas, task.pool, jax.local_devices(), sizes)
+    found = choose_seeds_at_once(build, replicas, task.pool, jax.local_devices(), sizes)
+    return found._replace(seconds=found.seconds / steps)
 
 
 def train_study(

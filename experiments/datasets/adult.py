@@ -1,0 +1,228 @@
+"""The Adult census (Becker & Kohavi 1996, UCI): who earns more than 50 000 dollars a year.
+
+A folder holds, or the path is one of
+- the official files `adult.data` (32 561 rows, train) and `adult.test` (16 281, test), without a
+  header, `?` for what is not known, in the test file a dot after every label;
+- `adult.parquet.brotli` or any .parquet, or `adult.csv` or any .csv with a header: both splits in
+  one table, its first 16 281 rows the official test split, as in the file that is commonly passed
+  on with the columns `educational-num` and `gender` (official: `education-num`, `sex`).
+"""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+NUM_TRAIN, NUM_TEST = 32_561, 16_281
+COLUMNS = (
+    *("age", "workclass", "fnlwgt", "education", "education-num", "marital-status", "occupation"),
+    *("relationship", "race", "sex", "capital-gain", "capital-loss", "hours-per-week"),
+    *("native-country", "income"),
+)
+OTHER_NAMES = {"educational-num": "education-num", "gender": "sex"}
+WHOLE = ("age", "fnlwgt", "education-num", "capital-gain", "capital-loss", "hours-per-week")
+LOGGED = ("capital-gain", "capital-loss")
+NUMBERS = tuple(name for name in WHOLE if name != "fnlwgt")
+CATEGORIES = tuple(name for name in COLUMNS if name not in (*WHOLE, "income"))
+INCOMES = ("<=50K", ">50K")
+AGES = {"under 30": (0, 30), "30 to 49": (30, 50), "50 and over": (50, np.inf)}
+PARQUET = (".parquet", ".parquet.brotli")
+
+Columns = dict[str, np.ndarray]  # int64 [person] of WHOLE, text [person] of the others
+
+
+class People(NamedTuple):
+    """People as numbers.
+
+    Attributes:
+        x_NxD: float32 [person, feature].
+        label_N: int32 [person], 1 where the income is above 50 000 dollars.
+        groups: name to bool [person]; those that have a member.
+    """
+
+    x_NxD: np.ndarray
+    label_N: np.ndarray
+    groups: dict[str, np.ndarray]
+
+
+class Rows(NamedTuple):
+    """A table as text, and where each row stands in its file, for messages."""
+
+    path: Path
+    names: Sequence[str]
+    places: list[str]
+    fields: list[list[str]]
+
+
+def read_adult(path: Path) -> tuple[Columns, Columns]:
+    """Training and test people from whichever format is there.
+
+    Raises:
+        ValueError: none of the formats is there, or a file is not what it should be.
+        OSError: a file cannot be read.
+    """
+    table = _find_table(path)
+    if table is None:
+        parts = tuple(_typed(_csv(path / name, COLUMNS)) for name in ("adult.data", "adult.test"))
+    else:
+        whole = _typed(_parquet(table) if table.name.endswith(PARQUET) else _csv(table, None))
+        if len(whole["age"]) != NUM_TRAIN + NUM_TEST:
+            raise ValueError(
+                f"{table}: expected {NUM_TRAIN + NUM_TEST} rows, the first {NUM_TEST} the test "
+                f"split, found {len(whole['age'])}"
+            )
+        test, train = (slice(NUM_TEST), slice(NUM_TEST, None))
+        parts = tuple({name: of[part] for name, of in whole.items()} for part in (train, test))
+    return parts
+
+
+def encode(train: Columns, people: Columns) -> People:
+    """People as numbers, by what the training people are like.
+
+    Whole numbers less their mean over their standard deviation, capital gain and loss as log(1 + x)
+    before, since nine in ten are 0 and the largest 99 999. A column for every category that a
+    training person has (? is one); a test person's other one leaves them all 0. `fnlwgt`, the
+    weight of a row in the census's sample, says nothing about a person and is left out.
+
+    Args:
+        train: training people.
+        people: those to encode, training or test people.
+    """
+    columns = []
+    for name in NUMBERS:
+        mine, theirs = (
+            np.log1p(of[name]) if name in LOGGED else of[name].astype(float)
+            for of in (people, train)
+        )
+        columns.append(((mine - theirs.mean()) / (theirs.std() or 1.0))[:, None])
+    for name in CATEGORIES:
+        columns.append(people[name][:, None] == np.unique(train[name]))
+    x_NxD = np.concatenate(columns, axis=1, dtype=np.float32)
+    label_N = (people["income"] == INCOMES[1]).astype(np.int32)
+    return People(x_NxD, label_N, groups_of(people))
+
+
+def groups_of(people: Columns) -> dict[str, np.ndarray]:
+    """Subgroups by sex, race and age: name to bool [person], those that have a member."""
+    found = {
+        str(value): people[name] == value
+        for name in ("sex", "race")
+        for value in np.unique(people[name])
+    }
+    for name, (youngest, above) in AGES.items():
+        found[name] = (people["age"] >= youngest) & (people["age"] < above)
+    return {name: group for name, group in found.items() if group.any()}
+
+
+def make_people(size: int, seed: int) -> Columns:
+    """Generated people, whose income depends on age, education, hours and sex; always the same."""
+    rng = np.random.default_rng(seed)
+    people: Columns = {name: rng.choice(["a", "b", "c", "?"], size) for name in CATEGORIES}
+    people["sex"] = rng.choice(["Female", "Male"], size, p=(1 / 3, 2 / 3))
+    people["race"] = rng.choice(["Black", "Other", "White"], size, p=(0.1, 0.05, 0.85))
+    people["age"] = rng.integers(17, 91, size)
+    people["education-num"] = rng.integers(1, 17, size)
+    people["hours-per-week"] = rng.integers(1, 100, size)
+    people["fnlwgt"] = rng.integers(10_000, 1_000_000, size)
+    for name in LOGGED:
+        people[name] = rng.integers(1, 100_000, size) * (rng.random(size) < 0.1)
+    score = people["education-num"] / 4 + people["hours-per-week"] / 25 + people["age"] / 20
+    high = score + (people["sex"] == "Male") + rng.normal(0, 0.5, size) > 8
+    people["income"] = np.array(INCOMES)[high.astype(int)]
+    return people
+
+
+def _find_table(path: Path) -> Path | None:
+    """The table of both splits at a path; None: the official files are there."""
+    if path.is_file() and path.name.endswith((*PARQUET, ".csv")):
+        return path
+    if path.is_dir():
+        if (path / "adult.data").is_file() or (path / "adult.test").is_file():
+            return None
+        for name in ("adult.parquet.brotli", "adult.parquet", "adult.csv"):
+            if (path / name).is_file():
+                return path / name
+    found = "no such path" if not path.exists() else "none of them"
+    raise ValueError(
+        f"{path}: expected adult.data and adult.test, adult.parquet.brotli, adult.parquet or "
+        f"adult.csv, found {found}"
+    )
+
+
+def _csv(path: Path, names: Sequence[str] | None) -> Rows:
+    """A file of comma-separated values; names None: they stand in its first line."""
+    if not path.is_file():
+        raise ValueError(f"{path}: expected it beside the other file of the data set, found none")
+    places, fields = [], []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.reader(file, skipinitialspace=True)
+            for row in reader:
+                if row and not row[0].startswith("|"):  # adult.test begins with a remark
+                    places.append(f"{path}, line {reader.line_num}")
+                    fields.append(row)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: expected comma-separated text, found: {error}") from None
+    if names is None and fields:
+        return Rows(path, fields[0], places[1:], fields[1:])
+    return Rows(path, names or (), places, fields)
+
+
+def _parquet(path: Path) -> Rows:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise ValueError(f"{path}: needs pyarrow: pip install 'seedmap[tabular]'") from None
+    try:
+        table = parquet.ParquetFile(path).read()
+    except (pyarrow.ArrowException, OSError) as error:
+        found = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path}: expected a Parquet table, found: {found}") from None
+    columns = [column.to_pylist() for column in table.columns]
+    fields = [["" if entry is None else str(entry) for entry in row] for row in zip(*columns)]  # noqa: B905
+    return Rows(path, table.column_names, [f"{path}, row {i}" for i in range(len(fields))], fields)
+
+
+def _typed(rows: Rows) -> Columns:
+    """The columns under their official names; what is missing in a column of text is "?"."""
+    names = [OTHER_NAMES.get(name.strip(), name.strip()) for name in rows.names]
+    missing = [name for name in COLUMNS if name not in names]
+    if missing:
+        found = ", ".join(rows.names) or "none"
+        raise ValueError(f"{rows.path}: expected a column {missing[0]}, found {found}")
+    for place, row in zip(rows.places, rows.fields, strict=True):
+        if len(row) != len(names):
+            raise ValueError(f"{place}: expected {len(names)} fields, found {len(row)}")
+    if not rows.fields:
+        raise ValueError(f"{rows.path}: expected a row for every person, found none")
+    by_name = dict(zip(names, zip(*rows.fields, strict=True), strict=True))
+    typed: dict[str, Any] = {}
+    for name in COLUMNS:
+        read = _whole if name in WHOLE else _income if name == "income" else _category
+        typed[name] = np.array(
+            [
+                read(place, name, field.strip())
+                for place, field in zip(rows.places, by_name[name], strict=True)
+            ]
+        )
+    return typed
+
+
+def _whole(place: str, name: str, field: str) -> int:
+    if not (field.isascii() and field.isdigit() and len(field) < 10):
+        raise ValueError(f"{place}: expected {name} to be a whole number from 0, found {field!r}")
+    return int(field)
+
+
+def _income(place: str, name: str, field: str) -> str:
+    income = field.removesuffix(".")
+    if income not in INCOMES:
+        raise ValueError(f"{place}: expected {name} to be one of {INCOMES}, found {field!r}")
+    return income
+
+
+def _category(place: str, name: str, field: str) -> str:
+    return field or "?"

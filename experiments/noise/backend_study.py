@@ -1,0 +1,148 @@
+"""What the same replica has become in its processes: within each setting, and between them."""
+
+import itertools
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from experiments import run_folder
+from experiments.experiment import Experiment
+from experiments.noise.backend import Child, Setting
+from experiments.noise.bootstrap import pair_interval, sd_interval
+from experiments.noise.compare import (
+    MEASURES,
+    Difference,
+    Replica,
+    difference,
+    notes_of,
+    summarise,
+    take_replica,
+)
+from experiments.noise.study import load_study
+
+OF_PAIRS = ("churn", "l2_distance", "angle", "logit_correlation")  # alike in both directions
+
+
+def plan_of(experiment: Experiment, options: Any, settings: Sequence[Setting]) -> dict[str, Any]:
+    """What is to be trained, as JSON: two studies of the same plan may share their children."""
+    variables = {name: os.environ[name] for name in run_folder.ARITHMETIC if name in os.environ}
+    return {
+        "experiment": experiment.name,
+        "hyperparameters": asdict(options.training),
+        "variables": variables,
+        "replicas": options.backend.replicas,
+        "settings": [asdict(setting) for setting in settings],
+    }
+
+
+def measure(
+    plan: Mapping[str, Any], children: Sequence[Child], failed: Mapping[str, str]
+) -> dict[str, Any]:
+    """All measures, from the folders of the children, for `backend.json`.
+
+    Args:
+        plan: as `plan_of` gives it.
+        children: all processes.
+        failed: why one has not trained, by the name of its folder.
+
+    Returns:
+        The plan with "settings" filled in (how many processes have trained, their accuracy, seconds
+        of training, how many copies in one program are alike), "pairs" (rows as of
+        `experiments.noise.compare.compare_pair`, "runs" being settings: the same twice for the
+        processes of one), "failed", "device" and "notes".
+
+    Raises:
+        ValueError: fewer than two processes have trained.
+    """
+    trained: dict[str, list[Replica]] = {}
+    copies: dict[str, list[bool]] = {}
+    seconds: dict[str, list[float]] = {}
+    config: dict[str, Any] = {}
+    for child in children:
+        if child.folder.name in failed:
+            continue
+        study, name = load_study(child.folder), child.setting.name
+        config = run_folder.read_json(child.folder, run_folder.CONFIG, "noise backend")
+        first, *others = (take_replica(study, row) for row in range(child.setting.copies))
+        trained.setdefault(name, []).append(first)
+        copies.setdefault(name, []).extend(difference(first, copy).equal for copy in others)
+        seconds.setdefault(name, []).append(config["wall_seconds"]["train"])
+    if sum(map(len, trained.values())) < 2:
+        name, why = next(iter(failed.items()))
+        raise ValueError(f"fewer than two processes have trained; {name} ended with: {why}")
+    pairs = [_within(name, replicas) for name, replicas in trained.items() if len(replicas) > 1]
+    pairs += [
+        _between(names, [trained[name] for name in names])
+        for names in itertools.combinations(trained, 2)
+    ]
+    return {
+        **plan,
+        "device": config["device"],
+        "settings": [
+            {
+                **setting,
+                "trained": len(trained.get(setting["name"], ())),
+                "accuracy": _accuracy(trained.get(setting["name"], ())),
+                "seconds": seconds.get(setting["name"], []),
+                "copies_alike": copies.get(setting["name"], []),
+            }
+            for setting in plan["settings"]
+        ],
+        "pairs": pairs,
+        "failed": dict(failed),
+        "notes": _notes(plan, config["device"], pairs, failed),
+    }
+
+
+def _within(name: str, replicas: Sequence[Replica]) -> dict[str, Any]:
+    """The processes of one setting, every pair of them."""
+    places = list(itertools.combinations(range(len(replicas)), 2))
+    found = [difference(replicas[i], replicas[j]) for i, j in places]
+    row = {"runs": [name, name], "variant": "same setting", **summarise(found), "better": None}
+    row |= {key: None for key in MEASURES if key not in OF_PAIRS}
+    return row | {key: _of_pairs(key, found, places, len(replicas)) for key in OF_PAIRS}
+
+
+def _of_pairs(
+    name: str, found: Sequence[Difference], places: Sequence[tuple[int, int]], count: int
+) -> dict[str, float | None] | None:
+    """Mean over pairs with its interval over processes; None where one of them diverged."""
+    values = [getattr(one, name) for one in found]
+    if None in values:
+        return None
+    matrix = np.zeros((count, count))
+    for (i, j), value in zip(places, values, strict=True):
+        matrix[i, j] = matrix[j, i] = value
+    value, low, high = pair_interval(matrix)
+    low, high = (max(low, MEASURES[name][0]), min(high, MEASURES[name][1]))
+    known = np.isfinite([low, high]).all()
+    return {"value": value, "low": low if known else None, "high": high if known else None}
+
+
+def _between(names: Sequence[str], replicas: Sequence[Sequence[Replica]]) -> dict[str, Any]:
+    """Processes of two settings, the first against the first, the second against the second."""
+    found = [difference(*pair) for pair in zip(*replicas, strict=False)]
+    return {"runs": list(names), "variant": "two settings", **summarise(found), "better": None}
+
+
+def _accuracy(replicas: Sequence[Replica]) -> dict[str, Any] | None:
+    values = [float(r.correct.mean(dtype=np.float64)) for r in replicas if r.diverged < 0]
+    if not values:
+        return None
+    sd = sd_interval(np.array(values))._asdict() if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "sd": sd, "values": values}
+
+
+def _notes(plan, device, pairs, failed) -> list[str]:
+    notes = [f"{name} has not trained: {why}" for name, why in failed.items()]
+    of_gpus = [
+        setting["name"]
+        for setting in plan["settings"]
+        if any(flag.startswith("--xla_gpu_") for flag in setting["flags"])
+    ]
+    if device["platform"] == "cpu" and of_gpus:
+        notes.append(f"these processes ran on a CPU, where {', '.join(of_gpus)} changes nothing")
+    return notes + notes_of(pairs)

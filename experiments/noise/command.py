@@ -1,0 +1,149 @@
+"""`seedmap noise EXPERIMENT`: what each source of randomness does to training (paper B)."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Generic
+
+import tyro
+
+from experiments.experiment import Experiment, TrainingConfig
+from experiments.experiment_flags import Config, Flat, Place, folder_of, parse_experiment
+from experiments.noise.study import NoiseConfig, Prepared, check_noise, prepare, train_study, trial
+from experiments.parsing import UsageError
+
+_NOT_HERE = {
+    "seeds": "--replicas says how many there are of each variant",
+    "vary": "--sources says what varies",
+}
+
+
+@dataclass(frozen=True)
+class NoiseSession:
+    """How a study is carried out; none of it changes the results."""
+
+    resume: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Go on with the study that stands in --out, from its last save point, to the bit; begin it if
+    none does."""
+    save_seconds: float = 60.0
+    """Seconds between two save points."""
+    map: str = "own"
+    """Training map to read the replicas with: a run folder with one of the same experiment, own to
+    fit one to the replicas, or none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseOptions(Generic[Config]):
+    """Options of `seedmap noise EXPERIMENT`."""
+
+    place: Flat[Place]
+    session: Flat[NoiseSession] = field(default_factory=NoiseSession)
+    noise: Flat[NoiseConfig] = field(default_factory=NoiseConfig)
+    training: Flat[Config]
+
+
+def noise_command(argv: Sequence[str]) -> None:
+    """`seedmap noise EXPERIMENT`, `seedmap noise compare` and `seedmap noise backend`."""
+    if argv[:1] == ["compare"]:
+        from experiments.noise.compare_command import compare_noise_command
+
+        return compare_noise_command(argv[1:])
+    if argv[:1] == ["backend"]:
+        from experiments.noise.backend_command import backend_command
+
+        return backend_command(argv[1:])
+    experiment, options = parse_experiment(NoiseOptions, "noise", argv)
+    check_noise(options.noise)
+    check_flags(experiment, options.place, options.training)
+    _check_map(options.session.map)
+    run(experiment, options)
+
+
+def check_flags(experiment: Experiment, place: Place, config: TrainingConfig) -> None:
+    """Refuses flags of `seedmap run` that a study answers otherwise."""
+    default = experiment.presets[place.preset].training
+    for name, instead in _NOT_HERE.items():
+        if getattr(config, name) != getattr(default, name):
+            raise UsageError(f"--{name} goes with `seedmap run`; of a study {instead}")
+
+
+def _check_map(map_from: str) -> None:
+    from experiments.run_folder import SUMMARY
+
+    if map_from not in ("own", "none") and not (Path(map_from) / SUMMARY).is_file():
+        raise UsageError(
+            f"--map: {map_from} is no run folder with a training map; name one, or own, or none"
+        )
+
+
+def run(experiment: Experiment, options: NoiseOptions) -> None:
+    """Trains the study, measures it, draws the report and prints the short table."""
+    from experiments.noise.pipeline import measure_study, report_study
+    from experiments.noise.report import terminal
+    from experiments.progress import fit_bar, training_bar
+    from experiments.run_folder import TRAINING, check_free
+
+    place, session, noise = options.place, options.session, options.noise
+    if session.resume and place.out is None:
+        raise UsageError("--resume needs --out: name the folder to go on with")
+    folder = folder_of(experiment, place)
+    check_free(folder, place.overwrite or session.resume)
+    preset = experiment.presets[place.preset]
+    prepared = prepare(experiment, _side_by_side(preset.training, options.training), noise)
+    begun = (folder / TRAINING).exists() or (folder / "metrics.nc").exists()
+    if not (session.resume and begun):  # a study gone on with keeps its number side by side
+        found = trial(prepared)
+        print(cost(prepared, found.seconds), file=sys.stderr)
+        config = replace(prepared.config, seeds_at_once=found.seeds_at_once)
+        prepared = prepared._replace(config=config)
+    with training_bar() as show:
+        train_study(
+            prepared,
+            settings(noise),
+            folder,
+            preset.map.threshold,
+            overwrite=place.overwrite,
+            resume=session.resume,
+            save_seconds=session.save_seconds,
+            on_progress=show,
+        )
+    with fit_bar() as callback:
+        found = measure_study(folder, session.map, preset.fit, preset.map, callback)
+    print(terminal(found))
+    print(f"Report: {report_study(folder)}")
+
+
+def _side_by_side(default: TrainingConfig, config: TrainingConfig) -> TrainingConfig:
+    """The configuration; a preset's number of seeds side by side is for its number of seeds."""
+    own = config.seeds_at_once != default.seeds_at_once
+    return config if own else replace(config, seeds_at_once=None)
+
+
+def settings(noise: NoiseConfig) -> dict[str, Any]:
+    """What `config.json` says of the study, the sources that were asked for in a list."""
+    from experiments.noise.variants import parse_sources
+
+    return {
+        "asked": list(parse_sources(noise.sources)),
+        "replicas": noise.replicas,
+        "ulp_step": noise.ulp_step,
+        "fork_steps": list(noise.fork_steps),
+    }
+
+
+def cost(prepared: Prepared, seconds: float) -> str:
+    """What the training will take, in one line; evaluation and measures come on top.
+
+    Args:
+        prepared: the study.
+        seconds: of a training step of one replica.
+    """
+    replicas, steps = prepared.config.seeds, prepared.steps
+    whole = seconds * replicas * steps
+    minutes = f"{whole / 60:.0f} min" if whole >= 120 else f"{whole:.0f} s"
+    count = len(prepared.variants)
+    return (
+        f"{count} variant{'s' * (count > 1)}, {replicas} replicas in all x {steps} steps x "
+        f"{1000 * seconds:.3g} ms a step = {minutes} of training, records apart"
+    )

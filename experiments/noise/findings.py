@@ -1,0 +1,295 @@
+"""What a study of noise found, as the numbers of `noise.json` (the README describes the fields)."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.noise.barrier import error_barrier
+from experiments.noise.bootstrap import (
+    Interval,
+    mean_interval,
+    pair_interval,
+    ratio_of_pairs,
+    ratio_of_variance,
+    sd_interval,
+)
+from experiments.noise.divergence import growth
+from experiments.noise.groups import class_accuracy, group_rates
+from experiments.noise.measures import (
+    accuracy,
+    churn,
+    ensemble_gain,
+    logit_correlation,
+    standard_deviation,
+    weight_distances,
+)
+from experiments.noise.study import StudyResult
+from experiments.noise.variance import distribution_variance, independent_error_variance
+from experiments.noise.variants import CONTROL, SOURCES, Variant, rows_of
+
+Found = dict[str, Any]
+
+
+def findings(study: StudyResult) -> Found:
+    """All measures of a study, variant by variant, with 95 % intervals over replicas.
+
+    Replicas that diverged have no part in the measures. Shares are of the variant with the most
+    sources, "whole"; sources are not additive, and shares need not sum to 1.
+
+    Args:
+        study: trained.
+
+    Returns:
+        What `noise.json` holds, but for the names of the experiment and the training map.
+    """
+    variants, rows = study.variants, rows_of(study.variants)
+    measured = {v.name: _Measures(study, rows[v.name]) for v in variants}
+    whole = max(variants, key=lambda variant: (len(variant.varied), -variant.fork)).name
+    steps = study.dataset.step.values
+    return {
+        "replicas": variants[0].replicas,
+        "steps": int(steps[-1]),
+        "record_every": int(steps[0]),
+        "epochs": float(study.dataset.epoch.values[-1]),
+        "num_test": study.predictions.correct.shape[1],
+        "num_classes": None
+        if study.predictions.logits is None
+        else study.predictions.logits.shape[-1],
+        "sources": [name for name in SOURCES if any(v.varied == (name,) for v in variants)],
+        "whole": whole,
+        "control": _control(study, rows[CONTROL]),
+        "variants": [
+            _variant(study, variant, rows[variant.name], measured[variant.name], measured[whole])
+            for variant in variants
+        ],
+        "notes": list(study.notes),
+    }
+
+
+class _Measures:
+    """What of a variant several numbers need; None where fewer than two replicas are left."""
+
+    def __init__(self, study: StudyResult, rows: np.ndarray):
+        self.used = rows[study.diverged[rows] < 0]
+        self.enough = len(self.used) > 1
+        if not self.enough:
+            return
+        predictions = study.predictions
+        self.correct = predictions.correct[self.used]
+        self.accuracy = accuracy(self.correct)
+        self.loss = predictions.loss[self.used].mean(axis=1, dtype=np.float64)
+        params = jax.tree.map(lambda leaf: leaf[self.used], study.params)
+        self.weights = weight_distances(params)
+        self.classes = None if predictions.logits is None else predictions.classes[self.used]
+        self.churn = None if self.classes is None else churn(self.classes)
+        self.logits = None if self.classes is None else predictions.logits[self.used]
+
+
+def _control(study: StudyResult, rows: np.ndarray) -> Found:
+    """Whether replicas in which nothing varies are one: weights and predictions, to the bit."""
+    first = study.dataset.first_apart.values[rows]
+    parted = first[np.isfinite(first)]
+    alike = all(
+        np.array_equal(
+            leaf[rows], np.broadcast_to(leaf[rows[:1]], leaf[rows].shape), equal_nan=True
+        )
+        for leaf in (*jax.tree.leaves(study.params), study.predictions.loss)
+    )
+    return {
+        "exact": alike and not len(parted),
+        "first_apart": int(parted.min()) if len(parted) else None,
+        "replicas": len(rows),
+    }
+
+
+def _kind(variant: Variant) -> str:
+    if variant.fork or variant.name.startswith("fork@"):
+        return "fork"
+    if variant.varied == (variant.name,):
+        return "source"
+    return "together" if variant.varied else "control"
+
+
+def _variant(
+    study: StudyResult, variant: Variant, rows: np.ndarray, own: _Measures, whole: _Measures
+) -> Found:
+    diverged = {r: int(study.diverged[row]) for r, row in enumerate(rows)}
+    diverged = {r: step for r, step in diverged.items() if step >= 0}
+    found: Found = {
+        **variant._asdict(),
+        "kind": _kind(variant),
+        "rows": [int(rows[0]), int(rows[-1]) + 1],
+        "num_diverged": len(diverged),
+        "diverged": diverged,
+        "used": len(own.used),
+        "parting": _parting(study, variant, rows),
+        "barrier": _barrier(study, variant),
+        "paths": None,
+    }
+    names = (*("accuracy", "cross_entropy", "churn", "l2_distance", "angle", "logit_correlation"),)
+    names += ("ensemble_gain", "test_set_variance", "distribution_variance", "share_of_variance")
+    names += ("share_of_churn", "share_of_l2", "classes", "class_ratio", "groups")
+    found |= dict.fromkeys(names)
+    if not own.enough:
+        return found
+    found |= {
+        "accuracy": _spread(own.accuracy, (0.0, 1.0)),
+        "cross_entropy": _spread(own.loss, (0.0, np.inf)),
+        "l2_distance": _interval(pair_interval, own.weights.l2_RxR, within=(0.0, 2.0)),
+        "angle": _interval(pair_interval, own.weights.angle_RxR, within=(0.0, np.pi)),
+    }
+    if own.classes is not None:
+        found |= _of_classes(study, own)
+    if whole.enough and own is not whole and variant.varied:
+        found |= {
+            "share_of_variance": _interval(ratio_of_variance, own.accuracy, whole.accuracy),
+            "share_of_l2": _interval(ratio_of_pairs, own.weights.l2_RxR, whole.weights.l2_RxR),
+        }
+        if own.churn is not None:
+            found["share_of_churn"] = _interval(ratio_of_pairs, own.churn, whole.churn)
+    return found
+
+
+def _of_classes(study: StudyResult, own: _Measures) -> Found:
+    """Measures that need to know what each example is taken for."""
+    label = study.predictions.label
+    by_class = class_accuracy(own.correct, label)
+    top_line = _sd(own.accuracy)
+    classes = [
+        {
+            "class": int(name),
+            "accuracy": float(values.mean()),
+            "sd": _sd(values),
+            "ratio": _ratio(_sd(values), top_line),
+        }
+        for name, values in zip(by_class.classes, by_class.accuracy_RxK.T, strict=True)
+    ]
+    ratios = [entry["ratio"] for entry in classes if entry["ratio"] is not None]
+    return {
+        "churn": _interval(pair_interval, own.churn, within=(0.0, 1.0)),
+        "logit_correlation": _correlation(own.logits),
+        "ensemble_gain": _interval(
+            pair_interval, ensemble_gain(own.logits, label), within=(-1.0, 1.0)
+        ),
+        "test_set_variance": independent_error_variance(own.correct),
+        "distribution_variance": distribution_variance(own.correct),
+        "classes": classes,
+        "class_ratio": {"mean": float(np.mean(ratios)), "max": max(ratios)} if ratios else None,
+        "groups": _groups(study, own),
+    }
+
+
+def _correlation(logits: np.ndarray) -> Found | None:
+    """None where all logits of a replica are alike, which have no correlation."""
+    if (np.ptp(logits.reshape(len(logits), -1), axis=1) == 0).any():
+        return None
+    return _interval(pair_interval, logit_correlation(logits), within=(-1.0, 1.0))
+
+
+def _groups(study: StudyResult, own: _Measures) -> list[Found] | None:
+    """Spread of accuracy and of both error rates by subgroup, beside that of the whole."""
+    predictions = study.predictions
+    if not predictions.groups or predictions.logits.shape[-1] != 2:
+        return None
+    everyone = np.ones((1, len(predictions.label)), bool)
+    members = np.stack(list(predictions.groups.values()))
+    of_groups = group_rates(own.classes, predictions.label, members)
+    of_all = group_rates(own.classes, predictions.label, everyone)
+
+    def entry(rate: str, column: int) -> Found:
+        values, whole = getattr(of_groups, rate)[:, column], getattr(of_all, rate)[:, 0]
+        if not np.isfinite(values).all():  # a group without a positive, or a negative
+            return {"mean": None, "sd": None, "ratio": None}
+        return {
+            "mean": float(values.mean()),
+            "sd": _sd(values),
+            "ratio": _ratio(_sd(values), _sd(whole)),
+        }
+
+    return [
+        {"group": name, "size": int(members[column].sum())}
+        | {rate: entry(rate, column) for rate in ("accuracy", "fpr", "fnr")}
+        for column, name in enumerate(predictions.groups)
+    ]
+
+
+def _parting(study: StudyResult, variant: Variant, rows: np.ndarray) -> Found:
+    """When replicas part from the first one, and how fast their distance grows."""
+    others = rows[1:]  # replica 0 of every variant is row 0 again
+    first = study.dataset.first_apart.values[others]
+    steps = study.dataset.step.values
+    after = steps > variant.fork
+    grown = []
+    for row in study.dataset.distance.values[others][:, after]:
+        if np.isfinite(row).all():
+            grown.append(growth(row.astype(np.float64), steps[after] - variant.fork))
+    kinds = [found.better for found in grown if found.better]
+    churns = study.dataset.churn.values[others] if "churn" in study.dataset else np.zeros((0, 1))
+    return {
+        "first_apart": [
+            None if np.isnan(row).all() else int(np.nanmin(row)) for row in first.astype(float)
+        ],
+        "growth": {
+            "rate": _median([found.rate for found in grown]),
+            "power": _median([found.power for found in grown]),
+            "better": max(sorted(set(kinds)), key=kinds.count) if kinds else None,
+            "replicas": sum(found.rate is not None for found in grown),
+        },
+        # Where all replicas end alike, as after grokking, they differ on the way.
+        "largest_churn": _median(
+            [float(np.nanmax(row)) for row in churns if np.isfinite(row).any()]
+        ),
+    }
+
+
+def _barrier(study: StudyResult, variant: Variant) -> Found | None:
+    """Height of the barrier between pairs of replicas."""
+    errors = study.barriers[study.variants.index(variant)]
+    values = error_barrier(errors[np.isfinite(errors).all(axis=1)])
+    return {"values": values.tolist(), "mean": float(values.mean())} if len(values) else None
+
+
+def _spread(values: np.ndarray, within: tuple[float, float]) -> Found:
+    return {
+        "mean": _interval(mean_interval, values, within=within),
+        "sd": _interval(sd_interval, values),
+        "values": values.tolist(),
+    }
+
+
+def _interval(
+    make: Callable[..., Interval],
+    *samples: np.ndarray,
+    within: tuple[float, float] = (0.0, np.inf),
+) -> Found:
+    """An interval, cut to the values there can be: near an end few replicas reach beyond it."""
+    value, low, high = make(*samples)
+    return {"value": float(value), "low": max(low, within[0]), "high": min(high, within[1])}
+
+
+def _sd(values: np.ndarray) -> float:
+    return float(standard_deviation(values))
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole > 0 else None
+
+
+def _median(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.median(known)) if known else None
+
+
+def parted_note(control: Mapping[str, Any]) -> str | None:
+    """The finding that CONTROL is not exactly zero, in words; None where it is."""
+    if control["exact"]:
+        return None
+    when = control["first_apart"]
+    first = f"first after step {when}" if when is not None else "in what they predict"
+    return (
+        f"CONTROL is not zero: {control['replicas']} replicas in which nothing varies part, "
+        f"{first}; the program itself is not deterministic here, and every other variant has that "
+        "in it"
+    )

@@ -1,0 +1,130 @@
+"""`seedmap noise EXPERIMENT` from its words to its files."""
+
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+from command import seedmap
+
+from experiments.noise.study import load_study
+from experiments.noise.variants import rows_of
+
+TINY = (
+    *("--hidden", 8, "--bits", 6, "--train-size", 64, "--test-size", 40, "--epochs", 40),
+    *("--record-every", 4, "--seeds-at-once", 8),
+)
+
+
+def noise(*arguments):
+    return seedmap("noise", "parities", "--preset", "quick", *TINY, *arguments)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("noise") / "study"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("experiments.noise.study.BARRIER_PAIRS", 1)
+        assert noise("--sources", "init,ulp,dropout", "--replicas", 3, "--out", path) == 0
+    return path
+
+
+def test_a_study_leaves_a_folder_with_its_numbers_its_replicas_and_a_report(folder):
+    found = json.loads((folder / "noise.json").read_text())
+    assert found["experiment"] == "parities"
+    assert found["control"]["exact"]
+    assert [v["name"] for v in found["variants"]] == ["CONTROL", "init", "ulp", "ALGO+IMPL"]
+    assert found["unused"] == ["dropout"]
+    assert found["map"]["run"] == "map"
+    by_name = {v["name"]: v for v in found["variants"]}
+    assert by_name["CONTROL"]["paths"]["dissimilarity"]["discrete"]["value"] == 0
+    assert by_name["CONTROL"]["paths"]["distinct"] == 1
+    study = load_study(folder)
+    assert study.predictions.logits.shape == (12, 40, 2)
+    metrics = xr.load_dataset(folder / "metrics.nc", engine="h5netcdf")
+    assert metrics.state.shape == (12, 10)
+    # The map's own run has every replica once.
+    own = xr.load_dataset(folder / "map" / "metrics.nc", engine="h5netcdf")
+    rows = rows_of(study.variants)
+    kept = [0, *rows["init"][1:], *rows["ulp"][1:], *rows["ALGO+IMPL"][1:]]
+    assert own.seed.values.tolist() == kept
+    page = (folder / "report.html").read_text()
+    assert "CONTROL" in page
+    assert "data:image/png" in page
+    assert (folder / "figures" / "divergence.png").is_file()
+    config = json.loads((folder / "config.json").read_text())
+    assert config["noise"]["replicas"] == 3
+    assert len(config["noise"]["data"]) == 64
+
+
+def test_the_parameters_saved_are_those_the_predictions_are_of(folder):
+    study = load_study(folder)
+    first = study.params["params"]["Dense_0"]["kernel"]
+    rows = rows_of(study.variants)
+    np.testing.assert_array_equal(first[rows["CONTROL"]], first[[0, 0, 0]])
+    assert len(np.unique(first[rows["init"]].reshape(3, -1), axis=0)) == 3
+    accuracy = study.predictions.correct.mean(axis=1)
+    np.testing.assert_allclose(study.dataset.eval_accuracy.values[:, -1], accuracy, atol=1e-6)
+
+
+def test_measuring_again_finds_the_same_and_another_study_is_refused(folder, capsys):
+    before = json.loads((folder / "noise.json").read_text())
+    arguments = ("--sources", "init,ulp,dropout", "--replicas", 3, "--out", folder)
+    assert noise(*arguments, "--resume", "--map", "none") == 0
+    after = json.loads((folder / "noise.json").read_text())
+    assert after["map"] is None
+    for old, new in zip(before["variants"], after["variants"], strict=True):
+        assert {**old, "paths": None} == new
+    assert noise(*arguments) == 2
+    assert "holds another run" in capsys.readouterr().err
+    assert noise("--sources", "init", "--replicas", 3, "--out", folder, "--resume") == 2
+    assert "resume" in capsys.readouterr().err
+
+
+def test_the_cost_is_told_before_training(folder, tmp_path, capsys):
+    assert (
+        noise("--sources", "none", "--replicas", 2, "--map", "none", "--out", tmp_path / "s") == 0
+    )
+    said = capsys.readouterr()
+    assert "1 variant, 2 replicas in all x 80 steps x" in said.err
+    assert "CONTROL" in said.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--sources", "init,kernels"), "--sources: 'kernels' is unknown"),
+        (("--replicas", 1), "--replicas is 1; a spread needs at least 2"),
+        (("--seeds", 7), "--seeds goes with `seedmap run`"),
+        (("--vary", "init"), "--vary goes with `seedmap run`"),
+        (("--precision", "tf32"), "--precision is one of the --sources"),
+        (("--early-stop", "each"), "--early-stop: replicas to compare must train equally long"),
+        (("--ulp-step", 3), "--ulp-step 3: it must be a multiple of 8"),
+        (("--map", "nowhere"), "--map: nowhere is no run folder with a training map"),
+        (("--resume",), "--resume needs --out"),
+    ],
+)
+def test_wrong_input_gets_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert noise(*arguments) == 2
+    said = capsys.readouterr().err.strip()
+    assert message in said
+    assert said.count("\n") == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_map_of_another_experiment_is_refused(folder, tmp_path, capsys):
+    other = tmp_path / "other"
+    other.mkdir()
+    config = json.loads((folder / "map" / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"experiment": "mnist"}))
+    (other / "summary.json").write_text((folder / "map" / "summary.json").read_text())
+    arguments = ("--sources", "init,ulp,dropout", "--replicas", 3, "--out", folder, "--resume")
+    assert noise(*arguments, "--map", other) == 2
+    assert "is a run of mnist, the study is of parities" in capsys.readouterr().err
+
+
+def test_a_folder_without_a_study_is_told_apart(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"experiment": "parities"}))
+    with pytest.raises(ValueError, match="holds no study of noise"):
+        load_study(tmp_path)

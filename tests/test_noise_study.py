@@ -1,0 +1,265 @@
+"""Studies of noise: what varies in which variant, what is found, and what is refused."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from experiments.noise import churn, independent_error_variance, weight_distances
+from experiments.noise.findings import findings, parted_note
+from experiments.noise.study import NoiseConfig, run_study
+from experiments.noise.variants import (
+    Variant,
+    draws_by_place,
+    make_rows,
+    make_variants,
+    parse_sources,
+    rows_of,
+    used_sources,
+)
+from trainer import Data, Noise, Task, in_drawn_order, make_streams
+
+SOURCES = ("init", "order", "augment", "dropout", "accumulation", "precision", "ulp")
+EVERY, STEPS = 4, 12
+
+
+def make_data(_):
+    x = jax.random.normal(jax.random.key(1), (60, 6))
+    y = (x[:, 0] * x[:, 1] > 0).astype(jnp.int32)
+    return Data((x[:34], y[:34]), (x[34:], y[34:]))
+
+
+def logits(params, x):
+    return jnp.tanh(x @ params["first"]) @ params["second"]
+
+
+def score_of(out, y):
+    loss = jax.nn.logsumexp(out, axis=-1) - jnp.take_along_axis(out, y[:, None], 1)[:, 0]
+    return loss, (jnp.argmax(out, -1) == y).astype(jnp.float32)
+
+
+def score(params, batch):
+    return score_of(logits(params, batch[0]), batch[1])
+
+
+def jittered(params, batch, noise: Noise):
+    def jitter(x):
+        return x + 0.1 * jax.random.normal(noise.augment, x.shape)
+
+    return score(params, (in_drawn_order(jitter, batch[0], noise), batch[1]))
+
+
+def init(key):
+    first, second = jax.random.split(key)
+    return {
+        "first": jax.random.normal(first, (6, 8)),
+        "second": jax.random.normal(second, (8, 2)),
+    }
+
+
+TASK = Task(init, make_data, score, 34, jittered, classify=lambda p, b: (logits(p, b[0]), b[1]))
+
+
+@pytest.fixture(scope="module")
+def study():
+    is_left = np.asarray(make_data(None).test[0][:, 2] > 0)
+    return run_study(
+        TASK,
+        optax.adam(0.03),
+        batch_size=10,
+        steps=STEPS,
+        record_every=EVERY,
+        noise=NoiseConfig(replicas=3, fork_steps=(8,)),
+        groups={"left": is_left, "right": ~is_left},
+        metrics=lambda params: {"top": jnp.abs(params["first"]).max()},
+        seeds_at_once=14,
+    )
+
+
+def test_variants_are_each_source_alone_and_the_sets_of_them():
+    names = [v.name for v in make_variants(SOURCES, 10)]
+    assert names == ["CONTROL", *SOURCES, "ALGO", "IMPL", "ALGO+IMPL"]
+    varied = {v.name: v.varied for v in make_variants(SOURCES, 10)}
+    assert varied["ALGO"] == SOURCES[:4]
+    assert varied["IMPL"] == SOURCES[4:]
+    assert {v.name: v.replicas for v in make_variants(SOURCES, 10)}["precision"] == 3
+    # No set twice under two names.
+    assert [v.name for v in make_variants(("init",), 4)] == ["CONTROL", "init"]
+    assert [v.name for v in make_variants(("init", "ulp"), 4)][1:] == ["init", "ulp", "ALGO+IMPL"]
+    assert make_variants((), 5) == [Variant("CONTROL", (), 5)]
+    fork = make_variants(("init", "order", "ulp"), 4, (20,))[-1]
+    assert fork == Variant("fork@20", ("order",), 4, 20)
+
+
+def test_a_row_has_the_number_of_its_replica_where_its_variant_varies_and_0_elsewhere():
+    variants = make_variants(SOURCES, 4)
+    rows, places = make_rows(variants, ulp_step=8), rows_of(variants)
+    own = make_streams(range(4))
+    for variant in variants:
+        for name in (*SOURCES[:4], "data"):
+            keys = jax.random.key_data(getattr(rows.streams, name)[places[variant.name]])
+            number = np.arange(variant.replicas) * (name in variant.varied)
+            np.testing.assert_array_equal(keys, jax.random.key_data(getattr(own, name))[number])
+        replica = np.arange(variant.replicas)
+        took = jax.tree.map(lambda leaf, v=variant: leaf[places[v.name]], rows.perturb)
+        varies = {name: name in variant.varied for name in SOURCES}
+        np.testing.assert_array_equal(took.accumulation, replica * varies["accumulation"])
+        bits = np.array([23, 10, 7, 23])[replica] if varies["precision"] else 23
+        np.testing.assert_array_equal(took.mantissa_bits, np.broadcast_to(bits, len(replica)))
+        moved = (replica > 0) & varies["ulp"]
+        np.testing.assert_array_equal(took.ulp_step, np.where(moved, 8, -1))
+    # What varies nowhere leaves no trace in the program.
+    plain = make_rows(make_variants(("init",), 4)).perturb
+    assert jax.tree.leaves(plain) == []
+
+
+def test_sources_that_training_does_not_read_are_known_from_its_trace():
+    assert used_sources(TASK, SOURCES) == tuple(name for name in SOURCES if name != "dropout")
+    assert used_sources(TASK._replace(train_score=None), SOURCES) == (
+        *("init", "order", "accumulation", "precision", "ulp"),
+    )
+    assert not draws_by_place(TASK)
+
+    def careless(params, batch, noise):
+        x = batch[0] * jax.random.bernoulli(noise.dropout, 0.9, batch[0].shape)
+        return score(params, (x, batch[1]))
+
+    assert draws_by_place(TASK._replace(train_score=careless))
+
+
+def test_control_is_exactly_zero_and_every_source_does_something(study):
+    found = findings(study)
+    assert found["control"] == {"exact": True, "first_apart": None, "replicas": 3}
+    by_name = {v["name"]: v for v in found["variants"]}
+    zero = {"value": 0.0, "low": 0.0, "high": 0.0}
+    control = by_name["CONTROL"]
+    assert control["churn"] == control["l2_distance"] == control["accuracy"]["sd"] == zero
+    assert found["sources"] == [name for name in SOURCES if name != "dropout"]
+    assert "dropout" in found["notes"][0]
+    for name in found["sources"]:
+        first = by_name[name]["parting"]["first_apart"]
+        # `init` before the first step, the others at the latest some steps in.
+        assert first == [1] * (by_name[name]["replicas"] - 1) or name in ("accumulation", "ulp")
+        assert by_name[name]["l2_distance"]["value"] > 0
+    assert by_name["fork@8"]["parting"]["first_apart"] == [9, 9]
+    rows = rows_of(study.variants)["init"][1:]
+    largest = np.median(study.dataset.churn.values[rows].max(axis=1))
+    assert by_name["init"]["parting"]["largest_churn"] == pytest.approx(largest)
+    assert by_name["init"]["l2_distance"]["value"] > 0.1 > by_name["ulp"]["l2_distance"]["value"]
+
+
+def test_found_numbers_are_those_of_the_replicas(study):
+    found = findings(study)
+    rows, predictions = rows_of(study.variants), study.predictions
+    test = make_data(None).test
+    for variant in found["variants"]:
+        own = rows[variant["name"]]
+        params = [jax.tree.map(lambda leaf, r=r: leaf[r], study.params) for r in own]
+        taken = np.stack([np.argmax(logits(p, test[0]), axis=-1) for p in params])
+        accuracy = (taken == np.asarray(test[1])).mean(axis=1)
+        np.testing.assert_allclose(variant["accuracy"]["values"], accuracy, rtol=1e-6)
+        np.testing.assert_allclose(
+            variant["accuracy"]["sd"]["value"], accuracy.std(ddof=1), atol=1e-12
+        )
+        pairs = np.triu_indices(len(own), 1)
+        np.testing.assert_allclose(variant["churn"]["value"], churn(taken)[pairs].mean())
+        tree = jax.tree.map(lambda leaf, own=own: leaf[own], study.params)
+        l2 = weight_distances(tree).l2_RxR[pairs].mean()
+        np.testing.assert_allclose(variant["l2_distance"]["value"], l2)
+        expected = independent_error_variance(predictions.correct[own])
+        assert variant["test_set_variance"] == expected
+        left = next(g for g in variant["groups"] if g["group"] == "left")
+        members = predictions.groups["left"]
+        right = (taken == np.asarray(test[1]))[:, members]
+        np.testing.assert_allclose(left["accuracy"]["mean"], right.mean(), rtol=1e-6)
+    by_name = {v["name"]: v for v in found["variants"]}
+    assert found["whole"] == "ALGO+IMPL"
+    share = by_name["init"]["share_of_churn"]["value"]
+    whole = by_name["ALGO+IMPL"]["churn"]["value"]
+    np.testing.assert_allclose(share, by_name["init"]["churn"]["value"] / whole)
+    assert by_name["ALGO+IMPL"]["share_of_churn"] is None
+
+
+def test_barriers_are_of_the_networks_between_two_replicas(study):
+    rows = rows_of(study.variants)["init"]
+    first, second = (jax.tree.map(lambda leaf, r=r: leaf[r], study.params) for r in rows[:2])
+    test = make_data(None).test
+    errors = []
+    for a in np.linspace(0, 1, 11):
+        between = jax.tree.map(lambda x, y, a=a: (1 - a) * x + a * y, first, second)
+        errors.append(1 - np.mean(score(between, test)[1]))
+    found = study.barriers[[v.name for v in study.variants].index("init"), 0]
+    np.testing.assert_allclose(found, errors, atol=1e-6)
+    control = study.barriers[0]
+    assert np.isnan(control).all()
+    variant = next(v for v in findings(study)["variants"] if v["name"] == "init")
+    np.testing.assert_allclose(
+        variant["barrier"]["values"], [max(errors) - (errors[0] + errors[-1]) / 2], atol=1e-6
+    )
+
+
+def test_a_control_that_parts_is_the_finding(study):
+    first = study.dataset.first_apart.copy()
+    first[2, 1] = 7.0
+    broken = findings(study._replace(dataset=study.dataset.assign(first_apart=first)))
+    assert broken["control"] == {"exact": False, "first_apart": 7, "replicas": 3}
+    assert "first after step 7" in parted_note(broken["control"])
+    assert parted_note(findings(study)["control"]) is None
+    moved = jax.tree.map(np.array, study.params)
+    moved["first"][1, 0, 0] = np.nextafter(moved["first"][1, 0, 0], 9, dtype=np.float32)
+    assert not findings(study._replace(params=moved))["control"]["exact"]
+
+
+def test_diverged_replicas_have_no_part_in_the_measures(study):
+    diverged = study.diverged.copy()
+    init_rows, order_rows = (rows_of(study.variants)[name] for name in ("init", "order"))
+    diverged[init_rows[1]] = 8
+    diverged[order_rows[:2]] = 4
+    by_name = {v["name"]: v for v in findings(study._replace(diverged=diverged))["variants"]}
+    init, order = by_name["init"], by_name["order"]
+    assert (init["used"], init["num_diverged"], init["diverged"]) == (2, 1, {1: 8})
+    kept = study.predictions.correct[init_rows[[0, 2]]].mean(axis=1)
+    np.testing.assert_allclose(init["accuracy"]["values"], kept)
+    assert order["used"] == 1
+    assert order["accuracy"] is order["churn"] is order["share_of_variance"] is None
+
+
+def test_a_task_without_classes_has_losses_and_weights_only():
+    found = findings(
+        run_study(
+            TASK._replace(classify=None, train_score=None),
+            optax.sgd(0.1),
+            batch_size=17,
+            steps=4,
+            record_every=2,
+            noise=NoiseConfig("init", replicas=2),
+            metrics=(),
+            seeds_at_once=4,
+        )
+    )
+    init = found["variants"][1]
+    assert init["churn"] is init["classes"] is init["logit_correlation"] is None
+    assert init["l2_distance"]["value"] > 0
+    assert any("names no classes" in note for note in found["notes"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (NoiseConfig("init,kernels"), "--sources: 'kernels' is unknown; choose from init,order"),
+        (NoiseConfig("init,init"), "init stands twice"),
+        (NoiseConfig("init", replicas=1), "--replicas is 1; a spread needs at least 2"),
+        (NoiseConfig("ulp", ulp_step=3), "--ulp-step 3: it must be a multiple of 4"),
+        (NoiseConfig("order", fork_steps=(12,)), "--fork-steps 12: .* below 12"),
+        (NoiseConfig("init", fork_steps=(4,)), "--fork-steps: nothing would differ"),
+    ],
+)
+def test_settings_that_make_no_study_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        run_study(TASK, optax.sgd(0.1), batch_size=10, steps=12, record_every=4, noise=settings)
+
+
+def test_none_is_no_source():
+    assert parse_sources("none") == ()
+    assert parse_sources("ulp, init") == ("init", "ulp")
