@@ -249,7 +249,7 @@ def _rate(rate: Found) -> tuple[str, str, str]:
 def _parting(found: Found) -> str:
     header = (
         *("variant", "first step apart", "growth per step", "steps to double"),
-        *("exponent of a power of the step", "better fit"),
+        *("exponent of a power of the step", "better fit", "largest churn on the way"),
     )
 
     def cells(variant: Found) -> list[str]:
@@ -257,7 +257,10 @@ def _parting(found: Found) -> str:
         rate, first = growth["rate"], first_apart(variant)
         doubles = number(math.log(2) / rate) if rate and rate > 0 else DASH
         apart = "never" if first is None else str(first)
-        return [apart, number(rate), doubles, number(growth["power"]), growth["better"] or DASH]
+        return [
+            *(apart, number(rate), doubles, number(growth["power"]), growth["better"] or DASH),
+            percent(variant["parting"]["largest_churn"]),
+        ]
 
     return html.table(header, _rows(found, cells))
 
