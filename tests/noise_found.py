@@ -5,8 +5,10 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from experiments.noise.figures import make_figures
 from experiments.noise.variants import CONTROL, SOURCES, make_variants
 
+LONG = ("sex=Female", "race=Amer-Indian-Eskimo and others of the kind", "age=over 50")
 ALL_FORKS = (100, 1000, 4000, 8000, 16000)
 
 
@@ -20,9 +22,19 @@ class Study(NamedTuple):
         return next(v for v in self.found["variants"] if v["name"] == name)
 
 
+def draw(study):
+    paths = study.paths if study.found["map"] else None
+    return make_figures(study.found, study.dataset, paths, study.barriers)
+
+
+def panels_of(figure):
+    return {ax.get_title(loc="left"): ax for ax in figure.axes}
+
+
 def interval(value, width=0.2, ends=True):
-    low, high = (value * np.exp(-width), value * np.exp(width)) if ends else (None, None)
-    return {"value": value, "low": low, "high": high}
+    ends = (-width, width) if ends else ()
+    low, high = (float(value * np.exp(end)) for end in ends) if ends else (None, None)
+    return {"value": float(value), "low": low, "high": high}
 
 
 def make_study(
@@ -77,7 +89,7 @@ def make_study(
         "notes": [],
     }
     if paths:
-        found["map"] = {"run": "own", "num_states": 6, "detours": [3], "r2": 0.9, "forking": True}
+        found["map"] = {"run": "map", "num_states": 6, "detours": [3], "r2": 0.9, "forking": True}
     decoded = np.minimum(5, (np.arange(records) // (records / 6)).astype(int))
     decoded = np.stack([np.maximum(0, np.roll(decoded, s)) for s in rng.integers(-9, 9, start)])
     barriers = np.full((len(plan), 3, 11), np.nan)
@@ -119,9 +131,10 @@ def variant(v, whole, lost, num_classes, groups, paths, rng):
                 "power": None if control else 2.1,
                 "better": None if control else "exponential",
             },
+            "largest_churn": (None if lost else 0.11 * (not control)) if num_classes else None,
         },
         "barrier": None if control or lost else {"values": [0.31, 0.35], "mean": 0.33},
-        "paths": path_fields(v, size, ends) if paths and not lost else None,
+        "paths": path_fields(v, size, ends, lost) if paths else None,
     }
     names = "accuracy cross_entropy churn l2_distance angle logit_correlation ensemble_gain "
     names += "test_set_variance distribution_variance share_of_variance share_of_churn share_of_l2 "
@@ -173,7 +186,11 @@ def spread(values, sd, ends):
     return {"mean": mean, "sd": interval(sd, 0.5, ends), "values": values.tolist()}
 
 
-def path_fields(v, size, ends):
+def path_fields(v, size, ends, lost):
+    if lost:
+        convergence = {"mean": None, "sd": None, "num": 0, "unit": "epoch"}
+        lone = {"dissimilarity": None, "distinct": 1, "detour_rate": 0.0}
+        return {**lone, "convergence": convergence}
     return {
         "dissimilarity": {
             "index": interval(0.9 * size, 0.3, ends),

@@ -6,6 +6,7 @@ from typing import Any
 
 from experiments.captions import part
 from experiments.noise.variants import ALGO, ALGORITHMIC, IMPL, IMPLEMENTATION
+from experiments.run_folder import NOISE_MAP
 
 DASH = "\N{EN DASH}"
 VARIED = {
@@ -158,7 +159,8 @@ def _classes(found: Found) -> list[str]:
     return [
         f"Classes {verb} the top line: the standard deviation of a class's accuracy is "
         f"{number(ratio['mean'])} times that of the whole on average, and at most "
-        f"{number(ratio['max'])} times ({variant['name']})."
+        f"{number(ratio['max'])} times ({variant['name']}). Classes of equal size that err "
+        f"independently would have about {number(math.sqrt(found['num_classes']))} times."
     ]
 
 
@@ -238,13 +240,10 @@ def _barriers(found: Found) -> list[str]:
 
 def _paths(found: Found) -> list[str]:
     """Do replicas that differ in what tools do alone go other ways through the training map?"""
-    tools = [
-        variant
-        for variant in found["variants"]
-        if variant["paths"] and variant["varied"] and set(variant["varied"]) <= {*IMPLEMENTATION}
-    ]
+    having = [v for v in found["variants"] if part(v, "paths", "dissimilarity")]
+    tools = [v for v in having if v["varied"] and set(v["varied"]) <= {*IMPLEMENTATION}]
     named = [variant for variant in tools if variant["name"] == IMPL] or tools
-    chance = [v for v in found["variants"] if v["paths"] and set(v["varied"]) & {*ALGORITHMIC}]
+    chance = [v for v in having if set(v["varied"]) & {*ALGORITHMIC}]
     likely = {v["name"]: v for v in chance}
     other = likely.get(ALGO) or likely.get(found["whole"]) or (chance[0] if chance else None)
     return [_path(variant, other) for variant in named]
@@ -361,4 +360,4 @@ def dissimilarity_by_source(found: Found) -> str:
 
 def _map(found: Found) -> str:
     run = part(found, "map", "run")
-    return "fitted to these replicas" if run in (None, "own") else f"that of {run}"
+    return "fitted to these replicas" if run in (None, NOISE_MAP) else f"that of {run}"

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
+from experiments.noise.captions import number
 from experiments.noise.figure_parts import Found, Look, label_at_side, looks
 from hmm.figures.style import (
     GREY,
@@ -192,7 +193,7 @@ def _rise(variant: Found) -> str:
     barrier = variant.get("barrier")
     if not barrier or barrier["mean"] is None:
         return "\N{EN DASH}"
-    return f"+{100 * barrier['mean']:.3g} points"
+    return f"+{number(100 * barrier['mean'])} points"
 
 
 @styled

@@ -123,6 +123,11 @@ def _scaled(found: Any, factor: float) -> Iterator[float | None]:
         yield None if entry is None else factor * entry
 
 
+def has_values(rows: Sequence[Row]) -> bool:
+    """Whether any row has a value."""
+    return any(row.value is not None for row in rows)
+
+
 def draw_rows(ax: Axes, rows: Sequence[Row], name: bool = True) -> None:
     """Draws a row of dot and interval for each variant, the first on top; a dash for nothing."""
     look = looks([row.variant for row in rows])

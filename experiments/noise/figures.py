@@ -5,7 +5,7 @@ a variant that has no numbers), tasks without classes (what needs them is left o
 classes (their distribution is shown).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from experiments.noise.figure_parts import (
     draw_rows,
     from_zero,
     handles,
+    has_values,
     label_at_side,
     looks,
     marking,
@@ -87,7 +88,7 @@ def make_figures(
     if paths is not None:
         states = (found.get("map") or {}).get("num_states") or int(paths.max()) + 1
         drawn["paths_by_source"] = plot_paths(variants, paths, dataset.step.values, states)
-    if any(variant["paths"] for variant in variants):
+    if any((variant["paths"] or {}).get("dissimilarity") for variant in variants):
         drawn["dissimilarity_by_source"] = plot_dissimilarities(variants)
     return drawn
 
@@ -201,6 +202,7 @@ def plot_classes(variants: list[Found]) -> Figure:
         _draw_bars(ax, shown, looks(variants))
     else:
         _draw_sorted(ax, shown, looks(variants))
+    ax.axhline(1, color="white", linewidth=2.4)  # a rim, for black bars
     ax.axhline(1, color=INK, linewidth=0.8)
     ax.set_ylabel("SD of the class's accuracy\nover SD of top-line accuracy")
     ax.set_title("Spread of classes over replicas (line at 1: as the top line)")
@@ -291,9 +293,6 @@ def _scale_ratios(ax: Axes, ratios: list[float]) -> None:
 def plot_dissimilarities(variants: list[Found]) -> Figure:
     """How differently a variant's replicas go through the training map, a row for each variant."""
     lost = any(variant["num_diverged"] for variant in variants)
-    height = 1.1 + (0.32 if lost else 0.25) * len(variants)
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    axes = figure.subplots(1, 3, sharey=True)
     units = {(v["paths"]["convergence"] or {}).get("unit") for v in variants if v["paths"]}
     unit = next(iter(units - {None}), "step")
     columns = (
@@ -301,19 +300,29 @@ def plot_dissimilarities(variants: list[Found]) -> Figure:
         ("Detours", "% of replicas that take one", _detour_rate, 100),
         ("Convergence", f"SD over replicas ({unit}s)", _convergence_sd, 1),
     )
-    for ax, (title, label, get, factor) in zip(axes, columns, strict=True):
-        rows = rows_of_intervals(
-            variants, lambda v, get=get: v["paths"] and get(v["paths"]), factor
-        )
+    known = [
+        (title, label, rows, factor)
+        for title, label, get, factor in columns
+        if has_values(rows := _of_paths(variants, get, factor))
+    ]
+    height = 1.1 + (0.32 if lost else 0.25) * len(variants)
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.subplots(1, len(known), sharey=True, squeeze=False)[0]
+    for ax, (title, label, rows, factor) in zip(axes, known, strict=True):
         draw_rows(ax, rows, name=ax is axes[0])
         from_zero(ax, rows)
+        if title != "Convergence":  # of shares there are none beyond 1
+            ax.set_xlim(right=min(ax.get_xlim()[1], 1.05 * factor))
         ax.set(title=title, xlabel=label)
-    axes[1].set_xlim(-4, 105)
     return figure
 
 
+def _of_paths(variants: list[Found], get: Callable[[Found], Any], factor: float) -> list[Row]:
+    return rows_of_intervals(variants, lambda v: v["paths"] and get(v["paths"]), factor)
+
+
 def _discrete(paths: Found) -> Any:
-    return paths["dissimilarity"]["discrete"]
+    return (paths["dissimilarity"] or {}).get("discrete")
 
 
 def _detour_rate(paths: Found) -> Any:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from experiments import html_page as html
 from experiments.captions import part
 from experiments.noise import captions
-from experiments.noise.captions import DASH, Found, first_apart, interval, number, percent
+from experiments.noise.captions import DASH, Found, first_apart, number, percent
 from experiments.noise.figures import share
 from experiments.run_folder import REPORT
 from hmm.io import json_ready
@@ -138,14 +138,25 @@ def _variants(found: Found) -> str:
 def _budget(found: Found) -> str:
     keys = ("share_of_variance", "share_of_churn", "share_of_l2")
     header = ("variant", "share of variance", "share of churn", "share of weight distance")
-    return html.table(header, _rows(found, lambda v: [_share(found, v, key) for key in keys]))
+    return html.table(
+        header, _rows(found, lambda v: [_keep(_share(found, v, key)) for key in keys])
+    )
+
+
+def _interval(found: Any, factor: float = 1.0, digits: int = 3) -> str:
+    return _keep(captions.interval(found, factor, digits=digits))
+
+
+def _keep(text: str) -> str:
+    """A cell whose brackets stay on one line, however narrow its column is."""
+    return text.replace(", ", ",\N{NO-BREAK SPACE}")
 
 
 def _share(found: Found, variant: Found, key: str, digits: int = 3) -> str:
     """As the figure shows it: 1 of all sources together, and CONTROL's own."""
     value = share(found, variant, key)
     if isinstance(value, Mapping):
-        return interval(value, digits=digits)
+        return captions.interval(value, digits=digits)
     return DASH if value is None else f"{value:.{digits}g}"
 
 
@@ -158,10 +169,10 @@ def _top_line(found: Found) -> str:
     def cells(variant: Found) -> list[str]:
         accuracy, loss = variant["accuracy"] or {}, variant["cross_entropy"] or {}
         return [
-            interval(accuracy.get("mean"), 100, digits=4),
-            interval(accuracy.get("sd"), 100),
-            interval(loss.get("mean"), digits=4),
-            interval(loss.get("sd")),
+            _interval(accuracy.get("mean"), 100, digits=4),
+            _interval(accuracy.get("sd"), 100),
+            _interval(loss.get("mean"), digits=4),
+            _interval(loss.get("sd")),
             _root(variant["test_set_variance"]),
             _root(variant["distribution_variance"]),
         ]
@@ -185,11 +196,11 @@ def _pairs(found: Found) -> str:
     def cells(variant: Found) -> list[str]:
         barrier = part(variant, "barrier", "mean")
         return [
-            interval(variant["churn"], 100),
-            interval(variant["l2_distance"]),
-            interval(variant["angle"]),
-            interval(variant["logit_correlation"], digits=4),
-            interval(variant["ensemble_gain"], 100),
+            _interval(variant["churn"], 100),
+            _interval(variant["l2_distance"]),
+            _interval(variant["angle"]),
+            _interval(variant["logit_correlation"], digits=4),
+            _interval(variant["ensemble_gain"], 100),
             number(None if barrier is None else 100 * barrier),
         ]
 
@@ -238,7 +249,7 @@ def _rate(rate: Found) -> tuple[str, str, str]:
 def _parting(found: Found) -> str:
     header = (
         *("variant", "first step apart", "growth per step", "steps to double"),
-        *("exponent of a power of the step", "better fit"),
+        *("exponent of a power of the step", "better fit", "largest churn on the way"),
     )
 
     def cells(variant: Found) -> list[str]:
@@ -246,7 +257,10 @@ def _parting(found: Found) -> str:
         rate, first = growth["rate"], first_apart(variant)
         doubles = number(math.log(2) / rate) if rate and rate > 0 else DASH
         apart = "never" if first is None else str(first)
-        return [apart, number(rate), doubles, number(growth["power"]), growth["better"] or DASH]
+        return [
+            *(apart, number(rate), doubles, number(growth["power"]), growth["better"] or DASH),
+            percent(variant["parting"]["largest_churn"]),
+        ]
 
     return html.table(header, _rows(found, cells))
 
@@ -268,12 +282,12 @@ def _paths(found: Found) -> str:
         ]
         time = part(variant, "paths", "convergence") or {}
         return [
-            *map(interval, grounds),
+            *map(_interval, grounds),
             _count(part(variant, "paths", "distinct")),
             percent(part(variant, "paths", "detour_rate")),
             _count(time.get("num")),
             number(time.get("mean"), 4),
-            interval(time.get("sd")),
+            _interval(time.get("sd")),
         ]
 
     return html.table(header, _rows(found, cells))
@@ -337,7 +351,7 @@ def _short(found: Found, variant: Found) -> list[str]:
     return [
         _replicas(variant),
         accuracy,
-        interval(variant["churn"], 100),
+        captions.interval(variant["churn"], 100),
         number(part(variant, "l2_distance", "value")),
         _share(found, variant, "share_of_variance", 2),
         _share(found, variant, "share_of_churn", 2),
