@@ -145,4 +145,4 @@ def _notes(plan, device, pairs, failed) -> list[str]:
     ]
     if device["platform"] == "cpu" and of_gpus:
         notes.append(f"these processes ran on a CPU, where {', '.join(of_gpus)} changes nothing")
-    return notes + notes_of(pairs)
+    return notes + notes_of([pair for pair in pairs if pair["runs"][0] != pair["runs"][1]])
