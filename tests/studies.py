@@ -43,7 +43,7 @@ def numbers(rows=2 * REPLICAS):
 
 def write(folder, made, config):
     """A study's folder as `seedmap noise` leaves it."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     rows, label = len(made["diverged"]), np.arange(EXAMPLES) % 2
     correct = (made["logits"].argmax(axis=-1) == label).astype("float32")
     step = 10 * np.arange(1, RECORDS + 1)

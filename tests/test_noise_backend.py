@@ -175,7 +175,7 @@ def test_children_that_died_are_left_out_and_named(tmp_path):
     assert [setting["trained"] for setting in found["settings"]] == [2, 0]
     assert "deterministic-0 has not trained: no kernel (exit code 1)" in found["notes"]
     assert any("ran on a CPU, where deterministic changes nothing" in n for n in found["notes"])
-    with pytest.raises(ValueError, match="default-1 ended with: late"):
+    with pytest.raises(ValueError, match="deterministic-0 ended with: no kernel"):
         backend_study.measure(plan, children, failed | {"default-1": "late"})
 
 
