@@ -52,7 +52,8 @@ def measure(
         The plan with "settings" filled in (how many processes have trained, their accuracy, seconds
         of training, how many copies in one program are alike), "pairs" (rows as of
         `experiments.noise.compare.compare_pair`, "runs" being settings: the same twice for the
-        processes of one, whose "replicas" then are pairs of processes), "failed", "device" and "notes".
+        processes of one, whose "replicas" then are pairs of processes), "failed", "device" and
+        "notes".
 
     Raises:
         ValueError: fewer than two processes have trained.
