@@ -57,11 +57,10 @@ SETTINGS = {
             "operations without a deterministic GPU kernel are refused",
             ("--xla_gpu_exclude_nondeterministic_ops=true",),
         ),
-        Setting(
-            "one-thread",
-            "XLA's CPU threads limited to one",
-            variables=(("NPROC", "1"),),
-        ),
+        # XLA's client sizes its threads by NPROC, else by the cores it may run on. On jaxlib 0.10.2
+        # large reductions then add up in other pieces, products and convolutions do not;
+        # --xla_cpu_multi_thread_eigen=false moved no bit of any of them.
+        Setting("one-thread", "XLA's threads on a CPU limited to one", (), (("NPROC", "1"),)),
         Setting(
             "unoptimised",
             "compiled without LLVM's optimisations",
@@ -156,6 +155,12 @@ def environment_of(setting: Setting) -> dict[str, str]:
     }
 
 
+def command_of(child: Child, argv: Sequence[str]) -> list[str]:
+    """The command that starts a child."""
+    module = "experiments.noise.backend_child"
+    return [sys.executable, "-m", module, child.setting.name, str(child.folder), *argv]
+
+
 def run_child(
     child: Child, argv: Sequence[str], on_message: Callable[[dict], None] | None = None
 ) -> str | None:
@@ -173,14 +178,12 @@ def run_child(
     Raises:
         ValueError: the child refuses its input.
     """
-    module = "experiments.noise.backend_child"
-    command = [sys.executable, "-m", module, child.setting.name, str(child.folder), *argv]
     log = child.folder.parent / LOGS / f"{child.folder.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
         log.open("w", encoding="utf-8") as errors,
         subprocess.Popen(
-            command,
+            command_of(child, argv),
             env=environment_of(child.setting),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -192,9 +195,9 @@ def run_child(
             for line in process.stdout:
                 if on_message is not None and line.startswith("{"):
                     on_message(json.loads(line))
-        finally:  # on Ctrl-C the child goes first
-            if process.poll() is None and sys.exc_info()[0] is not None:
-                process.kill()
+        except BaseException:  # Ctrl-C, say
+            process.kill()
+            raise
         code = process.wait()
     if code == 0:
         return None
@@ -205,6 +208,7 @@ def run_child(
     return f"{said} ({how})" if said else f"it said nothing ({how})"
 
 
+# Lines of stack traces, of C++ and of Python, and what JAX adds to the latter.
 _TRACE = re.compile(
     r"\s*(@ |PC: |\*\*\* |\[|---|For simplicity|#\d+ |Fatal Python|Thread 0x|File )"
 )
@@ -213,5 +217,4 @@ _TRACE = re.compile(
 def last_line(text: str) -> str:
     """The last line of what a process said that is not of a stack trace; "" where there is none."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    said = [line for line in lines if not _TRACE.match(line)]
-    return (said or lines or [""])[-1]
+    return ([line for line in lines if not _TRACE.match(line)] or lines or [""])[-1]

@@ -93,8 +93,12 @@ def backend_command(argv: Sequence[str]) -> None:
     plan = plan_of(experiment, options, settings)
     begin(folder, plan, place.overwrite, session.resume)
     children = children_of(settings, options.backend.replicas, folder)
-    # Nothing is computed here before the last child is done: a GPU is theirs alone.
-    content = measure(plan, children, run_children(children, argv))
+    try:
+        failed = run_children(children, argv)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"; go on with --resume --out {folder}") from None
+    # Nothing was computed here before the last child was done: a GPU is theirs alone.
+    content = measure(plan, children, failed)
     page = write_backend(folder, content)
     print(terminal(content))
     print(f"Report: {page}")

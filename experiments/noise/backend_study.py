@@ -4,7 +4,7 @@ import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -52,48 +52,62 @@ def measure(
         The plan with "settings" filled in (how many processes have trained, their accuracy, seconds
         of training, how many copies in one program are alike), "pairs" (rows as of
         `experiments.noise.compare.compare_pair`, "runs" being settings: the same twice for the
-        processes of one), "failed", "device" and "notes".
+        processes of one, whose "replicas" then are pairs of processes), "failed", "device" and
+        "notes".
 
     Raises:
         ValueError: fewer than two processes have trained.
     """
-    trained: dict[str, list[Replica]] = {}
-    copies: dict[str, list[bool]] = {}
-    seconds: dict[str, list[float]] = {}
-    config: dict[str, Any] = {}
-    for child in children:
-        if child.folder.name in failed:
-            continue
-        study, name = load_study(child.folder), child.setting.name
-        config = run_folder.read_json(child.folder, run_folder.CONFIG, "noise backend")
-        first, *others = (take_replica(study, row) for row in range(child.setting.copies))
-        trained.setdefault(name, []).append(first)
-        copies.setdefault(name, []).extend(difference(first, copy).equal for copy in others)
-        seconds.setdefault(name, []).append(config["wall_seconds"]["train"])
-    if sum(map(len, trained.values())) < 2:
+    done = [child for child in children if child.folder.name not in failed]
+    if len(done) < 2:
         name, why = next(iter(failed.items()))
         raise ValueError(f"fewer than two processes have trained; {name} ended with: {why}")
-    pairs = [_within(name, replicas) for name, replicas in trained.items() if len(replicas) > 1]
+    of_setting: dict[str, list[_Trained]] = {}
+    for child in done:
+        of_setting.setdefault(child.setting.name, []).append(_read(child))
+    replicas = {name: [one.replica for one in found] for name, found in of_setting.items()}
+    pairs = [_within(name, found) for name, found in replicas.items() if len(found) > 1]
     pairs += [
-        _between(names, [trained[name] for name in names])
-        for names in itertools.combinations(trained, 2)
+        _between(names, [replicas[name] for name in names])
+        for names in itertools.combinations(replicas, 2)
     ]
+    device = of_setting[done[0].setting.name][0].config["device"]
     return {
         **plan,
-        "device": config["device"],
+        "device": device,
         "settings": [
-            {
-                **setting,
-                "trained": len(trained.get(setting["name"], ())),
-                "accuracy": _accuracy(trained.get(setting["name"], ())),
-                "seconds": seconds.get(setting["name"], []),
-                "copies_alike": copies.get(setting["name"], []),
-            }
+            {**setting, **_of_setting(of_setting.get(setting["name"], []))}
             for setting in plan["settings"]
         ],
         "pairs": pairs,
         "failed": dict(failed),
-        "notes": _notes(plan, config["device"], pairs, failed),
+        "notes": _notes(plan, device, pairs, failed),
+    }
+
+
+class _Trained(NamedTuple):
+    """What a process has left: its replica, whether each further copy is the same, its config."""
+
+    replica: Replica
+    copies_alike: list[bool]
+    config: dict[str, Any]
+
+
+def _read(child: Child) -> _Trained:
+    study = load_study(child.folder)
+    config = run_folder.read_json(
+        child.folder, run_folder.CONFIG, "noise backend", ("device", "wall_seconds")
+    )
+    first, *others = (take_replica(study, row) for row in range(child.setting.copies))
+    return _Trained(first, [difference(first, copy).equal for copy in others], config)
+
+
+def _of_setting(found: Sequence[_Trained]) -> dict[str, Any]:
+    return {
+        "trained": len(found),
+        "accuracy": _accuracy([one.replica for one in found]),
+        "seconds": [one.config["wall_seconds"]["train"] for one in found],
+        "copies_alike": [alike for one in found for alike in one.copies_alike],
     }
 
 
@@ -145,4 +159,4 @@ def _notes(plan, device, pairs, failed) -> list[str]:
     ]
     if device["platform"] == "cpu" and of_gpus:
         notes.append(f"these processes ran on a CPU, where {', '.join(of_gpus)} changes nothing")
-    return notes + notes_of(pairs)
+    return notes + notes_of([pair for pair in pairs if pair["runs"][0] != pair["runs"][1]])
