@@ -156,7 +156,7 @@ def plot_barriers(variants: Sequence[Found], errors: np.ndarray) -> Figure:
 
     Args:
         variants: of `noise.json`.
-        errors: float [variant, pair, point], the first point that of the pair's second replica;
+        errors: float [variant, pair, point], the first point that of the pair's first replica;
             NaN where there is no such pair.
 
     Returns:
@@ -177,14 +177,14 @@ def plot_barriers(variants: Sequence[Found], errors: np.ndarray) -> Figure:
         mean = pairs.mean(axis=0)
         ax.plot([0, 1], mean[[0, -1]], color=INK, linewidth=0.7, linestyle=(0, (2, 2)))
         ax.plot(shares, mean, color=look[name].colour, linewidth=1.8, gid=name)
-        ax.set_title(f"{shorten(name, 16)}: {_rise(variants[i])}", fontsize=8)
+        ax.set_title(f"{shorten(name, 16)}\n{_rise(variants[i])}", fontsize=8)
     for ax in axes.flat[len(shown) :]:
         ax.set_visible(False)
     for column in range(columns):
         last = max(i for i in range(len(shown)) if i % columns == column) // columns
         axes[last, column].tick_params(labelbottom=True)
     axes[0, 0].set_ylim(bottom=0)
-    figure.supxlabel("weight given to the pair's first replica", fontsize=8)
+    figure.supxlabel("weight given to the pair's second replica", fontsize=8)
     figure.supylabel("error on test examples (%)", fontsize=8)
     return figure
 
