@@ -254,7 +254,7 @@ def test_median_is_of_the_replicas_that_are_left():
 def test_barriers_are_drawn_pair_by_pair(hard, hard_figures):
     shown = [ax for ax in hard_figures["barriers"].axes if ax.get_visible()]
     names = [v["name"] for v in hard.found["variants"] if v["name"] not in ("CONTROL", "order")]
-    assert [ax.get_title(loc="left") for ax in shown] == [f"{n}: +33.0 points" for n in names]
+    assert [ax.get_title(loc="left") for ax in shown] == [f"{n}\n+33.0 points" for n in names]
     for ax, name in zip(shown, names, strict=True):
         index = [v["name"] for v in hard.found["variants"]].index(name)
         errors = hard.barriers[index]
