@@ -227,17 +227,23 @@ def collect_run(folder: Path, finish: Callable[[Path, TrainingRun], None] | None
     when whole: cut short, it can be done again.
 
     Raises:
-        ValueError: there is nothing to collect, or parts are missing or not trained to their end.
+        ValueError: there is nothing to collect, parts are missing or not trained to their end, or
+            it is a study of noise, whose further files `finish` has to write.
     """
     training = folder / run_folder.TRAINING
     if not training.is_dir():
         done = (folder / run_folder.METRICS).is_file()
         reason = f"it is collected; next: seedmap fit {folder}" if done else "see `seedmap train`"
         raise ValueError(f"{folder} holds no training to collect: {reason}")
+    content = run_folder.read_json(training, run_folder.CONFIG, "train", ("wall_seconds",))
+    if finish is None and "noise" in content:
+        raise ValueError(
+            f"{folder} holds a study of noise cut short: go on with `seedmap noise "
+            f"{content['experiment']}`, its flags and --resume"
+        )
     run = collect(training)
     parts = store.parts(training)
     jobs = [store.read_job(part) for part in parts]
-    content = run_folder.read_json(training, run_folder.CONFIG, "train", ("wall_seconds",))
     content["seeds_at_once"] = jobs[0].seeds_at_once
     content["device"] |= {"processes": len(jobs), "devices_used": sum(j.num_devices for j in jobs)}
     content["wall_seconds"] = {"compile": run.compile_seconds, "train": run.train_seconds}

@@ -141,6 +141,28 @@ def test_ratios_are_those_of_a_loop_over_resamples_of_both():
     np.testing.assert_allclose(upside_down, 1 / expected[[0, 2, 1]], rtol=1e-10)
 
 
+def test_ratio_within_resamples_both_by_the_same_replicas():
+    y = RNG.normal(size=7)
+    x = y + RNG.normal(size=7)
+    squares = [(z[:, None] - z) ** 2 / 2 for z in (x, y)]
+    variances = np.array([pair_means(square, 200) for square in squares])
+    log_ratio, off = (
+        np.log(variances[0] / variances[1]) / 2,
+        variances / np.var([x, y], 1, ddof=1)[:, None],
+    )
+    half = reach(7) * max(np.std(log_ratio), np.std(off[0] - off[1]) / 2)
+    ratio = np.std(x, ddof=1) / np.std(y, ddof=1)
+    expected = [ratio, ratio * np.exp(-half), ratio * np.exp(half)]
+    np.testing.assert_allclose(noise.ratio_within(x, y, resamples=200), expected, rtol=1e-10)
+    # A ratio that is the same in every resample is known exactly.
+    np.testing.assert_allclose(noise.ratio_within(3 * y + 1, y), [3, 3, 3], rtol=1e-10)
+    assert noise.ratio_within(np.ones(7), y) == (0, 0, 0)
+    assert np.isnan(noise.ratio_within(y, np.ones(7))).all()
+    assert np.isnan(noise.ratio_within(x[:2], y[:2])[1:]).all()
+    with pytest.raises(ValueError, match="7 values over 6"):
+        noise.ratio_within(x, y[:6])
+
+
 def test_ratio_of_pairs_is_that_of_a_loop_over_resamples_of_both():
     m, n = symmetric(5), symmetric(4)
     errors = [

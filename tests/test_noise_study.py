@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import xarray as xr
 
 from experiments.noise import churn, independent_error_variance, weight_distances
 from experiments.noise.findings import findings, parted_note
@@ -120,17 +121,22 @@ def test_sources_that_training_does_not_read_are_known_from_its_trace():
         *("init", "order", "accumulation", "precision", "ulp"),
     )
     assert not draws_by_place(TASK)
+    # A function under jit is handed all of the noise, whether it reads it or not.
+    under_jit = TASK._replace(train_score=jax.jit(jittered))
+    assert used_sources(under_jit, SOURCES) == used_sources(TASK, SOURCES)
 
     def careless(params, batch, noise):
         x = batch[0] * jax.random.bernoulli(noise.dropout, 0.9, batch[0].shape)
         return score(params, (x, batch[1]))
 
     assert draws_by_place(TASK._replace(train_score=careless))
+    assert draws_by_place(TASK._replace(train_score=jax.jit(careless)))
 
 
 def test_control_is_exactly_zero_and_every_source_does_something(study):
     found = findings(study)
-    assert found["control"] == {"exact": True, "first_apart": None, "replicas": 3}
+    copies = 3 + len(study.variants) - 1  # those of CONTROL, and the first of every other variant
+    assert found["control"] == {"exact": True, "first_apart": None, "replicas": copies}
     by_name = {v["name"]: v for v in found["variants"]}
     zero = {"value": 0.0, "low": 0.0, "high": 0.0}
     control = by_name["CONTROL"]
@@ -173,6 +179,10 @@ def test_found_numbers_are_those_of_the_replicas(study):
         members = predictions.groups["left"]
         right = (taken == np.asarray(test[1]))[:, members]
         np.testing.assert_allclose(left["accuracy"]["mean"], right.mean(), rtol=1e-6)
+        if left["accuracy"]["ratio"] is not None:
+            bounds = left["accuracy"]["interval"]
+            np.testing.assert_allclose(bounds["value"], left["accuracy"]["ratio"])
+            assert bounds["low"] <= bounds["value"] <= bounds["high"]
     by_name = {v["name"]: v for v in found["variants"]}
     assert found["whole"] == "ALGO+IMPL"
     share = by_name["init"]["share_of_churn"]["value"]
@@ -203,12 +213,35 @@ def test_a_control_that_parts_is_the_finding(study):
     first = study.dataset.first_apart.copy()
     first[2, 1] = 7.0
     broken = findings(study._replace(dataset=study.dataset.assign(first_apart=first)))
-    assert broken["control"] == {"exact": False, "first_apart": 7, "replicas": 3}
+    assert not broken["control"]["exact"]
+    assert broken["control"]["first_apart"] == 7
     assert "first after step 7" in parted_note(broken["control"])
     assert parted_note(findings(study)["control"]) is None
     moved = jax.tree.map(np.array, study.params)
     moved["first"][1, 0, 0] = np.nextafter(moved["first"][1, 0, 0], 9, dtype=np.float32)
     assert not findings(study._replace(params=moved))["control"]["exact"]
+    # So is a replica 0 that is not that of CONTROL.
+    other = jax.tree.map(np.array, study.params)
+    row = rows_of(study.variants)["ulp"][0]
+    other["second"][row, 0, 0] = np.nextafter(other["second"][row, 0, 0], 9, dtype=np.float32)
+    assert not findings(study._replace(params=other))["control"]["exact"]
+
+
+def test_growth_counts_steps_from_the_weight_that_is_moved(study):
+    steps = 4 * np.arange(1, 41)
+    since = np.maximum(steps - 40, 0)
+    distance = np.broadcast_to(1e-6 * since**2.0, (len(study.diverged), len(steps)))
+    first = np.where(steps == 44, 41.0, np.nan) * np.ones((len(study.diverged), 1))
+    records = {"distance": distance, "first_apart": first}
+    dataset = xr.Dataset(
+        {name: (("seed", "step"), values) for name, values in records.items()},
+        {"step": steps, "epoch": ("step", steps / 4)},
+    )
+    found = findings(study._replace(dataset=dataset, ulp_step=40))
+    growth = {v["name"]: v["parting"]["growth"] for v in found["variants"]}
+    assert growth["ulp"]["better"] == "power"
+    np.testing.assert_allclose(growth["ulp"]["power"], 2.0)
+    assert growth["init"]["power"] > 3  # counted from the beginning of training
 
 
 def test_diverged_replicas_have_no_part_in_the_measures(study):
@@ -252,6 +285,7 @@ def test_a_task_without_classes_has_losses_and_weights_only():
         (NoiseConfig("init", replicas=1), "--replicas is 1; a spread needs at least 2"),
         (NoiseConfig("ulp", ulp_step=3), "--ulp-step 3: it must be a multiple of 4"),
         (NoiseConfig("order", fork_steps=(12,)), "--fork-steps 12: .* below 12"),
+        (NoiseConfig("order", fork_steps=(4, 4)), "--fork-steps: 4 stands twice"),
         (NoiseConfig("init", fork_steps=(4,)), "--fork-steps: nothing would differ"),
     ],
 )

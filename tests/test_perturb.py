@@ -208,14 +208,58 @@ def test_a_run_cut_short_goes_on_to_the_bit_with_its_perturbations(tmp_path):
     np.testing.assert_array_equal(again.dataset.first_apart, whole.dataset.first_apart)
 
 
-def test_a_diverged_replica_has_no_distance():
+def test_data_are_the_same_at_every_precision():
+    def turned(key):
+        data = make_data(key)
+        turn = jax.random.normal(jax.random.key(2), (6, 6))
+        return jax.tree.map(lambda x: x @ turn if x.ndim == 2 else x, data)
+
+    def total(batch):
+        return {"total": jnp.sum(jnp.abs(batch[0]))}
+
+    found = train(
+        TASK._replace(make_data=turned),
+        optax.sgd(0.1),
+        range(2),
+        batch_size=34,
+        steps=1,
+        record_every=1,
+        metrics=total,
+        streams=same_streams(2),
+        perturb=Perturbations(mantissa_bits=jnp.array([23, 7])),
+        compare=True,
+        seeds_at_once=2,
+    )
+    first, other = found.dataset.total.values[:, 0]
+    assert first == other
+    assert found.dataset.distance.values[1, 0] > 1e-5  # training is at its precision all the same
+
+
+def test_what_cannot_be_compared_is_refused():
+    with pytest.raises(ValueError, match="streams are of 2 replicas, for 3 seeds"):
+        run(3, same_streams(2))
+    with pytest.raises(ValueError, match="compare needs replicas that train equally long"):
+        run(2, threshold=0.5, early_stop="each", seeds_at_once=2)
+
+
+@pytest.mark.parametrize("first_explodes", [False, True])
+def test_a_diverged_replica_has_no_distance(first_explodes):
+    begins = [float(init(key)["first"][0, 0]) for key in make_streams(range(6)).init]
+    assert begins[0] < 0 < max(begins)
+
     def explode(params, batch, noise):
         loss, correct = train_score(params, batch, noise)
-        return loss * jnp.where(params["first"][0, 0] > 0, jnp.nan, 1.0), correct
+        entry = params["first"][0, 0]
+        explodes = entry < begins[0] + 0.01 if first_explodes else entry > 0
+        return loss * jnp.where(explodes, jnp.nan, 1.0), correct
 
-    signs = [float(init(key)["first"][0, 0]) for key in make_streams(range(6)).init]
-    assert signs[0] < 0 < max(signs)
     found = run(6, same_streams(6, ("init",)), task=TASK._replace(train_score=explode))
-    exploded = np.array(signs) > 0
-    assert np.isnan(found.dataset.distance.values[exploded]).all()
-    assert np.isfinite(found.dataset.distance.values[~exploded]).all()
+    exploded = found.diverged >= 0
+    assert exploded[0] == first_explodes
+    assert 0 < exploded.sum() < 6
+    distance = found.dataset.distance.values
+    if first_explodes:  # there is nothing to be compared with
+        assert np.isnan(distance).all()
+    else:
+        assert np.isnan(distance[exploded]).all()
+        assert np.isfinite(distance[~exploded]).all()

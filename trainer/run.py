@@ -172,6 +172,8 @@ def train(
     }
     if (streams, perturb, compare) != (None, None, False) and jax.process_count() > 1:
         raise ValueError("streams, perturb and compare are for one process; start only one")
+    if streams is not None and len(streams.init) != len(seeds):
+        raise ValueError(f"streams are of {len(streams.init)} replicas, for {len(seeds)} seeds")
     own = store.split(seeds, jax.process_index(), jax.process_count())
     plan = _Plan(
         build=build,

@@ -30,7 +30,7 @@ from trainer.replica import (
 )
 from trainer.rounding import MANTISSA_BITS, round_products
 from trainer.streams import Streams
-from trainer.task import Noise, Task, check_task, draw_data, init_model
+from trainer.task import Data, Noise, Task, check_task, draw_data, init_model
 
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
 SEED_AXIS = "seed"
@@ -141,9 +141,9 @@ def _skip_resting(group: Callable) -> Callable:
 
     def guarded(seeds: SeedState):
         def rest(seeds):
-            _, record, seen = jax.eval_shape(group, seeds)
+            _, record, seen = jax.eval_shape(group, seeds)  # `seen` is empty: nothing is compared
             nothing = jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), record)
-            return seeds, nothing, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), seen)
+            return seeds, nothing, seen
 
         resting = (seeds.diverged >= 0) | (seeds.converged >= 0)
         return jax.lax.cond(resting.all(), rest, group, seeds)
@@ -201,7 +201,8 @@ def make_trainer(
         mesh: devices over which replicas are spread, of one axis named "seed"; their number must
             divide the number of replicas. None: no sharding.
         compare: also record how far every replica is from the first one, and when they part
-            (`trainer.parting.apart_from_first`).
+            (`trainer.parting.apart_from_first`); NaN for one that has diverged, and for all once
+            the first has.
 
     Returns:
         Trainer. In its records, train_loss is the mean over the steps since the last record of
@@ -212,14 +213,17 @@ def make_trainer(
 
     Raises:
         ValueError: batch_size or record_every is under 1, batch_size is above `task.num_train`, the
-            parts of the task do not fit together, or the precision is unknown; when `advance` is
-            traced: a metric has the name of an outcome or needs what is not there.
+            parts of the task do not fit together, the precision is unknown, or replicas to compare
+            may stop; when `advance` is traced: a metric has the name of an outcome or needs what
+            is not there.
     """
     check_sizes(task, batch_size, record_every)
     check_task(task, batch_size)
     check_precision(precision)
     if stop_converged and threshold is None:
         raise ValueError("stop_converged needs a threshold: the accuracy that counts as converged")
+    if stop_converged and compare:
+        raise ValueError("compare needs replicas that train equally long; leave out stop_converged")
     build = optimizer if callable(optimizer) else lambda hyper: optimizer
     functions = [metrics] if callable(metrics) else list(metrics)
 
@@ -277,7 +281,7 @@ def make_trainer(
         return after, losses, jnp.sum(correct) / jnp.sum(rows >= 0), digests
 
     def advance_one(step, pool, state: SeedState) -> tuple[SeedState, Record, tuple]:
-        data = draw_data(task, state.keys.data, pool)
+        data = exact_data(task, state.keys.data, pool)
         after, losses, accuracy, digests = walk_one(step, data, state)
         now = step + record_every
         record = measure(functions, parts(after, now, data))
@@ -319,13 +323,13 @@ def make_trainer(
         seeds, record, seen = all_seeds(advance_one, (state.step, pool), state.seeds, wrap)
         if compare:
             apart = apart_from_first(seeds.model.params, *seen, state.step + 1)
-            alive = seeds.diverged < 0
+            alive = (seeds.diverged < 0) & (seeds.diverged[:1] < 0)
             record |= {name: jnp.where(alive, value, jnp.nan) for name, value in apart.items()}
         return TrainState(state.step + record_every, seeds), record
 
     def walk(state: TrainState, pool: Any = ()) -> TrainState:
         def one(step, pool, seed):
-            return walk_one(step, draw_data(task, seed.keys.data, pool), seed)[0]
+            return walk_one(step, exact_data(task, seed.keys.data, pool), seed)[0]
 
         seeds = all_seeds(one, (state.step, pool), state.seeds)
         return TrainState(state.step + record_every, seeds)
@@ -333,6 +337,12 @@ def make_trainer(
     return Trainer(
         jax.jit(init), jax.jit(advance, donate_argnums=0), jax.jit(walk, donate_argnums=0)
     )
+
+
+def exact_data(task: Task, key: jax.Array, pool: Any) -> Data:
+    """The examples of one replica: the same whatever the precision of training is."""
+    with jax.default_matmul_precision("highest"):
+        return draw_data(task, key, pool)
 
 
 def _initial_model(task: Task, keys: Streams, hyper: Mapping[str, jax.Array]):

@@ -14,6 +14,7 @@ from experiments.noise.bootstrap import (
     ratio_of_pairs,
     ratio_of_sd,
     ratio_of_variance,
+    ratio_within,
     sd_error,
     sd_interval,
 )
@@ -70,6 +71,7 @@ __all__ = [
     "ratio_of_pairs",
     "ratio_of_sd",
     "ratio_of_variance",
+    "ratio_within",
     "relative_spread",
     "run_study",
     "sd_error",

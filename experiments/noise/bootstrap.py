@@ -212,6 +212,53 @@ def ratio_of_variance(
     return _ratio(_half_squares(x_R), _half_squares(y_S), resamples, confidence, seed)
 
 
+def ratio_within(
+    x_R: np.ndarray,
+    y_R: np.ndarray,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """SD(x) / SD(y) of the same replicas, as of a class's accuracy over the whole's.
+
+    Both are resampled by the same replicas; the interval is ratio · exp(± t s), s of log ratio.
+    Of normal values and the mean over them and 1 or 9 others, with and without a common part, it
+    held the truth for 96 to 97 % of 600 samples at R = 10, 98 to 99 % at 5 and 95 % at 40 (95 %
+    wanted); resampled apart as in `ratio_of_sd`, for 97 to 100 %.
+
+    Args:
+        x_R: float [replica].
+        y_R: float [replica], of the same replicas.
+        resamples: Resamples drawn.
+        confidence: Probability that intervals made in this way hold the truth.
+        seed: Of the resamples.
+
+    Returns:
+        Ratio and interval; 0 thrice where x does not vary, NaN thrice where y does not, NaN ends
+        where there are but two replicas.
+
+    Raises:
+        ValueError: a replica is not finite, there are fewer than two or not as many of both, or a
+            setting is off range.
+    """
+    if len(x_R) != len(y_R):
+        raise ValueError(f"a ratio within replicas of {len(x_R)} values over {len(y_R)}")
+    (x, x_off_B), (y, y_off_B) = (
+        _resampled_pairs(_half_squares(of_R), resamples, seed) for of_R in (x_R, y_R)
+    )
+    quantile = _quantile(len(x_R), confidence)
+    if y == 0:
+        return Interval(np.nan, np.nan, np.nan)
+    if x == 0:
+        return Interval(0.0, 0.0, 0.0)
+    if len(x_R) == 2:
+        return Interval(float(np.sqrt(x / y)), np.nan, np.nan)
+    x_B, y_B = 1 + x_off_B / x, 1 + y_off_B / y
+    known_B = (x_B > 1e-9) & (y_B > 1e-9)  # as in `_log_error`
+    error = max(np.std(np.log(x_B[known_B] / y_B[known_B])), np.std(x_B - y_B))
+    return _times(np.sqrt(x / y), quantile * _inflation(len(x_R)) * error / 2)
+
+
 def ratio_of_pairs(
     m_RxR: np.ndarray,
     n_SxS: np.ndarray,

@@ -56,7 +56,7 @@ def noise_command(argv: Sequence[str]) -> None:
     experiment, options = parse_experiment(NoiseOptions, "noise", argv)
     check_noise(options.noise)
     check_flags(experiment, options.place, options.training)
-    _check_map(options.session.map)
+    _check_map(options.session.map, experiment.name)
     run(experiment, options)
 
 
@@ -68,13 +68,12 @@ def check_flags(experiment: Experiment, place: Place, config: TrainingConfig) ->
             raise UsageError(f"--{name} goes with `seedmap run`; of a study {instead}")
 
 
-def _check_map(map_from: str) -> None:
-    from experiments.run_folder import SUMMARY
+def _check_map(map_from: str, experiment: str) -> None:
+    from experiments.noise.paths import check_map
+    from experiments.noise.pipeline import NO_MAP, OWN_MAP
 
-    if map_from not in ("own", "none") and not (Path(map_from) / SUMMARY).is_file():
-        raise UsageError(
-            f"--map: {map_from} is no run folder with a training map; name one, or own, or none"
-        )
+    if map_from not in (OWN_MAP, NO_MAP):
+        check_map(Path(map_from), experiment)
 
 
 def run(experiment: Experiment, options: NoiseOptions) -> None:

@@ -13,6 +13,7 @@ from experiments.noise.bootstrap import (
     pair_interval,
     ratio_of_pairs,
     ratio_of_variance,
+    ratio_within,
     sd_interval,
 )
 from experiments.noise.divergence import growth
@@ -59,7 +60,7 @@ def findings(study: StudyResult) -> Found:
         else study.predictions.logits.shape[-1],
         "sources": [name for name in SOURCES if any(v.varied == (name,) for v in variants)],
         "whole": whole,
-        "control": _control(study, rows[CONTROL]),
+        "control": _control(study, rows),
         "variants": [
             _variant(study, variant, rows[variant.name], measured[variant.name], measured[whole])
             for variant in variants
@@ -87,8 +88,13 @@ class _Measures:
         self.logits = None if self.classes is None else predictions.logits[self.used]
 
 
-def _control(study: StudyResult, rows: np.ndarray) -> Found:
-    """Whether replicas in which nothing varies are one: weights and predictions, to the bit."""
+def _control(study: StudyResult, rows_by_name: Mapping[str, np.ndarray]) -> Found:
+    """Whether replicas in which nothing varies are one: weights and predictions, to the bit.
+
+    Those of CONTROL, and the first of every other variant, which is the same training once more.
+    """
+    firsts = [own[0] for name, own in rows_by_name.items() if name != CONTROL]
+    rows = np.array([*rows_by_name[CONTROL], *firsts])
     first = study.dataset.first_apart.values[rows]
     parted = first[np.isfinite(first)]
     alike = all(
@@ -163,6 +169,7 @@ def _of_classes(study: StudyResult, own: _Measures) -> Found:
             "accuracy": float(values.mean()),
             "sd": _sd(values),
             "ratio": _ratio(_sd(values), top_line),
+            "interval": _interval(ratio_within, values, own.accuracy),
         }
         for name, values in zip(by_class.classes, by_class.accuracy_RxK.T, strict=True)
     ]
@@ -201,11 +208,12 @@ def _groups(study: StudyResult, own: _Measures) -> list[Found] | None:
     def entry(rate: str, column: int) -> Found:
         values, whole = getattr(of_groups, rate)[:, column], getattr(of_all, rate)[:, 0]
         if not np.isfinite(values).all():  # a group without a positive, or a negative
-            return {"mean": None, "sd": None, "ratio": None}
+            return {"mean": None, "sd": None, "ratio": None, "interval": None}
         return {
             "mean": float(values.mean()),
             "sd": _sd(values),
             "ratio": _ratio(_sd(values), _sd(whole)),
+            "interval": _interval(ratio_within, values, whole),
         }
 
     return [
@@ -220,11 +228,12 @@ def _parting(study: StudyResult, variant: Variant, rows: np.ndarray) -> Found:
     others = rows[1:]  # replica 0 of every variant is row 0 again
     first = study.dataset.first_apart.values[others]
     steps = study.dataset.step.values
-    after = steps > variant.fork
+    begins = study.ulp_step if variant.varied == ("ulp",) else variant.fork
+    after = steps > begins
     grown = []
     for row in study.dataset.distance.values[others][:, after]:
         if np.isfinite(row).all():
-            grown.append(growth(row.astype(np.float64), steps[after] - variant.fork))
+            grown.append(growth(row.astype(np.float64), steps[after] - begins))
     kinds = [found.better for found in grown if found.better]
     churns = study.dataset.churn.values[others] if "churn" in study.dataset else np.zeros((0, 1))
     return {

@@ -79,6 +79,20 @@ def fit_own_map(
     return target
 
 
+def check_map(run: Path, experiment: str) -> None:
+    """Raises ValueError unless a run is one of that experiment with a training map."""
+    if not (run / run_folder.SUMMARY).is_file():
+        raise ValueError(
+            f"--map: {run} is no run folder with a training map; name one, or own, or none"
+        )
+    config = run_folder.read_json(run, run_folder.CONFIG, "train", ("experiment",))
+    if config["experiment"] != experiment:
+        raise ValueError(
+            f"--map: {run} is a run of {config['experiment']}, the study is of {experiment}; name "
+            "a run of the same experiment"
+        )
+
+
 def read_paths(dataset: xr.Dataset, experiment: str, run: Path) -> Paths:
     """Decodes all replicas of a study with the HMM of a run, its parameters unchanged.
 
@@ -90,13 +104,8 @@ def read_paths(dataset: xr.Dataset, experiment: str, run: Path) -> Paths:
     Raises:
         ValueError: the run has no map, is of another experiment, or recorded other metrics.
     """
+    check_map(run, experiment)
     summary = run_folder.read_json(run, run_folder.SUMMARY, f"map {run}", ("detours",))
-    config = run_folder.read_json(run, run_folder.CONFIG, "train", ("experiment",))
-    if config["experiment"] != experiment:
-        raise ValueError(
-            f"--map: {run} is a run of {config['experiment']}, the study is of {experiment}; name "
-            "a run of the same experiment"
-        )
     saved = load_hmm(run)
     missing = [metric for metric in saved.metrics if metric not in dataset]
     if missing:

@@ -3,7 +3,7 @@
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from experiments.noise.barrier import line_errors
 from experiments.npz import load_npz
 from experiments.run_folder import PREDICTIONS
-from trainer import Task, Variables, make_streams
+from trainer import Data, Task, Variables, make_streams
 from trainer.replica import evaluate, score_examples
 from trainer.task import draw_data
 
@@ -51,7 +51,7 @@ def predict_rows(
         groups: subgroups of the test examples.
         root: number of the root key of the study.
     """
-    test = _test_examples(task, root)
+    test = shared_data(task, root).test
 
     def classify(model: Variables):
         scored = score_examples(task.score, model, test)
@@ -85,7 +85,7 @@ def errors_between(
     Returns:
         float [pair, point], shares of test examples got wrong; the first is of t_1.
     """
-    test = _test_examples(task, root)
+    test = shared_data(task, root).test
 
     def error(model: Variables) -> jax.Array:
         return 1 - evaluate(task, model, test)[1]
@@ -96,9 +96,9 @@ def errors_between(
     return np.asarray(jax.jit(lambda pairs: jax.lax.map(line, pairs))((first, second)))
 
 
-def _test_examples(task: Task, root: int) -> Any:
-    key = make_streams([0], (), root).data[0]
-    return draw_data(task, key, task.pool).test
+def shared_data(task: Task, root: int) -> Data:
+    """The examples that all replicas of a study have."""
+    return draw_data(task, make_streams([0], (), root).data[0], task.pool)
 
 
 def save_predictions(folder: Path, found: Predictions) -> None:

@@ -6,6 +6,7 @@ findings(found)["variants"]  # `experiments.noise.findings`
 train_study(experiment, config, NoiseConfig(), folder)       # the same into a folder, resumable
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from experiments.noise.predictions import (
     errors_between,
     predict_rows,
     save_predictions,
+    shared_data,
 )
 from experiments.noise.variants import (
     SOURCES,
@@ -77,6 +79,7 @@ class StudyResult(NamedTuple):
         barriers: float [variant, pair, point], errors along the line between two replicas; NaN
             where a variant has fewer pairs, or one of a pair diverged.
         notes: what a reader should know first.
+        ulp_step: step before which the replicas of `ulp` have a weight moved.
     """
 
     variants: list[Variant]
@@ -86,6 +89,7 @@ class StudyResult(NamedTuple):
     predictions: Predictions
     barriers: np.ndarray
     notes: list[str]
+    ulp_step: int = 0
 
 
 def check_noise(noise: NoiseConfig) -> None:
@@ -103,9 +107,13 @@ def plan_study(
     """Variants of a study, and notes on what of it this task cannot show.
 
     Raises:
-        ValueError: a step is not one at which a record is taken, or nothing would vary at forks.
+        ValueError: a step is not one at which a record is taken or stands twice, or nothing would
+            vary at forks.
     """
     asked = parse_sources(noise.sources)
+    twice = [step for step in noise.fork_steps if noise.fork_steps.count(step) > 1]
+    if twice:
+        raise ValueError(f"--fork-steps: {twice[0]} stands twice; name each step once")
     for name, step in [("--ulp-step", noise.ulp_step)] + [
         ("--fork-steps", step) for step in noise.fork_steps
     ]:
@@ -196,6 +204,7 @@ def run_study(
         predict_rows(task, model, groups or {}, root),
         barriers_of(task, variants, model, run.diverged, root),
         notes,
+        noise.ulp_step,
     )
 
 
@@ -353,14 +362,8 @@ def train_study(
 
 def fingerprint(task: Task, root: int) -> str:
     """SHA-256 of the examples a study trains and tests on: equal for equal data, in any run."""
-    import hashlib
-
-    from trainer import make_streams
-    from trainer.task import draw_data
-
-    data = draw_data(task, make_streams([0], (), root).data[0], task.pool)
     digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(data):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(shared_data(task, root)):
         values = np.asarray(leaf)
         digest.update(f"{jax.tree_util.keystr(path)} {values.dtype} {values.shape}".encode())
         digest.update(np.ascontiguousarray(values).tobytes())
@@ -393,4 +396,5 @@ def load_study(folder: Path) -> StudyResult:
         load_predictions(folder),
         barriers,
         config["noise"]["notes"],
+        config["noise"]["ulp_step"],
     )

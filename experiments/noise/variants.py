@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.interpreters import partial_eval
 
 from trainer import Data, Fork, Noise, Perturbations, Streams, Task, make_streams
 from trainer.rounding import MANTISSA_BITS
@@ -118,12 +119,12 @@ def draws_by_place(task: Task) -> bool:
 
 
 def _noise_read(task: Task) -> dict[str, bool]:
-    """Which fields of `Noise` the training score reads, seen in its trace."""
+    """Which fields of `Noise` the training score's values depend on, seen in its trace."""
     key = jax.random.key(0)
 
     def score(augment, dropout, place, variables, batch):
         noise = Noise(augment, dropout, jnp.ones(2, bool), place)
-        return score_training(task, variables, batch, noise)[:2]
+        return score_training(task, variables, batch, noise)
 
     variables = jax.eval_shape(lambda key: init_model(task, key), key)
     data: Data = jax.eval_shape(lambda key: draw_data(task, key, task.pool), key)
@@ -132,9 +133,9 @@ def _noise_read(task: Task) -> dict[str, bool]:
     )
     place = jax.ShapeDtypeStruct((2,), "int32")
     jaxpr = jax.make_jaxpr(score)(key, key, place, variables, batch).jaxpr
-    read = {id(variable) for equation in jaxpr.eqns for variable in equation.invars}
-    names = ("augment", "dropout", "place")
-    return {name: id(jaxpr.invars[i]) in read for i, name in enumerate(names)}
+    # What is handed to a function, as to one under jit, need not be read there.
+    _, read = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+    return dict(zip(("augment", "dropout", "place"), read[:3], strict=True))
 
 
 def make_rows(variants: Sequence[Variant], root: int = 0, ulp_step: int = 0) -> Rows:
