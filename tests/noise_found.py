@@ -37,6 +37,10 @@ def interval(value, width=0.2, ends=True):
     return {"value": float(value), "low": low, "high": high}
 
 
+def around_ratio(ratio):
+    return interval(ratio) if ratio is not None else dict.fromkeys(("value", "low", "high"))
+
+
 def make_study(
     sources=SOURCES,
     replicas=10,
@@ -164,7 +168,13 @@ def variant(v, whole, lost, num_classes, groups, paths, rng):
         "test_set_variance": 6e-6 * size,
         "distribution_variance": 1e-7 * size,
         "classes": [
-            {"class": k, "accuracy": 0.9, "sd": 0.0025 * (r or 0), "ratio": r}
+            {
+                "class": k,
+                "accuracy": 0.9,
+                "sd": 0.0025 * (r or 0),
+                "ratio": r,
+                "interval": around_ratio(r),
+            }
             for k, r in enumerate(ratios)
         ],
         "class_ratio": None if control else {"mean": float(np.mean(ratios)), "max": max(ratios)},
@@ -175,7 +185,12 @@ def variant(v, whole, lost, num_classes, groups, paths, rng):
 def group(name, number, control, rng):
     def rate(mean):
         ratio = None if control or (number == 1 and mean < 0.1) else float(rng.gamma(4, 0.6))
-        return {"mean": mean, "sd": 0.002 * (ratio or 0), "ratio": ratio}
+        return {
+            "mean": mean,
+            "sd": 0.002 * (ratio or 0),
+            "ratio": ratio,
+            "interval": around_ratio(ratio),
+        }
 
     rates = {"accuracy": rate(0.85), "fpr": rate(0.07), "fnr": rate(0.4)}
     return {"group": name, "size": 5421 // (number + 1), **rates}

@@ -243,7 +243,7 @@ def _groups(found: Found) -> str:
 
 def _rate(rate: Found) -> tuple[str, str, str]:
     sd = None if rate["sd"] is None else 100 * rate["sd"]
-    return percent(rate["mean"], 4), number(sd), number(rate["ratio"])
+    return percent(rate["mean"], 4), number(sd), _interval(rate["interval"])
 
 
 def _parting(found: Found) -> str:
