@@ -2,7 +2,6 @@
 
 import os
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from experiments.experiment_flags import (
     parse_experiment,
 )
 from experiments.import_command import import_command
-from experiments.parsing import UsageError, parse
+from experiments.parsing import UsageError, is_ours, parse
 from experiments.progress import fit_bar, group_bar, training_bar
 
 _FORMAT = warnings.formatwarning
@@ -321,14 +320,6 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
 }
 
 
-def _is_for_the_user(error: ValueError) -> bool:
-    """Whether a `raise` of our own made it, in so many words, about what the user gave."""
-    innermost = traceback.extract_tb(error.__traceback__)[-1]
-    packages = [Path(__file__).parent.parent / name for name in ("trainer", "hmm", "experiments")]
-    ours = any(Path(innermost.filename).is_relative_to(package) for package in packages)
-    return ours and innermost.line.startswith("raise ")
-
-
 def _plain(message, category, filename, lineno, line=None) -> str:
     """A warning as one line, without the place in the code that gave it."""
     if issubclass(category, UserWarning):
@@ -342,7 +333,7 @@ def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> No
         warnings.formatwarning = _plain
         command(argv)
     except ValueError as error:
-        if not _is_for_the_user(error):
+        if not is_ours(error):
             raise
         print(f"seedmap: {error}", file=sys.stderr)
         sys.exit(2)

@@ -25,13 +25,16 @@ _NOT_PREDICTED = "not comparable"
 Row = Mapping[str, Any]
 
 
-def check_out(folder: Path, marker: str = JSON, own: Collection[str] = OWN) -> None:
+def check_out(
+    folder: Path, marker: str = JSON, own: Collection[str] = OWN, whose: str = "a comparison"
+) -> None:
     """Checks that a comparison may be written to a folder; changes nothing.
 
     Args:
         folder: where.
         marker: the file that says a comparison stands there.
         own: names of all that a comparison writes.
+        whose: what writes there, for the message.
 
     Raises:
         ValueError: it is a file, cannot be written to, or holds something that is not a
@@ -50,7 +53,7 @@ def check_out(folder: Path, marker: str = JSON, own: Collection[str] = OWN) -> N
     foreign = [name for name in entries if name not in own] if marker in entries else entries
     if foreign:
         raise ValueError(
-            f"--out: {folder} holds {foreign[0]}, which is not a comparison's; name another folder"
+            f"--out: {folder} holds {foreign[0]}, which is not {whose}'s; name another folder"
         )
 
 

@@ -6,9 +6,11 @@ that wording this module does not know still comes out as one line.
 
 import io
 import re
+import traceback
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from itertools import dropwhile, takewhile
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -74,3 +76,11 @@ def one_line(box: str) -> str:
 
 def _is_text(line: str) -> bool:
     return bool(line.strip("─-╰╯"))
+
+
+def is_ours(error: ValueError) -> bool:
+    """Whether a `raise` of our own made it, in so many words, about what the user gave."""
+    innermost = traceback.extract_tb(error.__traceback__)[-1]
+    packages = [Path(__file__).parent.parent / name for name in ("trainer", "hmm", "experiments")]
+    ours = any(Path(innermost.filename).is_relative_to(package) for package in packages)
+    return ours and innermost.line.startswith("raise ")

@@ -26,6 +26,8 @@ def few(monkeypatch):
     """A table of both splits has as many rows as the official files of these tests."""
     monkeypatch.setattr(adult, "NUM_TRAIN", SIZES["adult.data"])
     monkeypatch.setattr(adult, "NUM_TEST", SIZES["adult.test"])
+    above = np.sum(people(SIZES["adult.test"], 1)["income"] == adult.INCOMES[1])
+    monkeypatch.setattr(adult, "TEST_ABOVE", above)
 
 
 def people(size, seed=0):
@@ -69,6 +71,13 @@ def check_read(path):
         assert set(found) == set(COLUMNS)
         for name in COLUMNS:
             np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+
+
+def test_a_table_with_its_test_people_elsewhere_is_refused(tmp_path, few, monkeypatch):
+    write_table(tmp_path / "adult.csv")
+    monkeypatch.setattr(adult, "TEST_ABOVE", adult.TEST_ABOVE + 1)
+    with pytest.raises(ValueError, match="put its rows first"):
+        read_adult(tmp_path)
 
 
 def test_all_formats_are_read_alike(tmp_path, few):

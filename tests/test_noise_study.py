@@ -244,6 +244,16 @@ def test_growth_counts_steps_from_the_weight_that_is_moved(study):
     assert growth["init"]["power"] > 3  # counted from the beginning of training
 
 
+def test_modes_of_precision_are_all_there_are_and_have_no_interval(study):
+    by_name = {v["name"]: v for v in findings(study)["variants"]}
+    alone = by_name["precision"]
+    assert alone["churn"]["low"] is alone["accuracy"]["sd"]["high"] is None
+    assert alone["share_of_l2"]["value"] > 0
+    assert alone["share_of_l2"]["low"] is alone["classes"][0]["interval"]["low"] is None
+    assert by_name["IMPL"]["l2_distance"]["low"] is not None
+    assert by_name["init"]["accuracy"]["sd_error"] > 0
+
+
 def test_diverged_replicas_have_no_part_in_the_measures(study):
     diverged = study.diverged.copy()
     init_rows, order_rows = (rows_of(study.variants)[name] for name in ("init", "order"))

@@ -80,7 +80,9 @@ def _top_eigenpair(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     column = jnp.argmax(lengths)
     unit = jnp.eye(matrix.shape[-1], dtype=matrix.dtype)[0]  # of a zero matrix any vector is one
     vector = jnp.where(lengths[column] > 0, power[:, column] / lengths[column], unit)
-    return jnp.vdot(vector, jnp.matmul(matrix, vector, precision=HIGHEST)), vector
+    return jnp.vdot(
+        vector, jnp.matmul(matrix, vector, precision=HIGHEST), precision=HIGHEST
+    ), vector
 
 
 def sharpness(

@@ -115,13 +115,20 @@ def score_examples(function: Callable[[Any, Any], Any], model: Variables, exampl
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:size], scored)
 
 
-def predict(task: Task, model: Variables, examples: Any) -> jax.Array:
-    """The class that each example is taken for: int32 [example]."""
+def evaluate_and_predict(
+    task: Task, model: Variables, examples: Any
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Mean loss, accuracy, and the class that each example is taken for: int32 [example].
 
-    def largest(model, batch):
-        return jnp.argmax(task.classify(model, batch)[0], axis=-1).astype(jnp.int32)
+    In one pass over the examples: what score and classify have in common is computed once.
+    """
 
-    return score_examples(largest, model, examples)
+    def both(model, batch):
+        logits, _ = task.classify(model, batch)
+        return task.score(model, batch), jnp.argmax(logits, axis=-1).astype(jnp.int32)
+
+    (loss, correct), predictions = score_examples(both, model, examples)
+    return jnp.mean(loss), jnp.mean(correct), predictions
 
 
 def _all_finite(tree: Any) -> jax.Array:

@@ -22,9 +22,9 @@ from trainer.replica import (
     OUTCOMES,
     SeedState,
     evaluate,
+    evaluate_and_predict,
     freeze,
     mean_batch_loss,
-    predict,
     take_rows,
     train_step,
 )
@@ -280,6 +280,12 @@ def make_trainer(
         after, (losses, correct, digests) = jax.lax.scan(one_step, state, (steps, rows, place))
         return after, losses, jnp.sum(correct) / jnp.sum(rows >= 0), digests
 
+    def evaluated(model, examples) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+        """Loss, accuracy and, where replicas are compared, predictions."""
+        if compare and task.classify is not None:
+            return evaluate_and_predict(task, model, examples)
+        return *evaluate(task, model, examples), None
+
     def advance_one(step, pool, state: SeedState) -> tuple[SeedState, Record, tuple]:
         data = exact_data(task, state.keys.data, pool)
         after, losses, accuracy, digests = walk_one(step, data, state)
@@ -292,9 +298,8 @@ def make_trainer(
             )
         record["train_loss"] = jnp.mean(losses)
         record["train_accuracy"] = accuracy
-        record["eval_loss"], record["eval_accuracy"] = evaluate(task, after.model, data.test)
-        classified = compare and task.classify is not None
-        predictions = predict(task, after.model, data.test) if classified else None
+        scored = evaluated(after.model, data.test)
+        record["eval_loss"], record["eval_accuracy"], predictions = scored
         settled, record = freeze(now, state, after, record, threshold, stop_converged)
         return settled, record, (predictions, digests)
 

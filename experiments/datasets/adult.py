@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 NUM_TRAIN, NUM_TEST = 32_561, 16_281
+TEST_ABOVE = 3846  # of the official test people, those who earn more than 50K
 COLUMNS = (
     *("age", "workclass", "fnlwgt", "education", "education-num", "marital-status", "occupation"),
     *("relationship", "race", "sex", "capital-gain", "capital-loss", "hours-per-week"),
@@ -75,6 +76,12 @@ def read_adult(path: Path) -> tuple[Columns, Columns]:
             )
         test, train = (slice(NUM_TEST), slice(NUM_TEST, None))
         parts = tuple({name: of[part] for name, of in whole.items()} for part in (train, test))
+        above = int(np.sum(parts[1]["income"] == INCOMES[1]))
+        if above != TEST_ABOVE:  # the rows are there in another order
+            raise ValueError(
+                f"{table}: {above} of the first {NUM_TEST} people earn more than 50K, of the "
+                f"official test split {TEST_ABOVE} do; put its rows first"
+            )
     return parts
 
 

@@ -335,7 +335,9 @@ def barriers(found: Found) -> str:
     return (
         "Error of the networks on the straight line between the weights of two replicas (thin: "
         "pairs, bold: mean), and the straight line between its ends (dotted); the title has the "
-        "barrier, the maximum over the mean of the ends, averaged over pairs. Without a barrier "
+        "barrier, the maximum over the mean of the ends, averaged over at most 3 pairs. Running "
+        "statistics of batch norm are those of the line, not taken anew, which raises barriers "
+        "where there are any. Without a barrier "
         "the two lie in one linearly connected basin (Frankle et al., arXiv 1912.05671)."
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic
 
+import jax
 import tyro
 
 from experiments.experiment import Experiment, TrainingConfig
@@ -81,7 +82,7 @@ def run(experiment: Experiment, options: NoiseOptions) -> None:
     from experiments.noise.pipeline import measure_study, report_study
     from experiments.noise.report import terminal
     from experiments.progress import fit_bar, training_bar
-    from experiments.run_folder import TRAINING, check_free
+    from experiments.run_folder import METRICS, TRAINING, check_free
 
     place, session, noise = options.place, options.session, options.noise
     if session.resume and place.out is None:
@@ -90,9 +91,9 @@ def run(experiment: Experiment, options: NoiseOptions) -> None:
     check_free(folder, place.overwrite or session.resume)
     preset = experiment.presets[place.preset]
     prepared = prepare(experiment, _side_by_side(preset.training, options.training), noise)
-    begun = (folder / TRAINING).exists() or (folder / "metrics.nc").exists()
-    if not (session.resume and begun):  # a study gone on with keeps its number side by side
-        found = trial(prepared)
+    trained = (folder / METRICS).exists() and not (folder / TRAINING).exists()
+    if not (session.resume and trained):
+        found = trial(prepared)  # a study gone on with keeps the number side by side that it has
         print(cost(prepared, found.seconds), file=sys.stderr)
         config = replace(prepared.config, seeds_at_once=found.seeds_at_once)
         prepared = prepared._replace(config=config)
@@ -139,7 +140,7 @@ def cost(prepared: Prepared, seconds: float) -> str:
         seconds: of a training step of one replica.
     """
     replicas, steps = prepared.config.seeds, prepared.steps
-    whole = seconds * replicas * steps
+    whole = seconds * replicas * steps / jax.local_device_count()
     minutes = f"{whole / 60:.0f} min" if whole >= 120 else f"{whole:.0f} s"
     count = len(prepared.variants)
     return (

@@ -227,7 +227,7 @@ def compare_pair(one: Run, other: Run) -> list[dict[str, Any]]:
                 "runs": [one.name, other.name],
                 "variant": variant.name,
                 **summarise([difference(*pair) for pair in replicas]),
-                "better": _better(*(_accuracies(run, variant.name) for run in (one, other))),
+                "better": _better(variant, *(_accuracies(r, variant.name) for r in (one, other))),
             }
         )
     if not found:
@@ -250,8 +250,13 @@ def _accuracies(run: Run, variant: str) -> np.ndarray:
     return run.study.predictions.correct[rows].mean(axis=1, dtype=np.float64)
 
 
-def _better(one: np.ndarray, other: np.ndarray) -> dict[str, float] | None:
-    if min(len(one), len(other)) < 2:
+def _better(variant: Variant, one: np.ndarray, other: np.ndarray) -> dict[str, float] | None:
+    """P(A > B); of copies of one replica, as CONTROL's are, there is none.
+
+    Replicas of one number have the same keys in both runs: taken for independent, as here, the
+    interval is wider than it need be.
+    """
+    if min(len(one), len(other)) < 2 or not variant.varied:
         return None
     return probability_better(one, other)._asdict()
 

@@ -14,6 +14,7 @@ from experiments.noise.bootstrap import (
     ratio_of_pairs,
     ratio_of_variance,
     ratio_within,
+    sd_error,
     sd_interval,
 )
 from experiments.noise.divergence import growth
@@ -32,12 +33,21 @@ from experiments.noise.variants import CONTROL, SOURCES, Variant, rows_of
 
 Found = dict[str, Any]
 
+_MEASURED = (
+    *("accuracy", "cross_entropy", "churn", "l2_distance", "angle", "logit_correlation"),
+    *("ensemble_gain", "test_set_variance", "distribution_variance"),
+    *("share_of_variance", "share_of_churn", "share_of_l2", "classes", "class_ratio", "groups"),
+)
+
 
 def findings(study: StudyResult) -> Found:
     """All measures of a study, variant by variant, with 95 % intervals over replicas.
 
     Replicas that diverged have no part in the measures. Shares are of the variant with the most
-    sources, "whole"; sources are not additive, and shares need not sum to 1.
+    sources, "whole"; sources are not additive, and shares need not sum to 1. Their intervals take
+    the two variants for independent samples, though replica r has the same number in both: where
+    they have a source in common, the intervals are wider than they need be. Precision alone has no
+    intervals: its modes are all there are.
 
     Args:
         study: trained.
@@ -134,10 +144,7 @@ def _variant(
         "barrier": _barrier(study, variant),
         "paths": None,
     }
-    names = (*("accuracy", "cross_entropy", "churn", "l2_distance", "angle", "logit_correlation"),)
-    names += ("ensemble_gain", "test_set_variance", "distribution_variance", "share_of_variance")
-    names += ("share_of_churn", "share_of_l2", "classes", "class_ratio", "groups")
-    found |= dict.fromkeys(names)
+    found |= dict.fromkeys(_MEASURED)
     if not own.enough:
         return found
     found |= {
@@ -155,7 +162,8 @@ def _variant(
         }
         if own.churn is not None:
             found["share_of_churn"] = _interval(ratio_of_pairs, own.churn, whole.churn)
-    return found
+    # Its modes are all there are, not a sample of them.
+    return _without_ends(found) if variant.varied == ("precision",) else found
 
 
 def _of_classes(study: StudyResult, own: _Measures) -> Found:
@@ -263,6 +271,7 @@ def _barrier(study: StudyResult, variant: Variant) -> Found | None:
 def _spread(values: np.ndarray, within: tuple[float, float]) -> Found:
     return {
         "mean": _interval(mean_interval, values, within=within),
+        "sd_error": sd_error(values),
         "sd": _interval(sd_interval, values),
         "values": values.tolist(),
     }
@@ -280,6 +289,16 @@ def _interval(
 
 def _sd(values: np.ndarray) -> float:
     return float(standard_deviation(values))
+
+
+def _without_ends(found: Any) -> Any:
+    """The numbers alone, of what no interval can be told of."""
+    if isinstance(found, list):
+        return [_without_ends(entry) for entry in found]
+    if not isinstance(found, dict):
+        return found
+    ends = {"low": None, "high": None} if {"value", "low", "high"} <= found.keys() else {}
+    return {name: _without_ends(entry) for name, entry in found.items()} | ends
 
 
 def _ratio(part: float, whole: float) -> float | None:

@@ -19,6 +19,7 @@ from experiments.noise.findings import findings, parted_note
 from experiments.noise.paths import Paths, fit_own_map, map_of, paths_by_variant, read_paths
 from experiments.noise.report import write_noise_report
 from experiments.noise.study import load_study
+from experiments.parsing import is_ours
 from experiments.pipeline import make_figures as make_map_figures
 from experiments.pipeline import read_config
 from hmm import figures
@@ -58,8 +59,8 @@ def measure_study(
     run_folder.clear(folder, (run_folder.NOISE, run_folder.REPORT, run_folder.FIGURES))
     try:
         paths = _paths(folder, map_from, study, fit, asked, callback)
-    except ValueError as error:
-        if map_from != OWN_MAP:
+    except ValueError as error:  # too few replicas left, or too little that varies, for a fit
+        if map_from != OWN_MAP or not is_ours(error):
             raise
         content["notes"].append(f"no training map of these replicas: {error}")
         paths = None

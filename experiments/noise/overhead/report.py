@@ -11,8 +11,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from experiments import compare_report, run_folder
 from experiments import html_page as html
-from experiments import run_folder
 from experiments.noise.overhead.figures import plot_kernels, plot_overhead
 from experiments.noise.overhead.measuring import Settings, Trial
 from experiments.noise.overhead.modes import Mode, note_of
@@ -32,22 +32,8 @@ def check_out(folder: Path, overwrite: bool) -> None:
         ValueError: it is a file, cannot be written to, holds a measurement and `overwrite` is
             false, or holds something that is not a measurement's.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--out: {folder} is a file; name a folder")
-    standing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not (standing.is_dir() and os.access(standing, os.W_OK | os.X_OK)):
-        raise ValueError(
-            f"--out: cannot make {folder}, {standing} is no folder that may be written to; name "
-            "another folder"
-        )
-    entries = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-    foreign = [name for name in entries if name not in OWN] if JSON in entries else entries
-    if foreign:
-        raise ValueError(
-            f"--out: {folder} holds {foreign[0]}, which is not of `seedmap overhead`; name another "
-            "folder"
-        )
-    if entries and not overwrite:
+    compare_report.check_out(folder, JSON, OWN, "a measurement")
+    if (folder / JSON).exists() and not overwrite:
         raise ValueError(
             f"--out: {folder} holds another measurement; name another folder, or add --overwrite "
             "to replace it"
