@@ -210,6 +210,7 @@ def train(out, *settings, flags=()):
     return code, json.loads((Path(out) / "backend.json").read_text())
 
 
+@pytest.mark.slow
 def test_processes_agree_a_wrong_flag_is_reported_and_the_rest_kept(tmp_path, capsys):
     out = tmp_path / "study"
     code, found = train(out, "unoptimised", "flags:--xla_nonsense=1")

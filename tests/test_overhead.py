@@ -307,7 +307,7 @@ def test_keras_on_another_backend_is_refused(keras, monkeypatch):
 
 def test_what_is_not_a_measurement_is_left_alone(tmp_path):
     (tmp_path / "overhead.csv").write_text("mine")
-    with pytest.raises(ValueError, match=r"holds overhead\.csv, which is not of"):
+    with pytest.raises(ValueError, match=r"holds overhead\.csv, which is not a measurement"):
         check_out(tmp_path, overwrite=True)
     (tmp_path / "overhead.json").write_text("{}")
     with pytest.raises(ValueError, match=r"holds another measurement.*--overwrite"):
@@ -507,6 +507,7 @@ def test_a_killed_process_is_reported_as_such(tmp_path):
             process.run(1)
 
 
+@pytest.mark.slow
 def test_command_times_in_processes_and_reports_what_fails(tmp_path, capfd):
     bad = "flags:--xla_there_is_no_such_flag=1"
     command = ["overhead", "--networks", "smallcnn", "--modes", "tf32", bad]

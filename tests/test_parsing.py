@@ -12,8 +12,7 @@ from experiments import parsing
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 
 
-@pytest.mark.parametrize("width", ["40", "200"])
-@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+@pytest.mark.parametrize(("width", "encoding"), [("40", "ascii"), ("200", "utf-8")])
 def test_the_line_is_the_same_in_every_terminal(capfd, monkeypatch, width, encoding):
     monkeypatch.setenv("COLUMNS", width)
     monkeypatch.setenv("PYTHONIOENCODING", encoding)
