@@ -34,18 +34,19 @@ from experiments.noise.variants import (
     rows_of,
     used_sources,
 )
-from experiments.settings import schedule
+from experiments.settings import check_training, schedule
 from experiments.training import Study, train_run
 from trainer import Progress, Task, TrainingRun, Variables, make_trainer, train, weight_metrics
 from trainer.collect import unnest
 from trainer.observe import Metric
 from trainer.sizing import Choice, choose_seeds_at_once
 from trainer.task import init_model
-from trainer.training import Optimizer
+from trainer.training import Optimizer, check_sizes
 
 BARRIER_PAIRS = 3  # of each variant: replicas 0 and 1, 2 and 3, 4 and 5
 BARRIER_POINTS = 11
 TRIAL_STEPS = 8
+MAX_REPLICAS = 10_000  # of a variant; pairs of them are a matrix
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,14 @@ def check_noise(noise: NoiseConfig) -> None:
         raise ValueError(
             f"--replicas is {noise.replicas}; a spread needs at least 2 replicas of each variant"
         )
+    if noise.replicas > MAX_REPLICAS:
+        raise ValueError(
+            f"--replicas is {noise.replicas}; every two of a variant are compared: at most "
+            f"{MAX_REPLICAS}"
+        )
+    twice = [step for step in noise.fork_steps if noise.fork_steps.count(step) > 1]
+    if twice:
+        raise ValueError(f"--fork-steps: {twice[0]} stands twice; name each step once")
 
 
 def plan_study(
@@ -260,7 +269,9 @@ def prepare(experiment: Experiment, config: TrainingConfig, noise: NoiseConfig) 
         raise ValueError("--early-stop: replicas to compare must train equally long; leave it out")
     if config.precision != "float32" and "precision" in parse_sources(noise.sources):
         raise ValueError("--precision is one of the --sources; leave one of them out")
+    check_training(config, fewest=1)
     setup = experiment.setup(config)
+    check_sizes(setup.task, config.batch_size, config.record_every)
     steps, record_every = schedule(config, setup.task.num_train)
     variants, notes = plan_study(setup.task, noise, record_every, steps)
     rows = make_rows(variants, config.first_seed, noise.ulp_step)
