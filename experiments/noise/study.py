@@ -17,6 +17,7 @@ import xarray as xr
 
 from experiments import run_folder
 from experiments.experiment import Experiment, Setup, TrainingConfig
+from experiments.noise.intact import check_together, read_variants
 from experiments.noise.predictions import (
     Predictions,
     errors_between,
@@ -389,19 +390,16 @@ def load_study(folder: Path) -> StudyResult:
     config = run_folder.read_json(folder, run_folder.CONFIG, "noise EXPERIMENT", ("experiment",))
     if "noise" not in config:
         raise ValueError(f"{folder} holds no study of noise; make one with `seedmap noise`")
+    variants, notes = read_variants(folder, config["noise"])
     dataset = run_folder.read_dataset(folder)
     try:
-        barriers = xr.load_dataset(folder / run_folder.BARRIERS, engine="h5netcdf").error.values
-    except (OSError, ValueError) as error:
+        barriers = xr.load_dataset(folder / run_folder.BARRIERS, engine="h5netcdf")["error"].values
+    except (OSError, ValueError, KeyError) as error:
         raise ValueError(
             f"{folder / run_folder.BARRIERS} cannot be read ({error}); make the study anew"
         ) from None
+    params, predictions = run_folder.load_params(folder), load_predictions(folder)
+    check_together(folder, variants, dataset, params, predictions, barriers)
     return StudyResult(
-        [Variant(**v | {"varied": tuple(v["varied"])}) for v in config["noise"]["variants"]],
-        dataset,
-        run_folder.load_params(folder),
-        dataset.diverged.values,
-        load_predictions(folder),
-        barriers,
-        config["noise"]["notes"],
+        variants, dataset, params, dataset.diverged.values, predictions, barriers, notes
     )
