@@ -17,6 +17,7 @@ import xarray as xr
 
 from experiments import run_folder
 from experiments.experiment import Experiment, Setup, TrainingConfig
+from experiments.noise.checks import check_logits, check_predictions, check_root
 from experiments.noise.intact import check_together, read_variants
 from experiments.noise.predictions import (
     Predictions,
@@ -38,6 +39,7 @@ from experiments.noise.variants import (
 from experiments.settings import check_training, schedule
 from experiments.training import Study, train_run
 from trainer import Progress, Task, TrainingRun, Variables, make_trainer, train, weight_metrics
+from trainer.checks import check_steps
 from trainer.collect import unnest
 from trainer.observe import Metric
 from trainer.sizing import Choice, choose_seeds_at_once
@@ -93,6 +95,8 @@ class StudyResult(NamedTuple):
 def check_noise(noise: NoiseConfig) -> None:
     """Raises ValueError where a setting of the study is wrong, whatever is trained."""
     parse_sources(noise.sources)
+    if not isinstance(noise.replicas, int | np.integer):
+        raise ValueError(f"--replicas is {noise.replicas!r}; it must be a whole number")
     if noise.replicas < 2:
         raise ValueError(
             f"--replicas is {noise.replicas}; a spread needs at least 2 replicas of each variant"
@@ -181,6 +185,10 @@ def run_study(
         ValueError: a setting is out of range.
     """
     check_noise(noise)
+    check_root(root)
+    check_sizes(task, batch_size, record_every)
+    check_steps(steps, record_every)
+    check_predictions(task, groups or {}, root)
     variants, notes = plan_study(task, noise, record_every, steps)
     rows = make_rows(variants, root, noise.ulp_step)
     run = train(
@@ -198,12 +206,14 @@ def run_study(
         on_progress=on_progress,
     )
     model = Variables(run.params, run.state)
+    predictions = predict_rows(task, model, groups or {}, root)
+    check_logits(predictions.logits, run.diverged)
     return StudyResult(
         variants,
         run.dataset,
         run.params,
         run.diverged,
-        predict_rows(task, model, groups or {}, root),
+        predictions,
         barriers_of(task, variants, model, run.diverged, root),
         notes,
     )
@@ -274,6 +284,7 @@ def prepare(experiment: Experiment, config: TrainingConfig, noise: NoiseConfig) 
     setup = experiment.setup(config)
     check_sizes(setup.task, config.batch_size, config.record_every)
     steps, record_every = schedule(config, setup.task.num_train)
+    check_predictions(setup.task, setup.groups, config.first_seed)
     variants, notes = plan_study(setup.task, noise, record_every, steps)
     rows = make_rows(variants, config.first_seed, noise.ulp_step)
     config = replace(config, seeds=len(rows.streams.init))
@@ -337,7 +348,9 @@ def train_study(
     def finish(draft: Path, run: TrainingRun) -> None:
         shapes = jax.eval_shape(lambda key: init_model(setup.task, key), jax.random.key(0))
         model = unnest(shapes, {"params": run.params, "state": run.state})
-        save_predictions(draft, predict_rows(setup.task, model, setup.groups, root))
+        predictions = predict_rows(setup.task, model, setup.groups, root)
+        check_logits(predictions.logits, run.diverged)
+        save_predictions(draft, predictions)
         errors = barriers_of(setup.task, variants, model, run.diverged, root)
         xr.Dataset(
             {"error": (("variant", "pair", "point"), errors)},
