@@ -214,15 +214,23 @@ def load_params(folder: Path) -> Any:
     """Final parameters as numpy arrays, every leaf with a leading seed axis.
 
     Raises:
-        ValueError: there is no checkpoint in the folder.
+        ValueError: there is no checkpoint in the folder, or it is damaged.
     """
     path = (folder / CHECKPOINT).resolve()
     if not path.is_dir():
         raise ValueError(f"{folder} has no {CHECKPOINT}/; make it with `seedmap train`")
-    with ocp.StandardCheckpointer() as checkpointer:
-        metadata = checkpointer.metadata(path).item_metadata.tree
-        target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), metadata)
-        return checkpointer.restore(path, target)
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            metadata = checkpointer.metadata(path).item_metadata.tree
+            target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), metadata)
+            return checkpointer.restore(path, target)
+    # Broad on purpose: a damaged folder of Orbax's raises anything from AttributeError to what its
+    # storage library says, and all of it means the same.
+    except Exception as error:
+        reason = " ".join(repr(error).split())[:200]
+        raise ValueError(
+            f"{path} is damaged and cannot be read ({reason}); restore it, or train anew"
+        ) from None
 
 
 def git_commit() -> str | None:

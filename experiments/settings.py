@@ -11,6 +11,7 @@ import hmm
 from experiments.analysis import FIRST_CHECKPOINTS
 from experiments.experiment import FitConfig, MapConfig, TrainingConfig
 from hmm.run_table import listed
+from trainer.checks import MAX_SEED
 from trainer.measures import choose
 from trainer.order import batches_per_epoch
 
@@ -32,9 +33,12 @@ def check_training(config: TrainingConfig, fewest: int = MIN_SEEDS) -> None:
         raise ValueError(f"--learning-rate is {config.learning_rate}; it must be above 0")
     if config.weight_decay < 0:
         raise ValueError(f"--weight-decay is {config.weight_decay}; it must not be negative")
-    for name in ("epochs", "record_every"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"{_flag(name)} is {getattr(config, name)}; it must be at least 1")
+    for name in ("epochs", "record_every", "batch_size", "seeds_at_once"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{_flag(name)} is {value}; it must be at least 1")
+    if not 0 <= config.first_seed <= MAX_SEED:
+        raise ValueError(f"--first-seed is {config.first_seed}; it must lie in 0 .. {MAX_SEED}")
     choose(config.record)  # refuses names it does not know
     if config.record_unit == "epochs" and config.epochs % config.record_every:
         raise ValueError(
@@ -59,6 +63,12 @@ def schedule(config: TrainingConfig, num_train: int) -> tuple[int, int]:
             "must hold at least two records: lower it"
         )
     return records * between, between
+
+
+def check_saving(save_seconds: float) -> None:
+    """Raises ValueError unless these are seconds between save points."""
+    if not save_seconds >= 0:
+        raise ValueError(f"--save-seconds is {save_seconds}; it must be 0 or more")
 
 
 def check_threshold(threshold: float | None) -> None:

@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 
 from experiments import run_folder
 from experiments.experiment import Experiment, TrainingConfig
-from experiments.settings import MIN_SEEDS, check_training, schedule
+from experiments.settings import MIN_SEEDS, check_saving, check_training, schedule
 from trainer import (
     Perturbations,
     Progress,
@@ -91,8 +91,7 @@ def train_run(
         OSError: the folder cannot be written; what was saved before is kept.
     """
     check_training(config, fewest=MIN_SEEDS if study is None else 1)
-    if not save_seconds >= 0:
-        raise ValueError(f"--save-seconds is {save_seconds}; it must be 0 or more")
+    check_saving(save_seconds)
     setup = experiment.setup(config)
     first = config.first_seed if study is None else 0
     seeds = range(first, first + config.seeds)

@@ -53,6 +53,7 @@ def write(folder, made, config):
             "l2": (("seed", "step"), made["l2"]),
             "distance": (("seed", "step"), np.random.default_rng().random((rows, RECORDS))),
             "diverged": ("seed", made["diverged"]),
+            "first_apart": ("seed", np.full(rows, np.nan)),
         },
         {"seed": np.arange(rows), "step": step, "epoch": ("step", step / 5)},
     )
@@ -61,7 +62,8 @@ def write(folder, made, config):
     run_folder.save_params(folder, made["params"])
     loss = np.logaddexp.reduce(made["logits"], axis=-1) - made["logits"][..., 0]
     save_predictions(folder, Predictions(loss, correct, made["logits"], label, {}))
-    xr.Dataset({"error": (("variant", "pair", "point"), np.full((2, 3, 11), np.nan))}).to_netcdf(
+    error = np.full((len(config["noise"]["variants"]), 3, 11), np.nan)
+    xr.Dataset({"error": (("variant", "pair", "point"), error)}).to_netcdf(
         folder / run_folder.BARRIERS, engine="h5netcdf"
     )
     return folder

@@ -23,6 +23,8 @@ TINY += ("--hidden", "8", "--batch-size", "20", "--record", "l2")
     ("arguments", "says"),
     [
         (["nonsense"], "unknown experiment 'nonsense'; `seedmap noise backend` knows"),
+        (["parities", "--settings"], "--settings needs a value: some of default, deterministic"),
+        (["parities", "--save-seconds", "nan"], "--save-seconds is nan; it must be 0 or more"),
         (["parities", "--settings", "fast"], "--settings: 'fast' is unknown; choose from default"),
         (["parities", "--settings", "default", "default"], "default stands twice"),
         (["parities", "--settings", "flags:rm -r"], "'rm' is no flag of XLA"),

@@ -1,6 +1,7 @@
 """Studies compared replica by replica: made-up folders, with answers known beforehand."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -181,3 +182,49 @@ def test_the_command_prints_and_writes_the_comparison(plain, tmp_path, capsys):
     assert len(lines) == 3
     assert lines[1].startswith("plain,other,CONTROL,3,3,0,20,")
     assert (out / "figures" / "differences.png").is_file()
+
+
+def damaged_predictions(folder, **changes):
+    with np.load(folder / "predictions.npz") as found:
+        np.savez(folder / "predictions.npz", **{**found, **changes})
+
+
+def damaged_config(folder, **changes):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+
+
+NOISE = content()["noise"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda p: damaged_predictions(p, logits=np.ones((2, 3, 2))), "predictions.npz is not of"),
+        (lambda p: damaged_predictions(p, logits=np.ones(6)), "predictions.npz is not of"),
+        (lambda p: damaged_predictions(p, loss=np.array(["a"])), "predictions.npz is not of"),
+        (lambda p: shutil.copy(p / "metrics.nc", p / "barriers.nc"), "barriers.nc cannot be read"),
+        (lambda p: shutil.copy(p / "barriers.nc", p / "metrics.nc"), "metrics.nc is not of the 6"),
+        (lambda p: shutil.rmtree(p / "checkpoint" / "d"), "checkpoint is damaged"),
+        (lambda p: (p / "checkpoint" / "_METADATA").unlink(), "checkpoint is damaged"),
+        (lambda p: damaged_config(p, noise=None), "config.json: what it says of the study"),
+        (lambda p: damaged_config(p, noise=NOISE | {"notes": 1}), "config.json: what it says"),
+        (lambda p: damaged_config(p, noise=NOISE | {"variants": [{"name": "x"}]}), "config.json:"),
+        (lambda p: damaged_config(p, hyperparameters=[]), "'hyperparameters' is no mapping"),
+    ],
+)
+def test_a_damaged_study_is_told_in_one_line(plain, tmp_path, capsys, damage, says):
+    copy = tmp_path / "copy"
+    shutil.copytree(plain, copy)
+    damage(copy)
+    assert seedmap("noise", "compare", plain, copy) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.count("\n") == 1
+
+
+def test_replicas_tested_on_other_examples_are_refused(plain):
+    study = compare.load_study(plain)
+    one = compare.take_replica(study, 0)
+    with pytest.raises(ValueError, match="tested on different examples"):
+        compare.difference(one, one._replace(loss=one.loss[:-1]))

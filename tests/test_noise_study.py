@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 
 from experiments.noise import churn, independent_error_variance, weight_distances
+from experiments.noise.checks import check_logits
 from experiments.noise.findings import findings, parted_note
 from experiments.noise.study import NoiseConfig, run_study
 from experiments.noise.variants import (
@@ -307,3 +308,55 @@ def test_settings_that_make_no_study_are_refused(settings, message):
 def test_none_is_no_source():
     assert parse_sources("none") == ()
     assert parse_sources("ulp, init") == ("init", "ulp")
+
+
+def study_of(task=TASK, groups=None, **changes):
+    settings = {"batch_size": 10, "steps": STEPS, "record_every": EVERY} | changes
+    return run_study(task, optax.sgd(0.1), groups=groups, **settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"record_every": 0}, "record_every is 0"),
+        ({"steps": 0}, "steps is 0; it must be a positive multiple"),
+        ({"root": -1}, "root is -1; it must be a whole number in 0"),
+        ({"root": 2**32}, "root is 4294967296"),
+        ({"noise": NoiseConfig(["init"])}, r"--sources is \['init'\]; give text"),
+        ({"noise": NoiseConfig(replicas=2.5)}, "--replicas is 2.5; it must be a whole number"),
+        ({"groups": {"a": np.ones(7, bool)}}, r"groups: 'a' is bool of shape \(7,\)"),
+        ({"groups": {"a": np.arange(26)}}, "groups: 'a' is int64 .* must be bool"),
+        ({"groups": {"a": np.full(26, np.nan)}}, "groups: 'a' is float64"),
+    ],
+)
+def test_settings_and_groups_of_ones_own_are_refused_in_one_line(changes, says):
+    with pytest.raises(ValueError, match=says):
+        study_of(**changes)
+
+
+@pytest.mark.parametrize(
+    ("classify", "says"),
+    [
+        (lambda out, y: out, r"must give two arrays, \(logits, label\)"),
+        (lambda out, y: (out[:, 0], y), r"float32 logits of shape \(26,\) for 26 examples"),
+        (lambda out, y: (out[:, :1], y), r"logits of shape \(26, 1\)"),
+        (lambda out, y: (out.astype(int), y), "int32 logits"),
+        (lambda out, y: (out, y[:, None]), r"int32 labels of shape \(26, 1\) for 26 examples"),
+        (lambda out, y: (out, y.astype(float)), "float32 labels"),
+        (lambda out, y: (out, 2 * y), "gives the label 2; with 2 logits labels must lie in 0"),
+        (lambda out, y: (out, 2 * y - 1), "gives the label -1"),
+    ],
+)
+def test_what_classify_gives_is_checked_before_training(classify, says):
+    task = TASK._replace(classify=lambda p, b: classify(logits(p, b[0]), b[1]))
+    with pytest.raises(ValueError, match=says):
+        study_of(task)
+
+
+def test_logits_that_are_not_numbers_are_refused_but_of_replicas_that_diverged():
+    made = np.zeros((2, 5, 2))
+    made[1, 3, 0] = np.nan
+    check_logits(made, np.array([-1, 4]))
+    check_logits(None, np.array([-1, -1]))
+    with pytest.raises(ValueError, match=r"not numbers \(replica 1\)"):
+        check_logits(made, np.array([-1, -1]))

@@ -102,12 +102,17 @@ def read_job(folder: Path) -> Job:
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with those of inner mappings lifted up: "outer.inner"."""
+    """Settings with those of inner mappings, at any depth, lifted up: "outer.inner"."""
     flat = {}
     for name, value in settings.items():
-        inner = value if isinstance(value, dict) else None
+        inner = _flat(value) if isinstance(value, dict) else None
         flat |= {f"{name}.{k}": v for k, v in inner.items()} if inner else {name: value}
     return flat
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:56]} ..."
 
 
 def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -119,7 +124,7 @@ def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) 
     before, now = _flat(before), _flat(json.loads(json.dumps(now)))
     names = sorted(set(before) | set(now))
     changed = [
-        f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
+        f"{name} was {_short(before.get(name))} and is {_short(now.get(name))}"
         for name in names
         if before.get(name) != now.get(name)
     ]

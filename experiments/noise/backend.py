@@ -97,8 +97,10 @@ def parse_settings(texts: Sequence[str]) -> list[Setting]:
     """Settings from the command line, each named once.
 
     Raises:
-        UsageError: one is unknown or stands twice.
+        UsageError: there is none, or one is unknown or stands twice.
     """
+    if not texts:
+        raise UsageError(f"--settings needs a value: some of {', '.join(SETTINGS)}, or {FLAGS}...")
     settings = [parse_setting(text) for text in texts]
     names = [setting.name for setting in settings]
     twice = [name for name in names if names.count(name) > 1]

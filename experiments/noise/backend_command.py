@@ -63,7 +63,7 @@ def parse_backend(argv: Sequence[str]) -> tuple[Experiment, BackendOptions, list
     Raises:
         ValueError: something in it is wrong.
     """
-    from experiments.settings import check_training
+    from experiments.settings import check_saving, check_training
 
     experiment, options = parse_experiment(BackendOptions, "noise backend", argv)
     settings = parse_settings(options.backend.settings)
@@ -76,6 +76,7 @@ def parse_backend(argv: Sequence[str]) -> tuple[Experiment, BackendOptions, list
         if getattr(options.training, name) != getattr(default, name):
             flag = name.replace("_", "-")
             raise UsageError(f"--{flag} does not go with `seedmap noise backend`: {instead}")
+    check_saving(options.session.save_seconds)
     check_training(options.training, fewest=1)
     return experiment, options, settings
 

@@ -82,9 +82,15 @@ def run(experiment: Experiment, options: NoiseOptions) -> None:
     from experiments.noise.pipeline import measure_study, report_study
     from experiments.noise.report import terminal
     from experiments.progress import fit_bar, training_bar
+<<<<<<< HEAD
     from experiments.run_folder import METRICS, TRAINING, check_free
+=======
+    from experiments.run_folder import TRAINING, check_free
+    from experiments.settings import check_saving
+>>>>>>> H
 
     place, session, noise = options.place, options.session, options.noise
+    check_saving(session.save_seconds)
     if session.resume and place.out is None:
         raise UsageError("--resume needs --out: name the folder to go on with")
     folder = folder_of(experiment, place)

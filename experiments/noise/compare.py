@@ -119,6 +119,8 @@ def difference(one: Replica, other: Replica) -> Difference:
     shapes = [{path: leaf.shape for path, leaf in r.leaves.items()} for r in (one, other)]
     if shapes[0] != shapes[1]:
         raise ValueError("the replicas are of different networks; compare runs of one task")
+    if _tested(one) != _tested(other):
+        raise ValueError("the replicas were tested on different examples; compare runs of one task")
     equal = all(_same_bits(leaf, other.leaves[path]).all() for path, leaf in one.leaves.items())
     found = Difference(equal, *_first_apart(one, other))
     if one.diverged >= 0 or other.diverged >= 0:
@@ -139,6 +141,11 @@ def difference(one: Replica, other: Replica) -> Difference:
         churn=float(churn(logits.argmax(axis=-1))[0, 1]),
         logit_correlation=float(logit_correlation(logits)[0, 1]) if vary else None,
     )
+
+
+def _tested(replica: Replica) -> tuple:
+    logits = replica.logits
+    return replica.loss.shape, None if logits is None else logits.shape
 
 
 def _mean(values: np.ndarray) -> float:
@@ -278,7 +285,14 @@ def read_studies(folders: Sequence[Path]) -> list[Run]:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    return run_folder.read_json(folder, run_folder.CONFIG, "noise EXPERIMENT", ("experiment",))
+    config = run_folder.read_json(folder, run_folder.CONFIG, "noise EXPERIMENT", ("experiment",))
+    for name in ("hyperparameters", "versions", "device", "variables"):
+        if not isinstance(config.get(name, {}), dict):
+            raise ValueError(
+                f"{folder / run_folder.CONFIG}: {name!r} is no mapping; restore it, or make the "
+                "study anew with `seedmap noise EXPERIMENT`"
+            )
+    return config
 
 
 def _check_same_training(one: Run, other: Run) -> None:

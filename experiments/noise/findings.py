@@ -197,7 +197,9 @@ def _of_classes(study: StudyResult, own: _Measures) -> Found:
 
 
 def _correlation(logits: np.ndarray) -> Found | None:
-    """None where all logits of a replica are alike, which have no correlation."""
+    """None where all logits of a replica are alike, or one is infinite: there is none of them."""
+    if not np.isfinite(logits).all():
+        return None
     if (np.ptp(logits.reshape(len(logits), -1), axis=1) == 0).any():
         return None
     return _interval(pair_interval, logit_correlation(logits), within=(-1.0, 1.0))

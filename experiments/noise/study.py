@@ -18,6 +18,8 @@ import xarray as xr
 
 from experiments import run_folder
 from experiments.experiment import Experiment, Setup, TrainingConfig
+from experiments.noise.checks import check_logits, check_predictions, check_root
+from experiments.noise.intact import check_together, read_variants
 from experiments.noise.predictions import (
     Predictions,
     errors_between,
@@ -36,18 +38,20 @@ from experiments.noise.variants import (
     rows_of,
     used_sources,
 )
-from experiments.settings import schedule
+from experiments.settings import check_training, schedule
 from experiments.training import Study, train_run
 from trainer import Progress, Task, TrainingRun, Variables, make_trainer, train, weight_metrics
+from trainer.checks import check_steps
 from trainer.collect import unnest
 from trainer.observe import Metric
 from trainer.sizing import Choice, choose_seeds_at_once
 from trainer.task import init_model
-from trainer.training import Optimizer
+from trainer.training import Optimizer, check_sizes
 
 BARRIER_PAIRS = 3  # of each variant: replicas 0 and 1, 2 and 3, 4 and 5
 BARRIER_POINTS = 11
 TRIAL_STEPS = 8
+MAX_REPLICAS = 10_000  # of a variant; pairs of them are a matrix
 
 
 @dataclass(frozen=True)
@@ -95,10 +99,20 @@ class StudyResult(NamedTuple):
 def check_noise(noise: NoiseConfig) -> None:
     """Raises ValueError where a setting of the study is wrong, whatever is trained."""
     parse_sources(noise.sources)
+    if not isinstance(noise.replicas, int | np.integer):
+        raise ValueError(f"--replicas is {noise.replicas!r}; it must be a whole number")
     if noise.replicas < 2:
         raise ValueError(
             f"--replicas is {noise.replicas}; a spread needs at least 2 replicas of each variant"
         )
+    if noise.replicas > MAX_REPLICAS:
+        raise ValueError(
+            f"--replicas is {noise.replicas}; every two of a variant are compared: at most "
+            f"{MAX_REPLICAS}"
+        )
+    twice = [step for step in noise.fork_steps if noise.fork_steps.count(step) > 1]
+    if twice:
+        raise ValueError(f"--fork-steps: {twice[0]} stands twice; name each step once")
 
 
 def plan_study(
@@ -179,6 +193,10 @@ def run_study(
         ValueError: a setting is out of range.
     """
     check_noise(noise)
+    check_root(root)
+    check_sizes(task, batch_size, record_every)
+    check_steps(steps, record_every)
+    check_predictions(task, groups or {}, root)
     variants, notes = plan_study(task, noise, record_every, steps)
     rows = make_rows(variants, root, noise.ulp_step)
     run = train(
@@ -196,12 +214,14 @@ def run_study(
         on_progress=on_progress,
     )
     model = Variables(run.params, run.state)
+    predictions = predict_rows(task, model, groups or {}, root)
+    check_logits(predictions.logits, run.diverged)
     return StudyResult(
         variants,
         run.dataset,
         run.params,
         run.diverged,
-        predict_rows(task, model, groups or {}, root),
+        predictions,
         barriers_of(task, variants, model, run.diverged, root),
         notes,
         noise.ulp_step,
@@ -269,8 +289,11 @@ def prepare(experiment: Experiment, config: TrainingConfig, noise: NoiseConfig) 
         raise ValueError("--early-stop: replicas to compare must train equally long; leave it out")
     if config.precision != "float32" and "precision" in parse_sources(noise.sources):
         raise ValueError("--precision is one of the --sources; leave one of them out")
+    check_training(config, fewest=1)
     setup = experiment.setup(config)
+    check_sizes(setup.task, config.batch_size, config.record_every)
     steps, record_every = schedule(config, setup.task.num_train)
+    check_predictions(setup.task, setup.groups, config.first_seed)
     variants, notes = plan_study(setup.task, noise, record_every, steps)
     rows = make_rows(variants, config.first_seed, noise.ulp_step)
     config = replace(config, seeds=len(rows.streams.init))
@@ -334,7 +357,9 @@ def train_study(
     def finish(draft: Path, run: TrainingRun) -> None:
         shapes = jax.eval_shape(lambda key: init_model(setup.task, key), jax.random.key(0))
         model = unnest(shapes, {"params": run.params, "state": run.state})
-        save_predictions(draft, predict_rows(setup.task, model, setup.groups, root))
+        predictions = predict_rows(setup.task, model, setup.groups, root)
+        check_logits(predictions.logits, run.diverged)
+        save_predictions(draft, predictions)
         errors = barriers_of(setup.task, variants, model, run.diverged, root)
         xr.Dataset(
             {"error": (("variant", "pair", "point"), errors)},
@@ -381,14 +406,18 @@ def load_study(folder: Path) -> StudyResult:
     config = run_folder.read_json(folder, run_folder.CONFIG, "noise EXPERIMENT", ("experiment",))
     if "noise" not in config:
         raise ValueError(f"{folder} holds no study of noise; make one with `seedmap noise`")
+    variants, notes = read_variants(folder, config["noise"])
     dataset = run_folder.read_dataset(folder)
     try:
-        barriers = xr.load_dataset(folder / run_folder.BARRIERS, engine="h5netcdf").error.values
-    except (OSError, ValueError) as error:
+        barriers = xr.load_dataset(folder / run_folder.BARRIERS, engine="h5netcdf")["error"].values
+    except (OSError, ValueError, KeyError) as error:
         raise ValueError(
             f"{folder / run_folder.BARRIERS} cannot be read ({error}); make the study anew"
         ) from None
+    params, predictions = run_folder.load_params(folder), load_predictions(folder)
+    check_together(folder, variants, dataset, params, predictions, barriers)
     return StudyResult(
+<<<<<<< HEAD
         [Variant(**v | {"varied": tuple(v["varied"])}) for v in config["noise"]["variants"]],
         dataset,
         run_folder.load_params(folder),
@@ -397,4 +426,7 @@ def load_study(folder: Path) -> StudyResult:
         barriers,
         config["noise"]["notes"],
         config["noise"]["ulp_step"],
+=======
+        variants, dataset, params, dataset.diverged.values, predictions, barriers, notes
+>>>>>>> H
     )

@@ -55,8 +55,10 @@ def parse_sources(text: str) -> tuple[str, ...]:
     """Sources from "init,order"; "none" for none, in the order of `SOURCES`.
 
     Raises:
-        ValueError: a source is unknown, or stands twice.
+        ValueError: it is no text, or a source is unknown, or stands twice.
     """
+    if not isinstance(text, str):
+        raise ValueError(f"--sources is {text!r}; give text, its names separated by commas")
     names = [] if text == "none" else [part.strip() for part in text.split(",")]
     unknown = [name for name in names if name not in SOURCES]
     if unknown:
