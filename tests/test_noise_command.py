@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 from command import seedmap
 
-from experiments.noise.study import load_study
+from experiments.noise.study_folder import load_study
 from experiments.noise.variants import rows_of
 
 TINY = (

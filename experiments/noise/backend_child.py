@@ -20,7 +20,8 @@ def train_child(argv: Sequence[str]) -> None:
     """Trains the replica, in as many copies as the setting has, into a study's folder."""
     from experiments.noise.backend_command import parse_backend
     from experiments.noise.command import settings
-    from experiments.noise.study import NoiseConfig, prepare, train_study
+    from experiments.noise.study import NoiseConfig
+    from experiments.noise.study_folder import prepare, train_study
 
     name, folder = argv[0], Path(argv[1])
     experiment, options, chosen = parse_backend(argv[2:])

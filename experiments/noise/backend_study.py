@@ -21,7 +21,7 @@ from experiments.noise.compare import (
     summarise,
     take_replica,
 )
-from experiments.noise.study import load_study
+from experiments.noise.study_folder import load_study
 
 OF_PAIRS = ("churn", "l2_distance", "angle", "logit_correlation")  # alike in both directions
 

@@ -11,7 +11,8 @@ import tyro
 
 from experiments.experiment import Experiment, TrainingConfig
 from experiments.experiment_flags import Config, Flat, Place, folder_of, parse_experiment
-from experiments.noise.study import NoiseConfig, Prepared, check_noise, prepare, train_study, trial
+from experiments.noise.study import NoiseConfig, check_noise
+from experiments.noise.study_folder import Prepared, prepare, train_study, trial
 from experiments.parsing import UsageError
 
 _NOT_HERE = {
@@ -82,12 +83,8 @@ def run(experiment: Experiment, options: NoiseOptions) -> None:
     from experiments.noise.pipeline import measure_study, report_study
     from experiments.noise.report import terminal
     from experiments.progress import fit_bar, training_bar
-<<<<<<< HEAD
     from experiments.run_folder import METRICS, TRAINING, check_free
-=======
-    from experiments.run_folder import TRAINING, check_free
     from experiments.settings import check_saving
->>>>>>> H
 
     place, session, noise = options.place, options.session, options.noise
     check_saving(session.save_seconds)

@@ -16,7 +16,8 @@ from experiments.comparison import run_names
 from experiments.html_page import flatten
 from experiments.noise.bootstrap import Interval, mean_interval
 from experiments.noise.measures import churn, logit_correlation, weight_distances
-from experiments.noise.study import StudyResult, load_study
+from experiments.noise.study import StudyResult
+from experiments.noise.study_folder import load_study
 from experiments.noise.superiority import probability_better
 from experiments.noise.variants import Variant, rows_of
 from trainer.parting import APART

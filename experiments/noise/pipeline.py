@@ -18,7 +18,7 @@ from experiments.noise.figures import make_figures
 from experiments.noise.findings import findings, parted_note
 from experiments.noise.paths import Paths, fit_own_map, map_of, paths_by_variant, read_paths
 from experiments.noise.report import write_noise_report
-from experiments.noise.study import load_study
+from experiments.noise.study_folder import load_study
 from experiments.parsing import is_ours
 from experiments.pipeline import make_figures as make_map_figures
 from experiments.pipeline import read_config

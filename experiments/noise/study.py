@@ -3,33 +3,25 @@
 found = run_study(task, optimizer, batch_size=50, steps=400, record_every=20)  # one's own task
 findings(found)["variants"]  # `experiments.noise.findings`
 
-train_study(experiment, config, NoiseConfig(), folder)       # the same into a folder, resumable
+`experiments.noise.study_folder` does the same for an experiment, into a folder, resumable.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import xarray as xr
 
-from experiments import run_folder
-from experiments.experiment import Experiment, Setup, TrainingConfig
 from experiments.noise.checks import check_logits, check_predictions, check_root
-from experiments.noise.intact import check_together, read_variants
 from experiments.noise.predictions import (
     Predictions,
     errors_between,
     predict_rows,
-    save_predictions,
-    shared_data,
 )
 from experiments.noise.variants import (
     SOURCES,
-    Rows,
     Variant,
     draws_by_place,
     make_rows,
@@ -38,19 +30,13 @@ from experiments.noise.variants import (
     rows_of,
     used_sources,
 )
-from experiments.settings import check_training, schedule
-from experiments.training import Study, train_run
-from trainer import Progress, Task, TrainingRun, Variables, make_trainer, train, weight_metrics
+from trainer import Progress, Task, Variables, train, weight_metrics
 from trainer.checks import check_steps
-from trainer.collect import unnest
 from trainer.observe import Metric
-from trainer.sizing import Choice, choose_seeds_at_once
-from trainer.task import init_model
 from trainer.training import Optimizer, check_sizes
 
 BARRIER_PAIRS = 3  # of each variant: replicas 0 and 1, 2 and 3, 4 and 5
 BARRIER_POINTS = 11
-TRIAL_STEPS = 8
 MAX_REPLICAS = 10_000  # of a variant; pairs of them are a matrix
 
 
@@ -252,181 +238,3 @@ def barriers_of(
             task, first, second, BARRIER_POINTS, root
         )
     return found
-
-
-class Prepared(NamedTuple):
-    """A study of an experiment, checked and ready to be trained.
-
-    Attributes:
-        experiment: the experiment, its setup made once.
-        setup: of its hyperparameters.
-        config: its hyperparameters, one seed per replica.
-        variants: which replicas there are.
-        rows: what the trainer takes.
-        steps: of training.
-        record_every: steps between records.
-        notes: what a reader should know first.
-    """
-
-    experiment: Experiment
-    setup: Setup
-    config: TrainingConfig
-    variants: list[Variant]
-    rows: Rows
-    steps: int
-    record_every: int
-    notes: list[str]
-
-
-def prepare(experiment: Experiment, config: TrainingConfig, noise: NoiseConfig) -> Prepared:
-    """Builds the task and the replicas of a study; trains nothing.
-
-    Raises:
-        ValueError: a setting is out of range.
-        OSError: a file of the data cannot be read.
-    """
-    if config.early_stop != "never":
-        raise ValueError("--early-stop: replicas to compare must train equally long; leave it out")
-    if config.precision != "float32" and "precision" in parse_sources(noise.sources):
-        raise ValueError("--precision is one of the --sources; leave one of them out")
-    check_training(config, fewest=1)
-    setup = experiment.setup(config)
-    check_sizes(setup.task, config.batch_size, config.record_every)
-    steps, record_every = schedule(config, setup.task.num_train)
-    check_predictions(setup.task, setup.groups, config.first_seed)
-    variants, notes = plan_study(setup.task, noise, record_every, steps)
-    rows = make_rows(variants, config.first_seed, noise.ulp_step)
-    config = replace(config, seeds=len(rows.streams.init))
-    once = replace(experiment, setup=lambda _: setup)
-    return Prepared(once, setup, config, variants, rows, steps, record_every, notes)
-
-
-def trial(prepared: Prepared) -> Choice:
-    """Replicas to run side by side, and the seconds of a step of one, by a short trial."""
-    task, config = prepared.setup.task, prepared.config
-
-    steps = min(TRIAL_STEPS, prepared.record_every)
-
-    def build(size: int, mesh):
-        return make_trainer(
-            task,
-            prepared.setup.optimizer,
-            config.batch_size,
-            steps,
-            (),
-            precision=config.precision,
-            seeds_at_once=size,
-            mesh=mesh,
-        )
-
-    replicas = prepared.rows.streams, {}, prepared.rows.perturb
-    sizes = None if config.seeds_at_once is None else [config.seeds_at_once]
-    found = choose_seeds_at_once(build, replicas, task.pool, jax.local_devices(), sizes)
-    return found._replace(seconds=found.seconds / steps)
-
-
-def train_study(
-    prepared: Prepared,
-    noise: dict[str, Any],
-    folder: Path,
-    threshold: float,
-    *,
-    overwrite: bool = False,
-    resume: bool = False,
-    save_seconds: float = 60.0,
-    on_progress: Callable[[Progress], None] | None = None,
-) -> None:
-    """Trains a study into a run folder, with `predictions.npz` and `barriers.nc` beside the rest.
-
-    Args:
-        prepared: as `prepare` gives it.
-        noise: settings of the study, for `config.json`.
-        folder: the run folder.
-        threshold: evaluation accuracy above which a replica has converged.
-        overwrite: whether a run that stands there may be replaced.
-        resume: go on with what stands there.
-        save_seconds: seconds between two save points.
-        on_progress: as of `trainer.train`.
-
-    Raises:
-        ValueError: a hyperparameter is out of range, or the folder is taken or of other settings.
-        OSError: the folder cannot be written.
-    """
-    setup, variants, root = prepared.setup, prepared.variants, prepared.config.first_seed
-
-    def finish(draft: Path, run: TrainingRun) -> None:
-        shapes = jax.eval_shape(lambda key: init_model(setup.task, key), jax.random.key(0))
-        model = unnest(shapes, {"params": run.params, "state": run.state})
-        predictions = predict_rows(setup.task, model, setup.groups, root)
-        check_logits(predictions.logits, run.diverged)
-        save_predictions(draft, predictions)
-        errors = barriers_of(setup.task, variants, model, run.diverged, root)
-        xr.Dataset(
-            {"error": (("variant", "pair", "point"), errors)},
-            {"variant": [v.name for v in variants]},
-        ).to_netcdf(draft / run_folder.BARRIERS, engine="h5netcdf")
-
-    content = {
-        **noise,
-        "variants": [variant._asdict() for variant in variants],
-        "notes": prepared.notes,
-        "data": fingerprint(setup.task, root),
-    }
-    train_run(
-        prepared.experiment,
-        prepared.config,
-        folder,
-        threshold,
-        overwrite=overwrite,
-        resume=resume,
-        save_seconds=save_seconds,
-        on_progress=on_progress,
-        study=Study(content, *prepared.rows, finish),
-    )
-
-
-def fingerprint(task: Task, root: int) -> str:
-    """SHA-256 of the examples a study trains and tests on: equal for equal data, in any run."""
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(shared_data(task, root)):
-        values = np.asarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {values.dtype} {values.shape}".encode())
-        digest.update(np.ascontiguousarray(values).tobytes())
-    return digest.hexdigest()
-
-
-def load_study(folder: Path) -> StudyResult:
-    """A study from its folder.
-
-    Raises:
-        ValueError: the folder holds no study, or a file of it cannot be read.
-    """
-    from experiments.noise.predictions import load_predictions
-
-    config = run_folder.read_json(folder, run_folder.CONFIG, "noise EXPERIMENT", ("experiment",))
-    if "noise" not in config:
-        raise ValueError(f"{folder} holds no study of noise; make one with `seedmap noise`")
-    variants, notes = read_variants(folder, config["noise"])
-    dataset = run_folder.read_dataset(folder)
-    try:
-        barriers = xr.load_dataset(folder / run_folder.BARRIERS, engine="h5netcdf")["error"].values
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"{folder / run_folder.BARRIERS} cannot be read ({error}); make the study anew"
-        ) from None
-    params, predictions = run_folder.load_params(folder), load_predictions(folder)
-    check_together(folder, variants, dataset, params, predictions, barriers)
-    return StudyResult(
-<<<<<<< HEAD
-        [Variant(**v | {"varied": tuple(v["varied"])}) for v in config["noise"]["variants"]],
-        dataset,
-        run_folder.load_params(folder),
-        dataset.diverged.values,
-        load_predictions(folder),
-        barriers,
-        config["noise"]["notes"],
-        config["noise"]["ulp_step"],
-=======
-        variants, dataset, params, dataset.diverged.values, predictions, barriers, notes
->>>>>>> H
-    )
