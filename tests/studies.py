@@ -53,7 +53,7 @@ def write(folder, made, config):
             "l2": (("seed", "step"), made["l2"]),
             "distance": (("seed", "step"), np.random.default_rng().random((rows, RECORDS))),
             "diverged": ("seed", made["diverged"]),
-            "first_apart": ("seed", np.full(rows, np.nan)),
+            "first_apart": (("seed", "step"), np.full((rows, RECORDS), np.nan)),
         },
         {"seed": np.arange(rows), "step": step, "epoch": ("step", step / 5)},
     )

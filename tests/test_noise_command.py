@@ -7,8 +7,10 @@ import pytest
 import xarray as xr
 from command import seedmap
 
+from experiments.noise import command
 from experiments.noise.study import load_study
 from experiments.noise.variants import rows_of
+from trainer.sizing import Choice
 
 TINY = (
     *("--hidden", 8, "--bits", 6, "--train-size", 64, "--test-size", 40, "--epochs", 40),
@@ -79,7 +81,7 @@ def test_measuring_again_finds_the_same_and_another_study_is_refused(folder, cap
     assert "holds another run" in capsys.readouterr().err
     assert noise("--sources", "init", "--replicas", 3, "--out", folder, "--resume") == 2
     said = capsys.readouterr().err
-    assert "experiment_settings.noise.asked was ['init', 'ulp', 'dropout'] and is ['init']" in said
+    assert "experiment_settings.noise.asked was ['init', 'dropout', 'ulp'] and is ['init']" in said
     assert len(said) < 1000
 
 
@@ -135,9 +137,31 @@ def test_a_map_of_another_experiment_is_refused(folder, tmp_path, capsys):
     arguments = ("--sources", "init,ulp,dropout", "--replicas", 3, "--out", folder, "--resume")
     assert noise(*arguments, "--map", other) == 2
     assert "is a run of mnist, the study is of parities" in capsys.readouterr().err
+    (other / "summary.json").write_text(json.dumps({"detours": []}))
+    assert noise(*arguments, "--map", other) == 2
+    assert "summary.json has no 'num_states'" in capsys.readouterr().err
+    (other / "summary.json").write_text((folder / "map" / "summary.json").read_text())
+    (other / "config.json").write_text(json.dumps(config))
+    assert noise(*arguments, "--map", other) == 2
+    assert "hmm.json does not exist" in capsys.readouterr().err
+    assert (folder / "report.html").is_file()  # nothing is cleared for a map that is refused
 
 
 def test_a_folder_without_a_study_is_told_apart(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"experiment": "parities"}))
     with pytest.raises(ValueError, match="holds no study of noise"):
         load_study(tmp_path)
+
+
+def test_a_study_cut_short_says_how_to_go_on(tmp_path, monkeypatch):
+    def stopped(prepared, settings, folder, *arguments, **options):
+        saved = folder / "training" / "part-0" / "checkpoints" / "4"
+        saved.mkdir(parents=True)
+        (saved / "commit_success.txt").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "trial", lambda prepared: Choice(1, 0.1))
+    monkeypatch.setattr(command, "train_study", stopped)
+    arguments = ["parities", "--preset", "quick", *map(str, TINY), "--out", str(tmp_path / "cut")]
+    with pytest.raises(KeyboardInterrupt, match=r"; go on with --resume --out .*cut"):
+        command.noise_command(arguments)

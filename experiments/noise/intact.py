@@ -11,7 +11,7 @@ from experiments import run_folder
 from experiments.noise.predictions import Predictions
 from experiments.noise.variants import SOURCES, Variant
 
-RECORDED = ("diverged", "first_apart")
+RECORDED = {"diverged": ("seed",), "first_apart": ("seed", "step"), "distance": ("seed", "step")}
 
 
 def read_variants(folder: Path, noise: Any) -> tuple[list[Variant], list[str]]:
@@ -79,5 +79,5 @@ def _is_of(array: np.ndarray, shape: tuple[int, ...], kinds: str) -> bool:
 
 
 def _is_recorded(dataset: xr.Dataset, count: int) -> bool:
-    there = all(name in dataset and dataset[name].dims == ("seed",) for name in RECORDED)
+    there = all(name in dataset and dataset[name].dims == dims for name, dims in RECORDED.items())
     return there and dataset.sizes.get("seed") == count and {"step", "epoch"} <= set(dataset.coords)
