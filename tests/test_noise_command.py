@@ -7,8 +7,14 @@ import pytest
 import xarray as xr
 from command import seedmap
 
+<<<<<<< HEAD
 from experiments.noise.study_folder import load_study
+=======
+from experiments.noise import command
+from experiments.noise.study import load_study
+>>>>>>> H
 from experiments.noise.variants import rows_of
+from trainer.sizing import Choice
 
 TINY = (
     *("--hidden", 8, "--bits", 6, "--train-size", 64, "--test-size", 40, "--epochs", 40),
@@ -134,6 +140,7 @@ def test_a_map_of_another_experiment_is_refused(folder, tmp_path, capsys):
     (other / "summary.json").write_text((folder / "map" / "summary.json").read_text())
     assert noise("--map", other, "--out", tmp_path / "study") == 2
     assert "is a run of mnist, the study is of parities" in capsys.readouterr().err
+<<<<<<< HEAD
     assert not (tmp_path / "study").exists()  # it is refused before anything is trained
 
 
@@ -143,9 +150,33 @@ def test_a_study_cut_short_is_not_collected_as_a_run(folder, tmp_path, capsys):
     (training / "config.json").write_bytes((folder / "config.json").read_bytes())
     assert seedmap("collect", tmp_path / "study") == 2
     assert "go on with `seedmap noise parities`" in capsys.readouterr().err
+=======
+    (other / "summary.json").write_text(json.dumps({"detours": []}))
+    assert noise(*arguments, "--map", other) == 2
+    assert "summary.json has no 'num_states'" in capsys.readouterr().err
+    (other / "summary.json").write_text((folder / "map" / "summary.json").read_text())
+    (other / "config.json").write_text(json.dumps(config))
+    assert noise(*arguments, "--map", other) == 2
+    assert "hmm.json does not exist" in capsys.readouterr().err
+    assert (folder / "report.html").is_file()  # nothing is cleared for a map that is refused
+>>>>>>> H
 
 
 def test_a_folder_without_a_study_is_told_apart(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"experiment": "parities"}))
     with pytest.raises(ValueError, match="holds no study of noise"):
         load_study(tmp_path)
+
+
+def test_a_study_cut_short_says_how_to_go_on(tmp_path, monkeypatch):
+    def stopped(prepared, settings, folder, *arguments, **options):
+        saved = folder / "training" / "part-0" / "checkpoints" / "4"
+        saved.mkdir(parents=True)
+        (saved / "commit_success.txt").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "trial", lambda prepared: Choice(1, 0.1))
+    monkeypatch.setattr(command, "train_study", stopped)
+    arguments = ["parities", "--preset", "quick", *map(str, TINY), "--out", str(tmp_path / "cut")]
+    with pytest.raises(KeyboardInterrupt, match=r"; go on with --resume --out .*cut"):
+        command.noise_command(arguments)

@@ -358,5 +358,22 @@ def test_logits_that_are_not_numbers_are_refused_but_of_replicas_that_diverged()
     made[1, 3, 0] = np.nan
     check_logits(made, np.array([-1, 4]))
     check_logits(None, np.array([-1, -1]))
-    with pytest.raises(ValueError, match=r"not numbers \(replica 1\)"):
+    with pytest.raises(ValueError, match=r"not finite \(replica 1\)"):
         check_logits(made, np.array([-1, -1]))
+
+
+def test_groups_without_two_classes_are_left_out_in_so_many_words(study):
+    assert not any("subgroups" in note for note in findings(study)["notes"])
+    plain = study.predictions._replace(logits=None, label=None)
+    found = findings(study._replace(predictions=plain))
+    assert "subgroups are left out" in found["notes"][-1]
+    assert all(variant["groups"] is None for variant in found["variants"])
+
+
+def test_one_test_example_is_too_few():
+    def of_one(key):
+        data = make_data(key)
+        return data._replace(test=jax.tree.map(lambda leaf: leaf[:1], data.test))
+
+    with pytest.raises(ValueError, match="there is 1 test example"):
+        study_of(TASK._replace(make_data=of_one))

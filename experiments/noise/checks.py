@@ -29,12 +29,15 @@ def check_predictions(task: Task, groups: Mapping[str, Any], root: int = 0) -> N
         root: number of the root key of the study.
 
     Raises:
-        ValueError: `classify` does not give float logits [example, class] of two classes or more
-            and a label in 0 .. classes - 1 for each, or a group is not bool [example].
+        ValueError: there are fewer than two test examples, `classify` does not give float logits
+            [example, class] of two classes or more and a label in 0 .. classes - 1 for each, or a
+            group is not bool [example].
     """
     key = make_streams([0], (), root).data[0]
     test = jax.eval_shape(lambda key: draw_data(task, key, task.pool), key).test
     num_test = jax.tree.leaves(test)[0].shape[0]
+    if num_test < 2:
+        raise ValueError("task: there is 1 test example; measures of a study need at least 2")
     for name, members in groups.items():
         found = np.asarray(members)
         if found.dtype != bool or found.shape != (num_test,):
@@ -47,7 +50,7 @@ def check_predictions(task: Task, groups: Mapping[str, Any], root: int = 0) -> N
 
 
 def check_logits(logits: np.ndarray | None, diverged: np.ndarray) -> None:
-    """Raises ValueError where a replica has logits that are not numbers though it is finite.
+    """Raises ValueError where a replica has logits that are not finite though it is finite.
 
     Args:
         logits: float [replica, example, class]; None where there are no classes.
@@ -55,11 +58,11 @@ def check_logits(logits: np.ndarray | None, diverged: np.ndarray) -> None:
     """
     if logits is None:
         return
-    wrong = np.flatnonzero(np.isnan(logits).any(axis=(1, 2)) & (diverged < 0))
+    wrong = np.flatnonzero(~np.isfinite(logits).all(axis=(1, 2)) & (diverged < 0))
     if len(wrong):
         raise ValueError(
-            f"task: classify gives logits that are not numbers (replica {wrong[0]}), though the "
-            "losses are; mend it"
+            f"task: classify gives logits that are not finite (replica {wrong[0]}), though the "
+            "losses are; mend it, and give a class that is ruled out a low finite logit"
         )
 
 

@@ -58,7 +58,11 @@ def noise_command(argv: Sequence[str]) -> None:
     experiment, options = parse_experiment(NoiseOptions, "noise", argv)
     check_noise(options.noise)
     check_flags(experiment, options.place, options.training)
+<<<<<<< HEAD
     _check_map(options.session.map, experiment.name)
+=======
+    _check_map(experiment, options.session.map)
+>>>>>>> H
     run(experiment, options)
 
 
@@ -70,12 +74,27 @@ def check_flags(experiment: Experiment, place: Place, config: TrainingConfig) ->
             raise UsageError(f"--{name} goes with `seedmap run`; of a study {instead}")
 
 
+<<<<<<< HEAD
 def _check_map(map_from: str, experiment: str) -> None:
     from experiments.noise.paths import check_map
     from experiments.noise.pipeline import NO_MAP, OWN_MAP
 
     if map_from not in (OWN_MAP, NO_MAP):
         check_map(Path(map_from), experiment)
+=======
+def _check_map(experiment: Experiment, map_from: str) -> None:
+    """Refuses a map that the replicas could not be read with, before they are trained."""
+    from experiments.noise.paths import read_map
+    from experiments.run_folder import SUMMARY
+
+    if map_from in ("own", "none"):
+        return
+    if not (Path(map_from) / SUMMARY).is_file():
+        raise UsageError(
+            f"--map: {map_from} is no run folder with a training map; name one, or own, or none"
+        )
+    read_map(experiment.name, Path(map_from))
+>>>>>>> H
 
 
 def run(experiment: Experiment, options: NoiseOptions) -> None:
@@ -83,7 +102,11 @@ def run(experiment: Experiment, options: NoiseOptions) -> None:
     from experiments.noise.pipeline import measure_study, report_study
     from experiments.noise.report import terminal
     from experiments.progress import fit_bar, training_bar
+<<<<<<< HEAD
     from experiments.run_folder import METRICS, TRAINING, check_free
+=======
+    from experiments.run_folder import TRAINING, can_resume, check_free
+>>>>>>> H
     from experiments.settings import check_saving
 
     place, session, noise = options.place, options.session, options.noise
@@ -100,17 +123,22 @@ def run(experiment: Experiment, options: NoiseOptions) -> None:
         print(cost(prepared, found.seconds), file=sys.stderr)
         config = replace(prepared.config, seeds_at_once=found.seeds_at_once)
         prepared = prepared._replace(config=config)
-    with training_bar() as show:
-        train_study(
-            prepared,
-            settings(noise),
-            folder,
-            preset.map.threshold,
-            overwrite=place.overwrite,
-            resume=session.resume,
-            save_seconds=session.save_seconds,
-            on_progress=show,
-        )
+    try:
+        with training_bar() as show:
+            train_study(
+                prepared,
+                settings(noise),
+                folder,
+                preset.map.threshold,
+                overwrite=place.overwrite,
+                resume=session.resume,
+                save_seconds=session.save_seconds,
+                on_progress=show,
+            )
+    except KeyboardInterrupt:
+        if not can_resume(folder):
+            raise
+        raise KeyboardInterrupt(f"; go on with --resume --out {folder}") from None
     with fit_bar() as callback:
         found = measure_study(folder, session.map, preset.fit, preset.map, callback)
     print(terminal(found))

@@ -27,6 +27,7 @@ from experiments.noise.measures import (
     standard_deviation,
     weight_distances,
 )
+from experiments.noise.predictions import Predictions
 from experiments.noise.study import StudyResult
 from experiments.noise.variance import distribution_variance, independent_error_variance
 from experiments.noise.variants import CONTROL, SOURCES, Variant, rows_of
@@ -75,8 +76,20 @@ def findings(study: StudyResult) -> Found:
             _variant(study, variant, rows[variant.name], measured[variant.name], measured[whole])
             for variant in variants
         ],
-        "notes": list(study.notes),
+        "notes": [*study.notes, *_left_out(study)],
     }
+
+
+def _left_out(study: StudyResult) -> list[str]:
+    """What was given and is not measured."""
+    predictions = study.predictions
+    if not predictions.groups or (predictions.logits is not None and _is_binary(predictions)):
+        return []
+    return ["subgroups are left out: their error rates are of tasks that tell two classes apart"]
+
+
+def _is_binary(predictions: Predictions) -> bool:
+    return predictions.logits.shape[-1] == 2
 
 
 class _Measures:
@@ -197,9 +210,7 @@ def _of_classes(study: StudyResult, own: _Measures) -> Found:
 
 
 def _correlation(logits: np.ndarray) -> Found | None:
-    """None where all logits of a replica are alike, or one is infinite: there is none of them."""
-    if not np.isfinite(logits).all():
-        return None
+    """None where all logits of a replica are alike, which have no correlation."""
     if (np.ptp(logits.reshape(len(logits), -1), axis=1) == 0).any():
         return None
     return _interval(pair_interval, logit_correlation(logits), within=(-1.0, 1.0))
@@ -208,7 +219,7 @@ def _correlation(logits: np.ndarray) -> Found | None:
 def _groups(study: StudyResult, own: _Measures) -> list[Found] | None:
     """Spread of accuracy and of both error rates by subgroup, beside that of the whole."""
     predictions = study.predictions
-    if not predictions.groups or predictions.logits.shape[-1] != 2:
+    if not predictions.groups or not _is_binary(predictions):
         return None
     everyone = np.ones((1, len(predictions.label)), bool)
     members = np.stack(list(predictions.groups.values()))

@@ -20,11 +20,12 @@ from experiments.noise.bootstrap import pair_interval, sd_interval
 from experiments.noise.variants import CONTROL, Variant, rows_of
 from experiments.pipeline import fit_run, map_run
 from hmm.dissimilarity import pairwise_dissimilarity
-from hmm.io import load_hmm
+from hmm.io import SavedHMM, load_hmm
 from hmm.regression import bag_of_states
 from trainer.parting import APART
 
 GROUNDS = ("index", "discrete", "means")
+OF_MAP = ("detours", "num_states", "regression", "forking")  # of `summary.json`
 
 
 class Paths(NamedTuple):
@@ -79,18 +80,36 @@ def fit_own_map(
     return target
 
 
+<<<<<<< HEAD
 def check_map(run: Path, experiment: str) -> None:
     """Raises ValueError unless a run is one of that experiment with a training map."""
     if not (run / run_folder.SUMMARY).is_file():
         raise ValueError(
             f"--map: {run} is no run folder with a training map; name one, or own, or none"
         )
+=======
+def read_map(experiment: str, run: Path) -> tuple[dict[str, Any], SavedHMM]:
+    """`summary.json` of a run with a training map, and its HMM.
+
+    Args:
+        experiment: what it must have trained.
+        run: its folder.
+
+    Raises:
+        ValueError: the run has no map, or is of another experiment.
+    """
+    summary = run_folder.read_json(run, run_folder.SUMMARY, f"map {run}", OF_MAP)
+>>>>>>> H
     config = run_folder.read_json(run, run_folder.CONFIG, "train", ("experiment",))
     if config["experiment"] != experiment:
         raise ValueError(
             f"--map: {run} is a run of {config['experiment']}, the study is of {experiment}; name "
             "a run of the same experiment"
         )
+<<<<<<< HEAD
+=======
+    return summary, load_hmm(run)
+>>>>>>> H
 
 
 def read_paths(dataset: xr.Dataset, experiment: str, run: Path) -> Paths:
@@ -104,9 +123,13 @@ def read_paths(dataset: xr.Dataset, experiment: str, run: Path) -> Paths:
     Raises:
         ValueError: the run has no map, is of another experiment, or recorded other metrics.
     """
+<<<<<<< HEAD
     check_map(run, experiment)
     summary = run_folder.read_json(run, run_folder.SUMMARY, f"map {run}", ("detours",))
     saved = load_hmm(run)
+=======
+    summary, saved = read_map(experiment, run)
+>>>>>>> H
     missing = [metric for metric in saved.metrics if metric not in dataset]
     if missing:
         raise ValueError(f"--map: {run} needs {missing[0]}, which the study does not --record")

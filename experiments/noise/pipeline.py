@@ -56,7 +56,6 @@ def measure_study(
     content["unused"] = [
         name for name in config["noise"]["asked"] if name not in content["sources"]
     ]
-    run_folder.clear(folder, (run_folder.NOISE, run_folder.REPORT, run_folder.FIGURES))
     try:
         paths = _paths(folder, map_from, study, fit, asked, callback)
     except ValueError as error:  # too few replicas left, or too little that varies, for a fit
@@ -64,6 +63,7 @@ def measure_study(
             raise
         content["notes"].append(f"no training map of these replicas: {error}")
         paths = None
+    run_folder.clear(folder, (run_folder.NOISE, run_folder.REPORT, run_folder.FIGURES))
     if paths is not None:
         threshold = config["threshold"]
         found = paths_by_variant(paths, study.dataset, study.variants, threshold)
