@@ -7,12 +7,8 @@ import pytest
 import xarray as xr
 from command import seedmap
 
-<<<<<<< HEAD
-from experiments.noise.study_folder import load_study
-=======
 from experiments.noise import command
-from experiments.noise.study import load_study
->>>>>>> H
+from experiments.noise.study_folder import load_study
 from experiments.noise.variants import rows_of
 from trainer.sizing import Choice
 
@@ -138,19 +134,10 @@ def test_a_map_of_another_experiment_is_refused(folder, tmp_path, capsys):
     config = json.loads((folder / "map" / "config.json").read_text())
     (other / "config.json").write_text(json.dumps(config | {"experiment": "mnist"}))
     (other / "summary.json").write_text((folder / "map" / "summary.json").read_text())
+    arguments = ("--sources", "init,ulp,dropout", "--replicas", 3, "--out", folder, "--resume")
     assert noise("--map", other, "--out", tmp_path / "study") == 2
     assert "is a run of mnist, the study is of parities" in capsys.readouterr().err
-<<<<<<< HEAD
     assert not (tmp_path / "study").exists()  # it is refused before anything is trained
-
-
-def test_a_study_cut_short_is_not_collected_as_a_run(folder, tmp_path, capsys):
-    training = tmp_path / "study" / "training"
-    training.mkdir(parents=True)
-    (training / "config.json").write_bytes((folder / "config.json").read_bytes())
-    assert seedmap("collect", tmp_path / "study") == 2
-    assert "go on with `seedmap noise parities`" in capsys.readouterr().err
-=======
     (other / "summary.json").write_text(json.dumps({"detours": []}))
     assert noise(*arguments, "--map", other) == 2
     assert "summary.json has no 'num_states'" in capsys.readouterr().err
@@ -159,7 +146,14 @@ def test_a_study_cut_short_is_not_collected_as_a_run(folder, tmp_path, capsys):
     assert noise(*arguments, "--map", other) == 2
     assert "hmm.json does not exist" in capsys.readouterr().err
     assert (folder / "report.html").is_file()  # nothing is cleared for a map that is refused
->>>>>>> H
+
+
+def test_a_study_cut_short_is_not_collected_as_a_run(folder, tmp_path, capsys):
+    training = tmp_path / "study" / "training"
+    training.mkdir(parents=True)
+    (training / "config.json").write_bytes((folder / "config.json").read_bytes())
+    assert seedmap("collect", tmp_path / "study") == 2
+    assert "go on with `seedmap noise parities`" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_study_is_told_apart(tmp_path):

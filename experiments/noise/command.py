@@ -58,11 +58,7 @@ def noise_command(argv: Sequence[str]) -> None:
     experiment, options = parse_experiment(NoiseOptions, "noise", argv)
     check_noise(options.noise)
     check_flags(experiment, options.place, options.training)
-<<<<<<< HEAD
-    _check_map(options.session.map, experiment.name)
-=======
     _check_map(experiment, options.session.map)
->>>>>>> H
     run(experiment, options)
 
 
@@ -74,14 +70,6 @@ def check_flags(experiment: Experiment, place: Place, config: TrainingConfig) ->
             raise UsageError(f"--{name} goes with `seedmap run`; of a study {instead}")
 
 
-<<<<<<< HEAD
-def _check_map(map_from: str, experiment: str) -> None:
-    from experiments.noise.paths import check_map
-    from experiments.noise.pipeline import NO_MAP, OWN_MAP
-
-    if map_from not in (OWN_MAP, NO_MAP):
-        check_map(Path(map_from), experiment)
-=======
 def _check_map(experiment: Experiment, map_from: str) -> None:
     """Refuses a map that the replicas could not be read with, before they are trained."""
     from experiments.noise.paths import read_map
@@ -94,7 +82,6 @@ def _check_map(experiment: Experiment, map_from: str) -> None:
             f"--map: {map_from} is no run folder with a training map; name one, or own, or none"
         )
     read_map(experiment.name, Path(map_from))
->>>>>>> H
 
 
 def run(experiment: Experiment, options: NoiseOptions) -> None:
@@ -102,11 +89,7 @@ def run(experiment: Experiment, options: NoiseOptions) -> None:
     from experiments.noise.pipeline import measure_study, report_study
     from experiments.noise.report import terminal
     from experiments.progress import fit_bar, training_bar
-<<<<<<< HEAD
-    from experiments.run_folder import METRICS, TRAINING, check_free
-=======
-    from experiments.run_folder import TRAINING, can_resume, check_free
->>>>>>> H
+    from experiments.run_folder import METRICS, TRAINING, can_resume, check_free
     from experiments.settings import check_saving
 
     place, session, noise = options.place, options.session, options.noise

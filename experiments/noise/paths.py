@@ -80,14 +80,6 @@ def fit_own_map(
     return target
 
 
-<<<<<<< HEAD
-def check_map(run: Path, experiment: str) -> None:
-    """Raises ValueError unless a run is one of that experiment with a training map."""
-    if not (run / run_folder.SUMMARY).is_file():
-        raise ValueError(
-            f"--map: {run} is no run folder with a training map; name one, or own, or none"
-        )
-=======
 def read_map(experiment: str, run: Path) -> tuple[dict[str, Any], SavedHMM]:
     """`summary.json` of a run with a training map, and its HMM.
 
@@ -99,17 +91,13 @@ def read_map(experiment: str, run: Path) -> tuple[dict[str, Any], SavedHMM]:
         ValueError: the run has no map, or is of another experiment.
     """
     summary = run_folder.read_json(run, run_folder.SUMMARY, f"map {run}", OF_MAP)
->>>>>>> H
     config = run_folder.read_json(run, run_folder.CONFIG, "train", ("experiment",))
     if config["experiment"] != experiment:
         raise ValueError(
             f"--map: {run} is a run of {config['experiment']}, the study is of {experiment}; name "
             "a run of the same experiment"
         )
-<<<<<<< HEAD
-=======
     return summary, load_hmm(run)
->>>>>>> H
 
 
 def read_paths(dataset: xr.Dataset, experiment: str, run: Path) -> Paths:
@@ -123,13 +111,7 @@ def read_paths(dataset: xr.Dataset, experiment: str, run: Path) -> Paths:
     Raises:
         ValueError: the run has no map, is of another experiment, or recorded other metrics.
     """
-<<<<<<< HEAD
-    check_map(run, experiment)
-    summary = run_folder.read_json(run, run_folder.SUMMARY, f"map {run}", ("detours",))
-    saved = load_hmm(run)
-=======
     summary, saved = read_map(experiment, run)
->>>>>>> H
     missing = [metric for metric in saved.metrics if metric not in dataset]
     if missing:
         raise ValueError(f"--map: {run} needs {missing[0]}, which the study does not --record")
