@@ -129,11 +129,12 @@ def variant(v, whole, lost, num_classes, groups, paths, rng):
         "diverged": {str(r): 10720 for r in range(1, v.replicas)} if lost else {},
         "used": 1 if lost else v.replicas,
         "parting": {
-            "first_apart": [None] + [None if control else v.fork + 1] * (v.replicas - 1),
+            "first_apart": [None if control else v.fork + 1] * (v.replicas - 1),
             "growth": {
                 "rate": None if control else 0.00067,
                 "power": None if control else 2.1,
                 "better": None if control else "exponential",
+                "replicas": 0 if control else v.replicas - 1,
             },
             "largest_churn": (None if lost else 0.11 * (not control)) if num_classes else None,
         },

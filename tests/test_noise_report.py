@@ -204,8 +204,10 @@ def test_growth_is_not_claimed_where_there_is_none():
         ({"rate": 0.1, "power": 2.25, "better": "power"}, "step to the power of 2.25, which"),
         ({"rate": 0.1, "power": 2.25, "better": None}, "doubles every 6.93 steps."),
     ):
-        ulp["parting"]["growth"] = growth
+        ulp["parting"]["growth"] = growth | {"replicas": ulp["replicas"] - 1}
         assert said in " ".join(captions.headlines(found))
+    ulp["parting"]["growth"]["replicas"] = 1
+    assert "(of 1 of 2 replicas; in the others" in " ".join(captions.headlines(found))
 
 
 @pytest.mark.parametrize(

@@ -205,8 +205,16 @@ def _growth(found: Found) -> list[str]:
         if variant["name"] not in IMPLEMENTATION or first is None:
             continue
         said = f"{variant['name']}: replicas part after step {first}"
-        sentences.append(f"{said}; {_grows(growth)}.")
+        sentences.append(f"{said}; {_grows(growth)}{_of_how_many(variant)}.")
     return sentences
+
+
+def _of_how_many(variant: Found) -> str:
+    """The median growth may be that of a few replicas: in the others distances jump or shrink."""
+    followed, others = variant["parting"]["growth"]["replicas"], variant["replicas"] - 1
+    if not 0 < followed < others:
+        return ""
+    return f" (of {followed} of {others} replicas; in the others there is no growth to follow)"
 
 
 def _grows(growth: Found) -> str:
