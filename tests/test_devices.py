@@ -46,7 +46,7 @@ def on_one_device(tmp_path_factory):
 @pytest.mark.parametrize(
     ("num_devices", "size"),
     [
-        (2, 2),
+        pytest.param(2, 2, marks=pytest.mark.slow),
         pytest.param(4, 2, marks=pytest.mark.slow),
         pytest.param(8, 1, marks=pytest.mark.slow),
     ],

@@ -237,6 +237,7 @@ def test_images_are_on_the_device_once_however_many_the_seeds(few_images):
     assert "f32[30,28,28,1]" not in program
 
 
+@pytest.mark.slow
 def test_quick_preset_from_the_command_line(tmp_path, capsys):
     out = tmp_path / "run"
     assert seedmap("run", "mnist", "--preset", "quick", "--out", out) == 0
@@ -262,7 +263,7 @@ def test_idx_files_from_the_command_line(tmp_path, capsys):
     for flags, message in (
         (("--train-size", 31), "train_size is 31; the data set allows 1 to 30"),
         (("--hidden", 0), "--hidden is 0; it must be above 0"),
-        (("--batch-size", 0), "--batch-size is 0; it must be above 0"),
+        (("--batch-size", 0), "--batch-size is 0; it must be at least 1"),
         (("--model", "lenet5", "--train-size", 9), "batch_size is 10; .* the 9 training examples"),
         (("--data", "digits"), "--data-dir goes with --data mnist"),
         (("--data-dir", tmp_path / "no"), "no: expected a folder of idx files"),

@@ -187,7 +187,9 @@ def test_metrics_see_every_head_and_neither_embeddings_nor_norms():
     assert set(jax.eval_shape(weight_metrics, params)) == set(METRICS)
 
 
-@pytest.mark.parametrize("name", ["modular", "modular-stabilised"])
+@pytest.mark.parametrize(
+    "name", ["modular", pytest.param("modular-stabilised", marks=pytest.mark.slow)]
+)
 def test_quick_preset_trains_end_to_end(name):
     experiment = EXPERIMENTS[name]
     config = experiment.presets["quick"].training

@@ -12,7 +12,10 @@ from experiments import parsing
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 
 
-@pytest.mark.parametrize(("width", "encoding"), [("40", "ascii"), ("200", "utf-8")])
+@pytest.mark.parametrize(
+    ("width", "encoding"),
+    [("40", "ascii"), pytest.param("200", "utf-8", marks=pytest.mark.slow)],
+)
 def test_the_line_is_the_same_in_every_terminal(capfd, monkeypatch, width, encoding):
     monkeypatch.setenv("COLUMNS", width)
     monkeypatch.setenv("PYTHONIOENCODING", encoding)

@@ -242,7 +242,7 @@ def test_what_cannot_be_compared_is_refused():
         run(2, threshold=0.5, early_stop="each", seeds_at_once=2)
 
 
-@pytest.mark.parametrize("first_explodes", [False, True])
+@pytest.mark.parametrize("first_explodes", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_diverged_replica_has_no_distance(first_explodes):
     begins = [float(init(key)["first"][0, 0]) for key in make_streams(range(6)).init]
     assert begins[0] < 0 < max(begins)

@@ -95,7 +95,7 @@ def test_a_run_being_replaced_stays_until_the_new_one_is_done(tmp_path, monkeypa
         (["--record", "sharpnes"], ["'sharpnes' is not known", "sharpness"]),
         (["--vary", "weather"], ["'weather'", "init"]),
         (["--precision", "half"], ["--precision", "tf32"]),
-        (["--seeds-at-once", "0"], ["seeds_at_once is 0"]),
+        (["--seeds-at-once", "0"], ["--seeds-at-once is 0"]),
         (["--save-seconds", "-1"], ["--save-seconds is -1"]),
         (["--save-seconds", "nan"], ["--save-seconds is nan"]),
         (
@@ -163,6 +163,7 @@ def test_a_collection_cut_short_can_be_done_again(tmp_path, monkeypatch, whole):
     assert run_folder.read_dataset(out).seed.values[0] == 50
 
 
+@pytest.mark.slow
 def test_two_processes_make_one_run(tmp_path, whole):
     """Started together on one file system, without --resume."""
     with socket.socket() as probe:
