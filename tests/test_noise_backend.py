@@ -14,6 +14,7 @@ from studies import content, numbers, write
 
 from experiments import run_folder
 from experiments.noise import backend, backend_pages, backend_study
+from experiments.noise.backend_command import backend_command
 from experiments.noise.compare import DIVERGED, compare_studies
 from experiments.noise.variants import make_variants
 from experiments.parsing import UsageError
@@ -250,18 +251,15 @@ def test_another_program_rounds_otherwise_and_copies_agree(tmp_path):
     assert found["settings"][2]["copies_alike"] == [True] * 6
 
 
-def test_what_a_child_refuses_leaves_no_folder_and_takes_nothing_from_one(
-    tmp_path, monkeypatch, capsys
-):
+def test_what_a_child_refuses_leaves_no_folder_and_takes_nothing_from_one(tmp_path, monkeypatch):
     def refuses(child, *_):
         (child.folder.parent / "logs").mkdir(exist_ok=True)
         raise UsageError("--test-size is 1")
 
     monkeypatch.setattr("experiments.noise.backend_command.run_child", refuses)
     folder = tmp_path / "new"
-    arguments = ("noise", "backend", "parities", "--preset", "quick", "--out", folder)
-    assert seedmap(*arguments) == 2
-    assert capsys.readouterr().err == "seedmap: --test-size is 1\n"
+    with pytest.raises(UsageError, match="--test-size is 1"):
+        backend_command(["parities", "--preset", "quick", "--out", str(folder)])
     assert not folder.exists()
     (folder / "default-0").mkdir(parents=True)
     backend_pages.take_away(folder)
