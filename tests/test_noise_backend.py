@@ -8,12 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 from command import seedmap
 from studies import content, numbers, write
 
+from experiments import run_folder
 from experiments.noise import backend, backend_pages, backend_study
-from experiments.noise.compare import compare_studies
+from experiments.noise.backend_command import backend_command
+from experiments.noise.compare import DIVERGED, compare_studies
 from experiments.noise.variants import make_variants
+from experiments.parsing import UsageError
 
 TINY = ("--epochs", "6", "--record-every", "3", "--train-size", "40", "--test-size", "20")
 TINY += ("--hidden", "8", "--batch-size", "20", "--record", "l2")
@@ -127,6 +131,8 @@ def test_the_last_line_is_not_of_a_stack_trace():
     jax += "For simplicity, JAX has removed its internal frames from the traceback.\n"
     assert backend.last_line(jax).endswith("UNIMPLEMENTED: no deterministic kernel")
     assert backend.last_line("") == ""
+    logged = f"F1121 20:07:00.021179    6903 {says.removeprefix('F2 ')}"
+    assert backend.last_line(logged) == "Unknown flag in XLA_FLAGS: --xla_x=1"
 
 
 def made_up(tmp_path, replicas, changes):
@@ -243,3 +249,28 @@ def test_another_program_rounds_otherwise_and_copies_agree(tmp_path):
     assert pairs["default", "unoptimised"]["equal"] == 0
     assert pairs["default", "unoptimised"]["l2_distance"]["value"] > 0
     assert found["settings"][2]["copies_alike"] == [True] * 6
+
+
+def test_what_a_child_refuses_leaves_no_folder_and_takes_nothing_from_one(tmp_path, monkeypatch):
+    def refuses(child, *_):
+        (child.folder.parent / "logs").mkdir(exist_ok=True)
+        raise UsageError("--test-size is 1")
+
+    monkeypatch.setattr("experiments.noise.backend_command.run_child", refuses)
+    folder = tmp_path / "new"
+    with pytest.raises(UsageError, match="--test-size is 1"):
+        backend_command(["parities", "--preset", "quick", "--out", str(folder)])
+    assert not folder.exists()
+    (folder / "default-0").mkdir(parents=True)
+    backend_pages.take_away(folder)
+    assert folder.is_dir()
+
+
+def test_processes_that_diverged_are_told_of(tmp_path):
+    plan, children = made_up(tmp_path, 2, {"default": 0})
+    assert DIVERGED not in backend_study.measure(plan, children, {})["notes"]
+    for child in children:
+        with xr.load_dataset(child.folder / "metrics.nc", engine="h5netcdf") as dataset:
+            dataset.diverged[:] = 4
+        run_folder.write_dataset(child.folder, dataset)
+    assert backend_study.measure(plan, children, {})["notes"] == [DIVERGED]

@@ -216,7 +216,12 @@ _TRACE = re.compile(
 )
 
 
+_LOGGED = re.compile(r"[IWEF]\d{4} [\d:.]+ +\d+ \S+\] ")  # when and where in XLA, as it logs
+
+
 def last_line(text: str) -> str:
     """The last line of what a process said that is not of a stack trace; "" where there is none."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return ([line for line in lines if not _TRACE.match(line)] or lines or [""])[-1]
+    return _LOGGED.sub(
+        "", ([line for line in lines if not _TRACE.match(line)] or lines or [""])[-1]
+    )

@@ -84,7 +84,7 @@ def parse_backend(argv: Sequence[str]) -> tuple[Experiment, BackendOptions, list
 def backend_command(argv: Sequence[str]) -> None:
     """`seedmap noise backend EXPERIMENT`."""
     experiment, options, settings = parse_backend(argv)
-    from experiments.noise.backend_pages import begin, terminal, write_backend
+    from experiments.noise.backend_pages import begin, take_away, terminal, write_backend
     from experiments.noise.backend_study import measure, plan_of
 
     place, session = options.place, options.session
@@ -92,12 +92,17 @@ def backend_command(argv: Sequence[str]) -> None:
         raise UsageError("--resume needs --out: name the folder to go on with")
     folder = folder_of(experiment, place)
     plan = plan_of(experiment, options, settings)
+    fresh = not folder.exists()
     begin(folder, plan, place.overwrite, session.resume)
     children = children_of(settings, options.backend.replicas, folder)
     try:
         failed = run_children(children, argv)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"; go on with --resume --out {folder}") from None
+    except UsageError:  # a child refuses what it was told
+        if fresh:
+            take_away(folder)
+        raise
     # Nothing was computed here before the last child was done: a GPU is theirs alone.
     content = measure(plan, children, failed)
     page = write_backend(folder, content)

@@ -58,6 +58,13 @@ def begin(folder: Path, plan: Content, overwrite: bool, resume: bool) -> None:
     run_folder.write_json(folder / JSON, {**plan, "children": list(both) or _children(plan)})
 
 
+def take_away(folder: Path) -> None:
+    """Takes away a folder that `begin` made, where it holds nothing but that and logs."""
+    if {path.name for path in folder.iterdir()} <= {JSON, LOGS}:
+        run_folder.clear(folder, (JSON, LOGS))
+        folder.rmdir()
+
+
 def _stands(folder: Path) -> dict[str, Any] | None:
     if not (folder / JSON).is_file():
         return None

@@ -13,6 +13,7 @@ from experiments.experiment import Experiment
 from experiments.noise.backend import Child, Setting
 from experiments.noise.bootstrap import pair_interval, sd_interval
 from experiments.noise.compare import (
+    DIVERGED,
     MEASURES,
     Difference,
     Replica,
@@ -159,4 +160,7 @@ def _notes(plan, device, pairs, failed) -> list[str]:
     ]
     if device["platform"] == "cpu" and of_gpus:
         notes.append(f"these processes ran on a CPU, where {', '.join(of_gpus)} changes nothing")
-    return notes + notes_of([pair for pair in pairs if pair["runs"][0] != pair["runs"][1]])
+    between = notes_of([pair for pair in pairs if pair["runs"][0] != pair["runs"][1]])
+    if DIVERGED not in between and any(pair["used"] < pair["replicas"] for pair in pairs):
+        notes.append(DIVERGED)
+    return notes + between

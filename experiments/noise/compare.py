@@ -35,6 +35,9 @@ MEASURES = {  # by name, with the range that its interval is cut to
 }
 
 
+DIVERGED = "replicas that diverged are left out of all measures but the bits"
+
+
 class Run(NamedTuple):
     """A study as read from its folder, with the name a comparison calls it by."""
 
@@ -377,7 +380,7 @@ def notes_of(pairs: Sequence[Mapping[str, Any]]) -> list[str]:
     """What a reader of compared replicas should know first."""
     notes = []
     if any(pair["used"] < pair["replicas"] for pair in pairs):
-        notes.append("replicas that diverged are left out of all measures but the bits")
+        notes.append(DIVERGED)
     if any(pair["replicas"] < 2 for pair in pairs):
         notes.append("a single replica on either side gives no interval")
     if any(pair["equal"] and any(pair["first_apart"]) for pair in pairs):

@@ -114,7 +114,10 @@ def read_paths(dataset: xr.Dataset, experiment: str, run: Path) -> Paths:
     summary, saved = read_map(experiment, run)
     missing = [metric for metric in saved.metrics if metric not in dataset]
     if missing:
-        raise ValueError(f"--map: {run} needs {missing[0]}, which the study does not --record")
+        raise ValueError(
+            f"--map: {run} needs {missing[0]}, which the study does not --record; what is trained "
+            "is kept: --resume it with another map, own or none"
+        )
     sequences = metric_sequences(dataset, saved.metrics)
     read = hmm.apply_model(saved.parameters, saved.metrics, sequences)
     state = np.full((dataset.sizes["seed"], read.paths.shape[1]), -1, np.int32)
