@@ -1,5 +1,6 @@
 """Hypothesis draws the same examples in every run, and a program is compiled once for all tests."""
 
+import gc
 import os
 
 # Most of the time of a test goes into compiling its program: without LLVM's optimisations half.
@@ -24,3 +25,16 @@ def compilation_cache(tmp_path_factory):
     jax.config.update("jax_compilation_cache_dir", str(shared / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_objects():
+    """Programs of a module are dropped after it, and garbage is collected only then.
+
+    Thousands of traced programs on the heap make every full collection take seconds.
+    """
+    gc.disable()
+    yield
+    jax.clear_caches()
+    gc.enable()
+    gc.collect()

@@ -241,6 +241,7 @@ def test_every_hmm_is_fitted_and_chosen_as_asked(data, monkeypatch):
         assert rest == [CONFIG, 7, "train_aic", True]
 
 
+@pytest.mark.slow
 def test_the_criterion_chooses(data, monkeypatch):
     z, parts = z_score(data[0]), split_runs(24)
     config = replace(CONFIG, states=(1, 2, 3, 4, 5))

@@ -78,6 +78,7 @@ def test_paper_presets_state_the_papers_settings():
         assert EXPERIMENTS[name].setup.keywords == {"num_classes": classes}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cifar10", "cifar10-destabilised"])
 def test_gradients_are_finite_in_every_preset(name):
     """On a few generated images and narrow, which leaves one network of all three presets."""

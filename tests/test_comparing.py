@@ -39,6 +39,7 @@ def run(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_the_hmm_of_the_comparison_is_the_hmm_of_the_map(run):
     assert seedmap("baselines", run) == 0
     rows = json.loads((run / "baselines.json").read_text())

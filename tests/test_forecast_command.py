@@ -43,6 +43,7 @@ def forecasts(folder):
     return json.loads((folder / "forecast.json").read_text())["forecasts"]
 
 
+@pytest.mark.slow
 def test_seeds_that_have_not_converged_are_forecast_without_reading_on(run, capsys):
     assert cli.main(["forecast", str(run), "--upto", "90"]) is None
     rows = forecasts(run)

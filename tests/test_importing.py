@@ -61,6 +61,7 @@ def test_a_folder_of_csv_files_becomes_a_run_with_a_report(tmp_path, step):
     assert "run5" in (out / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_unequal_lengths_and_no_outcomes(tmp_path):
     lengths = (12, 20, 15, 20, 18, 20, 16)
     source = write_runs(tmp_path / "csv", outcomes=False, lengths=lengths)

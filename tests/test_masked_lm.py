@@ -189,6 +189,7 @@ def test_masks_hide_as_many_tokens_of_each_row_as_bert_would():
         close(place, 40_000, 1 / 62)
 
 
+@pytest.mark.slow
 def test_masks_differ_by_seed_and_step_and_stay_in_evaluation():
     """Also: dropout draws on its own stream, and evaluation has none."""
     config = replace(TINY, layers=1, dropout=0.3)
@@ -289,6 +290,7 @@ def test_gradient_agrees_with_differences_of_the_loss():
         np.testing.assert_allclose(slope, (sides[0] - sides[1]) / 2e-6, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [

@@ -189,6 +189,7 @@ def test_metrics_see_convolutions_and_no_norms(few_images):
     assert layers == {"Convolution_0", "Convolution_1", "Dense_0", "Dense_1", "Dense_2"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("model", ["mlp", "lenet5"])
 def test_gradients_are_finite_in_all_presets(few_images, preset, model):

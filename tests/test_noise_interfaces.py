@@ -67,6 +67,7 @@ def test_an_output_of_0_is_wrong_by_either_label():
     np.testing.assert_array_equal(right, [0, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["smallcnn", "mlm"])
 def test_another_order_in_a_batch_changes_no_examples_loss(name):
     """Crops, flips, hidden tokens and dropout are drawn for the example, wherever it stands."""

@@ -85,6 +85,7 @@ def test_the_scale_is_the_one_under_which_the_median_run_left_out_is_most_likely
         assert np.isfinite(score.run_log_likelihood).all()
 
 
+@pytest.mark.slow
 def test_few_checkpoints_call_for_a_stronger_prior():
     rng = np.random.default_rng(2)
     values = [np.hstack([run, rng.normal(size=(8, 5))]) for run in planted([8] * 12)[0].values]

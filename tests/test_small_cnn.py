@@ -97,6 +97,7 @@ def test_the_first_step_is_adams():
     np.testing.assert_allclose(updates["a"], [-0.5, 0.5], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augmented", [True, False])
 def test_images_are_augmented_where_asked(augmented):
     made = setup(replace(QUICK, augment=augmented, batch_norm=False, train_size=10))

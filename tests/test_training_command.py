@@ -186,6 +186,7 @@ def test_two_processes_make_one_run(tmp_path, whole):
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_more_can_be_recorded_and_fitted(tmp_path):
     out = tmp_path / "run"
     extra = ["--record", "weights", "l2/layers", "gradient_norm", "sharpness"]
@@ -215,6 +216,7 @@ def run_unprivileged(*arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     os.geteuid() == 0 and shutil.which("setpriv") is None, reason="root heeds no file modes"
 )
