@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 import xarray as xr
 
+from experiments.orbax_arrays import dotted, open_arrays
 from hmm.io import json_ready
 
 # Variables of the environment by which the same program may compute other bits.
@@ -220,10 +220,10 @@ def load_params(folder: Path) -> Any:
     if not path.is_dir():
         raise ValueError(f"{folder} has no {CHECKPOINT}/; make it with `seedmap train`")
     try:
+        arrays = open_arrays(path)
         with ocp.StandardCheckpointer() as checkpointer:
-            metadata = checkpointer.metadata(path).item_metadata.tree
-            target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), metadata)
-            return checkpointer.restore(path, target)
+            tree = checkpointer.metadata(path).item_metadata.tree
+        return jax.tree_util.tree_map_with_path(lambda place, _: arrays[dotted(place)][1](), tree)
     # Broad on purpose: a damaged folder of Orbax's raises anything from AttributeError to what its
     # storage library says, and all of it means the same.
     except Exception as error:

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import sys
+import time
 
 import jax.numpy as jnp
 import ml_dtypes
@@ -204,14 +205,32 @@ def test_damaged_bytes_inside_an_npz_file_are_found(tmp_path):
     refused(path, "a.npz", "layer.0.weight")
 
 
-# Orbax leaves a callback to a loop that it has closed.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_damaged_orbax_folder_is_named(tmp_path):
-    path = orbax(tmp_path / "a")
-    for file in path.rglob("*"):
+def damage(folder, many=30):
+    """Cuts the files with the arrays of an Orbax folder; many, so that some still wait."""
+    rows = np.ones((60, 50), np.float32)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder.resolve(), {f"layer{i}": rows * i for i in range(many)})
+    for file in folder.rglob("*"):
         if file.parent.name == "d" and file.is_file():
             os.truncate(file, file.stat().st_size // 2)
-    refused(path, str(path), "is damaged")
+    return folder
+
+
+def test_a_damaged_orbax_folder_is_named(tmp_path, capfd):
+    refused(damage(tmp_path / "a"), str(tmp_path / "a"), "is damaged")
+    time.sleep(0.2)  # what is left of a broken reading would print its traceback now
+    assert capfd.readouterr().err == ""
+
+
+def test_a_damaged_array_of_an_orbax_folder_is_named(tmp_path):
+    """In the older layout, where every array has a folder."""
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=False)) as checkpointer:
+        checkpointer.save((tmp_path / "a").resolve(), {"whole": np.ones(9), "cut": np.ones(9)})
+    path = tmp_path / "a" / "cut" / "0"
+    path.write_bytes(path.read_bytes()[:9])
+    refused(tmp_path / "a", "expected 'cut' whole")
+    with open_checkpoint(tmp_path / "a") as checkpoint:
+        np.testing.assert_array_equal(checkpoint.read("whole"), np.ones(9))
 
 
 @pytest.mark.parametrize("kind", ["safetensors-sharded", "bin-sharded"])

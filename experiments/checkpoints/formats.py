@@ -22,6 +22,7 @@ import numpy as np
 
 from experiments.datasets.unpickle import UnpicklingError
 from experiments.npz import load_npz
+from experiments.orbax_arrays import open_arrays
 
 SAFETENSORS = (".safetensors",)
 TORCH = (".bin", ".pt", ".pth")
@@ -82,7 +83,7 @@ Opened = tuple[dict[str, tuple[int, ...]], Callable[[str], np.ndarray]]
 
 def _open(source: Path, stack: ExitStack) -> Opened:
     if source.is_dir():
-        return _open_orbax(source, stack)
+        return _open_orbax(source)
     if source.suffix == ".json":
         return _open_sharded(source, stack)
     if source.suffix in SAFETENSORS:
@@ -311,43 +312,22 @@ def _open_sharded(path: Path, stack: ExitStack) -> Opened:
     return shapes, lambda name: shards[names[name]][1](name)
 
 
-def _open_orbax(folder: Path, stack: ExitStack) -> Opened:
-    import jax
-    import orbax.checkpoint as ocp
-
-    # Not its Checkpointer, which warns of each folder that has no metadata of a whole checkpoint.
-    handler = ocp.PyTreeCheckpointHandler()
-    stack.callback(handler.close)
-    place = folder.resolve()
+def _open_orbax(folder: Path) -> Opened:
     try:
-        about = handler.metadata(place).tree
-        leaves, tree = jax.tree_util.tree_flatten_with_path(about)
-    # Broad on purpose: what Orbax says of a damaged folder has many kinds.
-    except Exception as error:
-        reason = " ".join(repr(error)[:120].split())
-        raise _damaged(folder, "an Orbax checkpoint", f"one it cannot read ({reason})") from None
-    names = [_dotted(path) for path, _ in leaves]
-    wrapped = "params." if names and all(name.startswith("params.") for name in names) else ""
-    names = [name.removeprefix(wrapped) for name in names]
-    arguments = tree.unflatten([ocp.RestoreArgs(restore_type=np.ndarray)] * len(names))
+        arrays = open_arrays(folder)
+    except ValueError as error:
+        raise _damaged(folder, "an Orbax checkpoint", _cannot_read(error)) from None
+    wrapped = "params." if all(name.startswith("params.") for name in arrays) else ""
+    arrays = {name.removeprefix(wrapped): array for name, array in arrays.items()}
 
     def read(name: str) -> np.ndarray:
-        wanted: list[Any] = [ocp.PLACEHOLDER] * len(names)
-        wanted[names.index(name)] = 0
-        request = ocp.args.PyTreeRestore(item=tree.unflatten(wanted), restore_args=arguments)
         try:
-            found = handler.restore(place, args=request)
-        except Exception as error:  # as above
-            reason = " ".join(repr(error)[:120].split())
-            raise _damaged(
-                folder, f"{name!r} whole", f"what Orbax cannot read ({reason})"
-            ) from None
-        return np.asarray(tree.flatten_up_to(found)[names.index(name)])
+            return arrays[name][1]()
+        except ValueError as error:
+            raise _damaged(folder, f"{name!r} whole", _cannot_read(error)) from None
 
-    return {name: tuple(leaf.shape) for name, (_, leaf) in zip(names, leaves, strict=True)}, read
+    return {name: shape for name, (shape, _) in arrays.items()}, read
 
 
-def _dotted(path: tuple) -> str:
-    return ".".join(
-        str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path
-    )
+def _cannot_read(error: ValueError) -> str:
+    return f"what cannot be read ({' '.join(str(error).split())[:120]})"
