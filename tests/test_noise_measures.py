@@ -276,6 +276,51 @@ def test_variances_by_their_formulas():
     np.testing.assert_allclose(noise.distribution_variance(correct), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("errs", "imbalances", "published", "digits"),
+    [  # percent: SD on the test set, as if errors were independent, of the distribution
+        (634, (25, 5, 4), (0.149, 0.145, 0.033), 3),  # 64 epochs
+        (1450, (88, 40, 8), (0.56, 0.22, 0.52), 2),  # 4 epochs
+    ],
+)
+def test_variances_are_those_of_jordans_trainings(errs, imbalances, published, digits):
+    """Sections 3.2 and 3.3 of arXiv 2304.01910v4, CIFAR-10: four replicas with their deviations.
+
+    Two replicas of four are wrong at each of `errs` points, one pair more often than the other two:
+    chosen to give the first two deviations as published. The third must follow.
+    """
+    pairs = [([0, 1], [2, 3]), ([0, 2], [1, 3]), ([0, 3], [1, 2])]
+    each = (errs - sum(imbalances)) // 6
+    wrong = np.zeros((4, 10_000), bool)
+    who = [
+        pair
+        for pairing, more in zip(pairs, imbalances, strict=True)
+        for pair in [pairing[0]] * (each + more) + [pairing[1]] * each
+    ]
+    for point, replicas in enumerate(who):
+        wrong[replicas, point] = True
+    found = [
+        noise.standard_deviation(noise.accuracy(~wrong)),
+        np.sqrt(noise.independent_error_variance(~wrong)),
+        np.sqrt(noise.distribution_variance(~wrong)),
+    ]
+    np.testing.assert_array_equal(np.round(100 * np.array(found), digits), published)
+
+
+def test_covariance_of_two_examples_is_jordans():
+    """Figure 4 of arXiv 2304.01910v4: 60 000 networks at images 776 and 796 of CIFAR-10's test set.
+
+    Of two points the estimate is the covariance of their errors: 21.83 % - 21.97 %.
+    """
+    both, first, second = 13_103, 21_736, 36_392
+    counts = [both, first - both, second - both, 60_000 - first - second + both]
+    correct = np.repeat([[1, 1], [1, 0], [0, 1], [0, 0]], counts, axis=0)
+    np.testing.assert_allclose(100 * noise.accuracy(correct.T), [36.2, 60.7], atol=0.05)
+    found = noise.distribution_variance(correct)
+    np.testing.assert_allclose(found, np.cov(correct.T)[0, 1], rtol=1e-9)
+    np.testing.assert_allclose(100 * found, 21.83 - 21.97, atol=0.01)
+
+
 def test_replicas_that_are_alike_have_no_variance():
     correct = np.repeat(RNG.random((1, 13)) < 0.5, 7, axis=0)
     assert noise.independent_error_variance(correct) == noise.distribution_variance(correct) == 0

@@ -51,8 +51,8 @@ def accuracy(correct_RxN: np.ndarray) -> np.ndarray:
 def standard_deviation(values: np.ndarray) -> np.ndarray:
     """Standard deviation over replicas, sqrt(sum_r (x_r - mean)² / (R - 1)).
 
-    Paper B's measure of noise, of top-1 accuracy. Where all replicas have the same value it is 0
-    exactly, which `np.std` is not.
+    Paper B's measure of noise, of top-1 accuracy; Summers & Dinneen's code divides by R. Where all
+    replicas have the same value it is 0 exactly, which `np.std` is not.
 
     Args:
         values: float [replica, ...].
@@ -132,9 +132,9 @@ def weight_distances(params: Any) -> WeightDistances:
 def logit_correlation(logits_RxNxC: np.ndarray) -> np.ndarray:
     """Pearson's correlation of two replicas' logits over all test points and classes.
 
-    corr_rs = sum_ic (l_ric - mean(l_r)) (l_sic - mean(l_s)) / (N C SD(l_r) SD(l_s)), after Summers
-    & Dinneen (arXiv 2103.04514), who report the average correlation of two models' predicted
-    logits; taking the N C numbers of a replica as one vector is our reading. It is computed as
+    corr_rs = sum_ic (l_ric - mean(l_r)) (l_sic - mean(l_s)) / (N C SD(l_r) SD(l_s)): Summers &
+    Dinneen (arXiv 2103.04514), whose released code (evaluate.py) takes the N C logits of a model as
+    one vector too, and prints Spearman's correlation besides. It is computed here as
     1 - |u_r - u_s|² / 2 of the centred vectors of unit length, so that equal replicas get 1.
 
     Args:
@@ -156,7 +156,8 @@ def logit_correlation(logits_RxNxC: np.ndarray) -> np.ndarray:
 def ensemble_gain(logits_RxNxC: np.ndarray, label_N: np.ndarray) -> np.ndarray:
     """What two replicas together gain: acc((l_r + l_s) / 2) - (acc(l_r) + acc(l_s)) / 2.
 
-    Summers & Dinneen (arXiv 2103.04514): acc((l1 + l2) / 2) - acc(l_i), averaged over the two.
+    Summers & Dinneen (arXiv 2103.04514): acc((l1 + l2) / 2) - acc(l_i), averaged over the two as in
+    their released code.
     Logits are added in float64; `correctness` says what is right.
 
     Args:

@@ -1,8 +1,9 @@
 """How much of the accuracy's variance is there because the test set is finite.
 
-Jordan, "Variance between training runs" (arXiv 2304.01910): replicas err on different test points
-much as if each point were a coin of its own, so that their accuracies differ on this test set
-though over the distribution it was drawn from they are almost alike.
+Jordan, "On the Variance of Neural Network Training with respect to Test Sets and Distributions"
+(ICLR 2024, arXiv 2304.01910): replicas err on different test points much as if each point were a
+coin of its own, so that their accuracies differ on this test set though over the distribution it
+was drawn from they are almost alike.
 """
 
 import numpy as np
