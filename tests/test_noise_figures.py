@@ -152,7 +152,7 @@ def test_an_interval_far_beyond_the_values_does_not_press_them_together(study):
 def test_labels_of_sixteen_variants_are_apart(hard_figures):
     for name in ("churn_accuracy", "divergence"):
         for ax in hard_figures[name].axes:
-            assert len(ax.texts) >= 15
+            assert len(ax.texts) >= 13  # CONTROL and fork@16000 do not grow
             assert_apart(hard_figures[name], ax.texts)
     for name in ("noise_budget", "paths_by_source", "dissimilarity_by_source"):
         assert_apart(hard_figures[name], hard_figures[name].axes[0].get_yticklabels())
@@ -213,15 +213,20 @@ def test_groups_are_placed_by_their_ratios_and_named(study, figures):
 
 
 def test_medians_over_training_leave_out_each_variants_first(study, figures):
-    distance, churn = (points(ax) for ax in figures["divergence"].axes)
+    distance, growth, churn = (points(ax) for ax in figures["divergence"].axes)
     relative = study.dataset.relative_distance.values
     for name in ("init", "ulp", "ALGO+IMPL"):
         first, end = study.variant(name)["rows"]
         np.testing.assert_allclose(distance[name][:, 1], np.median(relative[first + 1 : end], 0))
+        slopes = np.diff(np.log(relative[first + 1 : end])) / np.diff(study.dataset.step.values)
+        np.testing.assert_allclose(growth[f"growth of {name}"][:, 1], np.median(slopes, 0))
         np.testing.assert_allclose(
             churn[name][:, 1], 100 * np.median(study.dataset.churn.values[first + 1 : end], 0)
         )
-    np.testing.assert_array_equal(distance["init"][:, 0], study.dataset.step.values)
+    steps = study.dataset.step.values
+    np.testing.assert_array_equal(distance["init"][:, 0], steps)
+    np.testing.assert_array_equal(growth["growth of init"][:, 0], (steps[1:] + steps[:-1]) / 2)
+    assert "growth of CONTROL" not in growth
 
 
 def test_a_distance_of_zero_stands_on_a_line_of_its_own(figures):
@@ -244,6 +249,11 @@ def test_replicas_that_part_late_leave_the_floor(hard, hard_figures):
     np.testing.assert_array_equal(np.isfinite(shown["fork@4000"][:, 1]), steps > 4000)
     # Where its replicas diverged, a variant's curve ends.
     np.testing.assert_array_equal(np.flatnonzero(np.isnan(shown["order"][:, 1])), range(13, 40))
+    growth = points(hard_figures["divergence"].axes[1])
+    middles = (steps[1:] + steps[:-1]) / 2
+    known = np.isfinite(growth["growth of fork@4000"][:, 1])
+    np.testing.assert_array_equal(known, middles > 4160)  # the first with a distance at both ends
+    assert np.flatnonzero(np.isnan(growth["growth of order"][:, 1])).tolist() == [*range(12, 39)]
 
 
 def test_median_is_of_the_replicas_that_are_left():

@@ -333,7 +333,8 @@ def divergence(found: Found) -> str:
     return (
         "Above, distance of each replica's weights to those of replica 0, which all variants "
         "share, on a logarithmic axis (thin: replicas, bold: median); on the line at 0 they are "
-        "alike to the bit. A straight line is exponential growth. Below, the share of test "
+        "alike to the bit. A straight line is exponential growth. In the middle, how steep those "
+        "lines are: the local growth exponent, median over replicas. Below, the share of test "
         "examples on which the two disagree. Curves of replicas that diverged end there."
     )
 

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
 from experiments.noise.captions import number
+from experiments.noise.divergence import growth_curve
 from experiments.noise.figure_parts import Found, Look, label_at_side, looks
 from hmm.figures.style import (
     GREY,
@@ -30,11 +31,12 @@ _MOST_HEIGHT = 9.0  # inches, of the raster
 
 @styled
 def plot_divergence(variants: Sequence[Found], dataset: xr.Dataset) -> Figure:
-    """Distance to the first replica, and churn against it, over the steps of training.
+    """Distance to the first replica, how fast it grows, and churn, over the steps of training.
 
     A thin line for each replica but a variant's first, which is the first of all anew; the median
     bold. The distance is relative to the length of the first replica's weights, on a logarithmic
-    axis; where it is exactly 0 it stands on a line of its own under the axis's numbers.
+    axis; where it is exactly 0 it stands on a line of its own under the axis's numbers. How fast is
+    its local growth exponent (`growth_curve`), the median over replicas alone.
 
     Args:
         variants: of `noise.json`.
@@ -44,17 +46,18 @@ def plot_divergence(variants: Sequence[Found], dataset: xr.Dataset) -> Figure:
         The figure.
     """
     names = ["relative_distance"] + ["churn"] * ("churn" in dataset)
-    height = (_PANEL + 0.5) * len(names)
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    axes = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
+    panels = 1 + len(names)
+    figure = Figure(figsize=(WIDTH, (_PANEL + 0.5) * panels), layout="constrained")
+    axes = figure.subplots(panels, 1, sharex=True)
     steps = dataset.step.values
     curves = {
         name: {v["name"]: _others(dataset[name].values, v) for v in variants} for name in names
     }
     look = looks(variants)
     _draw_distances(axes[0], steps, curves["relative_distance"], look)
+    _draw_growth(axes[1], steps, curves["relative_distance"], look)
     if "churn" in dataset:
-        _draw_churn(axes[1], steps, curves["churn"], look)
+        _draw_churn(axes[2], steps, curves["churn"], look)
     axes[-1].set_xlabel("step")
     return figure
 
@@ -132,6 +135,26 @@ def _end(name: str, steps: np.ndarray, values: np.ndarray) -> dict[str, tuple[fl
     """Where a curve ends, for its label; nothing where it has no value."""
     known = np.flatnonzero(np.isfinite(values))
     return {name: (float(steps[known[-1]]), float(values[known[-1]]))} if len(known) else {}
+
+
+def _draw_growth(ax: Axes, steps: np.ndarray, curves: dict, look: dict[str, Look]) -> None:
+    ax.set_title("Growth of that distance: its logarithm's slope")
+    ax.set_ylabel("growth exponent (1 / step)")
+    ax.axhline(0, color=GREY, linewidth=0.6)
+    ends = {}
+    for name, values in curves.items():
+        if not (values > 0).any():
+            continue
+        # A distance of 0 has no exponent; nor has one that is not finite.
+        middles, exponents = growth_curve(np.where(np.isfinite(values), values, 0), steps)
+        middle = median_curve(exponents)
+        style = {"color": look[name].colour, "linewidth": 1.4, "linestyle": look[name].dash}
+        ax.plot(middles, middle, gid=f"growth of {name}", **style)
+        ends |= _end(name, middles, middle)
+    if not ends:
+        say_nothing_to_show(ax, "no distance changes")
+        return
+    label_at_side(ax, ends, look, _PANEL)
 
 
 def _draw_churn(ax: Axes, steps: np.ndarray, curves: dict, look: dict[str, Look]) -> None:
