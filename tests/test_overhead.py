@@ -1,3 +1,5 @@
+"""`seedmap overhead`: modes in turns, in processes of their own; what fails keeps its row."""
+
 import csv
 import json
 import signal
@@ -5,9 +7,6 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
@@ -16,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.noise.overhead import networks as networks_module
+from experiments.noise.overhead import processes
 from experiments.noise.overhead.child import Job
 from experiments.noise.overhead.figures import plot_kernels, plot_overhead
 from experiments.noise.overhead.measuring import (
@@ -31,15 +31,7 @@ from experiments.noise.overhead.modes import MODES, find_modes, note_of, usual_m
 from experiments.noise.overhead.networks import (
     KERNEL_SIZES,
     NETWORKS,
-    SIX_LAYERS,
-    Network,
-    build,
-    count,
-    draw,
     find_networks,
-    num_parameters,
-    usual_image_size,
-    usual_networks,
 )
 from experiments.noise.overhead.processes import (
     Process,
@@ -50,197 +42,6 @@ from experiments.noise.overhead.processes import (
 from experiments.noise.overhead.report import check_out
 from experiments.noise.overhead.results import cells, results_of
 from experiments.noise.overhead.statistics import median_interval, ratio_interval
-from experiments.noise.overhead.step import make_step, random_batch, side_by_side, start
-
-OF_KERAS = [network for network in NETWORKS.values() if network.keras_name]
-
-
-@pytest.fixture(scope="module")
-def keras(tmp_path_factory):
-    """Keras on JAX, with nobody's settings."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KERAS_BACKEND", "jax")
-        patch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))
-        yield pytest.importorskip("keras")
-
-
-# Networks
-
-
-@pytest.mark.parametrize("network", OF_KERAS, ids=lambda network: network.name)
-def test_keras_networks_have_the_published_numbers_of_parameters(keras, network):
-    model = build(network, network.image_size)
-    assert num_parameters(model) == network.num_parameters
-
-
-def test_nothing_is_left_of_the_build_without_values(keras):
-    model = build(NETWORKS["efficientnetb0"], 32)  # which standardises its images
-    images = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
-    kept = jax.make_jaxpr(model.apply)(model.params, model.state, images).consts
-    assert kept
-    assert not any(isinstance(value, jax.core.Tracer) for value in kept)
-
-
-def test_own_networks_have_the_numbers_of_parameters_that_their_layers_have():
-    def trained(name):
-        return count(build(NETWORKS[name], 32).params)
-
-    assert trained("resnet18") == 11_173_962  # github.com/kuangliu/pytorch-cifar
-    assert trained("smallcnn") == 448 + 4_640 + 9_248 + 33 * 32 + 33 * 10
-    assert trained("smallcnn-bn") == trained("smallcnn") + 2 * (16 + 32 + 32)
-    for size in KERNEL_SIZES:
-        inputs = (3, *SIX_LAYERS[:-1])
-        kernels = sum(size**2 * a * b for a, b in zip(inputs, SIX_LAYERS, strict=True))
-        assert trained(f"six-layer-{size}") == kernels + 2 * sum(SIX_LAYERS) + 513 * 10
-
-
-def test_the_papers_networks_are_there():
-    assert len(usual_networks("gpu")) == 17
-    assert {n.name for n in OF_KERAS} < set(usual_networks("gpu"))
-    assert not {n.name for n in OF_KERAS} & set(usual_networks("cpu"))
-    assert usual_image_size(NETWORKS["six-layer-3"], "gpu") == 224
-    assert usual_image_size(NETWORKS["six-layer-3"], "cpu") == 32
-    assert usual_image_size(NETWORKS["vgg16"], "cpu") == 224
-    assert usual_image_size(NETWORKS["smallcnn"], "gpu") == 32
-
-
-@pytest.mark.parametrize(
-    ("size", "rows"),
-    [(16, [16, 8, 4, 2, 1, 1]), (32, [32, 16, 8, 4, 2, 1]), (224, [224, 112, 56, 28, 14, 7])],
-)
-def test_the_six_layer_network_pools_while_there_is_something_to_pool(size, rows):
-    module = NETWORKS["six-layer-3"].module
-    of_norms = {"capture_intermediates": lambda layer, _: isinstance(layer, nn.BatchNorm)}
-
-    def run(x):
-        return module.init_with_output(jax.random.key(0), x, True, **of_norms)
-
-    logits, variables = jax.eval_shape(run, jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32))
-    shapes = [leaf.shape for leaf in jax.tree.leaves(variables["intermediates"])]
-    assert shapes == [(2, r, r, c) for r, c in zip(rows, SIX_LAYERS, strict=True)]
-    assert logits.shape == (2, 10)
-
-
-# The step
-
-
-class Linear(nn.Module):
-    """Softmax regression."""
-
-    @nn.compact
-    def __call__(self, x_BxHxWxC, train, there_B=None):
-        return nn.Dense(3, use_bias=False)(x_BxHxWxC.reshape(len(x_BxHxWxC), -1))
-
-
-LINEAR = Network("linear", num_classes=3, image_size=2, module=Linear())
-
-
-class Normed(nn.Module):
-    """Batch norm, then softmax regression."""
-
-    @nn.compact
-    def __call__(self, x_BxHxWxC, train, there_B=None):
-        normed = nn.BatchNorm(use_running_average=not train)(x_BxHxWxC)
-        return nn.Dense(3)(normed.reshape(len(normed), -1))
-
-
-def test_step_is_adam_on_the_cross_entropy():
-    model = build(LINEAR, 2)
-    x, labels = random_batch(5, 2, 3)
-    state = start(model, None)
-    kernel = np.asarray(state.params["Dense_0"]["kernel"], np.float64)
-    after, loss = make_step(model)(state, x, labels)
-
-    flat = np.asarray(x, np.float64).reshape(5, -1)
-    exponentials = np.exp(flat @ kernel)
-    probabilities = exponentials / exponentials.sum(1, keepdims=True)
-    right = np.eye(3)[np.asarray(labels)]
-    gradient = flat.T @ (probabilities - right) / 5
-    first_adam = -4e-4 * gradient / (np.abs(gradient) + 1e-8)
-    assert float(loss) == pytest.approx(-np.log((probabilities * right).sum(1)).mean(), rel=1e-5)
-    moved = np.asarray(after.params["Dense_0"]["kernel"], np.float64) - kernel
-    np.testing.assert_allclose(moved, first_adam, rtol=1e-3)
-
-
-def test_seeds_side_by_side_do_what_each_does_alone():
-    model = build(Network("normed", num_classes=3, module=Normed()), 4)
-    batch = random_batch(4, 4, 3)
-    state = start(model, 2)
-    together, losses = jax.jit(side_by_side(make_step(model)))(state, *batch)
-    alone = jax.jit(make_step(model))
-    for seed in range(2):
-        own, loss = alone(jax.tree.map(lambda leaf, seed=seed: leaf[seed], state), *batch)
-        assert float(losses[seed]) == pytest.approx(float(loss), rel=1e-5)
-        statistics = jax.tree.leaves(own.state)
-        of_seed = jax.tree.leaves(jax.tree.map(lambda leaf, seed=seed: leaf[seed], together.state))
-        for ours, theirs in zip(of_seed, statistics, strict=True):
-            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
-    assert losses[0] != losses[1]
-
-
-def test_weights_are_drawn_by_what_they_are():
-    shapes = {
-        "conv/kernel": jax.ShapeDtypeStruct((3, 3, 16, 200), jnp.float32),
-        "norm/gamma": jax.ShapeDtypeStruct((4,), jnp.float32),
-        "norm/beta": jax.ShapeDtypeStruct((4,), jnp.float32),
-        "seed_generator_state": jax.ShapeDtypeStruct((2,), jnp.uint32),
-    }
-    drawn = draw(shapes, 2, np.random.default_rng(0))
-    assert {name: leaf.dtype for name, leaf in drawn.items()} == {
-        name: shape.dtype for name, shape in shapes.items()
-    }
-    assert drawn["conv/kernel"].shape == (2, 3, 3, 16, 200)
-    assert float(drawn["conv/kernel"].std()) == pytest.approx((2 / 144) ** 0.5, rel=0.02)
-    assert jnp.all(drawn["norm/gamma"] == 1)
-    assert jnp.all(drawn["norm/beta"] == 0)
-
-
-@pytest.fixture
-def small_keras(keras, monkeypatch):
-    """A network of Keras's with batch norm and dropout, small."""
-
-    def small(weights, input_shape, classes, classifier_activation):
-        layers = keras.layers
-        return keras.Sequential(
-            [
-                keras.Input(input_shape),
-                layers.Conv2D(4, 3),
-                layers.BatchNormalization(),
-                layers.ReLU(),
-                layers.Flatten(),
-                layers.Dropout(0.5),
-                layers.Dense(classes, activation=classifier_activation),
-            ]
-        )
-
-    monkeypatch.setattr(keras.applications, "Small", small, raising=False)
-    return Network("small", num_classes=3, image_size=6, keras_name="Small")
-
-
-def test_keras_networks_hand_on_statistics_and_the_state_of_dropout(small_keras):
-    model = build(small_keras, 6)
-    batch = random_batch(16, 6, 3)
-    state = start(model, None)
-    step = jax.jit(make_step(model))
-    after, first = step(state, *batch)
-    changed = {path: not np.array_equal(after.state[path], state.state[path]) for path in after[1]}
-    assert len(changed) == 3
-    assert all(changed.values()), changed
-    for _ in range(200):
-        after, loss = step(after, *batch)
-    assert float(loss) < 0.8 * float(first)
-
-
-def test_bfloat16_is_that_of_forward_and_backward_pass_alone(small_keras):
-    for network in (small_keras, NETWORKS["smallcnn-bn"]):
-        images = jnp.zeros((2, 8, 8, 3))
-        for bfloat16, dtype in ((False, jnp.float32), (True, jnp.bfloat16)):
-            model = build(network, 8, bfloat16)
-            logits, state = jax.eval_shape(model.apply, model.params, model.state, images)
-            assert logits.dtype == dtype
-            floats = [leaf.dtype for leaf in jax.tree.leaves((model.params, state))]
-            assert set(floats) <= {jnp.dtype("float32"), jnp.dtype("uint32")}
-
 
 # Modes and names
 
@@ -297,12 +98,6 @@ def test_without_keras_its_networks_are_refused(monkeypatch):
     with pytest.raises(ValueError, match=r"vgg16 is Keras's.*'seedmap\[networks\]'"):
         find_networks(["smallcnn", "vgg16"])
     assert [network.name for network in find_networks(["smallcnn"])] == ["smallcnn"]
-
-
-def test_keras_on_another_backend_is_refused(keras, monkeypatch):
-    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
-    with pytest.raises(ValueError, match="Keras runs on torch; set KERAS_BACKEND=jax"):
-        build(NETWORKS["mobilenet"], 224)
 
 
 def test_what_is_not_a_measurement_is_left_alone(tmp_path):
@@ -405,7 +200,8 @@ class FakeProcess:
     def answer(self):
         if self.fails_at == 0:
             raise self.error("does not compile")
-        return {"parameters": 7, "compile_seconds": 1.0, "bytes": 10, "bytes_limit": 100}
+        known = {"parameters": 7, "bytes": 10, "bytes_limit": 100}
+        return known | {"compile_seconds": 1.0, "step_seconds": 0.5}
 
     def run(self, num_steps):
         self.runs += 1
@@ -413,6 +209,12 @@ class FakeProcess:
         if self.runs == self.fails_at:
             raise self.error("killed")
         return float(num_steps)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
     def close(self):
         assert not self.closed
@@ -484,6 +286,49 @@ def test_ctrl_c_ends_all_processes():
         measure(NETWORKS["smallcnn"], MODES_TIMED, settings, lambda *_: None)
     assert len(settings.made) == 3
     assert all(process.closed for process in settings.made)
+
+
+# The command
+
+
+@pytest.fixture
+def fake_command(monkeypatch):
+    """Runs the command with processes that only say how long they took."""
+
+    def run(out, *networks, **fails):
+        def start(self, network, mode):
+            return FakeProcess([], mode.name, *fails.get(network.name, ()))
+
+        device = {"platform": "cpu", "kind": "a fake", "count": 1, "cpu_cores": 2}
+        monkeypatch.setattr(Settings, "start", start)
+        monkeypatch.setattr(processes, "find_device", lambda scratch: device)
+        names = ["--networks", *networks, "--modes", "one-thread", "--rounds", "2"]
+        return seedmap("overhead", *names, "--out", out)
+
+    monkeypatch.setattr("os._exit", sys.exit)  # what Ctrl-C ends with
+    return run
+
+
+def test_what_was_measured_before_ctrl_c_is_kept(fake_command, tmp_path):
+    stops = {"smallcnn-bn": (1, KeyboardInterrupt)}
+    assert fake_command(tmp_path / "a", "smallcnn", "smallcnn-bn", "six-layer-1", **stops) == 130
+    content = json.loads((tmp_path / "a" / "overhead.json").read_text())
+    assert [(row["network"], row["mode"]) for row in content["rows"]] == [
+        ("smallcnn", "default"),
+        ("smallcnn", "one-thread"),
+    ]
+    assert content["notes"][-1].endswith("written: smallcnn-bn, six-layer-1.")
+    page = (tmp_path / "a" / "overhead.html").read_text()
+    assert "smallcnn-bn, six-layer-1" in page
+
+
+def test_when_nothing_could_be_timed_the_command_fails(fake_command, tmp_path, capsys):
+    assert fake_command(tmp_path / "a", "smallcnn", smallcnn=(0,)) == 2
+    assert "nothing could be timed" in capsys.readouterr().err
+    assert "does not compile" in (tmp_path / "a" / "overhead.csv").read_text()
+    assert fake_command(tmp_path / "b", "smallcnn", "six-layer-1", smallcnn=(0,)) == 0
+    notes = json.loads((tmp_path / "b" / "overhead.json").read_text())["notes"]
+    assert not any("Not measured" in note for note in notes)
 
 
 # Processes

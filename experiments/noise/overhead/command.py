@@ -52,11 +52,14 @@ def overhead_command(argv: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="seedmap-overhead-") as scratch:
         device, settings, networks, modes = _plan(options, Path(scratch))
         trials = _try(networks, modes, settings)
-        timings = _measure(networks, modes, settings, trials)
-    results = results_of(timings, settings.steps)
-    content = report.content_of(device, settings, modes, trials, results)
+        for timings in _measure(networks, modes, settings, trials):
+            results = results_of(timings, settings.steps)
+            content = report.content_of(device, settings, modes, trials, results)
+            page = report.write_measurement(options.out, content, results)
     print(terminal(content, results))
-    print(f"Written: {report.write_measurement(options.out, content, results)}")
+    print(f"Written: {page}")
+    if not any(result.step_ms for result in results):
+        raise ValueError(f"nothing could be timed: {options.out / report.CSV} has the reasons")
 
 
 def _check(options: OverheadOptions) -> None:
@@ -119,7 +122,10 @@ def _try(networks, modes, settings):
 
 
 def _measure(networks, modes, settings, trials):
-    """All times; what the trial compiled is loaded, not compiled, so its time counts."""
+    """All times so far, after each network, so that one that is stopped keeps those before.
+
+    What the trial compiled is loaded, not compiled, so its time counts.
+    """
     from experiments.noise.overhead.measuring import measure
     from experiments.progress import overhead_bar
 
@@ -131,4 +137,4 @@ def _measure(networks, modes, settings, trials):
             if trial.compile_seconds is not None and rows[0].compile_seconds is not None:
                 rows[0].compile_seconds = trial.compile_seconds
             timings += rows
-    return timings
+            yield timings

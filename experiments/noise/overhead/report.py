@@ -56,7 +56,7 @@ def content_of(
         "settings": {name: getattr(settings, name) for name in names},
         "modes": {mode.name: mode.about for mode in modes},
         "trials": [vars(trial) for trial in trials],
-        "notes": _notes(settings, modes, results),
+        "notes": _notes(settings, modes, results) + _unfinished(trials, results),
         "rows": [result.as_dict() for result in results],
     }
 
@@ -97,6 +97,13 @@ def _notes(settings: Settings, modes: Sequence[Mode], results: Sequence[Result])
             "anew, and warmed up again, every round."
         )
     return notes
+
+
+def _unfinished(trials: Sequence[Trial], results: Sequence[Result]) -> list[str]:
+    """Says which networks a measurement that was stopped has not come to."""
+    done = {result.timing.network for result in results}
+    left = [trial.network for trial in trials if trial.network not in done]
+    return [f"Not measured when this was written: {', '.join(left)}."] * bool(left)
 
 
 def write_measurement(folder: Path, content: Mapping[str, Any], results: Sequence[Result]) -> Path:
