@@ -184,18 +184,18 @@ def write_dataset(folder: Path, dataset: xr.Dataset) -> None:
     os.replace(draft, folder / METRICS)
 
 
-def read_dataset(folder: Path) -> xr.Dataset:
-    """Reads `metrics.nc` into memory.
+def read_dataset(folder: Path, made_by: str = "train") -> xr.Dataset:
+    """Reads `metrics.nc` into memory; `made_by` is the command to make it with.
 
     Raises:
         ValueError: the folder or the file is missing, or the file is not NetCDF.
     """
     if not folder.is_dir():
         raise ValueError(
-            f"{folder} is not a folder; name a run folder, as `seedmap train` makes it"
+            f"{folder} is not a folder; name a run folder, as `seedmap {made_by}` makes it"
         )
     if not (folder / METRICS).is_file():
-        raise ValueError(f"{folder} has no {METRICS}; make it with `seedmap train`")
+        raise ValueError(f"{folder} has no {METRICS}; make it with `seedmap {made_by}`")
     try:
         return xr.load_dataset(folder / METRICS, engine="h5netcdf")
     except (OSError, ValueError) as error:
@@ -210,15 +210,19 @@ def save_params(folder: Path, params: Any) -> None:
         checkpointer.save((folder / CHECKPOINT).resolve(), params)
 
 
-def load_params(folder: Path) -> Any:
+def load_params(folder: Path, made_by: str = "train") -> Any:
     """Final parameters as numpy arrays, every leaf with a leading seed axis.
+
+    Args:
+        folder: the run folder.
+        made_by: the command to make it with, for messages.
 
     Raises:
         ValueError: there is no checkpoint in the folder, or it is damaged.
     """
     path = (folder / CHECKPOINT).resolve()
     if not path.is_dir():
-        raise ValueError(f"{folder} has no {CHECKPOINT}/; make it with `seedmap train`")
+        raise ValueError(f"{folder} has no {CHECKPOINT}/; make it with `seedmap {made_by}`")
     try:
         arrays = open_arrays(path)
         with ocp.StandardCheckpointer() as checkpointer:

@@ -134,6 +134,8 @@ def test_groups_by_sex_race_and_age():
         "30 to 49": [2, 3],
         "50 and over": [4, 5],
     }
+    unknown = columns | {name: np.array(["?"] * 3 + ["x"] * 3) for name in ("sex", "race")}
+    assert "?" not in groups_of(unknown)  # one name for two groups
     young = groups_of({name: column[:2] for name, column in columns.items()})
     assert "50 and over" not in young
 

@@ -172,7 +172,10 @@ ATTR, PART, JPG = "list_attr_celeba.txt", "list_eval_partition.txt", "img_align_
             lambda f: picture(3, (64, 80)).save(f / JPG),
             f"{JPG}: expected a PNG or JPEG image of 178 x 218 or 128 x 128 pixels, found: 64 x 80",
         ),
-        (lambda f: (f / JPG).write_bytes(b"no"), f"{JPG}: expected a PNG or JPEG image of 178"),
+        (
+            lambda f: (f / JPG).write_bytes(b"no"),
+            f"{JPG}: expected a PNG or JPEG image of 178 x 218 or 128 x 128 pixels, found: neither",
+        ),
         (
             lambda f: (f / PART).write_text((f / PART).read_text().replace("jpg 2", "jpg 1")),
             f"{PART}: expected images of the test set, found none",

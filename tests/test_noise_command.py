@@ -156,9 +156,25 @@ def test_a_study_cut_short_is_not_collected_as_a_run(folder, tmp_path, capsys):
     assert "go on with `seedmap noise parities`" in capsys.readouterr().err
 
 
-def test_a_folder_without_a_study_is_told_apart(tmp_path):
+def test_a_map_that_would_be_overwritten_is_refused(folder, capsys):
+    before = (folder / "noise.json").read_bytes()
+    for map_from in (folder / "map", folder):
+        (folder / "summary.json").write_bytes((folder / "map" / "summary.json").read_bytes())
+        (folder / "hmm.json").write_bytes((folder / "map" / "hmm.json").read_bytes())
+        (folder / "hmm.npz").write_bytes((folder / "map" / "hmm.npz").read_bytes())
+        assert noise("--map", map_from, "--overwrite", "--out", folder) == 2
+        assert f"--overwrite would delete {map_from}" in capsys.readouterr().err
+    for name in ("summary.json", "hmm.json", "hmm.npz"):
+        (folder / name).unlink()
+    assert (folder / "noise.json").read_bytes() == before
+
+
+def test_a_folder_without_a_study_is_told_apart(folder, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"experiment": "parities"}))
     with pytest.raises(ValueError, match="holds no study of noise"):
+        load_study(tmp_path)
+    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+    with pytest.raises(ValueError, match="make it with `seedmap noise EXPERIMENT`"):
         load_study(tmp_path)
 
 

@@ -112,11 +112,15 @@ def encode(train: Columns, people: Columns) -> People:
 
 
 def groups_of(people: Columns) -> dict[str, np.ndarray]:
-    """Subgroups by sex, race and age: name to bool [person], those that have a member."""
+    """Subgroups by sex, race and age: name to bool [person], those that have a member.
+
+    People of unknown sex or race (?) are in none of these.
+    """
     found = {
         str(value): people[name] == value
         for name in ("sex", "race")
         for value in np.unique(people[name])
+        if value != "?"
     }
     for name, (youngest, above) in AGES.items():
         found[name] = (people["age"] >= youngest) & (people["age"] < above)

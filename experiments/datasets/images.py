@@ -83,7 +83,7 @@ def open_image(name: Path | str, content: bytes, sizes: Sequence[tuple[int, int]
         ValueError: it is damaged, of another format or of another size, or Pillow is not there.
     """
     try:
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
     except ImportError:
         raise ValueError("images need Pillow: pip install 'seedmap[vision]'") from None
     try:
@@ -91,6 +91,8 @@ def open_image(name: Path | str, content: bytes, sizes: Sequence[tuple[int, int]
             if image.size in sizes:
                 return image.convert("RGB")
             found = "{} x {} pixels".format(*image.size)
+    except UnidentifiedImageError:
+        found = "neither of them"
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         found = " ".join(str(error).split())[:200]
     expected = " or ".join(f"{width} x {height}" for width, height in sizes)

@@ -58,7 +58,7 @@ def noise_command(argv: Sequence[str]) -> None:
     experiment, options = parse_experiment(NoiseOptions, "noise", argv)
     check_noise(options.noise)
     check_flags(experiment, options.place, options.training)
-    _check_map(experiment, options.session.map)
+    _check_map(experiment, options.session.map, options.place)
     run(experiment, options)
 
 
@@ -70,7 +70,7 @@ def check_flags(experiment: Experiment, place: Place, config: TrainingConfig) ->
             raise UsageError(f"--{name} goes with `seedmap run`; of a study {instead}")
 
 
-def _check_map(experiment: Experiment, map_from: str) -> None:
+def _check_map(experiment: Experiment, map_from: str, place: Place) -> None:
     """Refuses a map that the replicas could not be read with, before they are trained."""
     from experiments.noise.paths import read_map
     from experiments.run_folder import SUMMARY
@@ -82,6 +82,9 @@ def _check_map(experiment: Experiment, map_from: str) -> None:
             f"--map: {map_from} is no run folder with a training map; name one, or own, or none"
         )
     read_map(experiment.name, Path(map_from))
+    out = place.out and Path(place.out).resolve()
+    if place.overwrite and out in [Path(map_from).resolve(), *Path(map_from).resolve().parents]:
+        raise UsageError(f"--map: --overwrite would delete {map_from}; choose another --out")
 
 
 def run(experiment: Experiment, options: NoiseOptions) -> None:

@@ -185,18 +185,19 @@ def load_study(folder: Path) -> StudyResult:
     Raises:
         ValueError: the folder holds no study, or a file of it cannot be read.
     """
-    config = run_folder.read_json(folder, run_folder.CONFIG, "noise EXPERIMENT", ("experiment",))
+    made_by = "noise EXPERIMENT"
+    config = run_folder.read_json(folder, run_folder.CONFIG, made_by, ("experiment",))
     if "noise" not in config:
         raise ValueError(f"{folder} holds no study of noise; make one with `seedmap noise`")
     variants, notes = read_variants(folder, config["noise"])
-    dataset = run_folder.read_dataset(folder)
+    dataset = run_folder.read_dataset(folder, made_by)
     try:
         barriers = xr.load_dataset(folder / run_folder.BARRIERS, engine="h5netcdf")["error"].values
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
             f"{folder / run_folder.BARRIERS} cannot be read ({error}); make the study anew"
         ) from None
-    params, predictions = run_folder.load_params(folder), load_predictions(folder)
+    params, predictions = run_folder.load_params(folder, made_by), load_predictions(folder)
     check_together(folder, variants, dataset, params, predictions, barriers)
     return StudyResult(
         variants,
