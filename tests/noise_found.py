@@ -205,7 +205,7 @@ def spread(values, sd, ends):
 def path_fields(v, size, ends, lost):
     if lost:
         convergence = {"mean": None, "sd": None, "num": 0, "unit": "epoch"}
-        lone = {"dissimilarity": None, "distinct": 1, "detour_rate": 0.0}
+        lone = {"dissimilarity": None, "distinct": 1, "detour_rate": 0.0, "detour_time": None}
         return {**lone, "convergence": convergence}
     return {
         "dissimilarity": {
@@ -215,6 +215,7 @@ def path_fields(v, size, ends, lost):
         },
         "distinct": 1 if size == 0 else 4,
         "detour_rate": 0.0 if size == 0 else 0.4,
+        "detour_time": {"mean": 75.0, "sd": interval(20.0 * size, 0.5, ends)},
         "convergence": {
             "mean": 310.0,
             "sd": interval(42.0 * size, 0.4, ends),

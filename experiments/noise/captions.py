@@ -271,7 +271,13 @@ def _path(variant: Found, other: Found | None) -> str:
         found = interval(other["paths"]["dissimilarity"]["discrete"])
         said += f", beside {found} with {other['name']}"
     if paths["detour_rate"] is not None:
-        said += f"; {percent(paths['detour_rate'])} of them pass a detour state"
+        time, unit = paths["detour_time"], paths["convergence"]["unit"]
+        said += (
+            f"; {percent(paths['detour_rate'])} of them pass a detour state, and they are in such "
+            f"states for {number(time['mean'], 3)} {unit}s on average"
+        )
+        if time["sd"] is not None:
+            said += f" (SD {interval(time['sd'])})"
     return said + "."
 
 

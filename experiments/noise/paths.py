@@ -140,10 +140,14 @@ def paths_by_variant(
         By variant: `dissimilarity` (mean over pairs of the Wasserstein distance of their states,
         paper A, section A.8, by ground metric, with intervals), `distinct` (how many different
         sequences of states, repeats left out), `detour_rate` (share of replicas that pass a detour
-        state of the map; None where it has none) and `convergence` of those that converge.
+        state of the map; None where it has none), `detour_time` (how long a replica is in such
+        states, in the unit of `convergence`; None likewise) and `convergence` of those that
+        converge.
     """
     whole = (dataset.diverged.values < 0) & (paths.state[:, 0] >= 0)
     times, unit = convergence_times(dataset, threshold), time_unit(dataset)
+    between = np.diff(dataset[unit].values.astype(float), prepend=0.0)
+    detours = paths.summary["detours"]
     found = {}
     for name, rows in rows_of(variants).items():
         used = rows[whole[rows]]
@@ -152,7 +156,8 @@ def paths_by_variant(
         found[name] = {
             "dissimilarity": _dissimilarity(states, paths.means) if len(used) > 1 else None,
             "distinct": len({_sequence(row) for row in states}),
-            "detour_rate": _detour_rate(states, paths.summary["detours"]),
+            "detour_rate": _detour_rate(states, detours),
+            "detour_time": _detour_time(states, detours, between),
             "convergence": {
                 "num": len(converged),
                 "mean": float(converged.mean()) if len(converged) else None,
@@ -186,6 +191,17 @@ def _detour_rate(states: np.ndarray, detours: list[int]) -> float | None:
     if not detours or not len(states):
         return None
     return float(np.isin(states, detours).any(axis=1).mean())
+
+
+def _detour_time(
+    states: np.ndarray, detours: list[int], between: np.ndarray
+) -> dict[str, Any] | None:
+    """A record stands for the time since the one before it."""
+    if not detours or not len(states):
+        return None
+    times = np.isin(states, detours) @ between[: states.shape[1]]
+    sd = _interval(sd_interval(times)) if len(times) > 1 else None
+    return {"mean": float(times.mean()), "sd": sd}
 
 
 def map_of(summary: Mapping[str, Any], run: str) -> dict[str, Any]:

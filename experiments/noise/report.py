@@ -273,7 +273,8 @@ def _paths(found: Found) -> str:
     )
     header = (
         *("variant", "dissimilarity, discrete", "of means", "of indices", "orders of states"),
-        *("pass a detour", "converge", f"on average at {unit}", "its SD"),
+        *("pass a detour", f"{unit}s in detours", "their SD"),
+        *("converge", f"on average at {unit}", "its SD"),
     )
 
     def cells(variant: Found) -> list[str]:
@@ -285,6 +286,8 @@ def _paths(found: Found) -> str:
             *map(_interval, grounds),
             _count(part(variant, "paths", "distinct")),
             percent(part(variant, "paths", "detour_rate")),
+            number(part(variant, "paths", "detour_time", "mean"), 3),
+            _interval(part(variant, "paths", "detour_time", "sd")),
             _count(time.get("num")),
             number(time.get("mean"), 4),
             _interval(time.get("sd")),
