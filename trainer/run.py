@@ -113,7 +113,8 @@ def train(
             are then only names. What distinguishes them belongs in `identity`.
         perturb: noise of tools to imitate in each replica (`trainer.perturb`); the same holds.
         compare: also record how far each replica is from the first one, and when they part
-            (`trainer.parting.apart_from_first`).
+            (`trainer.parting.apart_from_first`); a `seeds_at_once` that is found by trial then is
+            one at which copies of a replica stay alike to the bit.
         folder: where to write records and checkpoints as training goes; None: memory only.
         resume: go on from the last save point in `folder`, to the bit, or begin if there is none.
             Settings are compared with those it was begun with; of the functions (task, optimizer,
@@ -185,6 +186,7 @@ def train(
         settings=settings,
         per_epoch=batches_per_epoch(task.num_train, batch_size),
         seeds_at_once=seeds_at_once,
+        compare=compare,
         devices=tuple(devices or jax.local_devices()),
         report=on_progress or (lambda progress: None),
     )
@@ -205,6 +207,7 @@ class _Plan(NamedTuple):
     settings: dict[str, Any]
     per_epoch: int
     seeds_at_once: int | None
+    compare: bool
     devices: tuple[jax.Device, ...]
     report: Callable[[Progress], None]
 
@@ -273,7 +276,7 @@ def _compile(plan: _Plan, seeds_at_once: int | None) -> _Program:
     replicas = plan.streams, hyper, plan.perturb
     if seeds_at_once is None:
         trial = partial(plan.build, every=min(_TRIAL_STEPS, plan.record_every))
-        found = choose_seeds_at_once(trial, replicas, plan.pool, plan.devices)
+        found = choose_seeds_at_once(trial, replicas, plan.pool, plan.devices, alike=plan.compare)
         seeds_at_once = found.seeds_at_once
     placement = place(len(plan.seeds), seeds_at_once, plan.devices)
     trainer = plan.build(placement.seeds_at_once, placement.mesh)

@@ -331,6 +331,6 @@ def parted_note(control: Mapping[str, Any]) -> str | None:
     first = f"first after step {when}" if when is not None else "in what they predict"
     return (
         f"CONTROL is not zero: {control['replicas']} replicas in which nothing varies part, "
-        f"{first}; the program itself is not deterministic here, and every other variant has that "
-        "in it"
+        f"{first}; the program itself does not treat equal replicas alike here, and every other "
+        "variant has that in it; --seeds-at-once 1 trains them one by one"
     )

@@ -86,7 +86,10 @@ def prepare(experiment: Experiment, config: TrainingConfig, noise: NoiseConfig) 
 
 
 def trial(prepared: Prepared) -> Choice:
-    """Replicas to run side by side, and the seconds of a step of one, by a short trial."""
+    """Replicas to run side by side, and the seconds of a step of one, by a short trial.
+
+    Where their number is not given, it is one at which copies stay alike to the bit.
+    """
     task, config = prepared.setup.task, prepared.config
 
     steps = min(TRIAL_STEPS, prepared.record_every)
@@ -104,8 +107,11 @@ def trial(prepared: Prepared) -> Choice:
         )
 
     replicas = prepared.rows.streams, {}, prepared.rows.perturb
-    sizes = None if config.seeds_at_once is None else [config.seeds_at_once]
-    found = choose_seeds_at_once(build, replicas, task.pool, jax.local_devices(), sizes)
+    asked = config.seeds_at_once
+    sizes = None if asked is None else [asked]
+    found = choose_seeds_at_once(
+        build, replicas, task.pool, jax.local_devices(), sizes, alike=asked is None
+    )
     return found._replace(seconds=found.seconds / steps)
 
 
