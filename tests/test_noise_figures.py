@@ -304,20 +304,22 @@ def test_ways_through_the_map_by_source(study, figures):
     for row, variant in enumerate(study.found["variants"]):
         paths, name = variant["paths"], variant["name"]
         given = {
-            "Dissimilarity of paths": paths["dissimilarity"]["discrete"]["value"],
+            "Dissimilarity": paths["dissimilarity"]["discrete"]["value"],
             "Detours": 100 * paths["detour_rate"],
+            "Time in detours": paths["detour_time"]["sd"]["value"],
             "Convergence": paths["convergence"]["sd"]["value"],
         }
         for title, value in given.items():
             np.testing.assert_allclose(points(panels[title])[name], [[value, row]])
-    assert panels["Convergence"].get_xlabel() == "SD over replicas (epochs)"
+    assert panels["Convergence"].get_xlabel() == "its SD (epochs)"
 
 
 def test_columns_that_no_variant_has_a_number_for_are_left_out(study):
     found = copy.deepcopy(study.found)
     for variant in found["variants"]:
-        variant["paths"]["detour_rate"] = variant["paths"]["convergence"]["sd"] = None
-        variant["paths"]["dissimilarity"]["discrete"]["high"] = 1.7
+        paths = variant["paths"]
+        paths["detour_rate"] = paths["detour_time"] = paths["convergence"]["sd"] = None
+        paths["dissimilarity"]["discrete"]["high"] = 1.7
     figure = make_figures(found, study.dataset)["dissimilarity_by_source"]
-    assert list(panels_of(figure)) == ["Dissimilarity of paths"]
+    assert list(panels_of(figure)) == ["Dissimilarity"]
     assert figure.axes[0].get_xlim()[1] <= 1.05  # no dissimilarity is above 1

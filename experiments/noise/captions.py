@@ -160,7 +160,7 @@ def _classes(found: Found) -> list[str]:
         f"Classes {verb} the top line: the standard deviation of a class's accuracy is "
         f"{number(ratio['mean'])} times that of the whole on average, and at most "
         f"{number(ratio['max'])} times ({variant['name']}). Classes of equal size that err "
-        f"independently would have about {number(math.sqrt(found['num_classes']))} times."
+        f"independently would have about {number(math.sqrt(_num_tested(found)))} times."
     ]
 
 
@@ -319,9 +319,14 @@ def class_spread(found: Found) -> str:
     return (
         "Standard deviation over replicas of each class's accuracy, over that of top-line accuracy "
         "(paper B, section 3). A class has fewer test examples than the whole, so that some excess "
-        f"is to be expected: of {found['num_classes']} classes of equal size that err "
-        f"independently, a ratio near {number(math.sqrt(found['num_classes'] or 1))}."
+        f"is to be expected: of {_num_tested(found)} classes of equal size that err "
+        f"independently, a ratio near {number(math.sqrt(_num_tested(found)))}."
     )
+
+
+def _num_tested(found: Found) -> int:
+    """Classes that a test example has; the network may tell more apart."""
+    return max(len(variant["classes"] or ()) for variant in found["variants"])
 
 
 def group_spread(found: Found) -> str:
@@ -370,8 +375,9 @@ def dissimilarity_by_source(found: Found) -> str:
     return (
         "Mean dissimilarity over pairs of a variant's replicas (0: the same shares of time in all "
         "states, 1: no state in common), replicas that pass a detour state, and the standard "
-        "deviation of the time of convergence of those that converge, with 95 % intervals over "
-        f"replicas where they are defined. The map is {_map(found)}. {_REACH}"
+        "deviations of the time spent in such states and of the time of convergence of those that "
+        "converge, with 95 % intervals over replicas where they are defined. "
+        f"The map is {_map(found)}. {_REACH}"
     )
 
 

@@ -296,9 +296,10 @@ def plot_dissimilarities(variants: list[Found]) -> Figure:
     units = {(v["paths"]["convergence"] or {}).get("unit") for v in variants if v["paths"]}
     unit = next(iter(units - {None}), "step")
     columns = (
-        ("Dissimilarity of paths", "discrete, 0 to 1", _discrete, 1),
-        ("Detours", "% of replicas that take one", _detour_rate, 100),
-        ("Convergence", f"SD over replicas ({unit}s)", _convergence_sd, 1),
+        ("Dissimilarity", "of paths, discrete", _discrete, 1),
+        ("Detours", "% that take one", _detour_rate, 100),
+        ("Time in detours", f"its SD ({unit}s)", _detour_sd, 1),
+        ("Convergence", f"its SD ({unit}s)", _convergence_sd, 1),
     )
     known = [
         (title, label, rows, factor)
@@ -311,7 +312,7 @@ def plot_dissimilarities(variants: list[Found]) -> Figure:
     for ax, (title, label, rows, factor) in zip(axes, known, strict=True):
         draw_rows(ax, rows, name=ax is axes[0])
         from_zero(ax, rows)
-        if title != "Convergence":  # of shares there are none beyond 1
+        if "SD" not in label:  # of shares there are none beyond 1
             ax.set_xlim(right=min(ax.get_xlim()[1], 1.05 * factor))
         ax.set(title=title, xlabel=label)
     return figure
@@ -327,6 +328,10 @@ def _discrete(paths: Found) -> Any:
 
 def _detour_rate(paths: Found) -> Any:
     return paths["detour_rate"]
+
+
+def _detour_sd(paths: Found) -> Any:
+    return (paths.get("detour_time") or {}).get("sd")
 
 
 def _convergence_sd(paths: Found) -> Any:
