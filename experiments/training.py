@@ -143,7 +143,8 @@ def train_run(
 def _identity(content: dict[str, Any]) -> dict[str, Any]:
     """What decides the results; how many seeds go side by side is kept by the trainer."""
     decided = {k: v for k, v in content["hyperparameters"].items() if k != "seeds_at_once"}
-    decided |= {"noise": content["noise"]} if "noise" in content else {}
+    if "noise" in content:  # but for the notes on it, which are for readers
+        decided["noise"] = {k: v for k, v in content["noise"].items() if k != "notes"}
     return {"experiment": content["experiment"], "experiment_settings": decided}
 
 

@@ -87,7 +87,12 @@ def make_study(
         "sources": list(sources),
         "unused": [],
         "whole": whole,
-        "control": {"exact": True, "first_apart": None, "replicas": replicas},
+        "control": {
+            "exact": True,
+            "first_apart": None,
+            "diverged": None,
+            "replicas": replicas,
+        },
         "variants": variants,
         "map": None,
         "notes": [],

@@ -28,8 +28,9 @@ def test_runs_that_are_equal_are_exactly_zero_apart(plain, tmp_path):
     for pair in found["pairs"]:
         assert pair["equal"] == pair["replicas"] == pair["used"] == REPLICAS
         assert pair["first_apart"] == [None] * REPLICAS
+        end = None if pair["variant"] == "CONTROL" else 0.0  # copies of one replica are no sample
         for name in ("churn", "l2_distance", "angle", "accuracy_difference", "loss_difference"):
-            assert pair[name] == {"value": 0.0, "low": 0.0, "high": 0.0}
+            assert pair[name] == {"value": 0.0, "low": end, "high": end}
         assert pair["logit_correlation"]["value"] == 1.0
     assert found["environment"] == {}
     assert found["notes"] == []
@@ -73,8 +74,19 @@ def test_the_first_record_that_differs_is_named(plain, tmp_path):
     pair = row(found, "CONTROL")
     assert pair["first_apart"] == [20, None, 40]
     assert pair["record"] == ["l2", None, "l2"]
-    assert pair["equal"] == 3
+    assert (pair["equal"], pair["equal_but_for_records"]) == (3, 2)
     assert "weights may be equal" in found["notes"][0]
+
+
+def test_replicas_that_part_beside_others_that_are_equal_are_not_taken_for_them(plain, tmp_path):
+    made = numbers()
+    made["l2"][0, 1] += 1
+    made["params"]["bias"][0] += 1
+    found = compare.compare_studies([plain, write(tmp_path / "other", made, content())])
+    pair = row(found, "CONTROL")
+    assert (pair["equal"], pair["equal_but_for_records"]) == (2, 0)
+    assert pair["first_apart"] == [20, None, None]
+    assert not any("weights may be equal" in note for note in found["notes"])
 
 
 def test_churn_and_accuracy_are_taken_replica_by_replica(plain, tmp_path):

@@ -171,7 +171,12 @@ def test_sentences_say_what_the_numbers_do():
 
 def test_control_that_parts_is_the_first_finding():
     found = small().found
-    found["control"] = {"exact": False, "first_apart": 37, "replicas": 3}
+    found["control"] = {
+        "exact": False,
+        "first_apart": 37,
+        "diverged": None,
+        "replicas": 3,
+    }
     said = captions.headlines(found)[0]
     assert said.startswith("CONTROL is not zero: 3 replicas in which nothing varies part, first af")
     assert "after step 37" in said

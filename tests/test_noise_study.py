@@ -7,9 +7,11 @@ import optax
 import pytest
 import xarray as xr
 
-from experiments.noise import churn, independent_error_variance, weight_distances
+from experiments.noise import captions, churn, independent_error_variance, weight_distances
+from experiments.noise.captions import DASH
 from experiments.noise.checks import check_logits
 from experiments.noise.findings import findings, parted_note
+from experiments.noise.predictions import errors_between, predict_rows
 from experiments.noise.study import NoiseConfig, run_study
 from experiments.noise.variants import (
     Variant,
@@ -20,7 +22,8 @@ from experiments.noise.variants import (
     rows_of,
     used_sources,
 )
-from trainer import Data, Noise, Task, in_drawn_order, make_streams
+from hmm.io import json_ready
+from trainer import Data, Noise, Task, Variables, in_drawn_order, make_streams
 
 SOURCES = ("init", "order", "augment", "dropout", "accumulation", "precision", "ulp")
 EVERY, STEPS = 4, 12
@@ -137,7 +140,12 @@ def test_sources_that_training_does_not_read_are_known_from_its_trace():
 def test_control_is_exactly_zero_and_every_source_does_something(study):
     found = findings(study)
     copies = 3 + len(study.variants) - 1  # those of CONTROL, and the first of every other variant
-    assert found["control"] == {"exact": True, "first_apart": None, "replicas": copies}
+    assert found["control"] == {
+        "exact": True,
+        "first_apart": None,
+        "diverged": None,
+        "replicas": copies,
+    }
     by_name = {v["name"]: v for v in found["variants"]}
     zero = {"value": 0.0, "low": 0.0, "high": 0.0}
     control = by_name["CONTROL"]
@@ -228,6 +236,36 @@ def test_a_control_that_parts_is_the_finding(study):
     assert not findings(study._replace(params=other))["control"]["exact"]
 
 
+def test_replicas_that_diverge_before_anything_is_seen_of_them_are_not_said_to_be_one(study):
+    def at(step, rows):
+        diverged = study.diverged.copy()
+        diverged[rows] = step
+        first = study.dataset.first_apart.where(study.dataset.step < step)
+        found = study._replace(diverged=diverged, dataset=study.dataset.assign(first_apart=first))
+        return json_ready(findings(found))
+
+    everything = slice(None)
+    begun = at(1, everything)
+    assert begun["control"]["exact"] is None
+    assert captions.headlines(begun)[0].startswith("CONTROL shows nothing: its replicas diverged")
+    assert parted_note(begun["control"]) is None
+    assert {captions.when_apart(variant) for variant in begun["variants"]} == {DASH}
+    later = at(int(study.dataset.step[-1]), everything)
+    assert later["control"]["exact"]
+    assert "until its replicas diverge" in captions.headlines(later)[0]
+    assert {captions.when_apart(v) for v in later["variants"][1:]} >= {"1"}
+    churn = study.dataset.churn.copy()
+    rows = rows_of(study.variants)["init"]
+    churn[rows[1], 0] = 1.0
+    gone = study._replace(
+        diverged=np.where(np.arange(len(study.diverged)) == rows[1], 9, -1),
+        dataset=study.dataset.assign(churn=churn),
+    )
+    (variant,) = [v for v in findings(gone)["variants"] if v["name"] == "init"]
+    assert variant["used"] == 2
+    assert variant["parting"]["largest_churn"] < 1.0  # of those that are used
+
+
 def test_growth_counts_steps_from_the_weight_that_is_moved(study):
     steps = 4 * np.arange(1, 41)
     since = np.maximum(steps - 40, 0)
@@ -252,7 +290,31 @@ def test_modes_of_precision_are_all_there_are_and_have_no_interval(study):
     assert alone["share_of_l2"]["value"] > 0
     assert alone["share_of_l2"]["low"] is alone["classes"][0]["interval"]["low"] is None
     assert by_name["IMPL"]["l2_distance"]["low"] is not None
+    assert alone["accuracy"]["sd_error"] is None
     assert by_name["init"]["accuracy"]["sd_error"] > 0
+    assert by_name["init"]["accuracy"]["sd"]["high"] <= 0.5  # shares do not spread further
+
+
+@pytest.mark.parametrize("function", ["predict_rows", "errors_between"])
+def test_what_is_measured_at_the_end_has_products_in_float32(study, function):
+    """Where devices have others by default, as GPUs do."""
+    seen = set()
+
+    def watched(measure):
+        def called(params, batch):
+            seen.add(jax.config.jax_default_matmul_precision)
+            return measure(params, batch)
+
+        return called
+
+    task = TASK._replace(score=watched(score), classify=watched(TASK.classify))
+    model = jax.tree.map(lambda leaf: leaf[:2], Variables(study.params, ()))
+    with jax.default_matmul_precision("bfloat16"):
+        if function == "predict_rows":
+            predict_rows(task, model, {})
+        else:
+            errors_between(task, model, model, 3)
+    assert seen == {"highest"}
 
 
 def test_diverged_replicas_have_no_part_in_the_measures(study):

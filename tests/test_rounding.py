@@ -113,6 +113,21 @@ def test_bits_that_differ_within_a_vmap_are_those_of_each_member():
     assert np.abs(found[4][0] - found[4][1]).max() > 1e-5
 
 
+def test_each_platform_keeps_its_branch():
+    def branching(x):
+        return jax.lax.platform_dependent(x, cuda=lambda x: x @ x, default=lambda x: x + 17.0)
+
+    traced = jax.jit(round_products(branching, 7)).trace(jnp.ones((3, 3)))
+    programs = {
+        name: traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "cuda")
+    }
+    assert "dot_general" in programs["cuda"]
+    assert "reduce_precision" in programs["cuda"]
+    assert "1.7" not in programs["cuda"]
+    assert "dot_general" not in programs["cpu"]
+    assert "1.7" in programs["cpu"]
+
+
 def test_what_is_not_finite_stays_what_it_is():
     odd = jnp.array([[jnp.inf, -jnp.inf, jnp.nan, 3.4e38]])
     rounded = round_products(lambda a: a @ jnp.eye(4), jnp.int32(7))(odd)

@@ -137,8 +137,10 @@ def _cond(params: dict[str, Any], operands: list[Any], bits: int | jax.Array) ->
     branches, index = params["branches"], operands[0]
     platforms = params.get("branches_platforms")
     if platforms is not None:  # `platform_dependent`: there is nothing to choose at run time
-        here = [names is None or jax.default_backend() in names for names in platforms]
-        return _evaluate(branches[here.index(True)], bits, *operands[1:])
+        named = {}
+        for names, branch in zip(platforms, branches, strict=True):
+            named |= dict.fromkeys(names or ("default",), partial(_evaluate, branch, bits))
+        return jax.lax.platform_dependent(*operands[1:], **named)
     functions = [partial(_evaluate, branch, bits) for branch in branches]
     return jax.lax.switch(index, functions, *operands[1:])
 

@@ -178,8 +178,8 @@ def ratio_of_sd(
         seed: Of the resamples.
 
     Returns:
-        Ratio and interval; 0 thrice where x does not vary, NaN thrice where y does not, NaN ends
-        where either has but two replicas.
+        Ratio and interval; NaN thrice where y does not vary, else 0 thrice where x does not, else
+        NaN ends where either has but two replicas.
 
     Raises:
         ValueError: a replica is not finite, there are fewer than two, or a setting is off range.
@@ -234,8 +234,8 @@ def ratio_within(
         seed: Of the resamples.
 
     Returns:
-        Ratio and interval; 0 thrice where x does not vary, NaN thrice where y does not, NaN ends
-        where there are but two replicas.
+        Ratio and interval; NaN thrice where y does not vary, else 0 thrice where x does not, else
+        NaN ends where there are but two replicas.
 
     Raises:
         ValueError: a replica is not finite, there are fewer than two or not as many of both, or a
@@ -278,8 +278,8 @@ def ratio_of_pairs(
         seed: Of the resamples.
 
     Returns:
-        Ratio and interval; 0 thrice where m is 0, NaN thrice where n is, NaN ends where either
-        has but two replicas.
+        Ratio and interval; NaN thrice where n is 0, else 0 thrice where m is, else NaN ends where
+        either has but two replicas.
 
     Raises:
         ValueError: a pair is below 0 or see `pair_interval`.
@@ -345,8 +345,8 @@ def _resampled_pairs(m_RxR: np.ndarray, resamples: int, seed: int) -> tuple[floa
 def _log_error(m_RxR: np.ndarray, resamples: int, seed: int) -> tuple[float, float]:
     """Standard error of the log of the mean over pairs at or above 0, and that mean.
 
-    Resamples whose pairs are all at 0 have no logarithm. Where there are any, their scatter counts
-    by the first-order error, s / mean, where that is the larger.
+    Resamples whose pairs are all at 0 have no logarithm; so that they count, the first-order error,
+    s / mean, is taken where it is the larger.
     """
     replicas = len(m_RxR)
     value, spread_B = _resampled_pairs(m_RxR, resamples, seed)
@@ -368,6 +368,8 @@ def _ratio(
     quantile = _quantile(min(len(m_RxR), len(n_SxS)), confidence)
     if n_value == 0:
         return Interval(np.nan, np.nan, np.nan)
+    if m_value == 0:
+        return Interval(0.0, 0.0, 0.0)
     return _times(m_value / n_value, quantile * np.hypot(m_error, n_error))
 
 

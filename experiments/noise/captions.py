@@ -83,6 +83,16 @@ def headlines(found: Found) -> list[str]:
 
 def _control(found: Found) -> list[str]:
     control = found["control"]
+    if control["exact"] is None:
+        return [
+            f"CONTROL shows nothing: its replicas diverged at step {control['diverged']}, before "
+            "the first record."
+        ]
+    if control["exact"] and control["diverged"] is not None:
+        return [
+            f"CONTROL is exactly zero until its replicas diverge, at step {control['diverged']}: "
+            f"{control['replicas']} in which nothing varies have the same weights to the bit."
+        ]
     if control["exact"]:
         return [
             f"CONTROL is exactly zero: {control['replicas']} replicas in which nothing varies have "
@@ -195,6 +205,14 @@ def first_apart(variant: Found) -> int | None:
     """The first step after which any two replicas of a variant differ; None where none do."""
     steps = [step for step in variant["parting"]["first_apart"] if step is not None]
     return min(steps, default=None)
+
+
+def when_apart(variant: Found) -> str:
+    """That step in words: "never" where no replica parts; a dash where one diverged before."""
+    first = first_apart(variant)
+    if first is not None:
+        return str(first)
+    return DASH if variant["num_diverged"] else "never"
 
 
 def _growth(found: Found) -> list[str]:

@@ -15,6 +15,7 @@ from experiments import run_folder
 from experiments.comparison import run_names
 from experiments.html_page import flatten
 from experiments.noise.bootstrap import Interval, mean_interval
+from experiments.noise.findings import is_sampled, without_ends
 from experiments.noise.measures import churn, logit_correlation, weight_distances
 from experiments.noise.study import StudyResult
 from experiments.noise.study_folder import load_study
@@ -183,13 +184,15 @@ def summarise(found: Sequence[Difference]) -> dict[str, Any]:
     """Differences of replicas as means with 95 % intervals; without ends where there is but one.
 
     Returns:
-        "replicas", "equal" (how many are, to the bit), "first_apart" and "record" of each, "used"
-        (how many did not diverge), and an interval or None for each of `MEASURES`.
+        "replicas", "equal" (how many are, to the bit), "equal_but_for_records" (how many of these
+        have other records), "first_apart" and "record" of each, "used" (how many did not diverge),
+        and an interval or None for each of `MEASURES`.
     """
     used = [one for one in found if one.l2_distance is not None]
     return {
         "replicas": len(found),
         "equal": sum(one.equal for one in found),
+        "equal_but_for_records": sum(one.equal and one.first_apart is not None for one in found),
         "first_apart": [one.first_apart for one in found],
         "record": [one.record for one in found],
         "used": len(used),
@@ -219,7 +222,8 @@ def compare_pair(one: Run, other: Run) -> list[dict[str, Any]]:
     Returns:
         Rows for JSON: "runs" (both names), "variant", what `summarise` gives, and "better", how
         often a replica of the first is the more accurate: P(A > B) + P(A = B) / 2 with its
-        interval, over all pairs of replicas (None with fewer than two of either).
+        interval, over all pairs of replicas (None with fewer than two of either). Where replicas
+        are no sample, as CONTROL's and those of precision alone, nothing has an interval.
 
     Raises:
         ValueError: they have no variant in common.
@@ -233,14 +237,14 @@ def compare_pair(one: Run, other: Run) -> list[dict[str, Any]]:
             (take_replica(one.study, row), take_replica(other.study, row_of_other))
             for row, row_of_other in pairs
         ]
-        found.append(
-            {
-                "runs": [one.name, other.name],
-                "variant": variant.name,
-                **summarise([difference(*pair) for pair in replicas]),
-                "better": _better(variant, *(_accuracies(r, variant.name) for r in (one, other))),
-            }
-        )
+        row = {
+            "runs": [one.name, other.name],
+            "variant": variant.name,
+            **summarise([difference(*pair) for pair in replicas]),
+            "better": _better(variant, *(_accuracies(r, variant.name) for r in (one, other))),
+        }
+        # CONTROL's are copies of one replica: as many times the same difference.
+        found.append(row if variant.varied and is_sampled(variant) else without_ends(row))
     if not found:
         variants = [", ".join(v.name for v in run.study.variants) for run in (one, other)]
         raise ValueError(
@@ -383,7 +387,7 @@ def notes_of(pairs: Sequence[Mapping[str, Any]]) -> list[str]:
         notes.append(DIVERGED)
     if any(pair["replicas"] < 2 for pair in pairs):
         notes.append("a single replica on either side gives no interval")
-    if any(pair["equal"] and any(pair["first_apart"]) for pair in pairs):
+    if any(pair["equal_but_for_records"] for pair in pairs):
         notes.append(
             "weights may be equal to the bit where a record is not: the sums of the record itself "
             "were rounded otherwise"

@@ -115,6 +115,8 @@ def _control(study: StudyResult, rows_by_name: Mapping[str, np.ndarray]) -> Foun
     """Whether replicas in which nothing varies are one: weights and predictions, to the bit.
 
     Those of CONTROL, and the first of every other variant, which is the same training once more.
+    Where they diverge, only what was recorded before says anything; "exact" is None if that is
+    nothing.
     """
     firsts = [own[0] for name, own in rows_by_name.items() if name != CONTROL]
     rows = np.array([*rows_by_name[CONTROL], *firsts])
@@ -126,9 +128,13 @@ def _control(study: StudyResult, rows_by_name: Mapping[str, np.ndarray]) -> Foun
         )
         for leaf in (*jax.tree.leaves(study.params), study.predictions.loss)
     )
+    diverged = study.diverged[rows][study.diverged[rows] >= 0]
+    seen = not len(diverged) or diverged.min() > study.dataset.step.values[0]
+    exact = alike and not len(parted)
     return {
-        "exact": alike and not len(parted),
+        "exact": exact if seen or not exact else None,
         "first_apart": int(parted.min()) if len(parted) else None,
+        "diverged": int(diverged.min()) if len(diverged) else None,
         "replicas": len(rows),
     }
 
@@ -176,7 +182,12 @@ def _variant(
         if own.churn is not None:
             found["share_of_churn"] = _interval(ratio_of_pairs, own.churn, whole.churn)
     # Its modes are all there are, not a sample of them.
-    return _without_ends(found) if variant.varied == ("precision",) else found
+    return found if is_sampled(variant) else without_ends(found)
+
+
+def is_sampled(variant: Variant) -> bool:
+    """Whether a variant's replicas are a sample of more; the modes of precision are all of them."""
+    return variant.varied != ("precision",)
 
 
 def _of_classes(study: StudyResult, own: _Measures) -> Found:
@@ -217,7 +228,10 @@ def _correlation(logits: np.ndarray) -> Found | None:
 
 
 def _groups(study: StudyResult, own: _Measures) -> list[Found] | None:
-    """Spread of accuracy and of both error rates by subgroup, beside that of the whole."""
+    """Spread of accuracy and of both error rates by subgroup, beside that of the whole.
+
+    Accuracy counts what `correct` does, a tie as wrong; the rates count what is predicted.
+    """
     predictions = study.predictions
     if not predictions.groups or not _is_binary(predictions):
         return None
@@ -225,6 +239,8 @@ def _groups(study: StudyResult, own: _Measures) -> list[Found] | None:
     members = np.stack(list(predictions.groups.values()))
     of_groups = group_rates(own.classes, predictions.label, members)
     of_all = group_rates(own.classes, predictions.label, everyone)
+    of_groups = of_groups._replace(accuracy=_of_members(own.correct, members))
+    of_all = of_all._replace(accuracy=_of_members(own.correct, everyone))
 
     def entry(rate: str, column: int) -> Found:
         values, whole = getattr(of_groups, rate)[:, column], getattr(of_all, rate)[:, 0]
@@ -244,6 +260,17 @@ def _groups(study: StudyResult, own: _Measures) -> list[Found] | None:
     ]
 
 
+def _of_members(correct: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """Accuracy float64 [replica, group], NaN of a group without members."""
+    shares = [
+        np.mean(correct[:, group], axis=1, dtype=np.float64)
+        if group.any()
+        else np.full(len(correct), np.nan)
+        for group in members
+    ]
+    return np.stack(shares, axis=1)
+
+
 def _parting(study: StudyResult, variant: Variant, rows: np.ndarray) -> Found:
     """When replicas part from the first one, and how fast their distance grows."""
     others = rows[1:]  # replica 0 of every variant is row 0 again
@@ -256,7 +283,8 @@ def _parting(study: StudyResult, variant: Variant, rows: np.ndarray) -> Found:
         if np.isfinite(row).all():
             grown.append(growth(row.astype(np.float64), steps[after] - begins))
     kinds = [found.better for found in grown if found.better]
-    churns = study.dataset.churn.values[others] if "churn" in study.dataset else np.zeros((0, 1))
+    used = others[study.diverged[others] < 0]
+    churns = study.dataset.churn.values[used] if "churn" in study.dataset else np.zeros((0, 1))
     return {
         "first_apart": [
             None if np.isnan(row).all() else int(np.nanmin(row)) for row in first.astype(float)
@@ -282,10 +310,12 @@ def _barrier(study: StudyResult, variant: Variant) -> Found | None:
 
 
 def _spread(values: np.ndarray, within: tuple[float, float]) -> Found:
+    # What lies in a range spreads by half of it at most; of a few values ddof 1 makes it more.
+    largest = max((within[1] - within[0]) / 2, _sd(values))
     return {
         "mean": _interval(mean_interval, values, within=within),
         "sd_error": sd_error(values),
-        "sd": _interval(sd_interval, values),
+        "sd": _interval(sd_interval, values, within=(0.0, largest)),
         "values": values.tolist(),
     }
 
@@ -304,14 +334,15 @@ def _sd(values: np.ndarray) -> float:
     return float(standard_deviation(values))
 
 
-def _without_ends(found: Any) -> Any:
-    """The numbers alone, of what no interval can be told of."""
+def without_ends(found: Any) -> Any:
+    """The numbers alone, of what no interval or standard error can be told of."""
     if isinstance(found, list):
-        return [_without_ends(entry) for entry in found]
+        return [without_ends(entry) for entry in found]
     if not isinstance(found, dict):
         return found
-    ends = {"low": None, "high": None} if {"value", "low", "high"} <= found.keys() else {}
-    return {name: _without_ends(entry) for name, entry in found.items()} | ends
+    unknown = {"low", "high"} if {"value", "low", "high"} <= found.keys() else {"sd_error"}
+    kept = {name: without_ends(entry) for name, entry in found.items()}
+    return kept | dict.fromkeys(unknown & found.keys())
 
 
 def _ratio(part: float, whole: float) -> float | None:
@@ -324,8 +355,8 @@ def _median(values: list[float | None]) -> float | None:
 
 
 def parted_note(control: Mapping[str, Any]) -> str | None:
-    """The finding that CONTROL is not exactly zero, in words; None where it is."""
-    if control["exact"]:
+    """The finding that CONTROL is not exactly zero, in words; None where that was not found."""
+    if control["exact"] is not False:
         return None
     when = control["first_apart"]
     first = f"first after step {when}" if when is not None else "in what they predict"

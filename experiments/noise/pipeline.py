@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from experiments import run_folder
 from experiments.experiment import FitConfig, MapConfig
 from experiments.noise.figures import make_figures
-from experiments.noise.findings import findings, parted_note
+from experiments.noise.findings import findings, is_sampled, parted_note, without_ends
 from experiments.noise.paths import Paths, fit_own_map, map_of, paths_by_variant, read_paths
 from experiments.noise.report import write_noise_report
 from experiments.noise.study_folder import load_study
@@ -67,8 +67,9 @@ def measure_study(
     if paths is not None:
         threshold = config["threshold"]
         found = paths_by_variant(paths, study.dataset, study.variants, threshold)
-        for variant in content["variants"]:
-            variant["paths"] = found[variant["name"]]
+        for variant, entry in zip(study.variants, content["variants"], strict=True):
+            paths_of = found[variant.name]
+            entry["paths"] = paths_of if is_sampled(variant) else without_ends(paths_of)
         run = run_folder.NOISE_MAP if map_from == OWN_MAP else str(Path(map_from).absolute())
         content["map"] = map_of(paths.summary, run)
         run_folder.write_dataset(folder, _with_states(study.dataset, paths))

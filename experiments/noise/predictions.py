@@ -45,6 +45,8 @@ def predict_rows(
 ) -> Predictions:
     """Predictions of all replicas, one after the other, in float32 whatever they trained in.
 
+    Products are exact to float32 on every device: GPUs and TPUs would round their operands.
+
     Args:
         task: what they learned.
         model: leaves [replica, ...].
@@ -57,7 +59,8 @@ def predict_rows(
         scored = score_examples(task.score, model, test)
         return scored, score_examples(task.classify, model, test) if task.classify else None
 
-    (loss, correct), classified = jax.jit(lambda rows: jax.lax.map(classify, rows))(model)
+    with jax.default_matmul_precision("highest"):
+        (loss, correct), classified = jax.jit(lambda rows: jax.lax.map(classify, rows))(model)
     logits, label = (None, None) if classified is None else classified
     return Predictions(
         np.asarray(loss),
@@ -73,7 +76,7 @@ def errors_between(
 ) -> np.ndarray:
     """Test errors of the networks (1 - a) t_1 + a t_2 for a = 0, ..., 1, equally spaced.
 
-    Running statistics of batch norm are interpolated like parameters.
+    Running statistics of batch norm are interpolated like parameters; products are in float32.
 
     Args:
         task: what was learned.
@@ -93,7 +96,8 @@ def errors_between(
     def line(pair):
         return line_errors(error, *pair, points)
 
-    return np.asarray(jax.jit(lambda pairs: jax.lax.map(line, pairs))((first, second)))
+    with jax.default_matmul_precision("highest"):
+        return np.asarray(jax.jit(lambda pairs: jax.lax.map(line, pairs))((first, second)))
 
 
 def shared_data(task: Task, root: int) -> Data:

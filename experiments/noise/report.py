@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from experiments import html_page as html
 from experiments.captions import part
 from experiments.noise import captions
-from experiments.noise.captions import DASH, Found, first_apart, number, percent
+from experiments.noise.captions import DASH, Found, number, percent, when_apart
 from experiments.noise.figures import share
 from experiments.run_folder import REPORT
 from hmm.io import json_ready
@@ -254,11 +254,11 @@ def _parting(found: Found) -> str:
 
     def cells(variant: Found) -> list[str]:
         growth = variant["parting"]["growth"]
-        rate, first = growth["rate"], first_apart(variant)
+        rate = growth["rate"]
         doubles = number(math.log(2) / rate) if rate and rate > 0 else DASH
-        apart = "never" if first is None else str(first)
         return [
-            *(apart, number(rate), doubles, number(growth["power"]), growth["better"] or DASH),
+            *(when_apart(variant), number(rate), doubles),
+            *(number(growth["power"]), growth["better"] or DASH),
             percent(variant["parting"]["largest_churn"]),
         ]
 
@@ -350,7 +350,6 @@ def _short(found: Found, variant: Found) -> list[str]:
     accuracy = DASH
     if mean is not None and sd is not None:
         accuracy = f"{number(100 * mean, 4)} ± {number(100 * sd, 2)}"
-    first = first_apart(variant)
     return [
         _replicas(variant),
         accuracy,
@@ -358,5 +357,5 @@ def _short(found: Found, variant: Found) -> list[str]:
         number(part(variant, "l2_distance", "value")),
         _share(found, variant, "share_of_variance", 2),
         _share(found, variant, "share_of_churn", 2),
-        "never" if first is None else str(first),
+        when_apart(variant),
     ]
