@@ -72,6 +72,9 @@ def test_the_parameters_saved_are_those_the_predictions_are_of(folder):
 def test_measuring_again_finds_the_same_and_another_study_is_refused(folder, capsys):
     before = json.loads((folder / "noise.json").read_text())
     arguments = ("--sources", "init,ulp,dropout", "--replicas", 3, "--out", folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["noise"]["notes"] = ["in the words of another version"]  # they decide nothing
+    (folder / "config.json").write_text(json.dumps(config))
     assert noise(*arguments, "--resume", "--map", "none") == 0
     after = json.loads((folder / "noise.json").read_text())
     assert after["map"] is None
