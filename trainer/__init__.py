@@ -9,8 +9,9 @@ from trainer.collect import TrainingRun, collect
 from trainer.measures import MEASURES, choose
 from trainer.metrics import METRICS, Role, Rule, flax_rule, weight_metrics
 from trainer.perturb import Fork, Perturbations
+from trainer.program import Progress
 from trainer.replica import OUTCOMES, SeedState
-from trainer.run import Progress, train
+from trainer.run import train
 from trainer.streams import Streams, make_streams
 from trainer.task import Data, Noise, Task, Variables, in_drawn_order
 from trainer.training import Trainer, TrainState, make_trainer

@@ -1,10 +1,9 @@
 """The host's loop around the compiled program: advance, collect, save, tell how far it is."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +17,19 @@ from trainer.metrics import weight_metrics
 from trainer.observe import Metric
 from trainer.order import batches_per_epoch
 from trainer.perturb import Perturbations
-from trainer.placement import Placement, gather, place, share, spread
-from trainer.records import RecordLayout, append_records
+from trainer.placement import Placement, gather, share, spread
+from trainer.program import (
+    Chunk,
+    Plan,
+    Program,
+    Progress,
+    compile_program,
+    diverged_by_seed,
+    done_of,
+    train_chunks,
+)
+from trainer.records import append_records
 from trainer.replica import SeedState
-from trainer.sizing import choose_seeds_at_once
 from trainer.streams import Streams, make_streams
 from trainer.task import Task, Variables
 from trainer.training import (
@@ -34,31 +42,6 @@ from trainer.training import (
 )
 
 _CHUNK_SECONDS = 1.0  # records are collected for at most so long, then written and shown
-_TRIAL_STEPS = 8  # of training, in the search for the number of seeds at once
-
-Record = dict[str, np.ndarray]
-
-
-class Progress(NamedTuple):
-    """How far a training is.
-
-    Attributes:
-        step: optimisation steps done.
-        steps: optimisation steps in all.
-        num_seeds: replicas that this process trains.
-        seconds: seconds since compilation, in this session.
-        num_converged: replicas that have passed the threshold.
-        diverged: seed number to the step at which it was seen to diverge.
-        record: the last record, name to [replica]; None in the first two calls.
-    """
-
-    step: int
-    steps: int
-    num_seeds: int
-    seconds: float
-    num_converged: int
-    diverged: dict[int, int]
-    record: dict[str, np.ndarray] | None
 
 
 def train(
@@ -176,7 +159,7 @@ def train(
     if streams is not None and len(streams.init) != len(seeds):
         raise ValueError(f"streams are of {len(streams.init)} replicas, for {len(seeds)} seeds")
     own = store.split(seeds, jax.process_index(), jax.process_count())
-    plan = _Plan(
+    plan = Plan(
         build=build,
         seeds=tuple(int(seed) for seed in seeds[own]),
         streams=make_streams(seeds[own], vary) if streams is None else streams,
@@ -195,137 +178,11 @@ def train(
     return _train_in_folder(plan, Path(folder), resume, save_seconds)
 
 
-class _Plan(NamedTuple):
-    """What `train` was asked for, checked; only this process's replicas."""
-
-    build: Callable[..., Trainer]
-    seeds: tuple[int, ...]
-    streams: Streams
-    perturb: Perturbations
-    hyper: dict[str, list[float]]
-    pool: Any
-    settings: dict[str, Any]
-    per_epoch: int
-    seeds_at_once: int | None
-    compare: bool
-    devices: tuple[jax.Device, ...]
-    report: Callable[[Progress], None]
-
-    @property
-    def steps(self) -> int:
-        return self.settings["steps"]
-
-    @property
-    def record_every(self) -> int:
-        return self.settings["record_every"]
-
-    def tell(self, step: int, seconds: float, done: "_Done", record: Record | None) -> None:
-        """Reports how far it is."""
-        self.report(
-            Progress(
-                step,
-                self.steps,
-                len(self.seeds),
-                seconds,
-                int(np.sum(done.converged >= 0)),
-                _named(self.seeds, done.diverged),
-                record,
-            )
-        )
-
-
-class _Program(NamedTuple):
-    """The compiled program, with its arguments in place."""
-
-    placement: Placement
-    advance: Callable[[TrainState], tuple[TrainState, Any]]
-    state: TrainState
-    layout: RecordLayout
-    compile_seconds: float
-
-
-class _Done(NamedTuple):
-    """At which step each replica diverged or converged, else -1."""
-
-    diverged: np.ndarray
-    converged: np.ndarray
-
-
-class _Chunk(NamedTuple):
-    """Some records, and where training stands after them; `state` is valid until the next."""
-
-    step: int
-    state: TrainState
-    records: list[Record]
-    done: _Done
-    seconds: float
-    last: bool
-
-
-def _named(seeds: Sequence[int], diverged: np.ndarray) -> dict[int, int]:
-    """Seed number to step, of the replicas that diverged."""
-    return {seed: int(step) for seed, step in zip(seeds, diverged, strict=True) if step >= 0}
-
-
-def _compile(plan: _Plan, seeds_at_once: int | None) -> _Program:
-    """Initial state and compiled step."""
-    nothing = np.full(len(plan.seeds), -1)
-    plan.tell(0, 0.0, _Done(nothing, nothing), None)
-    started = time.perf_counter()
-    hyper = {name: jnp.asarray(column, jnp.float32) for name, column in plan.hyper.items()}
-    replicas = plan.streams, hyper, plan.perturb
-    if seeds_at_once is None:
-        trial = partial(plan.build, every=min(_TRIAL_STEPS, plan.record_every))
-        found = choose_seeds_at_once(trial, replicas, plan.pool, plan.devices, alike=plan.compare)
-        seeds_at_once = found.seeds_at_once
-    placement = place(len(plan.seeds), seeds_at_once, plan.devices)
-    trainer = plan.build(placement.seeds_at_once, placement.mesh)
-    state = trainer.init(*(spread(placement, tree) for tree in replicas))
-    pool = share(placement, plan.pool)
-    lowered = trainer.advance.lower(state, pool)
-    compiled = lowered.compile()
-    record = lowered.out_info[1]
-    dtype = np.result_type(*(leaf.dtype for leaf in record.values())).name
-    return _Program(
-        placement,
-        lambda state: compiled(state, pool),
-        state,
-        RecordLayout(tuple(record), len(plan.seeds), dtype),
-        time.perf_counter() - started,
-    )
-
-
-def _chunks(
-    plan: _Plan, program: _Program, state: TrainState, step: int, chunk_seconds: float
-) -> Iterator[_Chunk]:
-    """Trains on from a step to the end, so many seconds' records at a time, one at least."""
-    placement, stops = program.placement, plan.settings["early_stop"] != "never"
-    last = False
-    while not last:
-        records, started = [], time.perf_counter()
-        while not last and (not records or time.perf_counter() - started < chunk_seconds):
-            state, record = program.advance(state)
-            records.append(gather(placement, record))
-            step += plan.record_every
-            last = step == plan.steps or (stops and _all_done(placement, state))
-        done = _done(placement, state)
-        yield _Chunk(step, state, records, done, time.perf_counter() - started, last)
-
-
-def _done(placement: Placement, state: TrainState) -> _Done:
-    return _Done(*gather(placement, (state.seeds.diverged, state.seeds.converged)))
-
-
-def _all_done(placement: Placement, state: TrainState) -> bool:
-    done = _done(placement, state)
-    return bool(np.all((done.diverged >= 0) | (done.converged >= 0)))
-
-
-def _train_in_memory(plan: _Plan) -> TrainingRun:
-    program = _compile(plan, plan.seeds_at_once)
-    plan.tell(0, 0.0, _done(program.placement, program.state), None)
+def _train_in_memory(plan: Plan) -> TrainingRun:
+    program = compile_program(plan, plan.seeds_at_once)
+    plan.tell(0, 0.0, done_of(program.placement, program.state), None)
     records, seconds = [], 0.0
-    for chunk in _chunks(plan, program, program.state, 0, _CHUNK_SECONDS):
+    for chunk in train_chunks(plan, program, program.state, 0, _CHUNK_SECONDS):
         records += chunk.records
         seconds += chunk.seconds
         plan.tell(chunk.step, seconds, chunk.done, chunk.records[-1])
@@ -342,13 +199,13 @@ def _train_in_memory(plan: _Plan) -> TrainingRun:
     )
 
 
-def _train_in_folder(plan: _Plan, folder: Path, resume: bool, save_seconds: float) -> TrainingRun:
+def _train_in_folder(plan: Plan, folder: Path, resume: bool, save_seconds: float) -> TrainingRun:
     part = store.part_folder(folder, jax.process_index())
     before = _job_before(part, plan, resume)
     saved = store.restore(part, before) if before else None
     if saved and saved.finished:
         return collect_part(part)
-    program = _compile(plan, before.seeds_at_once if before else plan.seeds_at_once)
+    program = compile_program(plan, before.seeds_at_once if before else plan.seeds_at_once)
     state, step = program.state, 0
     if saved:
         state, step = _continue(program, saved), saved.step
@@ -356,11 +213,11 @@ def _train_in_folder(plan: _Plan, folder: Path, resume: bool, save_seconds: floa
         part.mkdir(parents=True, exist_ok=True)
         store.write_job(part, _job(plan, program))
     store.log(part, event="begin", step=step, compile_seconds=program.compile_seconds)
-    plan.tell(step, 0.0, _done(program.placement, state), None)
+    plan.tell(step, 0.0, done_of(program.placement, state), None)
     seconds, last_save = 0.0, time.perf_counter()
     with checkpoints(part / store.CHECKPOINTS) as manager:
         chunk_seconds = min(_CHUNK_SECONDS, save_seconds)
-        for chunk in _chunks(plan, program, state, step, chunk_seconds):
+        for chunk in train_chunks(plan, program, state, step, chunk_seconds):
             append_records(part / store.RECORDS, program.layout, chunk.records)
             seconds += chunk.seconds
             _log_chunk(part, plan, chunk)
@@ -371,7 +228,7 @@ def _train_in_folder(plan: _Plan, folder: Path, resume: bool, save_seconds: floa
     return collect_part(part)
 
 
-def _job_before(part: Path, plan: _Plan, resume: bool) -> store.Job | None:
+def _job_before(part: Path, plan: Plan, resume: bool) -> store.Job | None:
     """The job that stands in the folder, if it may be gone on with."""
     if not (part / store.JOB).is_file():
         if (part / store.RECORDS).exists() or (part / store.CHECKPOINTS).exists():
@@ -384,7 +241,7 @@ def _job_before(part: Path, plan: _Plan, resume: bool) -> store.Job | None:
     return job
 
 
-def _job(plan: _Plan, program: _Program) -> store.Job:
+def _job(plan: Plan, program: Program) -> store.Job:
     return store.Job(
         identity=plan.settings,
         seeds=plan.seeds,
@@ -400,7 +257,7 @@ def _job(plan: _Plan, program: _Program) -> store.Job:
     )
 
 
-def _log_chunk(part: Path, plan: _Plan, chunk: _Chunk) -> None:
+def _log_chunk(part: Path, plan: Plan, chunk: Chunk) -> None:
     steps = len(chunk.records) * plan.record_every * len(plan.seeds)
     store.log(
         part,
@@ -410,7 +267,7 @@ def _log_chunk(part: Path, plan: _Plan, chunk: _Chunk) -> None:
         seconds=chunk.seconds,
         seed_steps_per_second=steps / chunk.seconds,
         num_converged=int(np.sum(chunk.done.converged >= 0)),
-        diverged=_named(plan.seeds, chunk.done.diverged),
+        diverged=diverged_by_seed(plan.seeds, chunk.done.diverged),
     )
 
 
@@ -429,7 +286,7 @@ def _to_save(placement: Placement, state: TrainState) -> dict[str, Any]:
     return gather(placement, _saved_part(state.seeds))
 
 
-def _continue(program: _Program, saved: Saved) -> TrainState:
+def _continue(program: Program, saved: Saved) -> TrainState:
     """The state of a checkpoint, on the devices.
 
     Raises:
