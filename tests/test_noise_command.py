@@ -1,14 +1,17 @@
 """`seedmap noise EXPERIMENT` from its words to its files."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import xarray as xr
 from command import seedmap
 
+from experiments import EXPERIMENTS
 from experiments.noise import command
-from experiments.noise.study_folder import load_study
+from experiments.noise.study import NoiseConfig
+from experiments.noise.study_folder import load_study, prepare, record_names
 from experiments.noise.variants import rows_of
 from trainer.sizing import Choice
 
@@ -157,6 +160,24 @@ def test_a_study_cut_short_is_not_collected_as_a_run(folder, tmp_path, capsys):
     (training / "config.json").write_bytes((folder / "config.json").read_bytes())
     assert seedmap("collect", tmp_path / "study") == 2
     assert "go on with `seedmap noise parities`" in capsys.readouterr().err
+
+
+def test_a_map_that_needs_what_is_not_recorded_is_refused_before_training(folder, tmp_path, capsys):
+    arguments = ("--map", folder / "map", "--record", "gradient_norm", "distance_from_init")
+    assert noise(*arguments, "--out", tmp_path / "study") == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"--map: {folder / 'map'} needs " in said
+    assert "which the study does not --record" in said
+    assert not (tmp_path / "study").exists()
+
+
+def test_what_will_be_recorded_is_known_before_training(folder):
+    parities = EXPERIMENTS["parities"]
+    config = replace(parities.presets["quick"].training, record=("weights", "rank_measures"))
+    names = record_names(prepare(parities, config, NoiseConfig("init,ulp", 2)))
+    assert {"l2", "trace", "stable_rank", "train_loss", "eval_accuracy"} <= names
+    assert "gradient_norm" not in names
 
 
 def test_a_map_that_would_be_overwritten_is_refused(folder, capsys):

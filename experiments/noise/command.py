@@ -12,7 +12,7 @@ import tyro
 from experiments.experiment import Experiment, TrainingConfig
 from experiments.experiment_flags import Config, Flat, Place, folder_of, parse_experiment
 from experiments.noise.study import NoiseConfig, check_noise
-from experiments.noise.study_folder import Prepared, prepare, train_study, trial
+from experiments.noise.study_folder import Prepared, prepare, record_names, train_study, trial
 from experiments.parsing import UsageError
 
 _NOT_HERE = {
@@ -89,6 +89,7 @@ def _check_map(experiment: Experiment, map_from: str, place: Place) -> None:
 
 def run(experiment: Experiment, options: NoiseOptions) -> None:
     """Trains the study, measures it, draws the report and prints the short table."""
+    from experiments.noise.paths import check_metrics, read_map
     from experiments.noise.pipeline import measure_study, report_study
     from experiments.noise.report import terminal
     from experiments.progress import fit_bar, training_bar
@@ -103,6 +104,9 @@ def run(experiment: Experiment, options: NoiseOptions) -> None:
     check_free(folder, place.overwrite or session.resume)
     preset = experiment.presets[place.preset]
     prepared = prepare(experiment, _side_by_side(preset.training, options.training), noise)
+    if session.map not in ("own", "none"):
+        run_of_map = Path(session.map)
+        check_metrics(run_of_map, read_map(experiment.name, run_of_map)[1], record_names(prepared))
     trained = (folder / METRICS).exists() and not (folder / TRAINING).exists()
     if not (session.resume and trained):
         found = trial(prepared)  # a study gone on with keeps the number side by side that it has

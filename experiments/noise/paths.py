@@ -5,7 +5,7 @@ in one source of noise alone. If those that differ only in rounding take the pat
 take, the forks of the map are not the seed's doing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -100,6 +100,16 @@ def read_map(experiment: str, run: Path) -> tuple[dict[str, Any], SavedHMM]:
     return summary, load_hmm(run)
 
 
+def check_metrics(run: Path, saved: SavedHMM, recorded: Container[str]) -> None:
+    """Raises ValueError where the HMM of a run needs what a study does not record."""
+    missing = [metric for metric in saved.metrics if metric not in recorded]
+    if missing:
+        raise ValueError(
+            f"--map: {run} needs {missing[0]}, which the study does not --record; name another "
+            "run, own or none"
+        )
+
+
 def read_paths(dataset: xr.Dataset, experiment: str, run: Path) -> Paths:
     """Decodes all replicas of a study with the HMM of a run, its parameters unchanged.
 
@@ -112,12 +122,7 @@ def read_paths(dataset: xr.Dataset, experiment: str, run: Path) -> Paths:
         ValueError: the run has no map, is of another experiment, or recorded other metrics.
     """
     summary, saved = read_map(experiment, run)
-    missing = [metric for metric in saved.metrics if metric not in dataset]
-    if missing:
-        raise ValueError(
-            f"--map: {run} needs {missing[0]}, which the study does not --record; what is trained "
-            "is kept: --resume it with another map, own or none"
-        )
+    check_metrics(run, saved, dataset)
     sequences = metric_sequences(dataset, saved.metrics)
     read = hmm.apply_model(saved.parameters, saved.metrics, sequences)
     state = np.full((dataset.sizes["seed"], read.paths.shape[1]), -1, np.int32)

@@ -31,6 +31,7 @@ from experiments.settings import check_training, schedule
 from experiments.training import Study, train_run
 from trainer import Progress, Task, TrainingRun, make_trainer
 from trainer.collect import unnest
+from trainer.measures import choose
 from trainer.sizing import Choice, choose_seeds_at_once
 from trainer.task import init_model
 from trainer.training import check_sizes
@@ -113,6 +114,17 @@ def trial(prepared: Prepared) -> Choice:
         build, replicas, task.pool, jax.local_devices(), sizes, alike=asked is None
     )
     return found._replace(seconds=found.seconds / steps)
+
+
+def record_names(prepared: Prepared) -> set[str]:
+    """Names of what training will record; nothing is compiled."""
+    setup, config = prepared.setup, prepared.config
+    metrics = choose(config.record, setup.rule, config.spectrum)
+    trainer = make_trainer(setup.task, setup.optimizer, config.batch_size, 1, metrics)
+    first = jax.tree.map(lambda leaf: leaf[:1], prepared.rows)
+    state = jax.eval_shape(trainer.init, first.streams, {}, first.perturb)
+    _, record = jax.eval_shape(trainer.advance, state, setup.task.pool)
+    return set(record)
 
 
 def train_study(
