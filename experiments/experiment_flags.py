@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
@@ -69,7 +69,11 @@ def _experiment(command: str, name: str) -> Experiment:
 
 
 def parse_experiment(
-    options: type, command: str, argv: Sequence[str], of_preset: Sequence[str] = ("training",)
+    options: type,
+    command: str,
+    argv: Sequence[str],
+    of_preset: Sequence[str] = ("training",),
+    **changed: Any,
 ) -> tuple[Experiment, Any]:
     """Parses `EXPERIMENT --flags`, the defaults being those of the preset that is named.
 
@@ -79,6 +83,7 @@ def parse_experiment(
         command: What follows `seedmap` on the command line, for messages.
         argv: The words after that.
         of_preset: Fields of `options` whose defaults are the preset's, under the same names.
+        changed: Hyperparameters whose defaults are others than the preset's.
 
     Returns:
         The experiment, and the options.
@@ -103,6 +108,7 @@ def parse_experiment(
         )
     preset = experiment.presets[name]
     default = {field: getattr(preset, field) for field in of_preset}
+    default["training"] = replace(preset.training, **changed)
     parsed = parse(
         options[type(preset.training)],
         f"{command} {experiment.name}",

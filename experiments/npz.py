@@ -11,10 +11,13 @@ def load_npz(file: BinaryIO) -> np.lib.npyio.NpzFile:
     Nothing is unpickled.
 
     Raises:
-        ValueError: it is no archive, such as a single array.
+        ValueError: it is no archive, such as a single array, or a pickle.
         OSError, EOFError, zipfile.BadZipFile: it is damaged.
     """
-    found = np.load(file, allow_pickle=False)
-    if not isinstance(found, np.lib.npyio.NpzFile):
+    start = file.read(6)
+    file.seek(0)
+    if start == b"\x93NUMPY":
         raise ValueError("it holds a single array")
-    return found
+    if not start.startswith(b"PK"):  # NumPy would suggest to unpickle it
+        raise ValueError("it is no zip archive")
+    return np.load(file, allow_pickle=False)

@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +65,13 @@ def check_free(folder: Path, overwrite: bool) -> None:
     if not entries:
         return
     foreign = sorted(entry.name for entry in entries if entry.name not in OWN)
-    if foreign or not _is_run(folder):
-        named = foreign[0] if foreign else entries[0].name
+    if foreign:
         raise ValueError(
-            f"--out: {folder} holds {named}, which is not a seedmap run's; name another folder"
+            f"--out: {folder} holds {foreign[0]}, which is not a seedmap run's; name another folder"
+        )
+    if not _is_run(folder):
+        raise ValueError(
+            f"--out: {folder} is no seedmap run, or its {CONFIG} is damaged; name another folder"
         )
     if not overwrite:
         unfinished = (folder / TRAINING).exists()
@@ -225,13 +228,14 @@ def load_params(folder: Path, made_by: str = "train") -> Any:
         raise ValueError(f"{folder} has no {CHECKPOINT}/; make it with `seedmap {made_by}`")
     try:
         arrays = open_arrays(path)
-        with ocp.StandardCheckpointer() as checkpointer:
-            tree = checkpointer.metadata(path).item_metadata.tree
+        # Not of a Checkpointer, which warns of what is not there.
+        with closing(ocp.PyTreeCheckpointHandler()) as handler:
+            tree = handler.metadata(path).tree
         return jax.tree_util.tree_map_with_path(lambda place, _: arrays[dotted(place)][1](), tree)
     # Broad on purpose: a damaged folder of Orbax's raises anything from AttributeError to what its
     # storage library says, and all of it means the same.
     except Exception as error:
-        reason = " ".join(repr(error).split())[:200]
+        reason = " ".join(str(error).split())[:200] or repr(error)
         raise ValueError(
             f"{path} is damaged and cannot be read ({reason}); restore it, or train anew"
         ) from None

@@ -255,9 +255,10 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         # np.load leaves a damaged file open if it opens it itself.
         with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
+            if file.read(2) != b"PK":  # of anything else NumPy would suggest to unpickle it
                 raise ValueError("not an npz archive")
+            file.seek(0)
+            archive = np.load(file, allow_pickle=False)
             return {name: archive[name] for name in Parameters._fields}
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is damaged ({error}): fit again or restore it") from None

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import sys
 import time
 
@@ -231,6 +232,30 @@ def test_a_damaged_array_of_an_orbax_folder_is_named(tmp_path):
     refused(tmp_path / "a", "expected 'cut' whole")
     with open_checkpoint(tmp_path / "a") as checkpoint:
         np.testing.assert_array_equal(checkpoint.read("whole"), np.ones(9))
+    path.unlink()  # TensorStore's own default would be zeros
+    refused(tmp_path / "a", "expected 'cut' whole", "NOT_FOUND")
+    metadata = tmp_path / "a" / "_METADATA"
+    whole = metadata.read_text()
+    older = json.loads(whole) | {"store_array_data_equal_to_fill_value": False}
+    metadata.write_text(json.dumps(older))  # parts of nothing but zeros were not stored then
+    with open_checkpoint(tmp_path / "a") as checkpoint:
+        np.testing.assert_array_equal(checkpoint.read("cut"), np.zeros(9))
+    metadata.write_text(whole)
+    shape = tmp_path / "a" / "cut" / ".zarray"
+    huge = {"shape": [6_000_000, 8_000_000], "chunks": [1000, 1000]}
+    shape.write_text(json.dumps(json.loads(shape.read_text()) | huge))
+    refused(tmp_path / "a", "expected 'cut' whole", "GB of memory")
+    shutil.rmtree(tmp_path / "a" / "cut")
+    refused(tmp_path / "a", "it has no array 'cut', which its _METADATA lists")
+    metadata.write_text("")
+    refused(tmp_path / "a", "its _METADATA is not JSON")
+    metadata.write_text('{"tree_metadata": {"a": 1}}')
+    refused(tmp_path / "a", "its _METADATA describes no tree")
+
+
+def test_an_orbax_folder_without_its_manifest_is_damaged(tmp_path):
+    (orbax(tmp_path / "a") / "manifest.ocdbt").unlink()
+    refused(tmp_path / "a", "is damaged", "it has no array")
 
 
 @pytest.mark.parametrize("kind", ["safetensors-sharded", "bin-sharded"])

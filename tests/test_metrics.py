@@ -110,6 +110,18 @@ def attention_params():
     }
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_is_measured_in_float32(dtype):
+    rng = np.random.default_rng(1)
+    half = {"Dense_0": {"kernel": rng.normal(size=(6, 5)), "bias": rng.normal(size=5)}}
+    half = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), half)
+    single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), half)
+    found = jax.jit(weight_metrics)(half)
+    for name, value in jax.jit(weight_metrics)(single).items():
+        assert found[name].dtype == jnp.float32
+        np.testing.assert_array_equal(found[name], value)
+
+
 def test_each_attention_head_is_a_matrix_and_embeddings_and_norms_are_left_out():
     params = attention_params()
     attention = params["attention"]

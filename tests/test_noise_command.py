@@ -9,7 +9,9 @@ import xarray as xr
 from command import seedmap
 
 from experiments import EXPERIMENTS
+from experiments.experiment_flags import parse_experiment
 from experiments.noise import command
+from experiments.noise.command import NoiseOptions
 from experiments.noise.study import NoiseConfig
 from experiments.noise.study_folder import load_study, prepare, record_names
 from experiments.noise.variants import rows_of
@@ -151,6 +153,13 @@ def test_a_map_of_another_experiment_is_refused(folder, tmp_path, capsys):
     (other / "config.json").write_text(json.dumps(config))
     assert noise(*arguments, "--map", other) == 2
     assert "hmm.json does not exist" in capsys.readouterr().err
+    for name in ("hmm.json", "hmm.npz"):
+        (other / name).write_bytes((folder / "map" / name).read_bytes())
+    summary = json.loads((folder / "map" / "summary.json").read_text())
+    for odd in ({"regression": None}, {"num_states": "many"}, {"detours": [99]}):
+        (other / "summary.json").write_text(json.dumps(summary | odd))
+        assert noise(*arguments, "--map", other) == 2
+        assert "summary.json is not of the HMM beside it" in capsys.readouterr().err
     assert (folder / "report.html").is_file()  # nothing is cleared for a map that is refused
 
 
@@ -198,8 +207,22 @@ def test_a_folder_without_a_study_is_told_apart(folder, tmp_path):
     with pytest.raises(ValueError, match="holds no study of noise"):
         load_study(tmp_path)
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
-    with pytest.raises(ValueError, match="make it with `seedmap noise EXPERIMENT`"):
+    with pytest.raises(ValueError, match="make it with `seedmap noise EXPERIMENT --overwrite`"):
         load_study(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    config["noise"]["notes"] = [1, None, {"a": 2}]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="what it says of the study's variants is damaged"):
+        load_study(tmp_path)
+
+
+def test_a_preset_does_not_say_how_many_replicas_stand_side_by_side():
+    preset = EXPERIMENTS["parities"].presets["paper"].training.seeds_at_once
+    for flags, found in (([], None), (["--seeds-at-once", str(preset)], preset)):
+        _, options = parse_experiment(
+            NoiseOptions, "noise", ["parities", *flags], seeds_at_once=None
+        )
+        assert options.training.seeds_at_once == found
 
 
 def test_a_study_cut_short_says_how_to_go_on(tmp_path, monkeypatch):

@@ -215,6 +215,8 @@ NOISE = content()["noise"]
         (lambda p: damaged_predictions(p, logits=np.ones((2, 3, 2))), "predictions.npz is not of"),
         (lambda p: damaged_predictions(p, logits=np.ones(6)), "predictions.npz is not of"),
         (lambda p: damaged_predictions(p, loss=np.array(["a"])), "predictions.npz is not of"),
+        (lambda p: (p / "predictions.npz").write_bytes(b"\x80\x04N."), "it is no zip archive"),
+        (lambda p: (p / "barriers.nc").unlink(), "has no barriers.nc; make it with"),
         (lambda p: shutil.copy(p / "metrics.nc", p / "barriers.nc"), "barriers.nc cannot be read"),
         (lambda p: shutil.copy(p / "barriers.nc", p / "metrics.nc"), "metrics.nc is not of the 6"),
         (lambda p: shutil.rmtree(p / "checkpoint" / "d"), "checkpoint is damaged"),

@@ -213,7 +213,10 @@ def test_growth_is_not_claimed_where_there_is_none():
     ):
         ulp["parting"]["growth"] = growth | {"replicas": ulp["replicas"] - 1}
         assert said in " ".join(captions.headlines(found))
-    ulp["parting"]["growth"]["replicas"] = 1
+    ulp["parting"]["growth"] |= {"rate": None, "power": None, "replicas": 0}
+    ulp["num_diverged"] = 1
+    assert "they diverge before its growth can be followed" in " ".join(captions.headlines(found))
+    ulp["parting"]["growth"] |= {"rate": 0.1, "power": 2.25, "replicas": 1}
     assert "(of 1 of 2 replicas; in the others" in " ".join(captions.headlines(found))
 
 

@@ -247,7 +247,7 @@ def test_replicas_that_diverge_before_anything_is_seen_of_them_are_not_said_to_b
     everything = slice(None)
     begun = at(1, everything)
     assert begun["control"]["exact"] is None
-    assert captions.headlines(begun)[0].startswith("CONTROL shows nothing: its replicas diverged")
+    assert captions.headlines(begun)[0].startswith("CONTROL shows nothing: its replicas had ")
     assert parted_note(begun["control"]) is None
     assert {captions.when_apart(variant) for variant in begun["variants"]} == {DASH}
     later = at(int(study.dataset.step[-1]), everything)
@@ -359,6 +359,9 @@ def test_a_task_without_classes_has_losses_and_weights_only():
         (NoiseConfig("ulp", ulp_step=3), "--ulp-step 3: it must be a multiple of 4"),
         (NoiseConfig("order", fork_steps=(12,)), "--fork-steps 12: .* below 12"),
         (NoiseConfig("order", fork_steps=(4, 4)), "--fork-steps: 4 stands twice"),
+        (NoiseConfig("order", fork_steps=4), "--fork-steps is 4; give a sequence"),
+        (NoiseConfig("order", fork_steps=(4.0,)), r"--fork-steps is 4\.0; it must be a whole"),
+        (NoiseConfig("ulp", ulp_step=4.0), r"--ulp-step is 4\.0; it must be a whole"),
         (NoiseConfig("init", fork_steps=(4,)), "--fork-steps: nothing would differ"),
     ],
 )
@@ -389,6 +392,8 @@ def study_of(task=TASK, groups=None, **changes):
         ({"groups": {"a": np.ones(7, bool)}}, r"groups: 'a' is bool of shape \(7,\)"),
         ({"groups": {"a": np.arange(26)}}, "groups: 'a' is int64 .* must be bool"),
         ({"groups": {"a": np.full(26, np.nan)}}, "groups: 'a' is float64"),
+        ({"groups": {"a": [[True], [True, False]]}}, "groups: 'a' is no array"),
+        ({"groups": [np.ones(26, bool)]}, "groups must be a mapping"),
     ],
 )
 def test_settings_and_groups_of_ones_own_are_refused_in_one_line(changes, says):
@@ -437,5 +442,5 @@ def test_one_test_example_is_too_few():
         data = make_data(key)
         return data._replace(test=jax.tree.map(lambda leaf: leaf[:1], data.test))
 
-    with pytest.raises(ValueError, match="there is 1 test example"):
+    with pytest.raises(ValueError, match="at least 2 test examples; there are 1"):
         study_of(TASK._replace(make_data=of_one))

@@ -309,7 +309,7 @@ def fake_command(monkeypatch):
     return run
 
 
-def test_what_was_measured_before_ctrl_c_is_kept(fake_command, tmp_path):
+def test_what_was_measured_before_ctrl_c_is_kept(fake_command, tmp_path, capsys):
     stops = {"smallcnn-bn": (1, KeyboardInterrupt)}
     assert fake_command(tmp_path / "a", "smallcnn", "smallcnn-bn", "six-layer-1", **stops) == 130
     content = json.loads((tmp_path / "a" / "overhead.json").read_text())
@@ -318,8 +318,9 @@ def test_what_was_measured_before_ctrl_c_is_kept(fake_command, tmp_path):
         ("smallcnn", "one-thread"),
     ]
     assert content["notes"][-1].endswith("written: smallcnn-bn, six-layer-1.")
-    page = (tmp_path / "a" / "overhead.html").read_text()
-    assert "smallcnn-bn, six-layer-1" in page
+    page = tmp_path / "a" / "overhead.html"
+    assert "smallcnn-bn, six-layer-1" in page.read_text()
+    assert f"stopped; the networks timed before are in {page}" in capsys.readouterr().err
 
 
 def test_when_nothing_could_be_timed_the_command_fails(fake_command, tmp_path, capsys):

@@ -104,7 +104,7 @@ def named_leaves(params: Any) -> list[tuple[tuple[str, ...], jax.Array]]:
 
 
 def sort_weights(params: Any, rule: Rule = flax_rule) -> Weights:
-    """Sorts the leaves of a parameter tree by the rule.
+    """Sorts the leaves of a parameter tree by the rule; those in half precision as float32.
 
     Raises:
         ValueError: the rule finds no matrix in the tree.
@@ -112,6 +112,7 @@ def sort_weights(params: Any, rule: Rule = flax_rule) -> Weights:
     matrices, kernels, biases = {}, {}, {}
     for path, leaf in named_leaves(params):
         role = rule(path, leaf)
+        leaf = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
         if role.kind == "matrix":
             matrices[".".join(path)] = _as_matrices(leaf, role)
         elif role.kind == "kernels":

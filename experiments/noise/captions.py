@@ -85,8 +85,8 @@ def _control(found: Found) -> list[str]:
     control = found["control"]
     if control["exact"] is None:
         return [
-            f"CONTROL shows nothing: its replicas diverged at step {control['diverged']}, before "
-            "the first record."
+            f"CONTROL shows nothing: its replicas had diverged by the first record (step "
+            f"{control['diverged']})."
         ]
     if control["exact"] and control["diverged"] is not None:
         return [
@@ -223,7 +223,7 @@ def _growth(found: Found) -> list[str]:
         if variant["name"] not in IMPLEMENTATION or first is None:
             continue
         said = f"{variant['name']}: replicas part after step {first}"
-        sentences.append(f"{said}; {_grows(growth)}{_of_how_many(variant)}.")
+        sentences.append(f"{said}; {_grows(growth, variant)}{_of_how_many(variant)}.")
     return sentences
 
 
@@ -235,8 +235,10 @@ def _of_how_many(variant: Found) -> str:
     return f" (of {followed} of {others} replicas; in the others there is no growth to follow)"
 
 
-def _grows(growth: Found) -> str:
+def _grows(growth: Found, variant: Found) -> str:
     rate, power = growth["rate"], growth["power"]
+    if rate is None and variant["num_diverged"]:
+        return "they diverge before its growth can be followed"
     if rate is None or power is None:
         return "their distance is at its level too soon for its growth to be seen"
     if rate <= 0:

@@ -37,9 +37,16 @@ def check_predictions(task: Task, groups: Mapping[str, Any], root: int = 0) -> N
     test = jax.eval_shape(lambda key: draw_data(task, key, task.pool), key).test
     num_test = jax.tree.leaves(test)[0].shape[0]
     if num_test < 2:
-        raise ValueError("task: there is 1 test example; measures of a study need at least 2")
+        raise ValueError(
+            f"task: measures of a study need at least 2 test examples; there are {num_test}"
+        )
+    if not isinstance(groups, Mapping):
+        raise ValueError("groups must be a mapping from names to bool [test example]")
     for name, members in groups.items():
-        found = np.asarray(members)
+        try:
+            found = np.asarray(members)
+        except ValueError:
+            raise ValueError(f"groups: {name!r} is no array; its rows differ in length") from None
         if found.dtype != bool or found.shape != (num_test,):
             raise ValueError(
                 f"groups: {name!r} is {found.dtype} of shape {found.shape}; it must be bool, True "

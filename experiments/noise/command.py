@@ -55,7 +55,8 @@ def noise_command(argv: Sequence[str]) -> None:
         from experiments.noise.backend_command import backend_command
 
         return backend_command(argv[1:])
-    experiment, options = parse_experiment(NoiseOptions, "noise", argv)
+    # A preset's number of seeds side by side is for its number of seeds, not for a study's.
+    experiment, options = parse_experiment(NoiseOptions, "noise", argv, seeds_at_once=None)
     check_noise(options.noise)
     check_flags(experiment, options.place, options.training)
     _check_map(experiment, options.session.map, options.place)
@@ -103,7 +104,7 @@ def run(experiment: Experiment, options: NoiseOptions) -> None:
     folder = folder_of(experiment, place)
     check_free(folder, place.overwrite or session.resume)
     preset = experiment.presets[place.preset]
-    prepared = prepare(experiment, _side_by_side(preset.training, options.training), noise)
+    prepared = prepare(experiment, options.training, noise)
     if session.map not in ("own", "none"):
         run_of_map = Path(session.map)
         check_metrics(run_of_map, read_map(experiment.name, run_of_map)[1], record_names(prepared))
@@ -133,12 +134,6 @@ def run(experiment: Experiment, options: NoiseOptions) -> None:
         found = measure_study(folder, session.map, preset.fit, preset.map, callback)
     print(terminal(found))
     print(f"Report: {report_study(folder)}")
-
-
-def _side_by_side(default: TrainingConfig, config: TrainingConfig) -> TrainingConfig:
-    """The configuration; a preset's number of seeds side by side is for its number of seeds."""
-    own = config.seeds_at_once != default.seeds_at_once
-    return config if own else replace(config, seeds_at_once=None)
 
 
 def settings(noise: NoiseConfig) -> dict[str, Any]:

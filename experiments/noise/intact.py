@@ -23,8 +23,9 @@ def read_variants(folder: Path, noise: Any) -> tuple[list[Variant], list[str]]:
     try:
         variants = [Variant(**v | {"varied": tuple(v["varied"])}) for v in noise["variants"]]
         whole = variants and all(map(_is_variant, variants))
-        if whole and isinstance(noise["notes"], list):
-            return variants, noise["notes"]
+        notes = noise["notes"]
+        if whole and isinstance(notes, list) and all(isinstance(note, str) for note in notes):
+            return variants, notes
     except (TypeError, KeyError):
         pass
     raise ValueError(

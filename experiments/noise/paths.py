@@ -88,7 +88,7 @@ def read_map(experiment: str, run: Path) -> tuple[dict[str, Any], SavedHMM]:
         run: its folder.
 
     Raises:
-        ValueError: the run has no map, or is of another experiment.
+        ValueError: the run has no map, or is of another experiment, or its map is not of its HMM.
     """
     summary = run_folder.read_json(run, run_folder.SUMMARY, f"map {run}", OF_MAP)
     config = run_folder.read_json(run, run_folder.CONFIG, "train", ("experiment",))
@@ -97,7 +97,24 @@ def read_map(experiment: str, run: Path) -> tuple[dict[str, Any], SavedHMM]:
             f"--map: {run} is a run of {config['experiment']}, the study is of {experiment}; name "
             "a run of the same experiment"
         )
-    return summary, load_hmm(run)
+    saved = load_hmm(run)
+    if not _is_of(summary, len(saved.parameters.means)):
+        raise ValueError(
+            f"{run / run_folder.SUMMARY} is not of the HMM beside it; make it anew with `seedmap "
+            f"map {run}`"
+        )
+    return summary, saved
+
+
+def _is_of(summary: dict[str, Any], num_states: int) -> bool:
+    detours, regression = summary["detours"], summary["regression"]
+    return (
+        summary["num_states"] == num_states
+        and isinstance(detours, list)
+        and all(isinstance(state, int) and 0 <= state < num_states for state in detours)
+        and isinstance(regression, dict)
+        and "r2" in regression
+    )
 
 
 def check_metrics(run: Path, saved: SavedHMM, recorded: Container[str]) -> None:

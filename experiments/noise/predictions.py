@@ -123,7 +123,9 @@ def load_predictions(folder: Path) -> Predictions:
     """
     path = folder / PREDICTIONS
     if not path.is_file():
-        raise ValueError(f"{folder} has no {PREDICTIONS}; make it with `seedmap noise EXPERIMENT`")
+        raise ValueError(
+            f"{folder} has no {PREDICTIONS}; make it with `seedmap noise EXPERIMENT --overwrite`"
+        )
     try:
         with path.open("rb") as file, load_npz(file) as archive:
             arrays = dict(archive)

@@ -96,6 +96,12 @@ def check_noise(noise: NoiseConfig) -> None:
             f"--replicas is {noise.replicas}; every two of a variant are compared: at most "
             f"{MAX_REPLICAS}"
         )
+    if not isinstance(noise.fork_steps, Sequence):
+        raise ValueError(f"--fork-steps is {noise.fork_steps!r}; give a sequence of steps")
+    steps = [("--ulp-step", noise.ulp_step), *(("--fork-steps", k) for k in noise.fork_steps)]
+    for name, step in steps:
+        if not isinstance(step, int | np.integer):
+            raise ValueError(f"{name} is {step!r}; it must be a whole number")
     twice = [step for step in noise.fork_steps if noise.fork_steps.count(step) > 1]
     if twice:
         raise ValueError(f"--fork-steps: {twice[0]} stands twice; name each step once")

@@ -203,12 +203,14 @@ def load_study(folder: Path) -> StudyResult:
     Raises:
         ValueError: the folder holds no study, or a file of it cannot be read.
     """
-    made_by = "noise EXPERIMENT"
-    config = run_folder.read_json(folder, run_folder.CONFIG, made_by, ("experiment",))
+    config = run_folder.read_json(folder, run_folder.CONFIG, "noise EXPERIMENT", ("experiment",))
     if "noise" not in config:
         raise ValueError(f"{folder} holds no study of noise; make one with `seedmap noise`")
     variants, notes = read_variants(folder, config["noise"])
+    made_by = "noise EXPERIMENT --overwrite"  # what is trained would not be trained again without
     dataset = run_folder.read_dataset(folder, made_by)
+    if not (folder / run_folder.BARRIERS).is_file():
+        raise ValueError(f"{folder} has no {run_folder.BARRIERS}; make it with `seedmap {made_by}`")
     try:
         barriers = xr.load_dataset(folder / run_folder.BARRIERS, engine="h5netcdf")["error"].values
     except (OSError, ValueError, KeyError) as error:

@@ -49,13 +49,19 @@ def overhead_command(argv: Sequence[str]) -> None:
     _check(options)
     report.check_out(options.out, options.overwrite)
     find_networks(options.networks), find_modes(options.modes)  # before anything is started
+    options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="seedmap-overhead-") as scratch:
         device, settings, networks, modes = _plan(options, Path(scratch))
         trials = _try(networks, modes, settings)
-        for timings in _measure(networks, modes, settings, trials):
-            results = results_of(timings, settings.steps)
-            content = report.content_of(device, settings, modes, trials, results)
-            page = report.write_measurement(options.out, content, results)
+        said = ""
+        try:
+            for timings in _measure(networks, modes, settings, trials):
+                results = results_of(timings, settings.steps)
+                content = report.content_of(device, settings, modes, trials, results)
+                page = report.write_measurement(options.out, content, results)
+                said = f"; the networks timed before are in {page}"
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(said) from None
     print(terminal(content, results))
     print(f"Written: {page}")
     if not any(result.step_ms for result in results):
