@@ -184,6 +184,22 @@ def test_bars_are_the_ratios_of_the_sets(study, figures):
     assert len({patch.get_hatch() for patch in (bar[0] for bar in bars)}) == 3
 
 
+def test_sets_whose_top_line_does_not_vary_have_no_bars_and_every_class_its_name(study):
+    found = copy.deepcopy(study.found)
+    for variant in found["variants"]:
+        if variant["name"] != "ALGO":
+            for of_class in variant["classes"] or []:
+                of_class["ratio"] = None
+    figure = make_figures(found, study.dataset)["class_spread"]
+    ax = figure.axes[0]
+    assert [bar[0].get_gid() for bar in ax.containers] == ["ALGO"]
+    assert [text.get_text() for text in figure.legends[0].texts] == ["ALGO"]
+    named = [text.get_text() for text in ax.get_xticklabels()]
+    assert named == [str(c["class"]) for c in study.variant("ALGO")["classes"]]
+    low, high = ax.get_xlim()
+    assert low < 0 < len(named) - 1 < high
+
+
 def test_a_thousand_classes_are_a_curve(hard, hard_figures):
     ax = hard_figures["class_spread"].axes[0]
     assert not ax.patches

@@ -190,15 +190,18 @@ def plot_churn(variants: list[Found]) -> Figure:
 @styled
 def plot_classes(variants: list[Found]) -> Figure:
     """Spread of each class's accuracy over that of the whole: bars, or curves for many classes."""
-    shown = chosen(variants, "classes")
+    # Where the top line does not vary there is no ratio to it.
+    shown = [
+        variant
+        for variant in chosen(variants, "classes")
+        if any(of_class["ratio"] is not None for of_class in variant["classes"])
+    ]
     figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
     ax = figure.add_subplot()
-    ratios = {v["name"]: [c["ratio"] for c in v["classes"]] for v in shown}
-    values = np.array([r for of in ratios.values() for r in of if r is not None], float)
-    if not len(values):
+    if not shown:
         say_nothing_to_show(ax, "top-line accuracy does not vary: no ratio to it")
         return figure
-    if max(map(len, ratios.values())) <= MOST_BARS:
+    if max(len(variant["classes"]) for variant in shown) <= MOST_BARS:
         _draw_bars(ax, shown, looks(variants))
     else:
         _draw_sorted(ax, shown, looks(variants))
@@ -216,8 +219,6 @@ def _draw_bars(ax: Axes, shown: list[Found], look: dict[str, Look]) -> None:
         having = [
             (k, c["ratio"]) for k, c in enumerate(variant["classes"]) if c["ratio"] is not None
         ]
-        if not having:
-            continue
         places, heights = np.array(having, float).T
         places = places + (number + 0.5) * width - 0.4
         style = {"facecolor": drawn.colour, "edgecolor": "white", "linewidth": 0.4}
@@ -227,7 +228,7 @@ def _draw_bars(ax: Axes, shown: list[Found], look: dict[str, Look]) -> None:
     ax.set_xticks(range(len(names)), names)
     ax.tick_params(axis="x", length=0)
     ax.set_xlabel("class")
-    ax.margins(x=0.01)
+    ax.set_xlim(-0.5, len(names) - 0.5)
     ax.get_figure().legend(loc="outside lower center", ncols=len(shown))
 
 
@@ -235,10 +236,9 @@ def _draw_sorted(ax: Axes, shown: list[Found], look: dict[str, Look]) -> None:
     """Ratios from the largest to the smallest, over the share of classes that have as much."""
     for variant in shown:
         ratios = np.sort([c["ratio"] for c in variant["classes"] if c["ratio"] is not None])[::-1]
-        if len(ratios):
-            shares = 100 * (np.arange(len(ratios)) + 0.5) / len(ratios)
-            drawn = look[variant["name"]]
-            ax.plot(shares, ratios, color=drawn.colour, ls=drawn.dash, gid=variant["name"])
+        shares = 100 * (np.arange(len(ratios)) + 0.5) / len(ratios)
+        drawn = look[variant["name"]]
+        ax.plot(shares, ratios, color=drawn.colour, ls=drawn.dash, gid=variant["name"])
     ax.set_ylim(bottom=0)
     ax.set_xlim(0, 100)
     count = max(len(variant["classes"]) for variant in shown)
