@@ -214,6 +214,7 @@ def test_rows_are_the_regressions_of_the_parts(data, rows):
         assert row["num_states"] == states.num_states
 
 
+@pytest.mark.slow
 def test_every_hmm_is_fitted_and_chosen_as_asked(data, monkeypatch):
     sequences, outcome, steps = data
     asked = []

@@ -48,6 +48,7 @@ def fitted(sequences, num_train=9, **changes):
     return sweep, chosen, viterbi(chosen.parameters, sequences)
 
 
+@pytest.mark.slow
 def test_where_states_are_far_apart_every_refit_draws_the_same_map():
     sequences, truth = separated()
     sweep, chosen, paths = fitted(sequences)

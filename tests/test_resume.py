@@ -187,6 +187,7 @@ def rows_written(folder):
     return path.stat().st_size if path.exists() else 0
 
 
+@pytest.mark.slow
 def test_kill_nine_and_resume(tmp_path):
     """Killed twice in the middle of writing; the soak script does it 20 times."""
     for _ in range(2):
