@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from trainer.checkpoints import leaf_name
+
 METADATA = "_METADATA"
 ZARR = {".zarray": "zarr", "zarr.json": "zarr3"}
 """File with the shape of an array to TensorStore's driver for it."""
@@ -90,6 +92,4 @@ def _read(array: Any) -> np.ndarray:
 
 def dotted(path: tuple[Any, ...]) -> str:
     """Name of the array of a leaf: what its key path (`jax.tree_util`) holds, joined by dots."""
-    return ".".join(
-        str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path
-    )
+    return ".".join(map(leaf_name, path))

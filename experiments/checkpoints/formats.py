@@ -22,7 +22,7 @@ import numpy as np
 
 from experiments.datasets.unpickle import UnpicklingError
 from experiments.npz import load_npz
-from experiments.orbax_arrays import open_arrays
+from experiments.orbax_arrays import METADATA, open_arrays
 
 SAFETENSORS = (".safetensors",)
 TORCH = (".bin", ".pt", ".pth")
@@ -34,7 +34,6 @@ HUB_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-ORBAX = "_METADATA"
 STATE_DICTS = ("state_dict", "model_state_dict", "model", "module")
 """Where training scripts keep the weights of a .pt file that holds more; the first one there."""
 
@@ -110,7 +109,7 @@ def locate(path: Path) -> Path:
         if (path / name).is_file():
             return path / name
     entries = sorted(path.iterdir())
-    found = [entry for entry in (path, *entries) if (entry / ORBAX).is_file()]
+    found = [entry for entry in (path, *entries) if (entry / METADATA).is_file()]
     found = found or [entry for entry in entries if entry.suffix in SUFFIXES and entry.is_file()]
     if len(found) != 1:
         names = ", ".join(entry.name for entry in (found or entries)[:8]) or "nothing"

@@ -113,13 +113,9 @@ def plan_study(
     """Variants of a study, and notes on what of it this task cannot show.
 
     Raises:
-        ValueError: a step is not one at which a record is taken or stands twice, or nothing would
-            vary at forks.
+        ValueError: a step is not one at which a record is taken, or nothing would vary at forks.
     """
     asked = parse_sources(noise.sources)
-    twice = [step for step in noise.fork_steps if noise.fork_steps.count(step) > 1]
-    if twice:
-        raise ValueError(f"--fork-steps: {twice[0]} stands twice; name each step once")
     for name, step in [("--ulp-step", noise.ulp_step)] + [
         ("--fork-steps", step) for step in noise.fork_steps
     ]:
