@@ -9,9 +9,7 @@ import xarray as xr
 from command import seedmap
 
 from experiments import EXPERIMENTS
-from experiments.experiment_flags import parse_experiment
 from experiments.noise import command
-from experiments.noise.command import NoiseOptions
 from experiments.noise.study import NoiseConfig
 from experiments.noise.study_folder import load_study, prepare, record_names
 from experiments.noise.variants import rows_of
@@ -216,13 +214,15 @@ def test_a_folder_without_a_study_is_told_apart(folder, tmp_path):
         load_study(tmp_path)
 
 
-def test_a_preset_does_not_say_how_many_replicas_stand_side_by_side():
+def test_a_preset_does_not_say_how_many_replicas_stand_side_by_side(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        command, "run", lambda _, options: seen.append(options.training.seeds_at_once)
+    )
     preset = EXPERIMENTS["parities"].presets["paper"].training.seeds_at_once
-    for flags, found in (([], None), (["--seeds-at-once", str(preset)], preset)):
-        _, options = parse_experiment(
-            NoiseOptions, "noise", ["parities", *flags], seeds_at_once=None
-        )
-        assert options.training.seeds_at_once == found
+    assert seedmap("noise", "parities") == 0
+    assert seedmap("noise", "parities", "--seeds-at-once", preset) == 0
+    assert seen == [None, preset]
 
 
 def test_a_study_cut_short_says_how_to_go_on(tmp_path, monkeypatch):
