@@ -5,8 +5,9 @@
 Milliseconds of one training step of one seed (forward, backward, update; SGD) of a small CNN (3x3
 convolutions of 16, 32 and 32 filters, each with ReLU and max pooling, global mean, dense 32, dense
 10; images of 32x32) and of a residual block (two 3x3 convolutions; 16x16), for every strategy of
-`experiments.convolution`: `vmap` over all seeds, or `lax.map` over them one by one, the steps in a
-scan as in training. All are measured in turns in one process; the best of the rounds counts.
+`experiments.networks.convolution`: `vmap` over all seeds, or `lax.map` over them one by one, the
+steps in a scan as in training. All are measured in turns in one process; the best of the rounds
+counts.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.convolution import conv, fastest, max_pool
+from seedmap.experiments.networks.convolution import conv, fastest, max_pool
 
 STRATEGIES = ("lax", "patches", "shifts")
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from dynamax.hidden_markov_model import parallel_inference
 
-from hmm import inference
+from seedmap.hmm import inference
 
 MOST_NUMBERS = 10**8  # in the array [run, time, state, state] of the scan's elements
 

@@ -22,8 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.sparse_parities import PAPER, parities_task, setup
-from trainer.metrics import weight_metrics
+from seedmap.experiments.tasks.sparse_parities import PAPER, parities_task, setup
+from seedmap.trainer.metrics.weights import weight_metrics
 
 METHODS = ("exact", "gram", "lanczos")
 

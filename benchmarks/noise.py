@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import EXPERIMENTS
-from trainer import Perturbations, make_streams, make_trainer
+from seedmap.experiments import load_experiment
+from seedmap.trainer import Perturbations, make_streams, make_trainer
 
 CASES = {  # experiment: preset, hyperparameters, replicas, replicas at once
     "parities": ("paper", {}, 16, 4),
@@ -42,7 +42,7 @@ def kinds(count: int) -> dict[str, tuple[Perturbations, bool]]:
 def measure(name: str) -> dict[str, np.ndarray]:
     """Seconds of `STEPS` steps of all replicas, by kind: [round]."""
     preset, changes, count, at_once = CASES[name]
-    experiment = EXPERIMENTS[name]
+    experiment = load_experiment(name)
     config = replace(experiment.presets[preset].training, **changes)
     setup = experiment.setup(config)
     pool = setup.task.pool or ()

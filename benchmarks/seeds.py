@@ -14,10 +14,10 @@ import jax
 import numpy as np
 import optax
 
-from experiments.sparse_parities import PAPER, parities_task
-from trainer import make_streams, make_trainer
-from trainer.placement import place, spread
-from trainer.sizing import candidates, choose_seeds_at_once
+from seedmap.experiments.tasks.sparse_parities import PAPER, parities_task
+from seedmap.trainer import make_streams, make_trainer
+from seedmap.trainer.group_size import candidates, choose_seeds_at_once
+from seedmap.trainer.placement import place, spread
 
 TASK = parities_task(PAPER)
 OPTIMIZER = optax.chain(optax.add_decayed_weights(0.01), optax.sgd(0.1))

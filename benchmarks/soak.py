@@ -21,8 +21,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments.run_folder import load_params, read_dataset
-from trainer.store import read_job
+from seedmap.experiments.runs.folder import load_params, read_dataset
+from seedmap.trainer.storage.folder import read_job
 
 SETTINGS = ["--preset", "quick", "--seeds", "10", "--epochs", "1200", "--seeds-at-once", "10"]
 

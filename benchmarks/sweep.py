@@ -20,9 +20,9 @@ import numpy as np
 from hmmlearn.hmm import GaussianHMM
 from threadpoolctl import threadpool_limits
 
-import hmm
-from experiments.analysis import metric_sequences
-from experiments.run_folder import read_dataset
+from seedmap import hmm
+from seedmap.experiments.runs.analysis import metric_sequences
+from seedmap.experiments.runs.folder import read_dataset
 
 STATES = tuple(range(1, 9))
 

@@ -29,9 +29,9 @@ import jax.numpy as jnp
 import torch
 from torch import nn
 
-from experiments import modular, sparse_parities
-from experiments.experiment import Setup, TrainingConfig
-from trainer import Data, make_streams, make_trainer
+from seedmap.experiments.tasks import modular, sparse_parities
+from seedmap.experiments.tasks.base import Setup, TrainingConfig
+from seedmap.trainer import Data, make_streams, make_trainer
 
 
 class TorchMLP(nn.Module):

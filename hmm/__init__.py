@@ -34,7 +34,7 @@ Signatures (arrays are numpy, float64 unless said otherwise):
 From there to what the states mean, and back to files:
 
     read_metrics(path, metrics=None, columns=None), from_pandas(...), from_xarray(...) -> RunTable
-    training_map(parameters, sequences, paths) -> TrainingMap
+    build_map(parameters, sequences, paths) -> TrainingMap
     bag_of_states(paths, num_states) -> [run, state]; regress(bag, outcome) -> Regression
     detours(paths, converged, regression) -> list of states
     dissimilarity(bag, ground, means=None) -> float
@@ -47,16 +47,53 @@ From there to what the states mean, and back to files:
     forecast(forecaster, values, level=0.8) -> Forecast
     save_hmm(folder, saved), load_hmm(folder) -> SavedHMM; also hmmlearn's and Dynamax's models
 
-`hmm.figures` draws. Four functions (`training_map`, `dissimilarity`, `forecast`, `forecast_skill`)
-have the name of their module, which is reached by `from hmm.forecast import ...` alone.
+`hmm.figures` draws.
 """
 
-from hmm.absorbing import (
-    absorbed,
-    exit_probabilities,
-    pass_probabilities,
+from seedmap.hmm.forecasting.absorbing import absorbed, exit_probabilities, pass_probabilities
+from seedmap.hmm.forecasting.causal import causal_z_score
+from seedmap.hmm.forecasting.forecaster import Forecast, Forecaster, fit_forecaster, forecast
+from seedmap.hmm.forecasting.skill import Skill, SkillRow, forecast_skill
+from seedmap.hmm.inference import filtered, log_likelihood, posterior, viterbi
+from seedmap.hmm.io import (
+    SavedHMM,
+    from_dynamax,
+    from_hmmlearn,
+    load_hmm,
+    save_hmm,
+    to_dynamax,
+    to_hmmlearn,
 )
-from hmm.baselines import (
+from seedmap.hmm.parameters import (
+    COVARIANCES,
+    Parameters,
+    canonical_order,
+    log_densities,
+    num_parameters,
+    permute,
+    relabel,
+)
+from seedmap.hmm.readers import (
+    RunTable,
+    from_pandas,
+    from_xarray,
+    read_csv_folder,
+    read_metrics,
+)
+from seedmap.hmm.selection.criteria import (
+    CRITERIA,
+    best_restarts,
+    criterion_value,
+    default_criterion,
+    dominant_validation_runs,
+    select,
+    selection_table,
+)
+from seedmap.hmm.selection.cross_validation import CrossValidation
+from seedmap.hmm.selection.sweep import PRIORS, Fit, Sweep, SweepConfig, fit_sweep
+from seedmap.hmm.sequences import Sequences, from_arrays, split_runs, z_score
+from seedmap.hmm.sweep_io import load_sweep, save_sweep
+from seedmap.hmm.training_map.baselines import (
     Clustering,
     Decoding,
     compare_baselines,
@@ -66,70 +103,11 @@ from hmm.baselines import (
     only_metrics,
     rank_metrics,
 )
-from hmm.bootstrap import (
-    Bootstrap,
-    bootstrap_map,
-    refit,
-    resample_counts,
-)
-from hmm.causal import (
-    causal_z_score,
-)
-from hmm.cross_validation import (
-    CrossValidation,
-)
-from hmm.dissimilarity import (
-    dissimilarity,
-    pairwise_dissimilarity,
-)
-from hmm.forecast import (
-    Forecast,
-    Forecaster,
-    fit_forecaster,
-    forecast,
-)
-from hmm.forecast_skill import (
-    Skill,
-    SkillRow,
-    forecast_skill,
-)
-from hmm.inference import (
-    filtered,
-    log_likelihood,
-    posterior,
-    viterbi,
-)
-from hmm.io import (
-    SavedHMM,
-    from_dynamax,
-    from_hmmlearn,
-    load_hmm,
-    save_hmm,
-    to_dynamax,
-    to_hmmlearn,
-)
-from hmm.parameters import (
-    COVARIANCES,
-    Parameters,
-    canonical_order,
-    log_densities,
-    num_parameters,
-    permute,
-    relabel,
-)
-from hmm.prediction import (
-    predict_outcome,
-    prediction_r2,
-)
-from hmm.readers import (
-    PAPER_METRICS,
-    RunTable,
-    from_pandas,
-    from_xarray,
-    read_csv_folder,
-    read_metrics,
-)
-from hmm.regression import (
+from seedmap.hmm.training_map.bootstrap import Bootstrap, bootstrap_map, refit, resample_counts
+from seedmap.hmm.training_map.build import Edge, TrainingMap, belief_gradient, build_map, importance
+from seedmap.hmm.training_map.dissimilarity import dissimilarity, pairwise_dissimilarity
+from seedmap.hmm.training_map.prediction import predict_outcome, prediction_r2
+from seedmap.hmm.training_map.regression import (
     READABLE_PVALUE,
     Coefficient,
     Regression,
@@ -139,47 +117,14 @@ from hmm.regression import (
     permutation_pvalue,
     regress,
 )
-from hmm.selection import (
-    CRITERIA,
-    best_restarts,
-    criterion_value,
-    default_criterion,
-    dominant_validation_runs,
-    select,
-    selection_table,
-)
-from hmm.sequences import (
-    Sequences,
-    from_arrays,
-    split_runs,
-    z_score,
-)
-from hmm.stability import (
+from seedmap.hmm.training_map.stability import (
     adjusted_rand_index,
     decoding_agreement,
     edge_inclusion,
     edge_recurrence,
     match_states,
 )
-from hmm.sweep import (
-    PRIORS,
-    Fit,
-    Sweep,
-    SweepConfig,
-    fit_sweep,
-)
-from hmm.sweep_io import (
-    load_sweep,
-    save_sweep,
-)
-from hmm.training_map import (
-    Edge,
-    TrainingMap,
-    belief_gradient,
-    importance,
-    training_map,
-)
-from hmm.transfer import (
+from seedmap.hmm.training_map.transfer import (
     Transfer,
     apply_model,
     check_same_metrics,
@@ -190,7 +135,6 @@ from hmm.transfer import (
 __all__ = [
     "COVARIANCES",
     "CRITERIA",
-    "PAPER_METRICS",
     "PRIORS",
     "READABLE_PVALUE",
     "Bootstrap",
@@ -220,6 +164,7 @@ __all__ = [
     "belief_gradient",
     "best_restarts",
     "bootstrap_map",
+    "build_map",
     "canonical_order",
     "causal_z_score",
     "check_same_metrics",
@@ -278,7 +223,6 @@ __all__ = [
     "split_runs",
     "to_dynamax",
     "to_hmmlearn",
-    "training_map",
     "viterbi",
     "z_score",
 ]

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hmm.parameters import Parameters, log_densities
-from hmm.sequences import Sequences
+from seedmap.errors import UserError
+from seedmap.hmm.parameters import Parameters, log_densities
+from seedmap.hmm.sequences import Sequences
 
 # Dynamax's filter fails silently where only transitions of probability 0 explain the data. This
 # floor makes such a run very unlikely instead; it is far below what any run can tell from 0.
@@ -61,7 +62,7 @@ def log_likelihood(parameters: Parameters, sequences: Sequences) -> np.ndarray:
 def _prepare(parameters: Parameters, sequences: Sequences):
     """Floored probabilities, log-densities [run, time, K] with maximum 0, and the maxima."""
     if parameters.means.shape[-1] != sequences.num_metrics:
-        raise ValueError(
+        raise UserError(
             f"the model has {parameters.means.shape[-1]} metrics and the data "
             f"{sequences.num_metrics} ({', '.join(sequences.metrics)}): pass the metrics it was "
             "fitted on"

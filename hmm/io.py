@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import jax.numpy as jnp
 import numpy as np
 
-from hmm.parameters import Parameters
-from hmm.selection import selection_table
-from hmm.sweep import Sweep
+from seedmap.errors import UserError
+from seedmap.hmm.parameters import Parameters
+from seedmap.hmm.selection.criteria import selection_table
+from seedmap.hmm.selection.sweep import Sweep
 
 if TYPE_CHECKING:
     from dynamax.hidden_markov_model.models.gaussian_hmm import ParamsGaussianHMM
@@ -107,7 +108,7 @@ def save_hmm(folder: str | os.PathLike, saved: SavedHMM) -> None:
             and lists, tuples and dicts of them; numpy scalars count as numbers.
 
     Raises:
-        ValueError: parameters that are no HMM over these metrics.
+        UserError: parameters that are no HMM over these metrics.
         TypeError: a value that JSON cannot hold.
     """
     arrays = {name: np.asarray(array) for name, array in saved.parameters._asdict().items()}
@@ -134,14 +135,14 @@ def load_hmm(folder: str | os.PathLike) -> SavedHMM:
         `z_score` and `selection`, and None where numbers were not finite.
 
     Raises:
-        ValueError: a file is missing, damaged or of another version, or the two do not fit.
+        UserError: a file is missing, damaged or of another version, or the two do not fit.
     """
     folder = Path(folder)
     facts = _read_facts(folder / "hmm.json")
     arrays = _read_arrays(folder / "hmm.npz")
     _check(arrays, len(facts["metrics"]), str(folder / "hmm.npz"))
     if len(arrays["initial"]) != facts["num_states"]:
-        raise ValueError(f"{folder}: hmm.npz and hmm.json are of different fits: fit again")
+        raise UserError(f"{folder}: hmm.npz and hmm.json are of different fits: fit again")
     return SavedHMM(
         parameters=Parameters(**arrays),
         metrics=tuple(facts["metrics"]),
@@ -183,7 +184,7 @@ def from_hmmlearn(model: HmmlearnGaussian) -> Parameters:
         float64 parameters.
 
     Raises:
-        ValueError: the attributes are no HMM, for instance after a degenerate fit.
+        UserError: the attributes are no HMM, for instance after a degenerate fit.
     """
     arrays = {
         "initial": np.asarray(model.startprob_, dtype=float),
@@ -217,7 +218,7 @@ def from_dynamax(params: "ParamsGaussianHMM") -> Parameters:
     """Parameters of Dynamax's `GaussianHMM`, as numpy arrays of the same dtype.
 
     Raises:
-        ValueError: the arrays are no HMM, for instance after a degenerate fit.
+        UserError: the arrays are no HMM, for instance after a degenerate fit.
     """
     arrays = {
         "initial": np.asarray(params.initial.probs),
@@ -231,37 +232,37 @@ def from_dynamax(params: "ParamsGaussianHMM") -> Parameters:
 
 def _read_facts(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise ValueError(f"{path} does not exist: fit an HMM into this folder first")
+        raise UserError(f"{path} does not exist: fit an HMM into this folder first")
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): fit again or restore it") from None
+        raise UserError(f"{path} is damaged ({error}): fit again or restore it") from None
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-        raise ValueError(f'{path} is not a saved HMM: its "format" is not "{FORMAT}"')
+        raise UserError(f'{path} is not a saved HMM: its "format" is not "{FORMAT}"')
     if facts.get("version") != VERSION:
-        raise ValueError(
+        raise UserError(
             f"{path} has format version {facts.get('version')}, this program reads {VERSION}: "
             "use the program that wrote it, or fit again"
         )
     for name, kind in {**_JSON_FIELDS, "num_states": int}.items():
         if not isinstance(facts.get(name), kind):
-            raise ValueError(f'{path} is damaged: "{name}" is missing or of the wrong type')
+            raise UserError(f'{path} is damaged: "{name}" is missing or of the wrong type')
     return facts
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
-        raise ValueError(f"{path} does not exist: fit an HMM into this folder first")
+        raise UserError(f"{path} does not exist: fit an HMM into this folder first")
     try:
         # np.load leaves a damaged file open if it opens it itself.
         with path.open("rb") as file:
             if file.read(2) != b"PK":  # of anything else NumPy would suggest to unpickle it
-                raise ValueError("not an npz archive")
+                raise UserError("not an npz archive")
             file.seek(0)
             archive = np.load(file, allow_pickle=False)
             return {name: archive[name] for name in Parameters._fields}
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is damaged ({error}): fit again or restore it") from None
+        raise UserError(f"{path} is damaged ({error}): fit again or restore it") from None
 
 
 def _check(arrays: Mapping[str, np.ndarray], num_metrics: int, where: str) -> None:
@@ -276,16 +277,16 @@ def _check(arrays: Mapping[str, np.ndarray], num_metrics: int, where: str) -> No
     for name, shape in shapes.items():
         array = arrays[name]
         if array.shape != shape or array.dtype.kind != "f":
-            raise ValueError(
+            raise UserError(
                 f"{where}: {name} must be float {list(shape)}, not {array.dtype} "
                 f"{list(array.shape)}"
             )
         if not np.isfinite(array).all():
-            raise ValueError(f"{where}: {name} holds numbers that are not finite")
+            raise UserError(f"{where}: {name} holds numbers that are not finite")
     for name in ("initial", "transition"):
         sums = arrays[name].sum(axis=-1)
         if (arrays[name] < 0).any() or not np.allclose(sums, 1, atol=1e-4):
-            raise ValueError(f"{where}: {name} must be probabilities that sum to 1")
+            raise UserError(f"{where}: {name} must be probabilities that sum to 1")
 
 
 def json_ready(value: Any) -> Any:

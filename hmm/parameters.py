@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from seedmap.errors import UserError
+
 COVARIANCES = ("full", "diagonal", "spherical", "shared")
 
 
@@ -24,9 +26,9 @@ class Parameters(NamedTuple):
 
 
 def check_covariance(covariance: str) -> None:
-    """Raises ValueError unless `covariance` is one of the four types."""
+    """Raises UserError unless `covariance` is one of the four types."""
     if covariance not in COVARIANCES:
-        raise ValueError(f"covariance must be one of {', '.join(COVARIANCES)}; got {covariance!r}")
+        raise UserError(f"covariance must be one of {', '.join(COVARIANCES)}; got {covariance!r}")
 
 
 def num_parameters(num_states: int, num_metrics: int, covariance: str) -> int:
@@ -37,7 +39,7 @@ def num_parameters(num_states: int, num_metrics: int, covariance: str) -> int:
     D (D + 1) / 2 (shared) parameters.
 
     Raises:
-        ValueError: If `covariance` is unknown.
+        UserError: If `covariance` is unknown.
     """
     check_covariance(covariance)
     triangle = num_metrics * (num_metrics + 1) // 2

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from seedmap.errors import UserError
+
 MIN_RUNS = 5  # fewer leave less than one run for validation at the paper's 80/20 split
 
 
@@ -78,14 +80,14 @@ def from_arrays(
         The sequences, float64, with zeros on the padding.
 
     Raises:
-        ValueError: On wrong shapes, empty runs, names that are too few or not unique, or an
+        UserError: On wrong shapes, empty runs, names that are too few or not unique, or an
             infinite value.
     """
     padded, found = _pad(values)
     lengths = found if lengths is None else np.asarray(lengths, np.int64)
     num_runs, num_steps, num_metrics = padded.shape
     if lengths.shape != (num_runs,) or lengths.min() < 1 or lengths.max() > num_steps:
-        raise ValueError(
+        raise UserError(
             f"lengths must be {num_runs} whole numbers between 1 and {num_steps}; "
             f"got {lengths.tolist()}"
         )
@@ -101,12 +103,12 @@ def _pad(values) -> tuple[np.ndarray, np.ndarray]:
     """Returns a new float64 array [run, time, metric] and the lengths [run]."""
     arrays = [np.asarray(v, np.float64) for v in values]
     if not arrays or any(a.ndim != 2 or 0 in a.shape for a in arrays):
-        raise ValueError(
+        raise UserError(
             "values must be an array [run, time, metric] or a list of arrays [time, metric], none "
             f"of them empty; got shapes {[a.shape for a in arrays][:3]}"
         )
     if len({a.shape[1] for a in arrays}) > 1:
-        raise ValueError(
+        raise UserError(
             "all runs must have the same metrics; got runs with "
             f"{sorted({a.shape[1] for a in arrays})} columns"
         )
@@ -121,7 +123,7 @@ def _names(names, what: str, default: list[str]) -> tuple[str, ...]:
     """`names` as strings after checking their number and that none comes twice."""
     names = tuple(default if names is None else (str(n) for n in names))
     if len(names) != len(default) or len(set(names)) != len(names):
-        raise ValueError(f"need {len(default)} different {what} names, got {list(names)}")
+        raise UserError(f"need {len(default)} different {what} names, got {list(names)}")
     return names
 
 
@@ -130,7 +132,7 @@ def _refuse_infinite(sequences: Sequences) -> None:
     where = np.argwhere(np.isinf(sequences.values))
     if len(where):
         run, time, metric = where[0]
-        raise ValueError(
+        raise UserError(
             f"run {sequences.runs[run]} diverged: {sequences.metrics[metric]} is infinite at "
             f"checkpoint {time}; pass lengths that end before it, or leave the run out"
         )
@@ -152,10 +154,10 @@ def z_score(sequences: Sequences, first: int = 1000, per: str = "run") -> Sequen
         The z-scores, with the same lengths and names.
 
     Raises:
-        ValueError: If `per` is neither "run" nor "pooled" or `first` is below 1.
+        UserError: If `per` is neither "run" nor "pooled" or `first` is below 1.
     """
     if per not in ("run", "pooled") or first < 1:
-        raise ValueError(
+        raise UserError(
             f"z_score needs per='run' or 'pooled' and first >= 1; got per={per!r}, first={first}"
         )
     seen = sequences.mask & (np.arange(sequences.values.shape[1]) < first)
@@ -204,11 +206,11 @@ def split_runs(
         Sorted indices of the training runs and of the validation runs, int64.
 
     Raises:
-        ValueError: With fewer than 5 runs or a share outside (0, 1).
+        UserError: With fewer than 5 runs or a share outside (0, 1).
     """
     check_num_runs(num_runs)
     if not 0 < validation_share < 1:
-        raise ValueError(
+        raise UserError(
             f"validation share must lie between 0 and 1, for example 0.2; got {validation_share}"
         )
     num_validation = min(max(1, round(validation_share * num_runs)), num_runs - 1)
@@ -217,9 +219,9 @@ def split_runs(
 
 
 def check_num_runs(num_runs: int) -> None:
-    """Raises ValueError with fewer than 5 runs: too few to hold any out."""
+    """Raises UserError with fewer than 5 runs: too few to hold any out."""
     if num_runs < MIN_RUNS:
-        raise ValueError(
+        raise UserError(
             f"the HMM needs at least {MIN_RUNS} runs to train on some and validate on others; "
             f"got {num_runs}: train more seeds"
         )

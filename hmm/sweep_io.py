@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from hmm.cross_validation import CrossValidation
-from hmm.sweep import Fit, Sweep, SweepConfig
+from seedmap.errors import UserError
+from seedmap.hmm.selection.cross_validation import CrossValidation
+from seedmap.hmm.selection.sweep import Fit, Sweep, SweepConfig
 
 FORMAT = "seedmap-sweep"
 VERSION = 1
@@ -86,12 +87,12 @@ def load_sweep(path: str | os.PathLike) -> tuple[Sweep, Fit]:
         The sweep and its chosen fit; the fits' `parameters` are None.
 
     Raises:
-        ValueError: the file is not a sweep of this version.
+        UserError: the file is not a sweep of this version.
     """
     try:
         content = json.loads(Path(path).read_text())
         if (content["format"], content["version"]) != (FORMAT, VERSION):
-            raise ValueError(f"it is {content['format']} version {content['version']}")
+            raise UserError(f"it is {content['format']} version {content['version']}")
         config = content["config"] | {"states": tuple(content["config"]["states"])}
         fits = tuple(_load_fit(scores) for scores in content["fits"])
         sweep = Sweep(
@@ -107,6 +108,6 @@ def load_sweep(path: str | os.PathLike) -> tuple[Sweep, Fit]:
         place = (content["num_states"], content["restart"])
         return sweep, next(fit for fit in fits if (fit.num_states, fit.restart) == place)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
-        raise ValueError(
+        raise UserError(
             f"{path} is not a sweep that this version wrote ({error}); fit again"
         ) from None

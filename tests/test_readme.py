@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments import cli
+from seedmap.experiments.commands import main as cli
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
 def test_the_python_examples_run_and_learn(capsys, tmp_path, monkeypatch):

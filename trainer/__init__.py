@@ -4,22 +4,23 @@ The natural way: a `Task` (data, model, loss) -> `train(task, optimizer, seeds, 
 `TrainingRun`, whose xarray dataset has a row per seed and a column per record.
 """
 
-from trainer.checks import grid
-from trainer.collect import TrainingRun, collect
-from trainer.measures import MEASURES, choose
-from trainer.metrics import METRICS, Role, Rule, flax_rule, weight_metrics
-from trainer.perturb import Fork, Perturbations
-from trainer.program import Progress
-from trainer.replica import OUTCOMES, SeedState
-from trainer.run import train
-from trainer.streams import Streams, make_streams
-from trainer.task import Data, Noise, Task, Variables, in_drawn_order
-from trainer.training import Trainer, TrainState, make_trainer
+from seedmap.metric_names import PAPER_METRICS
+from seedmap.trainer.batched import Trainer, TrainState, make_trainer
+from seedmap.trainer.checks import grid
+from seedmap.trainer.loop import train
+from seedmap.trainer.metrics.registry import MEASURES, choose
+from seedmap.trainer.metrics.weights import Role, Rule, flax_rule, weight_metrics
+from seedmap.trainer.noise.perturb import Fork, Perturbations
+from seedmap.trainer.program import Progress
+from seedmap.trainer.step import OUTCOMES, SeedState
+from seedmap.trainer.storage.results import TrainingRun, collect
+from seedmap.trainer.streams import Streams, make_streams
+from seedmap.trainer.task import Data, Noise, Task, Variables, in_drawn_order
 
 __all__ = [
     "MEASURES",
-    "METRICS",
     "OUTCOMES",
+    "PAPER_METRICS",
     "Data",
     "Fork",
     "Noise",

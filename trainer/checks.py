@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from seedmap.errors import UserError
+
 MAX_SEED = 2**32 - 1
 EARLY_STOPS = ("never", "each", "all")
 
@@ -12,57 +14,57 @@ EARLY_STOPS = ("never", "each", "all")
 def check_seeds(
     seeds: Sequence[int], hyperparameters: Mapping[str, Sequence[float]] | None = None
 ) -> None:
-    """Raises ValueError unless these are seed numbers, at least one, no replica standing twice."""
+    """Raises UserError unless these are seed numbers, at least one, no replica standing twice."""
     hyperparameters = hyperparameters or {}
     if isinstance(seeds, int) or not hasattr(seeds, "__len__"):
-        raise ValueError(f"seeds is {seeds}; give the numbers, for instance range(40)")
+        raise UserError(f"seeds is {seeds}; give the numbers, for instance range(40)")
     if len(seeds) == 0:
-        raise ValueError("seeds: none given; give at least one seed number")
+        raise UserError("seeds: none given; give at least one seed number")
     odd = [seed for seed in seeds if not isinstance(seed, int | np.integer)]
     if odd:
-        raise ValueError(f"seeds: {odd[0]!r} is not a whole number")
+        raise UserError(f"seeds: {odd[0]!r} is not a whole number")
     if min(seeds) < 0 or max(seeds) > MAX_SEED:
-        raise ValueError(
+        raise UserError(
             f"seeds {min(seeds)} to {max(seeds)}: numbers must lie between 0 and {MAX_SEED}"
         )
     for name, values in hyperparameters.items():
         if np.shape(values) != (len(seeds),):
-            raise ValueError(
+            raise UserError(
                 f"hyperparameters: {name} has shape {np.shape(values)}; give one value for each of "
                 f"the {len(seeds)} replicas"
             )
         if not np.isfinite(np.asarray(values, float)).all():
-            raise ValueError(f"hyperparameters: {name} has a value that is not finite")
+            raise UserError(f"hyperparameters: {name} has a value that is not finite")
     if len(set(zip(seeds, *hyperparameters.values(), strict=True))) != len(seeds):
-        raise ValueError("seeds: a number stands twice; each seed may be trained once")
+        raise UserError("seeds: a number stands twice; each seed may be trained once")
 
 
 def check_hyperparameters(names: Collection[str], used_by_optimizer: bool) -> None:
-    """Raises ValueError for hyperparameters that nothing would read."""
+    """Raises UserError for hyperparameters that nothing would read."""
     unread = [name for name in names if name != "init_scale"]
     if unread and not used_by_optimizer:
-        raise ValueError(
+        raise UserError(
             f"hyperparameters: nothing reads {unread[0]}: give the optimizer as a function of "
             f"them, as lambda own: optax.sgd(own[{unread[0]!r}])"
         )
 
 
 def check_steps(steps: int, record_every: int) -> None:
-    """Raises ValueError unless training is a whole number of records long."""
+    """Raises UserError unless training is a whole number of records long."""
     if steps < 1 or steps % record_every:
-        raise ValueError(
+        raise UserError(
             f"steps is {steps}; it must be a positive multiple of record_every ({record_every})"
         )
 
 
 def check_stop(early_stop: str, threshold: float | None) -> None:
-    """Raises ValueError for an early stop that is unknown or has no threshold to go by."""
+    """Raises UserError for an early stop that is unknown or has no threshold to go by."""
     if early_stop not in EARLY_STOPS:
-        raise ValueError(
+        raise UserError(
             f"early_stop {early_stop!r} is unknown; choose from {', '.join(EARLY_STOPS)}"
         )
     if early_stop != "never" and threshold is None:
-        raise ValueError(
+        raise UserError(
             f"early_stop {early_stop!r} needs a threshold: the accuracy that counts as converged"
         )
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from trainer.shuffle import permutation
+from seedmap.trainer.shuffle import permutation
 
 
 def batches_per_epoch(num_train: int, batch_size: int) -> int:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from trainer.training import SEED_AXIS
+from seedmap.trainer.batched import SEED_AXIS
 
 
 class Placement(NamedTuple):

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from trainer.perturb import Perturbations
-from trainer.placement import Placement, gather, place, share, spread
-from trainer.records import RecordLayout
-from trainer.sizing import choose_seeds_at_once
-from trainer.streams import Streams
-from trainer.training import Trainer, TrainState
+from seedmap.trainer.batched import Trainer, TrainState
+from seedmap.trainer.group_size import choose_seeds_at_once
+from seedmap.trainer.noise.perturb import Perturbations
+from seedmap.trainer.placement import Placement, gather, place, share, spread
+from seedmap.trainer.storage.records import RecordLayout
+from seedmap.trainer.streams import Streams
 
 _TRIAL_STEPS = 8  # of training, in the search for the number of seeds at once
 

@@ -10,6 +10,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from seedmap.errors import UserError
+
 
 def permutation(key: jax.Array, size: int) -> jax.Array:
     """Uniformly random permutation of 0 .. size - 1.
@@ -27,10 +29,10 @@ def permutation(key: jax.Array, size: int) -> jax.Array:
         int32 [size].
 
     Raises:
-        ValueError: size is out of range.
+        UserError: size is out of range.
     """
     if not 1 <= size <= 2**24:
-        raise ValueError(f"permutation of {size} elements; the size must lie between 1 and 2**24")
+        raise UserError(f"permutation of {size} elements; the size must lie between 1 and 2**24")
     place_bits = max(1, math.ceil(math.log2(size)))
     digit_bits = 32 - place_bits
     rounds = max(1, math.ceil(3 * math.log2(size) / digit_bits))

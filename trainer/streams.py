@@ -6,6 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from seedmap.errors import UserError
+
 
 class Streams(NamedTuple):
     """One key per source of algorithmic randomness; every field is a key or an array of keys.
@@ -43,17 +45,17 @@ def make_streams(
         Streams of typed keys, each of shape [seed].
 
     Raises:
-        ValueError: a name in `vary` is not a stream.
+        UserError: a name in `vary` is not a stream.
 
     Example:
         >>> make_streams([0, 1, 2], vary=("init",)).order.shape
         (3,)
     """
     if isinstance(vary, str):
-        raise ValueError(f"vary is the text {vary!r}; give a sequence of streams: ({vary!r},)")
+        raise UserError(f"vary is the text {vary!r}; give a sequence of streams: ({vary!r},)")
     unknown = sorted(set(vary) - set(Streams._fields))
     if unknown:
-        raise ValueError(f"vary: unknown stream {unknown[0]!r}; streams are {Streams._fields}")
+        raise UserError(f"vary: unknown stream {unknown[0]!r}; streams are {Streams._fields}")
     numbers = jnp.asarray(seeds, dtype=jnp.uint32)
 
     def stream(index: int, name: str) -> jax.Array:

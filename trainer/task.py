@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from seedmap.errors import UserError
+
 PyTree = Any
 
 
@@ -39,8 +41,8 @@ class Noise(NamedTuple):
             weight in the loss; statistics over a batch must leave them out as well, as flax's
             `BatchNorm(...)(x, mask=...)` does. None: all are there.
         place: int32 [example], where each example would stand in the batch had its order not been
-            changed (`trainer.perturb`); what is drawn for every example by its place in the batch
-            must be gathered by it, as `in_drawn_order` does. None: the order is as drawn.
+            changed (`trainer.noise.perturb`); what is drawn for every example by its place in the
+            batch must be gathered by it, as `in_drawn_order` does. None: the order is as drawn.
     """
 
     augment: jax.Array
@@ -52,8 +54,9 @@ class Noise(NamedTuple):
 def in_drawn_order(change: Callable[[PyTree], PyTree], batch: PyTree, noise: Noise) -> PyTree:
     """A random change of a batch, such that each example gets what was drawn for it.
 
-    A study of accumulation order (`trainer.perturb`) puts the examples of a batch into another
-    order; that must change nothing but the order of sums, whatever is drawn by place in the batch.
+    A study of accumulation order (`trainer.noise.perturb`) puts the examples of a batch into
+    another order; that must change nothing but the order of sums, whatever is drawn by place in the
+    batch.
 
     Args:
         change: batch -> batch, leaves [example, ...]; draws for the first example, the second, ...
@@ -135,7 +138,7 @@ def score_training(task: Task, variables: Variables, batch: PyTree, noise: Noise
         else task.train_score(model, batch, noise)
     )
     if not isinstance(scored, tuple) or len(scored) not in (2, 3):
-        raise ValueError("task: a score must give (loss, correct), each with a value per example")
+        raise UserError("task: a score must give (loss, correct), each with a value per example")
     return scored if len(scored) == 3 else (*scored, variables.state)
 
 
@@ -143,7 +146,7 @@ def check_task(task: Task, batch_size: int) -> None:
     """Checks, by shapes alone and without computing, that the parts of a task fit together.
 
     Raises:
-        ValueError: the data do not hold `num_train` examples, or a score does not give one loss and
+        UserError: the data do not hold `num_train` examples, or a score does not give one loss and
             one correctness per example (a loss of shape [batch, 1] would otherwise broadcast
             against the batch's weights and be wrong without a word), or a state that training
             changes in shape.
@@ -153,7 +156,7 @@ def check_task(task: Task, batch_size: int) -> None:
     data = jax.eval_shape(lambda key: draw_data(task, key, task.pool), key)
     counts = sorted({leaf.shape[:1] for leaf in jax.tree.leaves(data.train)})
     if counts != [(task.num_train,)]:
-        raise ValueError(
+        raise UserError(
             f"task: num_train is {task.num_train}, but the first axes of make_data(key).train are "
             f"{[count[0] if count else 'none' for count in counts]}"
         )
@@ -170,7 +173,7 @@ def check_task(task: Task, batch_size: int) -> None:
     loss, correct, state = jax.eval_shape(score, key)
     for name, part in (("loss", loss), ("correct", correct)):
         if part.shape != (batch_size,):
-            raise ValueError(
+            raise UserError(
                 f"task: score gives a {name} of shape {part.shape} for a batch of {batch_size}; "
                 f"it must be one number per example, shape ({batch_size},)"
             )
@@ -179,6 +182,6 @@ def check_task(task: Task, batch_size: int) -> None:
         for tree in (state, variables.state)
     ]
     if kinds[0] != kinds[1]:
-        raise ValueError(
+        raise UserError(
             f"task: train_score gives a state of {kinds[0]}, but init made one of {kinds[1]}"
         )

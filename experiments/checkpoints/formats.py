@@ -20,9 +20,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from experiments.datasets.unpickle import UnpicklingError
-from experiments.npz import load_npz
-from experiments.orbax_arrays import METADATA, open_arrays
+from seedmap.errors import UserError
+from seedmap.experiments.checkpoints.orbax_arrays import METADATA, open_arrays
+from seedmap.experiments.datasets.npz import load_npz
+from seedmap.experiments.datasets.unpickle import UnpicklingError
 
 SAFETENSORS = (".safetensors",)
 TORCH = (".bin", ".pt", ".pth")
@@ -64,7 +65,7 @@ def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
             folder with one of these (`HUB_FILES` first), or an Orbax folder.
 
     Raises:
-        ValueError: what is there is not a checkpoint, is damaged, holds Python objects that could
+        UserError: what is there is not a checkpoint, is damaged, holds Python objects that could
             run code, or needs a library that is not installed.
     """
     source = locate(path)
@@ -96,15 +97,15 @@ def locate(path: Path) -> Path:
     """The file, or Orbax folder, with the weights of a checkpoint.
 
     Raises:
-        ValueError: nothing there is a checkpoint, or several files are and none is named as on
+        UserError: nothing there is a checkpoint, or several files are and none is named as on
             the hub.
     """
     if path.is_file():
         if path.suffix in SUFFIXES or path.name.endswith(".index.json"):
             return path
-        raise ValueError(f"{path} is no checkpoint; expected {', '.join(SUFFIXES)} or a folder")
+        raise UserError(f"{path} is no checkpoint; expected {', '.join(SUFFIXES)} or a folder")
     if not path.is_dir():
-        raise ValueError(f"{path} is not there; it may have been moved since the import began")
+        raise UserError(f"{path} is not there; it may have been moved since the import began")
     for name in HUB_FILES:
         if (path / name).is_file():
             return path / name
@@ -113,7 +114,7 @@ def locate(path: Path) -> Path:
     found = found or [entry for entry in entries if entry.suffix in SUFFIXES and entry.is_file()]
     if len(found) != 1:
         names = ", ".join(entry.name for entry in (found or entries)[:8]) or "nothing"
-        raise ValueError(
+        raise UserError(
             f"{path} holds {names}; expected one of {', '.join(HUB_FILES)}, an Orbax folder, or "
             f"one file {', '.join(SUFFIXES)}: make the pattern name the file"
         )
@@ -135,13 +136,13 @@ def _settings(source: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text()))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is not a JSON object ({error}); restore or remove it") from None
+        raise UserError(f"{path} is not a JSON object ({error}); restore or remove it") from None
 
 
 def _as_float32(array: np.ndarray, source: Path, name: str) -> np.ndarray:
     half = array.dtype in (ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2)
     if not half and array.dtype.kind != "f":
-        raise ValueError(
+        raise UserError(
             f"{source}: {name!r} has dtype {array.dtype}, expected floating numbers; cover it by a "
             'rule with role = "ignore" (--rules)'
         )
@@ -224,7 +225,7 @@ def _load_torch(path: Path, torch: Any) -> Any:
         about = next(
             (line.strip() for line in lines if "GLOBAL" in line or "Unsupported" in line), ""
         )
-        raise ValueError(
+        raise UserError(
             f"{path} is refused: it holds Python objects beside tensors, which could run code "
             f"({about.split('. ')[0] or 'not admitted by weights_only'}); save its state_dict() "
             "alone"
@@ -250,7 +251,7 @@ def _state_dict(content: Any, path: Path, torch: Any) -> dict[str, Any]:
         if is_state_dict(inner.get(name)):
             return dict(inner[name])
     held = ", ".join(map(repr, list(inner)[:8])) or type(content).__name__
-    raise ValueError(
+    raise UserError(
         f"{path} holds {held}; expected a state_dict (name to tensor), by itself or as one of "
         f"{', '.join(map(repr, STATE_DICTS))}: save model.state_dict()"
     )
@@ -298,7 +299,7 @@ def _open_sharded(path: Path, stack: ExitStack) -> Opened:
             raise _damaged(path, "names of shards beside it", repr(file))
         if not shard.is_file():
             there = len(list(path.parent.glob(f"*{shard.suffix}")))
-            raise ValueError(
+            raise UserError(
                 f"{shard} is missing: {path.name} names {len(set(names.values()))} shards, {there} "
                 "are there; copy the rest"
             )

@@ -16,16 +16,17 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from experiments import run_folder
-from experiments.checkpoints.formats import fingerprint, open_checkpoint
-from experiments.checkpoints.layouts import find_layout
-from experiments.checkpoints.outcomes import Outcomes, read_outcomes
-from experiments.checkpoints.patterns import Found, find_checkpoints, steps_by_run
-from experiments.checkpoints.rules import Layout, assign, number_of_heads
-from experiments.checkpoints.streaming import measure_checkpoint
-from experiments.importing import to_dataset
-from hmm.run_table import Rows, Run, make_run, run_table
-from trainer import store
+from seedmap.errors import UserError
+from seedmap.experiments.checkpoints.formats import fingerprint, open_checkpoint
+from seedmap.experiments.checkpoints.layouts import find_layout
+from seedmap.experiments.checkpoints.outcomes import Outcomes, read_outcomes
+from seedmap.experiments.checkpoints.patterns import Found, find_checkpoints, steps_by_run
+from seedmap.experiments.checkpoints.rules import Layout, assign, number_of_heads
+from seedmap.experiments.checkpoints.streaming import measure_checkpoint
+from seedmap.experiments.runs import folder as run_folder
+from seedmap.experiments.runs.import_metrics import to_dataset
+from seedmap.hmm.readers.run_table import Rows, Run, make_run, run_table
+from seedmap.trainer.storage import folder as store
 
 IDENTITY = "import.json"
 
@@ -88,11 +89,11 @@ def import_checkpoints(
         callback: called with the number of checkpoints done and of all.
 
     Raises:
-        ValueError: nothing is found, a checkpoint cannot be read or understood, or the folder is
+        UserError: nothing is found, a checkpoint cannot be read or understood, or the folder is
             taken or of other settings.
 
     Warns:
-        UserWarning: as `find_checkpoints` and `hmm.run_table.run_table`.
+        UserWarning: as `find_checkpoints` and `hmm.readers.run_table.run_table`.
     """
     found = find_checkpoints(source.pattern)
     outcomes = read_outcomes(source.outcomes, steps_by_run(found)) if source.outcomes else None
@@ -156,7 +157,7 @@ def _check_import(folder: Path) -> None:
     """Refuses to go on where a training was cut short: it would be lost."""
     training = folder / run_folder.TRAINING
     if (training / run_folder.CONFIG).exists() or any(training.glob("part-*")):
-        raise ValueError(
+        raise UserError(
             f"--resume: {folder} holds a training cut short, not an import; name another folder"
         )
 
@@ -245,7 +246,7 @@ def _check_alike(rows: list[Row], row: Row) -> None:
     """Refuses a checkpoint of another network than the first."""
     first = rows[0] if rows else row
     if row.counts != first.counts:
-        raise ValueError(
+        raise UserError(
             f"{row.path} is of another network than {first.path}: expected {_told(first.counts)}, "
             f"found {_told(row.counts)}; import one network at a time"
         )

@@ -4,8 +4,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.checkpoints.formats import Checkpoint
-from experiments.checkpoints.rules import HEADS, WIDTH, Layout, Rule, read_rules
+from seedmap.errors import UserError
+from seedmap.experiments.checkpoints.formats import Checkpoint
+from seedmap.experiments.checkpoints.rules import HEADS, WIDTH, Layout, Rule, read_rules
 
 
 def _rules(*rows: tuple) -> tuple[Rule, ...]:
@@ -101,7 +102,7 @@ LAYOUTS = {
             "resnet",  # timm and torchvision, which have the same names
             r"(^|\.)layer1\.0\.conv1\.weight$",
             _rules(
-                (r"(^|\.)downsample\.", "ignore"),  # shortcuts, as `experiments.resnet.resnet_rule`
+                (r"(^|\.)downsample\.", "ignore"),  # shortcuts, as `resnet_rule`
                 (r"(^|\.)(conv1(\.\d)?|conv\d)\.weight$", "kernels", _CONV),
                 (r"(^|\.)(bn\d|conv1\.\d)\.", "ignore", {"ndim": 1}),
                 (r"\.num_batches_tracked$", "ignore"),
@@ -148,12 +149,12 @@ def detect(names: Sequence[str], where: Path) -> Layout:
     """The layout that the names of a checkpoint show.
 
     Raises:
-        ValueError: they show none, or several.
+        UserError: they show none, or several.
     """
     found = [layout for layout in LAYOUTS.values() if any(re.search(layout.sign, n) for n in names)]
     if len(found) != 1:
         which = " and of ".join(layout.name for layout in found) or "no known layout"
-        raise ValueError(
+        raise UserError(
             f"{where} has names of {which} ({_some(names)}); choose one by --layout "
             f"({', '.join(LAYOUTS)}), or write rules (--rules FILE)"
         )
@@ -168,14 +169,14 @@ def find_layout(name: str | None, rules: Path | None, checkpoint: Checkpoint) ->
     """The layout that is asked for, or else the one that the checkpoint's names show.
 
     Raises:
-        ValueError: it is not known, its file cannot be understood, or none is recognised.
+        UserError: it is not known, its file cannot be understood, or none is recognised.
     """
     if name is not None and rules is not None:
-        raise ValueError("--layout and --rules exclude each other; a rule file is a whole layout")
+        raise UserError("--layout and --rules exclude each other; a rule file is a whole layout")
     if rules is not None:
         return read_rules(rules)
     if name is None:
         return detect(list(checkpoint.shapes), checkpoint.path)
     if name not in LAYOUTS:
-        raise ValueError(f"--layout {name!r} is unknown; known are {', '.join(LAYOUTS)}")
+        raise UserError(f"--layout {name!r} is unknown; known are {', '.join(LAYOUTS)}")
     return LAYOUTS[name]

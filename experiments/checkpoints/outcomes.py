@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.checkpoints.patterns import parse_step
-from hmm.run_table import Rows, Run, listed, make_run
-from hmm.tables import Table, csv_table
-from trainer import METRICS
+from seedmap.errors import UserError
+from seedmap.experiments.checkpoints.patterns import parse_step
+from seedmap.hmm.readers.run_table import Rows, Run, listed, make_run
+from seedmap.hmm.readers.tables import Table, csv_table
+from seedmap.trainer import PAPER_METRICS
 
 
 @dataclass(frozen=True)
@@ -49,23 +50,23 @@ def read_outcomes(path: Path, steps: Mapping[str, Sequence[int]]) -> Outcomes:
         steps: run to the steps it has checkpoints of.
 
     Raises:
-        ValueError: the file cannot be read, a column is missing or not numeric, a step comes
+        UserError: the file cannot be read, a column is missing or not numeric, a step comes
             twice, or a run has no row at any of its checkpoints.
     """
     try:
         table = csv_table(path)
     except ValueError as error:
-        raise ValueError(f"--outcomes: {error}") from None
+        raise UserError(f"--outcomes: {error}") from None
     header = [name.strip() for name in table.header]
     lacking = [name for name in ("run", "step") if name not in header]
     if lacking:
-        raise ValueError(
+        raise UserError(
             f"--outcomes: {path} has no column {' and no '.join(map(repr, lacking))} but "
             f"{listed(header)}; name the columns run, step, eval_loss, eval_accuracy"
         )
-    taken = [name for name in header if name in METRICS]
+    taken = [name for name in header if name in PAPER_METRICS]
     if taken:
-        raise ValueError(
+        raise UserError(
             f"--outcomes: {path} has a column {taken[0]!r}, which is computed from the weights; "
             "remove it"
         )
@@ -77,13 +78,13 @@ def read_outcomes(path: Path, steps: Mapping[str, Sequence[int]]) -> Outcomes:
         name for name in steps if name not in runs or not set(runs[name].steps) & {*steps[name]}
     ]
     if empty:
-        raise ValueError(
+        raise UserError(
             f"--outcomes: {path} has no row for a checkpoint of run {empty[0]!r}; its runs are "
             f"{listed(by_run)}"
         )
     names = tuple(dict.fromkeys(name for run in runs.values() for name in run.columns))
     if not names:
-        raise ValueError(f"--outcomes: {path} has no numeric column; add eval_loss, eval_accuracy")
+        raise UserError(f"--outcomes: {path} has no numeric column; add eval_loss, eval_accuracy")
     return Outcomes(names, runs)
 
 
@@ -95,7 +96,7 @@ def _run(name: str, table: Table, header: list[str], own: list[int]) -> Run:
         try:
             steps.append(parse_step(text))
         except ValueError as error:
-            raise ValueError(f"{rows.at(row)}: {error}") from None
+            raise UserError(f"{rows.at(row)}: {error}") from None
     kept = [i for i, column in enumerate(header) if column not in ("run", "step")]
     columns = [[table.cells[i][row] for row in own] for i in kept]
     return make_run(name, rows, ["step", *(header[i] for i in kept)], [steps, *columns])

@@ -8,7 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from hmm.run_table import listed, natural
+from seedmap.errors import UserError
+from seedmap.hmm.readers.run_table import listed, natural
 
 _NUMBER, _SCALE = r"\d+(?:\.\d+)?", "[kKmM]?"
 _TOKENS = re.compile(r"(\{run\}|\{step\}|\*\*/?|\*|\?)")
@@ -38,12 +39,12 @@ def parse_step(text: str) -> int:
     """A step as names on the hub have it: "512", "20k" (20 000), "2000k", "1.5M".
 
     Raises:
-        ValueError: it is no whole number of steps.
+        UserError: it is no whole number of steps.
     """
     found = re.fullmatch(f"({_NUMBER})({_SCALE})", text.strip())
     steps = Decimal(found[1]) * _SCALES.get(found[2].lower(), 1) if found else None
     if steps is None or steps != int(steps):
-        raise ValueError(f"step {text!r} is not a whole number; write 512, 20k or 1.5M")
+        raise UserError(f"step {text!r} is not a whole number; write 512, 20k or 1.5M")
     return int(steps)
 
 
@@ -80,7 +81,7 @@ def find_checkpoints(pattern: str) -> list[Found]:
         Runs in natural order of their names (seed2 before seed10), steps ascending.
 
     Raises:
-        ValueError: a place holder is missing, nothing is found, or a step of a run comes twice.
+        UserError: a place holder is missing, nothing is found, or a step of a run comes twice.
 
     Warns:
         UserWarning: names the runs that lack steps which others have.
@@ -88,19 +89,19 @@ def find_checkpoints(pattern: str) -> list[Found]:
     pattern = pattern.rstrip("/")
     lacking = [name for name in ("{run}", "{step}") if name not in pattern]
     if lacking:
-        raise ValueError(f"pattern {pattern!r} has no {' and no '.join(lacking)}; {_HOW}")
+        raise UserError(f"pattern {pattern!r} has no {' and no '.join(lacking)}; {_HOW}")
     wild = "".join(_as_glob(token) for token in _TOKENS.split(pattern))
     regex = _regex(pattern)
     paths = sorted(path.rstrip("/") for path in glob.glob(wild, recursive=True))
     named = [(match, path) for path in paths if (match := regex.fullmatch(path))]
     if not named:
         near = f"; found {listed(Path(path).name for path in paths)} there" if paths else ""
-        raise ValueError(f"no checkpoint is at {pattern!r}{near}; {_HOW}, the step a number")
+        raise UserError(f"no checkpoint is at {pattern!r}{near}; {_HOW}, the step a number")
     found = [Found(match["run"], parse_step(match["step"]), Path(path)) for match, path in named]
     found.sort(key=lambda one: (natural(one.run), one.step))
     for one, other in pairwise(found):
         if one[:2] == other[:2]:
-            raise ValueError(
+            raise UserError(
                 f"step {one.step} of run {one.run!r} is both {one.path} and {other.path}; remove "
                 "one, or narrow the pattern"
             )

@@ -58,7 +58,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.checkpoints.formats import Checkpoint
+from seedmap.errors import UserError
+from seedmap.experiments.checkpoints.formats import Checkpoint
 
 ROLES = ("matrix", "kernels", "bias", "ignore")
 HEADS, WIDTH = "heads", "width"
@@ -144,15 +145,15 @@ def read_rules(path: Path) -> Layout:
     """Reads a rule file (see the top of this module).
 
     Raises:
-        ValueError: with the number of the rule that cannot be understood.
+        UserError: with the number of the rule that cannot be understood.
     """
     try:
         content = tomllib.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise ValueError(f"--rules: {path} cannot be read as TOML ({error})") from None
+        raise UserError(f"--rules: {path} cannot be read as TOML ({error})") from None
     rows = content.get("rule")
     if not isinstance(rows, list) or not rows or set(content) != {"rule"}:
-        raise ValueError(
+        raise UserError(
             f"--rules: {path} holds {', '.join(map(repr, content))}; expected [[rule]] tables"
         )
     rules = [_parse_rule(row, f"--rules: {path}, rule {i}") for i, row in enumerate(rows, start=1)]
@@ -164,26 +165,24 @@ def _parse_rule(row: Any, where: str) -> Rule:
     if not isinstance(row, Mapping) or not {"name", "role"} <= set(row) <= known:
         keys = ", ".join(row) if isinstance(row, Mapping) else repr(row)
         optional = ", ".join(sorted(known - {"name", "role"}))
-        raise ValueError(f"{where} has {keys}; expected name and role, and may have {optional}")
+        raise UserError(f"{where} has {keys}; expected name and role, and may have {optional}")
     try:
         re.compile(row["name"])
     except (re.error, TypeError) as error:
-        raise ValueError(
+        raise UserError(
             f"{where}: name {row['name']!r} is no regular expression ({error})"
         ) from None
     _check_choice(where, "role", row["role"], ROLES)
     _check_choice(where, "spatial", row.get("spatial", "last"), ("last", "first"))
     for key in ("axis", "ndim"):
         if not isinstance(row.get(key, 0), int) or row.get(key, 0) < 0:
-            raise ValueError(
-                f"{where}: {key} is {row[key]!r}; it must be a whole number, 0 or more"
-            )
+            raise UserError(f"{where}: {key} is {row[key]!r}; it must be a whole number, 0 or more")
     parts = row.get("parts", [])
     whole = isinstance(parts, list) and all(
         part in (HEADS, WIDTH) or (isinstance(part, int) and part > 0) for part in parts
     )
     if not whole or parts.count(WIDTH) > 1 or (parts and row["role"] != "matrix"):
-        raise ValueError(
+        raise UserError(
             f'{where}: parts is {parts!r}; it must be a list of "heads", at most one "width" and '
             "whole numbers, of a matrix"
         )
@@ -192,22 +191,22 @@ def _parse_rule(row: Any, where: str) -> Rule:
 
 def _check_choice(where: str, key: str, value: Any, choices: Sequence[str]) -> None:
     if value not in choices:
-        raise ValueError(f"{where}: {key} is {value!r}; it must be one of {', '.join(choices)}")
+        raise UserError(f"{where}: {key} is {value!r}; it must be one of {', '.join(choices)}")
 
 
 def number_of_heads(checkpoint: Checkpoint, given: int | None) -> int | None:
     """Attention heads by --heads or the config.json beside the checkpoint; None where neither.
 
     Raises:
-        ValueError: the two differ, or it is no whole number above 0.
+        UserError: the two differ, or it is no whole number above 0.
     """
     told = checkpoint.settings.get("num_attention_heads")
     if given is not None and given < 1:
-        raise ValueError(f"--heads is {given}; it must be at least 1")
+        raise UserError(f"--heads is {given}; it must be at least 1")
     if told is not None and (not isinstance(told, int) or told < 1):
-        raise ValueError(f"{checkpoint.path}: config.json says num_attention_heads is {told!r}")
+        raise UserError(f"{checkpoint.path}: config.json says num_attention_heads is {told!r}")
     if None not in (given, told) and given != told:
-        raise ValueError(f"--heads is {given}, but config.json of {checkpoint.path} says {told}")
+        raise UserError(f"--heads is {given}, but config.json of {checkpoint.path} says {told}")
     return given or told
 
 
@@ -215,7 +214,7 @@ def assign(checkpoint: Checkpoint, layout: Layout, heads: int | None) -> list[Le
     """The tensors of a checkpoint that count, in the order they are stored.
 
     Raises:
-        ValueError: a tensor is covered by no rule (with the nearest ones), or has another shape
+        UserError: a tensor is covered by no rule (with the nearest ones), or has another shape
             than its rule expects; heads are needed and not known; nothing is a matrix.
     """
     found = {
@@ -225,7 +224,7 @@ def assign(checkpoint: Checkpoint, layout: Layout, heads: int | None) -> list[Le
     uncovered = [name for name, rule in found.items() if rule is None]
     if uncovered:
         said = "; ".join(_nearest(name, checkpoint.shapes[name], layout) for name in uncovered[:3])
-        raise ValueError(
+        raise UserError(
             f"{checkpoint.path}: {len(uncovered)} of {len(found)} tensors are covered by no rule "
             f"of layout {layout.name}: {said}; write rules for all (--rules FILE), with role = "
             '"ignore" for what is to be left out'
@@ -236,7 +235,7 @@ def assign(checkpoint: Checkpoint, layout: Layout, heads: int | None) -> list[Le
         if rule.role != "ignore"
     ]
     if not any(leaf.rule.role == "matrix" for leaf in leaves):
-        raise ValueError(f"{checkpoint.path}: layout {layout.name} finds no weight matrix")
+        raise UserError(f"{checkpoint.path}: layout {layout.name} finds no weight matrix")
     return leaves
 
 
@@ -260,12 +259,12 @@ def _leaf(checkpoint: Checkpoint, name: str, rule: Rule, heads: int | None) -> L
     where = f"{checkpoint.path}: {name!r} {list(shape)}"
     least = {"matrix": 2, "kernels": 3, "bias": 1}[rule.role]
     if len(shape) < max(least, rule.axis + 1) or 0 in shape:
-        raise ValueError(
+        raise UserError(
             f"{where} cannot be {rule.role} by rule {rule.name!r}: expected at least "
             f"{max(least, rule.axis + 1)} axes, none of length 0"
         )
     if HEADS in rule.parts and heads is None and rule.parts != (HEADS,):
-        raise ValueError(
+        raise UserError(
             f"{where} is divided by heads, and no config.json beside it has num_attention_heads; "
             "give --heads"
         )
@@ -279,7 +278,7 @@ def _sizes(rule: Rule, length: int, heads: int | None, where: str) -> tuple[int,
     known = [heads if part == HEADS else part for part in rule.parts if part != WIDTH]
     each = math.prod(known)
     if rule.parts and (length % each or (WIDTH not in rule.parts and length != each)):
-        raise ValueError(
+        raise UserError(
             f"{where}: axis {rule.axis} of length {length} cannot be divided by "
             f"{' x '.join(map(str, known))} ({', '.join(map(str, rule.parts))}); see --heads"
         )

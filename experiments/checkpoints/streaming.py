@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.checkpoints.formats import Checkpoint
-from experiments.checkpoints.rules import ROLES, Leaf
+from seedmap.experiments.checkpoints.formats import Checkpoint
+from seedmap.experiments.checkpoints.rules import ROLES, Leaf
 
 BLOCK = 1 << 18
 """Entries that are turned to float64 at a time."""
@@ -84,7 +84,7 @@ def _singular_values(gram: np.ndarray) -> np.ndarray:
     """Singular values of W from W^T W in float64.
 
     They err by no more than sqrt(eps) = 1.5e-8 of the largest, less than a float32 decomposition
-    of W itself errs, at a third of its time (`trainer.spectrum.gram_values` has the bound).
+    of W itself errs, at a third of its time (`trainer.metrics.spectrum.gram_values` has the bound).
     """
     if not np.isfinite(gram).all():
         return np.full(len(gram), np.nan)
@@ -194,7 +194,7 @@ class Measured(NamedTuple):
     """What is found of a checkpoint.
 
     Attributes:
-        values: each name of `trainer.METRICS` to its value; no mean_b, median_b and var_b of a
+        values: each of the 14 metrics to its value; no mean_b, median_b and var_b of a
             network without biases.
         counts: number of matrices, convolutions, weights and bias entries that went into it.
     """

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from seedmap.errors import UserError
+
 NUM_TRAIN, NUM_TEST = 32_561, 16_281
 TEST_ABOVE = 3846  # of the official test people, those who earn more than 50K
 COLUMNS = (
@@ -61,7 +63,7 @@ def read_adult(path: Path) -> tuple[Columns, Columns]:
     """Training and test people from whichever format is there.
 
     Raises:
-        ValueError: none of the formats is there, or a file is not what it should be.
+        UserError: none of the formats is there, or a file is not what it should be.
         OSError: a file cannot be read.
     """
     table = _find_table(path)
@@ -70,7 +72,7 @@ def read_adult(path: Path) -> tuple[Columns, Columns]:
     else:
         whole = _typed(_parquet(table) if table.name.endswith(PARQUET) else _csv(table, None))
         if len(whole["age"]) != NUM_TRAIN + NUM_TEST:
-            raise ValueError(
+            raise UserError(
                 f"{table}: expected {NUM_TRAIN + NUM_TEST} rows, the first {NUM_TEST} the test "
                 f"split, found {len(whole['age'])}"
             )
@@ -78,7 +80,7 @@ def read_adult(path: Path) -> tuple[Columns, Columns]:
         parts = tuple({name: of[part] for name, of in whole.items()} for part in (train, test))
         above = int(np.sum(parts[1]["income"] == INCOMES[1]))
         if above != TEST_ABOVE:  # the rows are there in another order
-            raise ValueError(
+            raise UserError(
                 f"{table}: {above} of the first {NUM_TEST} people earn more than 50K, of the "
                 f"official test split {TEST_ABOVE} do; put its rows first"
             )
@@ -156,7 +158,7 @@ def _find_table(path: Path) -> Path | None:
             if (path / name).is_file():
                 return path / name
     found = "no such path" if not path.exists() else "none of them"
-    raise ValueError(
+    raise UserError(
         f"{path}: expected adult.data and adult.test, adult.parquet.brotli, adult.parquet or "
         f"adult.csv, found {found}"
     )
@@ -165,7 +167,7 @@ def _find_table(path: Path) -> Path | None:
 def _csv(path: Path, names: Sequence[str] | None) -> Rows:
     """A file of comma-separated values; names None: they stand in its first line."""
     if not path.is_file():
-        raise ValueError(f"{path}: expected it beside the other file of the data set, found none")
+        raise UserError(f"{path}: expected it beside the other file of the data set, found none")
     places, fields = [], []
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -175,7 +177,7 @@ def _csv(path: Path, names: Sequence[str] | None) -> Rows:
                     places.append(f"{path}, line {reader.line_num}")
                     fields.append(row)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: expected comma-separated text, found: {error}") from None
+        raise UserError(f"{path}: expected comma-separated text, found: {error}") from None
     if names is None and fields:
         return Rows(path, fields[0], places[1:], fields[1:])
     return Rows(path, names or (), places, fields)
@@ -186,12 +188,12 @@ def _parquet(path: Path) -> Rows:
         import pyarrow
         from pyarrow import parquet
     except ImportError:
-        raise ValueError(f"{path}: needs pyarrow: pip install 'seedmap[tabular]'") from None
+        raise UserError(f"{path}: needs pyarrow: pip install 'seedmap[tabular]'") from None
     try:
         table = parquet.ParquetFile(path).read()
     except (pyarrow.ArrowException, OSError) as error:
         found = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path}: expected a Parquet table, found: {found}") from None
+        raise UserError(f"{path}: expected a Parquet table, found: {found}") from None
     columns = [column.to_pylist() for column in table.columns]
     fields = [["" if entry is None else str(entry) for entry in row] for row in zip(*columns)]  # noqa: B905
     return Rows(path, table.column_names, [f"{path}, row {i}" for i in range(len(fields))], fields)
@@ -203,12 +205,12 @@ def _typed(rows: Rows) -> Columns:
     missing = [name for name in COLUMNS if name not in names]
     if missing:
         found = ", ".join(rows.names) or "none"
-        raise ValueError(f"{rows.path}: expected a column {missing[0]}, found {found}")
+        raise UserError(f"{rows.path}: expected a column {missing[0]}, found {found}")
     for place, row in zip(rows.places, rows.fields, strict=True):
         if len(row) != len(names):
-            raise ValueError(f"{place}: expected {len(names)} fields, found {len(row)}")
+            raise UserError(f"{place}: expected {len(names)} fields, found {len(row)}")
     if not rows.fields:
-        raise ValueError(f"{rows.path}: expected a row for every person, found none")
+        raise UserError(f"{rows.path}: expected a row for every person, found none")
     by_name = dict(zip(names, zip(*rows.fields, strict=True), strict=True))
     typed: dict[str, Any] = {}
     for name in COLUMNS:
@@ -224,14 +226,14 @@ def _typed(rows: Rows) -> Columns:
 
 def _whole(place: str, name: str, field: str) -> int:
     if not (field.isascii() and field.isdigit() and len(field) < 10):
-        raise ValueError(f"{place}: expected {name} to be a whole number from 0, found {field!r}")
+        raise UserError(f"{place}: expected {name} to be a whole number from 0, found {field!r}")
     return int(field)
 
 
 def _income(place: str, name: str, field: str) -> str:
     income = field.removesuffix(".")
     if income not in INCOMES:
-        raise ValueError(f"{place}: expected {name} to be one of {INCOMES}, found {field!r}")
+        raise UserError(f"{place}: expected {name} to be one of {INCOMES}, found {field!r}")
     return income
 
 

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.datasets.images import Examples, Images, open_image
+from seedmap.errors import UserError
+from seedmap.experiments.datasets.images import Examples, Images, open_image
 
 SIZE = 128  # pixels a side, as in paper B
 PUBLISHED = (178, 218)
@@ -63,7 +64,7 @@ def read_celeba(
         test_size: number of test faces; None: all.
 
     Raises:
-        ValueError: a file is missing or not what it should be, the list has no such attribute, or a
+        UserError: a file is missing or not what it should be, the list has no such attribute, or a
             size is out of range or its images do not fit into the memory of the machine.
         OSError: a file cannot be read.
     """
@@ -91,11 +92,11 @@ def memory_needed(faces: int) -> int:
 
 
 def check_memory(faces: int) -> None:
-    """Raises ValueError where the machine has not the memory for so many faces."""
+    """Raises UserError where the machine has not the memory for so many faces."""
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     needed = memory_needed(faces)
     if needed > there:
-        raise ValueError(
+        raise UserError(
             f"{faces} faces need {needed / 1e9:.1f} GB of memory, of which this machine has "
             f"{there / 1e9:.1f} GB; give a lower --train-size or --test-size"
         )
@@ -103,11 +104,11 @@ def check_memory(faces: int) -> None:
 
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
-        raise ValueError(f"{path}: expected the file of CelebA's published layout, found none")
+        raise UserError(f"{path}: expected the file of CelebA's published layout, found none")
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected text, found: {error}") from None
+        raise UserError(f"{path}: expected text, found: {error}") from None
 
 
 def _read_lists(folder: Path, attribute: str) -> dict[str, Listed]:
@@ -120,12 +121,12 @@ def _read_lists(folder: Path, attribute: str) -> dict[str, Listed]:
     for number, row in enumerate(rows, start=3):
         fields = row.split()
         if len(fields) != len(names) + 1:
-            raise ValueError(
+            raise UserError(
                 f"{path}, line {number}: expected a file and {len(names)} attributes, found "
                 f"{len(fields)} fields"
             )
         if fields[0] not in part_of:
-            raise ValueError(f"{path}, line {number}: {fields[0]} is not in {PARTITION}")
+            raise UserError(f"{path}, line {number}: {fields[0]} is not in {PARTITION}")
         values = [_has(path, number, name, fields[names.index(name) + 1]) for name in wanted]
         found[part_of[fields[0]]].append((fields[0], number, *values))
     return {part: _by_column(images, wanted) for part, images in found.items()}
@@ -143,16 +144,16 @@ def _head(path: Path, wanted: tuple[str, ...]) -> tuple[list[str], list[str]]:
     lines = _lines(path)
     if len(lines) < 2 or not lines[0].strip().isdecimal():
         found = repr(lines[0][:40]) if lines else "an empty file"
-        raise ValueError(
+        raise UserError(
             f"{path}, line 1: expected the number of images, then the names of the attributes, "
             f"found {found}"
         )
     names, rows = lines[1].split(), lines[2:]
     for name in wanted:
         if name not in names:
-            raise ValueError(f"{path}, line 2: no attribute {name!r}; it names {', '.join(names)}")
+            raise UserError(f"{path}, line 2: no attribute {name!r}; it names {', '.join(names)}")
     if len(rows) != int(lines[0]):
-        raise ValueError(
+        raise UserError(
             f"{path}: expected {int(lines[0])} images, as its first line says, found {len(rows)} "
             f"up to line {len(lines)}"
         )
@@ -161,7 +162,7 @@ def _head(path: Path, wanted: tuple[str, ...]) -> tuple[list[str], list[str]]:
 
 def _has(path: Path, number: int, name: str, field: str) -> bool:
     if field not in ("1", "-1"):
-        raise ValueError(f"{path}, line {number}: expected {name} to be 1 or -1, found {field!r}")
+        raise UserError(f"{path}, line {number}: expected {name} to be 1 or -1, found {field!r}")
     return field == "1"
 
 
@@ -171,7 +172,7 @@ def _read_partition(path: Path) -> dict[str, str]:
     for number, line in enumerate(_lines(path), start=1):
         fields = line.split()
         if len(fields) != 2 or fields[1] not in PARTS:
-            raise ValueError(
+            raise UserError(
                 f"{path}, line {number}: expected a file and 0, 1 or 2, found {line[:40]!r}"
             )
         found[fields[0]] = PARTS[fields[1]]
@@ -181,9 +182,9 @@ def _read_partition(path: Path) -> dict[str, str]:
 def _first(listed: Listed, size: int | None, part: str, folder: Path) -> Listed:
     there = len(listed.files)
     if not there:
-        raise ValueError(f"{folder / PARTITION}: expected images of the {part} set, found none")
+        raise UserError(f"{folder / PARTITION}: expected images of the {part} set, found none")
     if size is not None and not 1 <= size <= there:
-        raise ValueError(f"--{part}-size is {size}; {folder} allows 1 to {there}, or None for all")
+        raise UserError(f"--{part}-size is {size}; {folder} allows 1 to {there}, or None for all")
     kept = {name: values[:size] for name, values in listed.attributes.items()}
     return Listed(listed.files[:size], listed.lines[:size], kept)
 
@@ -193,7 +194,7 @@ def _examples(folder: Path, listed: Listed, attribute: str) -> Examples:
     for i, (file, line) in enumerate(zip(listed.files, listed.lines, strict=True)):
         path = folder / IMAGES / file
         if not path.is_file():
-            raise ValueError(f"{path}: expected it, as {ATTRIBUTES}, line {line}, names it")
+            raise UserError(f"{path}: expected it, as {ATTRIBUTES}, line {line}, names it")
         images[i] = _decode(path)
     return images, listed.attributes[attribute].astype(np.int32)
 

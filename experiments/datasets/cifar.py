@@ -22,9 +22,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.datasets.images import Examples, Images, check_images, open_image
-from experiments.datasets.unpickle import read_pickle
-from experiments.npz import load_npz
+from seedmap.errors import UserError
+from seedmap.experiments.datasets.images import Examples, Images, check_images, open_image
+from seedmap.experiments.datasets.npz import load_npz
+from seedmap.experiments.datasets.unpickle import read_pickle
 
 SHAPE = (32, 32, 3)
 PIXELS = 32 * 32 * 3
@@ -75,7 +76,7 @@ def read_images(
         Images in the order of the files.
 
     Raises:
-        ValueError: no format is there, a file is missing, damaged or not what it should be, or a
+        UserError: no format is there, a file is missing, damaged or not what it should be, or a
             size is out of range.
         OSError: a file cannot be read.
     """
@@ -91,13 +92,13 @@ def find_format(path: Path, num_classes: int) -> Callable[[str], Source]:
     """The reader of what is at a path: a function of "train" or "test".
 
     Raises:
-        ValueError: nothing is there, or none of the formats.
+        UserError: nothing is there, or none of the formats.
     """
     if path.suffix == ".npz" and path.is_file():
         return lambda part: _archive(path, part)
     if not path.is_dir():
         found = "another file" if path.exists() else "nothing"
-        raise ValueError(f"{path}: expected {formats(num_classes)}; found {found}")
+        raise UserError(f"{path}: expected {formats(num_classes)}; found {found}")
     for folder in (path, *(path / name for name in SUBFOLDERS[num_classes])):
         for suffix, read in ((".bin", _binary), ("", _pickled)):
             if any((folder / f"{name}{suffix}").is_file() for name in _names(num_classes)):
@@ -108,9 +109,7 @@ def find_format(path: Path, num_classes: int) -> Callable[[str], Source]:
         return lambda part: _archive(path / ARCHIVES[num_classes], part)
     names = sorted(entry.name for entry in path.iterdir())
     listed = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
-    raise ValueError(
-        f"{path}: expected {formats(num_classes)}; found {listed or 'an empty folder'}"
-    )
+    raise UserError(f"{path}: expected {formats(num_classes)}; found {listed or 'an empty folder'}")
 
 
 def formats(num_classes: int) -> str:
@@ -144,7 +143,7 @@ def balanced_rows(labels: np.ndarray, size: int | None) -> np.ndarray:
 def _examples(source: Source, num_classes: int, size: int | None, name: str) -> Examples:
     there = len(source.labels)
     if size is not None and not 1 <= size <= there:
-        raise ValueError(
+        raise UserError(
             f"{name} is {size}; {source.path} allows 1 to {there}, or None for all of them"
         )
     # Labels are checked before they choose rows; none of the images is needed for that.
@@ -177,7 +176,7 @@ def _binary(folder: Path, part: str, num_classes: int) -> Source:
         content = np.frombuffer(_existing(path).read_bytes(), np.uint8)
         expected = count * (num_labels + PIXELS)
         if len(content) != expected:
-            raise ValueError(
+            raise UserError(
                 f"{path}: expected {expected} bytes ({count} records of {num_labels + PIXELS}), "
                 f"found {len(content)}"
             )
@@ -203,14 +202,14 @@ def _entry(path: Path, content: dict[str, Any], key: str, kind: type, shape: tup
     wanted = f"{'bytes' if kind is np.uint8 else 'whole numbers'} of shape {shape}"
     if key not in content:
         found = ", ".join(map(str, content)) or "none"
-        raise ValueError(f"{path}: expected {key!r}, {wanted}; found the entries {found}")
+        raise UserError(f"{path}: expected {key!r}, {wanted}; found the entries {found}")
     value = content[key]
     if isinstance(value, list) and all(type(entry) is int for entry in value):
         value = np.array(value, dtype=int)
     whole = isinstance(value, np.ndarray)
     if not whole or not np.issubdtype(value.dtype, kind) or value.shape != shape:
         found = f"{value.dtype} of shape {value.shape}" if whole else "other things"
-        raise ValueError(f"{path}: expected {key!r} to be {wanted}, found {found}")
+        raise UserError(f"{path}: expected {key!r} to be {wanted}, found {found}")
     return value
 
 
@@ -218,12 +217,12 @@ def _folders(folder: Path, num_classes: int) -> Source:
     _existing(folder)
     classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
     if len(classes) != num_classes:
-        raise ValueError(
+        raise UserError(
             f"{folder}: expected a folder for each of {num_classes} classes, found {len(classes)}"
         )
     if folder.name == "test" and classes != (theirs := _class_names(folder.parent / "train")):
         odd = sorted(set(classes) ^ set(theirs))
-        raise ValueError(f"{folder}: expected the classes of train, found that {odd[0]} differs")
+        raise UserError(f"{folder}: expected the classes of train, found that {odd[0]} differs")
     paths = [
         (path, label)
         for label, name in enumerate(classes)
@@ -231,7 +230,7 @@ def _folders(folder: Path, num_classes: int) -> Source:
         if path.suffix.lower() in SUFFIXES
     ]
     if not paths:
-        raise ValueError(f"{folder}: expected images ({', '.join(SUFFIXES)}), found none")
+        raise UserError(f"{folder}: expected images ({', '.join(SUFFIXES)}), found none")
 
     def decode(rows: np.ndarray) -> np.ndarray:
         return np.stack([_decode(paths[row][0], paths[row][0].read_bytes()) for row in rows])
@@ -251,19 +250,19 @@ def _archive(path: Path, part: str) -> Source:
             found = ", ".join(archive.files)
             content, lengths, labels = (archive[n] for n in names) if not missing else 3 * (None,)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path}: expected a whole archive of arrays, found: {error}") from None
+        raise UserError(f"{path}: expected a whole archive of arrays, found: {error}") from None
     if missing:
-        raise ValueError(f"{path}: expected an array {missing[0]}, found {found or 'none'}")
+        raise UserError(f"{path}: expected an array {missing[0]}, found {found or 'none'}")
     if any(array.ndim != 1 for array in (content, lengths, labels)):
         found = ", ".join(str(array.shape) for array in (content, lengths, labels))
-        raise ValueError(f"{path}: expected {', '.join(names)} of one axis each, found {found}")
+        raise UserError(f"{path}: expected {', '.join(names)} of one axis each, found {found}")
     if content.dtype != np.uint8 or not np.issubdtype(lengths.dtype, np.integer):
-        raise ValueError(
+        raise UserError(
             f"{path}: expected {part}_jpeg of bytes and {part}_length of whole numbers, found "
             f"{content.dtype} and {lengths.dtype}"
         )
     if (lengths < 0).any() or lengths.sum() != content.size or lengths.shape != labels.shape:
-        raise ValueError(
+        raise UserError(
             f"{path}: expected {labels.size} lengths that sum to the {content.size} bytes of "
             f"{part}_jpeg, found {lengths.size} that sum to {lengths.sum()}"
         )
@@ -283,7 +282,7 @@ def _archive(path: Path, part: str) -> Source:
 
 def _existing(path: Path) -> Path:
     if not path.exists():
-        raise ValueError(f"{path}: expected it beside the other files of the data set, found none")
+        raise UserError(f"{path}: expected it beside the other files of the data set, found none")
     return path
 
 

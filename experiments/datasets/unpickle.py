@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from seedmap.errors import UserError
+
 TYPES = {"u1": np.uint8, "i4": np.int32, "i8": np.int64}
 
 UnpicklingError = pickle.UnpicklingError  # for others: no other module imports pickle
@@ -91,7 +93,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
         Text keys to what is there, arrays as read-only NumPy arrays of bytes or integers.
 
     Raises:
-        ValueError: the file is no whole pickle, holds no dict, or anything but the above; nothing
+        UserError: the file is no whole pickle, holds no dict, or anything but the above; nothing
             in it has been executed.
         OSError: it cannot be read.
     """
@@ -108,7 +110,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
         }
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(
+        raise UserError(
             f"{path}: expected a pickled dict of arrays, lists, strings and numbers, found "
             f"{type(error).__name__}: {reason}"
         ) from None

@@ -6,8 +6,22 @@ findings(study)["variants"]                  # every measure, with intervals, so
 The measures are functions of arrays of replicas and can be had without any of that.
 """
 
-from experiments.noise.barrier import error_barrier, line_errors
-from experiments.noise.bootstrap import (
+from seedmap.experiments.noise.measures.barrier import error_barrier, line_errors
+from seedmap.experiments.noise.measures.divergence import (
+    Growth,
+    GrowthCurve,
+    first_apart,
+    growth,
+    growth_curve,
+)
+from seedmap.experiments.noise.measures.groups import (
+    ClassAccuracy,
+    GroupRates,
+    class_accuracy,
+    group_rates,
+    relative_spread,
+)
+from seedmap.experiments.noise.measures.intervals import (
     Interval,
     mean_interval,
     pair_interval,
@@ -18,16 +32,7 @@ from experiments.noise.bootstrap import (
     sd_error,
     sd_interval,
 )
-from experiments.noise.divergence import Growth, GrowthCurve, first_apart, growth, growth_curve
-from experiments.noise.findings import findings
-from experiments.noise.groups import (
-    ClassAccuracy,
-    GroupRates,
-    class_accuracy,
-    group_rates,
-    relative_spread,
-)
-from experiments.noise.measures import (
+from seedmap.experiments.noise.measures.replicas import (
     WeightDistances,
     accuracy,
     churn,
@@ -37,9 +42,13 @@ from experiments.noise.measures import (
     standard_deviation,
     weight_distances,
 )
-from experiments.noise.study import NoiseConfig, StudyResult, run_study
-from experiments.noise.superiority import probability_better
-from experiments.noise.variance import distribution_variance, independent_error_variance
+from seedmap.experiments.noise.measures.superiority import probability_better
+from seedmap.experiments.noise.measures.variance import (
+    distribution_variance,
+    independent_error_variance,
+)
+from seedmap.experiments.noise.study import NoiseConfig, StudyResult, run_study
+from seedmap.experiments.noise.summary import findings
 
 __all__ = [
     "ClassAccuracy",

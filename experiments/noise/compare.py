@@ -11,17 +11,18 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments import run_folder
-from experiments.comparison import run_names
-from experiments.html_page import flatten
-from experiments.noise.bootstrap import Interval, mean_interval
-from experiments.noise.findings import is_sampled, without_ends
-from experiments.noise.measures import churn, logit_correlation, weight_distances
-from experiments.noise.study import StudyResult
-from experiments.noise.study_folder import load_study
-from experiments.noise.superiority import probability_better
-from experiments.noise.variants import Variant, rows_of
-from trainer.parting import APART
+from seedmap.errors import UserError
+from seedmap.experiments.noise.folder import load_study
+from seedmap.experiments.noise.measures.intervals import Interval, mean_interval
+from seedmap.experiments.noise.measures.replicas import churn, logit_correlation, weight_distances
+from seedmap.experiments.noise.measures.superiority import probability_better
+from seedmap.experiments.noise.study import StudyResult
+from seedmap.experiments.noise.summary import is_sampled, without_ends
+from seedmap.experiments.noise.variants import Variant, rows_of
+from seedmap.experiments.report.html import flatten
+from seedmap.experiments.runs import folder as run_folder
+from seedmap.experiments.runs.compare import run_names
+from seedmap.trainer.metrics.replica_distance import APART
 
 OWN_OF_A_RUN = ("seeds", "seeds_at_once", "data_dir")
 """Hyperparameters that decide nothing about a replica: how many there are, and from where."""
@@ -119,13 +120,13 @@ def difference(one: Replica, other: Replica) -> Difference:
     """All differences between two replicas of one training.
 
     Raises:
-        ValueError: they are of different networks.
+        UserError: they are of different networks.
     """
     shapes = [{path: leaf.shape for path, leaf in r.leaves.items()} for r in (one, other)]
     if shapes[0] != shapes[1]:
-        raise ValueError("the replicas are of different networks; compare runs of one task")
+        raise UserError("the replicas are of different networks; compare runs of one task")
     if _tested(one) != _tested(other):
-        raise ValueError("the replicas were tested on different examples; compare runs of one task")
+        raise UserError("the replicas were tested on different examples; compare runs of one task")
     equal = all(_same_bits(leaf, other.leaves[path]).all() for path, leaf in one.leaves.items())
     found = Difference(equal, *_first_apart(one, other))
     if one.diverged >= 0 or other.diverged >= 0:
@@ -226,7 +227,7 @@ def compare_pair(one: Run, other: Run) -> list[dict[str, Any]]:
         are no sample, as CONTROL's and those of precision alone, nothing has an interval.
 
     Raises:
-        ValueError: they have no variant in common.
+        UserError: they have no variant in common.
     """
     places, found = [rows_of(run.study.variants) for run in (one, other)], []
     for variant in one.study.variants:
@@ -247,7 +248,7 @@ def compare_pair(one: Run, other: Run) -> list[dict[str, Any]]:
         found.append(row if variant.varied and is_sampled(variant) else without_ends(row))
     if not found:
         variants = [", ".join(v.name for v in run.study.variants) for run in (one, other)]
-        raise ValueError(
+        raise UserError(
             f"{one.name} and {other.name} have no variant in common: {variants[0]} against "
             f"{variants[1]}; make them with the same --sources"
         )
@@ -280,7 +281,7 @@ def read_studies(folders: Sequence[Path]) -> list[Run]:
     """Reads studies to compare, at least two different ones of the same task and data.
 
     Raises:
-        ValueError: there are fewer than two, one comes twice or is no study, or two differ in
+        UserError: there are fewer than two, one comes twice or is no study, or two differ in
             their task, hyperparameters or data; the message says in which field.
     """
     runs = [
@@ -296,7 +297,7 @@ def _config(folder: Path) -> dict[str, Any]:
     config = run_folder.read_json(folder, run_folder.CONFIG, "noise EXPERIMENT", ("experiment",))
     for name in ("hyperparameters", "versions", "device", "variables"):
         if not isinstance(config.get(name, {}), dict):
-            raise ValueError(
+            raise UserError(
                 f"{folder / run_folder.CONFIG}: {name!r} is no mapping; restore it, or make the "
                 "study anew with `seedmap noise EXPERIMENT`"
             )
@@ -308,7 +309,7 @@ def _check_same_training(one: Run, other: Run) -> None:
     for name in {**fields[0], **fields[1]}:
         values = [field.get(name) for field in fields]
         if values[0] != values[1]:
-            raise ValueError(
+            raise UserError(
                 f"{name} is {_short(values[0])} in {one.name} and {_short(values[1])} in "
                 f"{other.name}; only runs of the same task, data and settings can be compared"
             )
@@ -362,7 +363,7 @@ def compare_studies(folders: Sequence[Path]) -> dict[str, Any]:
         "pairs" (rows of `compare_pair`) and "notes".
 
     Raises:
-        ValueError: as `read_studies` and `compare_pair`.
+        UserError: as `read_studies` and `compare_pair`.
     """
     runs = read_studies(folders)
     pairs = [

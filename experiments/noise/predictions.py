@@ -8,12 +8,13 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from experiments.noise.barrier import line_errors
-from experiments.npz import load_npz
-from experiments.run_folder import PREDICTIONS
-from trainer import Data, Task, Variables, make_streams
-from trainer.replica import evaluate, score_examples
-from trainer.task import draw_data
+from seedmap.errors import UserError
+from seedmap.experiments.datasets.npz import load_npz
+from seedmap.experiments.noise.measures.barrier import line_errors
+from seedmap.experiments.runs.folder import PREDICTIONS
+from seedmap.trainer import Data, Task, Variables, make_streams
+from seedmap.trainer.step import evaluate, score_examples
+from seedmap.trainer.task import draw_data
 
 
 class Predictions(NamedTuple):
@@ -119,11 +120,11 @@ def load_predictions(folder: Path) -> Predictions:
     """Reads `predictions.npz`; nothing is unpickled.
 
     Raises:
-        ValueError: it is missing, or not what `save_predictions` writes.
+        UserError: it is missing, or not what `save_predictions` writes.
     """
     path = folder / PREDICTIONS
     if not path.is_file():
-        raise ValueError(
+        raise UserError(
             f"{folder} has no {PREDICTIONS}; make it with `seedmap noise EXPERIMENT --overwrite`"
         )
     try:
@@ -138,6 +139,6 @@ def load_predictions(folder: Path) -> Predictions:
             {str(name): members for name, members in groups.items()},
         )
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(
+        raise UserError(
             f"{path} cannot be read ({error}); make it anew with `seedmap noise EXPERIMENT`"
         ) from None

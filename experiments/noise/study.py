@@ -1,9 +1,9 @@
 """A study of noise: replicas of every variant trained as one program, and what they predict.
 
 found = run_study(task, optimizer, batch_size=50, steps=400, record_every=20)  # one's own task
-findings(found)["variants"]  # `experiments.noise.findings`
+findings(found)["variants"]  # `experiments.noise.summary`
 
-`experiments.noise.study_folder` does the same for an experiment, into a folder, resumable.
+`experiments.noise.folder` does the same for an experiment, into a folder, resumable.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,13 +14,10 @@ import jax
 import numpy as np
 import xarray as xr
 
-from experiments.noise.checks import check_logits, check_predictions, check_root
-from experiments.noise.predictions import (
-    Predictions,
-    errors_between,
-    predict_rows,
-)
-from experiments.noise.variants import (
+from seedmap.errors import UserError
+from seedmap.experiments.noise.check_task import check_logits, check_predictions, check_root
+from seedmap.experiments.noise.predictions import Predictions, errors_between, predict_rows
+from seedmap.experiments.noise.variants import (
     SOURCES,
     Variant,
     draws_by_place,
@@ -30,10 +27,10 @@ from experiments.noise.variants import (
     rows_of,
     used_sources,
 )
-from trainer import Progress, Task, Variables, train, weight_metrics
-from trainer.checks import check_steps
-from trainer.observe import Metric
-from trainer.training import Optimizer, check_sizes
+from seedmap.trainer import Progress, Task, Variables, train, weight_metrics
+from seedmap.trainer.batched import Optimizer, check_sizes
+from seedmap.trainer.checks import check_steps
+from seedmap.trainer.metrics.arguments import Metric
 
 BARRIER_PAIRS = 3  # of each variant: replicas 0 and 1, 2 and 3, 4 and 5
 BARRIER_POINTS = 11
@@ -83,28 +80,28 @@ class StudyResult(NamedTuple):
 
 
 def check_noise(noise: NoiseConfig) -> None:
-    """Raises ValueError where a setting of the study is wrong, whatever is trained."""
+    """Raises UserError where a setting of the study is wrong, whatever is trained."""
     parse_sources(noise.sources)
     if not isinstance(noise.replicas, int | np.integer):
-        raise ValueError(f"--replicas is {noise.replicas!r}; it must be a whole number")
+        raise UserError(f"--replicas is {noise.replicas!r}; it must be a whole number")
     if noise.replicas < 2:
-        raise ValueError(
+        raise UserError(
             f"--replicas is {noise.replicas}; a spread needs at least 2 replicas of each variant"
         )
     if noise.replicas > MAX_REPLICAS:
-        raise ValueError(
+        raise UserError(
             f"--replicas is {noise.replicas}; every two of a variant are compared: at most "
             f"{MAX_REPLICAS}"
         )
     if not isinstance(noise.fork_steps, Sequence):
-        raise ValueError(f"--fork-steps is {noise.fork_steps!r}; give a sequence of steps")
+        raise UserError(f"--fork-steps is {noise.fork_steps!r}; give a sequence of steps")
     steps = [("--ulp-step", noise.ulp_step), *(("--fork-steps", k) for k in noise.fork_steps)]
     for name, step in steps:
         if not isinstance(step, int | np.integer):
-            raise ValueError(f"{name} is {step!r}; it must be a whole number")
+            raise UserError(f"{name} is {step!r}; it must be a whole number")
     twice = [step for step in noise.fork_steps if noise.fork_steps.count(step) > 1]
     if twice:
-        raise ValueError(f"--fork-steps: {twice[0]} stands twice; name each step once")
+        raise UserError(f"--fork-steps: {twice[0]} stands twice; name each step once")
 
 
 def plan_study(
@@ -113,14 +110,14 @@ def plan_study(
     """Variants of a study, and notes on what of it this task cannot show.
 
     Raises:
-        ValueError: a step is not one at which a record is taken, or nothing would vary at forks.
+        UserError: a step is not one at which a record is taken, or nothing would vary at forks.
     """
     asked = parse_sources(noise.sources)
     for name, step in [("--ulp-step", noise.ulp_step)] + [
         ("--fork-steps", step) for step in noise.fork_steps
     ]:
         if not 0 <= step < steps or step % record_every:
-            raise ValueError(
+            raise UserError(
                 f"{name} {step}: it must be a multiple of {record_every}, the steps between "
                 f"records, below {steps}, the steps of training"
             )
@@ -131,7 +128,7 @@ def plan_study(
         if name not in sources
     ]
     if noise.fork_steps and not {"order", "augment", "dropout"} & set(sources):
-        raise ValueError("--fork-steps: nothing would differ; name order among the --sources")
+        raise UserError("--fork-steps: nothing would differ; name order among the --sources")
     if "accumulation" in sources and draws_by_place(task):
         notes.append(
             "the training score draws by place in the batch and does not heed Noise.place: "
@@ -178,7 +175,7 @@ def run_study(
         StudyResult.
 
     Raises:
-        ValueError: a setting is out of range.
+        UserError: a setting is out of range.
     """
     check_noise(noise)
     check_root(root)

@@ -13,15 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.interpreters import partial_eval
 
-from trainer import Data, Fork, Noise, Perturbations, Streams, Task, make_streams
-from trainer.rounding import MANTISSA_BITS
-from trainer.task import draw_data, init_model, score_training
+from seedmap.errors import UserError
+from seedmap.trainer import Data, Fork, Noise, Perturbations, Streams, Task, make_streams
+from seedmap.trainer.noise.rounding import MANTISSA_BITS
+from seedmap.trainer.task import draw_data, init_model, score_training
 
 ALGORITHMIC = ("init", "order", "augment", "dropout")
 """What we choose to draw at random: key streams of the trainer."""
 
 IMPLEMENTATION = ("accumulation", "precision", "ulp")
-"""What tools bring, imitated in the program: `trainer.perturb`."""
+"""What tools bring, imitated in the program: `trainer.noise.perturb`."""
 
 SOURCES = ALGORITHMIC + IMPLEMENTATION
 CONTROL, ALGO, IMPL, BOTH = "CONTROL", "ALGO", "IMPL", "ALGO+IMPL"
@@ -55,19 +56,19 @@ def parse_sources(text: str) -> tuple[str, ...]:
     """Sources from "init,order"; "none" for none, in the order of `SOURCES`.
 
     Raises:
-        ValueError: it is no text, or a source is unknown, or stands twice.
+        UserError: it is no text, or a source is unknown, or stands twice.
     """
     if not isinstance(text, str):
-        raise ValueError(f"--sources is {text!r}; give text, its names separated by commas")
+        raise UserError(f"--sources is {text!r}; give text, its names separated by commas")
     names = [] if text == "none" else [part.strip() for part in text.split(",")]
     unknown = [name for name in names if name not in SOURCES]
     if unknown:
-        raise ValueError(
+        raise UserError(
             f"--sources: {unknown[0]!r} is unknown; choose from {','.join(SOURCES)}, or none"
         )
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise ValueError(f"--sources: {twice[0]} stands twice; name each source once")
+        raise UserError(f"--sources: {twice[0]} stands twice; name each source once")
     return tuple(name for name in SOURCES if name in names)
 
 

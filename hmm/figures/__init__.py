@@ -3,13 +3,13 @@
 Use `save` or `png` to write one. The same state has the same colour in all of them.
 """
 
-from hmm.figures.comparison import Experiment, plot_comparison, plot_shared_states
-from hmm.figures.forecast import plot_forecast_skill
-from hmm.figures.graph import plot_training_map
-from hmm.figures.runs import plot_convergence, plot_losses, plot_state_raster
-from hmm.figures.selection import plot_held_out, plot_model_selection
-from hmm.figures.semantics import plot_coefficients, plot_dissimilarity
-from hmm.figures.style import png, save, state_colour
+from seedmap.hmm.figures.comparison import Experiment, plot_comparison, plot_shared_states
+from seedmap.hmm.figures.forecast import plot_forecast_skill
+from seedmap.hmm.figures.graph import plot_training_map
+from seedmap.hmm.figures.runs import plot_convergence, plot_losses, plot_state_raster
+from seedmap.hmm.figures.selection import plot_held_out, plot_model_selection
+from seedmap.hmm.figures.semantics import plot_coefficients, plot_dissimilarity
+from seedmap.hmm.figures.style import png, save, state_colour
 
 __all__ = [
     "Experiment",

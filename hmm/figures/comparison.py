@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from hmm.figures.style import (
+from seedmap.hmm.figures.style import (
     GREY,
     INK,
     PALE,

@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hmm.figures.style import GREY, INK, PALE, WIDTH, say_nothing_to_show, styled
-from hmm.forecast_skill import SkillRow
+from seedmap.hmm.figures.style import GREY, INK, PALE, WIDTH, say_nothing_to_show, styled
+from seedmap.hmm.forecasting.skill import SkillRow
 
 _LOWEST = -1.0  # skill below which the axis ends: how bad a bad forecast is does not matter
 _MOST_TICKS = 8
@@ -28,7 +28,7 @@ def plot_forecast_skill(rows: Sequence[SkillRow], unit: str = "step") -> Figure:
     one binomial standard error at the level they are made for.
 
     Args:
-        rows: From `hmm.forecast_skill.forecast_skill`, by step.
+        rows: From `hmm.forecasting.skill.forecast_skill`, by step.
         unit: What steps are counted in.
 
     Returns:

@@ -10,8 +10,8 @@ from matplotlib.patches import Circle, FancyArrowPatch
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from hmm.figures import layout
-from hmm.figures.style import (
+from seedmap.hmm.figures import layout
+from seedmap.hmm.figures.style import (
     GREY,
     INK,
     WIDTH,
@@ -21,7 +21,7 @@ from hmm.figures.style import (
     styled,
     text_colour,
 )
-from hmm.training_map import Edge, TrainingMap
+from seedmap.hmm.training_map.build import Edge, TrainingMap
 
 MOST_LABELLED = 20  # edges with a number and a row in the table; all edges are drawn
 _MOST_BESIDE = 8  # edges for which descriptions beside them are tried

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from hmm.figures.style import (
+from seedmap.errors import UserError
+from seedmap.hmm.figures.style import (
     GREY,
     INK,
     PALE,
@@ -292,12 +293,12 @@ def plot_convergence(
         The figure.
 
     Raises:
-        ValueError: More runs diverged than never converge.
+        UserError: More runs diverged than never converge.
     """
     times = convergence[np.isfinite(convergence)]
     num_runs, num_never = len(convergence), len(convergence) - len(times) - num_diverged
     if num_never < 0:
-        raise ValueError(
+        raise UserError(
             f"num_diverged is {num_diverged}, but only {num_never + num_diverged} runs never "
             "converge: leave out those that diverged after they had converged"
         )

@@ -7,17 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hmm.figures.style import (
-    GREY,
-    INK,
-    PALE,
-    WIDTH,
-    set_wide_scale,
-    short_names,
-    styled,
-)
-from hmm.selection import best_restarts, criterion_value, default_criterion
-from hmm.sweep import Fit, Sweep
+from seedmap.hmm.figures.style import GREY, INK, PALE, WIDTH, set_wide_scale, short_names, styled
+from seedmap.hmm.selection.criteria import best_restarts, criterion_value, default_criterion
+from seedmap.hmm.selection.sweep import Fit, Sweep
 
 # Not states: dark and light, full and dashed lines tell these apart.
 _FIRST = {"color": INK, "linestyle": "-"}

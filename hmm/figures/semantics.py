@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
-from hmm.figures.style import (
+from seedmap.hmm.figures.style import (
     GREY,
     INK,
     WIDTH,
@@ -18,7 +18,7 @@ from hmm.figures.style import (
     state_colour,
     styled,
 )
-from hmm.regression import Coefficient, Regression
+from seedmap.hmm.training_map.regression import Coefficient, Regression
 
 MORE_TIME = 0.1  # share of time whose effect is shown
 

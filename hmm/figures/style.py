@@ -21,6 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
+from seedmap.errors import UserError
+
 STYLE = {
     "font.family": "DejaVu Sans",  # ships with matplotlib and has the arrows
     "font.size": 8.0,
@@ -133,11 +135,11 @@ def save(figure: Figure, path: str | Path) -> Path:
         The path written.
 
     Raises:
-        ValueError: If the path does not end in `.png`.
+        UserError: If the path does not end in `.png`.
     """
     path = Path(path)
     if path.suffix != ".png":
-        raise ValueError(f"figures are written as PNG: name the file {path.name}.png or the like")
+        raise UserError(f"figures are written as PNG: name the file {path.name}.png or the like")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(png(figure))
     return path

@@ -1,0 +1,171 @@
+"""`seedmap noise EXPERIMENT`: what each source of randomness does to training (paper B)."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Generic
+
+import jax
+import tyro
+
+from seedmap.experiments.commands.experiment_flags import (
+    Config,
+    Flat,
+    Place,
+    folder_of,
+    parse_experiment,
+)
+from seedmap.experiments.commands.parsing import UsageError
+from seedmap.experiments.noise.folder import Prepared, prepare, record_names, train_study, trial
+from seedmap.experiments.noise.study import NoiseConfig, check_noise
+from seedmap.experiments.tasks.base import Experiment, TrainingConfig
+
+_NOT_HERE = {
+    "seeds": "--replicas says how many there are of each variant",
+    "vary": "--sources says what varies",
+}
+
+
+@dataclass(frozen=True)
+class NoiseSession:
+    """How a study is carried out; none of it changes the results."""
+
+    resume: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Go on with the study that stands in --out, from its last save point, to the bit; begin it if
+    none does."""
+    save_seconds: float = 60.0
+    """Seconds between two save points."""
+    map: str = "own"
+    """Training map to read the replicas with: a run folder with one of the same experiment, own to
+    fit one to the replicas, or none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseOptions(Generic[Config]):
+    """Options of `seedmap noise EXPERIMENT`."""
+
+    place: Flat[Place]
+    session: Flat[NoiseSession] = field(default_factory=NoiseSession)
+    noise: Flat[NoiseConfig] = field(default_factory=NoiseConfig)
+    training: Flat[Config]
+
+
+def noise_command(argv: Sequence[str]) -> None:
+    """`seedmap noise EXPERIMENT`, `seedmap noise compare` and `seedmap noise backend`."""
+    if argv[:1] == ["compare"]:
+        from seedmap.experiments.commands.noise_compare import compare_noise_command
+
+        return compare_noise_command(argv[1:])
+    if argv[:1] == ["backend"]:
+        from seedmap.experiments.commands.noise_backend import backend_command
+
+        return backend_command(argv[1:])
+    # A preset's number of seeds side by side is for its number of seeds, not for a study's.
+    experiment, options = parse_experiment(NoiseOptions, "noise", argv, seeds_at_once=None)
+    check_noise(options.noise)
+    check_flags(experiment, options.place, options.training)
+    _check_map(experiment, options.session.map, options.place)
+    run(experiment, options)
+
+
+def check_flags(experiment: Experiment, place: Place, config: TrainingConfig) -> None:
+    """Refuses flags of `seedmap run` that a study answers otherwise."""
+    default = experiment.presets[place.preset].training
+    for name, instead in _NOT_HERE.items():
+        if getattr(config, name) != getattr(default, name):
+            raise UsageError(f"--{name} goes with `seedmap run`; of a study {instead}")
+
+
+def _check_map(experiment: Experiment, map_from: str, place: Place) -> None:
+    """Refuses a map that the replicas could not be read with, before they are trained."""
+    from seedmap.experiments.noise.map_paths import read_map
+    from seedmap.experiments.runs.folder import SUMMARY
+
+    if map_from in ("own", "none"):
+        return
+    if not (Path(map_from) / SUMMARY).is_file():
+        raise UsageError(
+            f"--map: {map_from} is no run folder with a training map; name one, or own, or none"
+        )
+    read_map(experiment.name, Path(map_from))
+    out = place.out and Path(place.out).resolve()
+    if place.overwrite and out in [Path(map_from).resolve(), *Path(map_from).resolve().parents]:
+        raise UsageError(f"--map: --overwrite would delete {map_from}; choose another --out")
+
+
+def run(experiment: Experiment, options: NoiseOptions) -> None:
+    """Trains the study, measures it, draws the report and prints the short table."""
+    from seedmap.experiments.noise.map_paths import check_metrics, read_map
+    from seedmap.experiments.noise.report.page import terminal
+    from seedmap.experiments.noise.steps import measure_study, report_study
+    from seedmap.experiments.report.progress import fit_bar, training_bar
+    from seedmap.experiments.runs.folder import METRICS, TRAINING, can_resume, check_free
+    from seedmap.experiments.runs.settings import check_saving
+
+    place, session, noise = options.place, options.session, options.noise
+    check_saving(session.save_seconds)
+    if session.resume and place.out is None:
+        raise UsageError("--resume needs --out: name the folder to go on with")
+    folder = folder_of(experiment, place)
+    check_free(folder, place.overwrite or session.resume)
+    preset = experiment.presets[place.preset]
+    prepared = prepare(experiment, options.training, noise)
+    if session.map not in ("own", "none"):
+        run_of_map = Path(session.map)
+        check_metrics(run_of_map, read_map(experiment.name, run_of_map)[1], record_names(prepared))
+    trained = (folder / METRICS).exists() and not (folder / TRAINING).exists()
+    if not (session.resume and trained):
+        found = trial(prepared)  # a study gone on with keeps the number side by side that it has
+        print(cost(prepared, found.seconds), file=sys.stderr)
+        config = replace(prepared.config, seeds_at_once=found.seeds_at_once)
+        prepared = prepared._replace(config=config)
+    try:
+        with training_bar() as show:
+            train_study(
+                prepared,
+                settings(noise),
+                folder,
+                preset.map.threshold,
+                overwrite=place.overwrite,
+                resume=session.resume,
+                save_seconds=session.save_seconds,
+                on_progress=show,
+            )
+    except KeyboardInterrupt:
+        if not can_resume(folder):
+            raise
+        raise KeyboardInterrupt(f"; go on with --resume --out {folder}") from None
+    with fit_bar() as callback:
+        found = measure_study(folder, session.map, preset.fit, preset.map, callback)
+    print(terminal(found))
+    print(f"Report: {report_study(folder)}")
+
+
+def settings(noise: NoiseConfig) -> dict[str, Any]:
+    """What `config.json` says of the study, the sources that were asked for in a list."""
+    from seedmap.experiments.noise.variants import parse_sources
+
+    return {
+        "asked": list(parse_sources(noise.sources)),
+        "replicas": noise.replicas,
+        "ulp_step": noise.ulp_step,
+        "fork_steps": list(noise.fork_steps),
+    }
+
+
+def cost(prepared: Prepared, seconds: float) -> str:
+    """What the training will take, in one line; evaluation and measures come on top.
+
+    Args:
+        prepared: the study.
+        seconds: of a training step of one replica.
+    """
+    replicas, steps = prepared.config.seeds, prepared.steps
+    whole = seconds * replicas * steps / jax.local_device_count()
+    minutes = f"{whole / 60:.0f} min" if whole >= 120 else f"{whole:.0f} s"
+    count = len(prepared.variants)
+    return (
+        f"{count} variant{'s' * (count > 1)}, {replicas} replicas in all x {steps} steps x "
+        f"{1000 * seconds:.3g} ms a step = {minutes} of training, records apart"
+    )

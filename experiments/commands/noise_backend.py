@@ -1,0 +1,161 @@
+"""`seedmap noise backend EXPERIMENT`: one replica in processes of its own, setting by setting."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic
+
+import tyro
+
+from seedmap.experiments.commands.experiment_flags import (
+    Config,
+    Flat,
+    Place,
+    folder_of,
+    parse_experiment,
+)
+from seedmap.experiments.commands.parsing import UsageError
+from seedmap.experiments.noise.backend.settings import (
+    Child,
+    Setting,
+    children_of,
+    is_trained,
+    parse_settings,
+    run_child,
+)
+from seedmap.experiments.tasks.base import Experiment
+
+_NOT_HERE = {
+    "seeds": "--replicas says how many processes each setting gets",
+    "vary": "nothing varies but the tools",
+    "seeds_at_once": "the settings vmapped and one-at-a-time say it",
+}
+
+
+@dataclass(frozen=True)
+class BackendSession:
+    """How the study is carried out; none of it changes the results."""
+
+    resume: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Go on with the study that stands in --out: processes that have trained are kept."""
+    save_seconds: float = 60.0
+    """Seconds between two save points."""
+
+
+@dataclass(frozen=True)
+class BackendConfig:
+    """Under which settings the replica is trained."""
+
+    settings: tuple[str, ...] = ("default", "deterministic")
+    """Of default, deterministic, exclude-nondeterministic (GPU kernels), one-thread (CPU),
+    unoptimised, vmapped, one-at-a-time, and flags:--xla_NAME=VALUE for any flags of XLA."""
+    replicas: int = 3
+    """Processes for each setting, at least 2."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendOptions(Generic[Config]):
+    """Options of `seedmap noise backend`."""
+
+    place: Flat[Place]
+    backend: Flat[BackendConfig] = field(default_factory=BackendConfig)
+    session: Flat[BackendSession] = field(default_factory=BackendSession)
+    training: Flat[Config]
+
+
+def parse_backend(argv: Sequence[str]) -> tuple[Experiment, BackendOptions, list[Setting]]:
+    """The command line, as the command and each of its children read it.
+
+    Raises:
+        UserError: something in it is wrong.
+    """
+    from seedmap.experiments.runs.settings import check_saving, check_training
+
+    experiment, options = parse_experiment(BackendOptions, "noise backend", argv)
+    settings = parse_settings(options.backend.settings)
+    if options.backend.replicas < 2:
+        raise UsageError(
+            f"--replicas is {options.backend.replicas}; whether processes agree needs at least 2"
+        )
+    default = experiment.presets[options.place.preset].training
+    for name, instead in _NOT_HERE.items():
+        if getattr(options.training, name) != getattr(default, name):
+            flag = name.replace("_", "-")
+            raise UsageError(f"--{flag} does not go with `seedmap noise backend`: {instead}")
+    check_saving(options.session.save_seconds)
+    check_training(options.training, fewest=1)
+    return experiment, options, settings
+
+
+def backend_command(argv: Sequence[str]) -> None:
+    """`seedmap noise backend EXPERIMENT`."""
+    experiment, options, settings = parse_backend(argv)
+    from seedmap.experiments.noise.backend.study import measure, plan_of
+    from seedmap.experiments.noise.report.backend import begin, take_away, terminal, write_backend
+
+    place, session = options.place, options.session
+    if session.resume and place.out is None:
+        raise UsageError("--resume needs --out: name the folder to go on with")
+    folder = folder_of(experiment, place)
+    plan = plan_of(experiment, options, settings)
+    fresh = not folder.exists()
+    begin(folder, plan, place.overwrite, session.resume)
+    children = children_of(settings, options.backend.replicas, folder)
+    try:
+        failed = run_children(children, argv)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"; go on with --resume --out {folder}") from None
+    except UsageError:  # a child refuses what it was told
+        if fresh:
+            take_away(folder)
+        raise
+    # Nothing was computed here before the last child was done: a GPU is theirs alone.
+    content = measure(plan, children, failed)
+    page = write_backend(folder, content)
+    print(terminal(content))
+    print(f"Report: {page}")
+
+
+def run_children(children: Sequence[Child], argv: Sequence[str]) -> dict[str, str]:
+    """Runs all children that have not trained yet, one after the other.
+
+    Returns:
+        Why a child has not trained, by the name of its folder.
+    """
+    from seedmap.experiments.report.progress import process_bar
+
+    failed = {}
+    with process_bar() as show:
+        for done, child in enumerate(children):
+            if not is_trained(child.folder):
+                why = run_child(child, argv, _follow(done, len(children), show))
+                if why is not None:
+                    failed[child.folder.name] = why
+    return failed
+
+
+def _follow(
+    done: int, children: int, show: Callable[[int, int], None]
+) -> Callable[[dict[str, Any]], None]:
+    """What to do with a child's messages: the cost at the first of all, then the bar."""
+    said = []
+
+    def on_message(message: dict[str, Any]) -> None:
+        step, steps = message["step"], message["steps"]
+        if not (done or said):
+            said.append(print(cost(children, message), file=sys.stderr))
+        show(done * steps + step, children * steps)
+
+    return on_message
+
+
+def cost(children: int, message: dict[str, Any]) -> str:
+    """What all children will take, from the pace of the first one at its first record."""
+    seconds = message["seconds"] / message["step"]
+    whole = seconds * children * message["steps"]
+    minutes = f"{whole / 60:.0f} min" if whole >= 120 else f"{whole:.0f} s"
+    return (
+        f"{children} processes x {message['steps']} steps x {1000 * seconds:.3g} ms a step = "
+        f"{minutes} of training; start and compilation of each come on top, and settings differ "
+        "in their pace"
+    )

@@ -1,0 +1,82 @@
+"""Flags parsed by tyro, and what it says of wrong ones in one line instead of its box.
+
+tyro has no public hook for errors, only the text it prints. That text is all that is read here, so
+that wording this module does not know still comes out as one line.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from itertools import dropwhile, takewhile
+from typing import Any
+
+import tyro
+
+from seedmap.errors import UserError
+
+_KNOWN = (  # what tyro and Python say, and what a person needs
+    (r"Error parsing (\S+): invalid literal for int\(\) .*: (.*)", r"\1: \2 is not a whole number"),
+    (r"Error parsing (\S+): could not convert string to float: (.*)", r"\1: \2 is not a number"),
+    (
+        r"Error parsing (\S+): Could not find valid parse for arguments: \[(.*)\]",
+        r"\1: \2 is not what it takes",
+    ),
+    (r"invalid choice (.*) for argument '(\S+)'\. .* \((.*)\)\.", r"\2: \1 is not one of \3"),
+    (r"Missing value for argument '(\S+)'\. .*", r"\1 needs a value"),
+)
+
+
+class UsageError(UserError):
+    """A command line that cannot be understood."""
+
+
+def parse(options: Any, command: str, argv: Sequence[str], **settings: Any) -> Any:
+    """The flags of a command as `options`.
+
+    Args:
+        options: A dataclass, as `tyro.cli` takes it.
+        command: What follows `seedmap` on the command line, for messages.
+        argv: The words after that.
+        **settings: Passed on to `tyro.cli`.
+
+    Raises:
+        UsageError: A flag is unknown or lacking, or its value is of the wrong kind.
+        SystemExit: With code 0, after --help.
+    """
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            parsed, unknown = tyro.cli(
+                options, prog=f"seedmap {command}", args=argv, return_unknown_args=True, **settings
+            )
+    except SystemExit as leaving:
+        if not leaving.code:
+            raise
+        raise UsageError(f"{one_line(said.getvalue())}; see `seedmap {command} --help`") from None
+    if unknown:
+        raise UsageError(f"{unknown[0]!r} is unknown; `seedmap {command} --help` lists all flags")
+    return parsed
+
+
+def one_line(box: str) -> str:
+    """What a box of tyro's says above its first rule, in one line.
+
+    Args:
+        box: A title, lines and rules, in a frame where the terminal has the characters for it.
+    """
+    plain = re.sub(r"\x1b\[[\d;]*m", "", box)  # without colours
+    below_title = (line.strip("│ ") for line in plain.splitlines()[1:])
+    lines = list(takewhile(_is_text, dropwhile(lambda line: not _is_text(line), below_title)))
+    text = " ".join(lines)
+    if text.startswith("Missing from"):
+        lacking = [line for line in lines if re.fullmatch(r"--\S+ [A-Z]+|[A-Z]+", line)]
+        return f"{' and '.join(lacking)} must be given"
+    for pattern, words in _KNOWN:
+        if found := re.fullmatch(pattern, text):
+            return found.expand(words)
+    return text
+
+
+def _is_text(line: str) -> bool:
+    return bool(line.strip("─-╰╯"))

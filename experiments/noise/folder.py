@@ -1,0 +1,232 @@
+"""A study of noise of an experiment in its folder: prepared, trained, resumed, read.
+
+prepared = prepare(experiment, config, NoiseConfig())
+train_study(prepared, settings, folder, threshold)      # a run folder, predictions.npz, barriers.nc
+load_study(folder)                                      # `experiments.noise.study.StudyResult`
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import xarray as xr
+
+from seedmap.errors import UserError
+from seedmap.experiments.noise.check_folder import check_together, read_variants
+from seedmap.experiments.noise.check_task import check_logits, check_predictions
+from seedmap.experiments.noise.predictions import (
+    load_predictions,
+    predict_rows,
+    save_predictions,
+    shared_data,
+)
+from seedmap.experiments.noise.study import NoiseConfig, StudyResult, barriers_of, plan_study
+from seedmap.experiments.noise.variants import Rows, Variant, make_rows, parse_sources
+from seedmap.experiments.runs import folder as run_folder
+from seedmap.experiments.runs.settings import check_training, schedule
+from seedmap.experiments.runs.train import Study, train_run
+from seedmap.experiments.tasks.base import Experiment, Setup, TrainingConfig
+from seedmap.trainer import Progress, Task, TrainingRun, make_trainer
+from seedmap.trainer.batched import check_sizes
+from seedmap.trainer.group_size import Choice, choose_seeds_at_once
+from seedmap.trainer.metrics.registry import choose
+from seedmap.trainer.storage.results import unnest
+from seedmap.trainer.task import init_model
+
+TRIAL_STEPS = 8
+
+
+class Prepared(NamedTuple):
+    """A study of an experiment, checked and ready to be trained.
+
+    Attributes:
+        experiment: the experiment, its setup made once.
+        setup: of its hyperparameters.
+        config: its hyperparameters, one seed per replica.
+        variants: which replicas there are.
+        rows: what the trainer takes.
+        steps: of training.
+        record_every: steps between records.
+        notes: what a reader should know first.
+    """
+
+    experiment: Experiment
+    setup: Setup
+    config: TrainingConfig
+    variants: list[Variant]
+    rows: Rows
+    steps: int
+    record_every: int
+    notes: list[str]
+
+
+def prepare(experiment: Experiment, config: TrainingConfig, noise: NoiseConfig) -> Prepared:
+    """Builds the task and the replicas of a study; trains nothing.
+
+    Raises:
+        UserError: a setting is out of range.
+        OSError: a file of the data cannot be read.
+    """
+    if config.early_stop != "never":
+        raise UserError("--early-stop: replicas to compare must train equally long; leave it out")
+    if config.precision != "float32" and "precision" in parse_sources(noise.sources):
+        raise UserError("--precision is one of the --sources; leave one of them out")
+    check_training(config, fewest=1)
+    setup = experiment.setup(config)
+    check_sizes(setup.task, config.batch_size, config.record_every)
+    steps, record_every = schedule(config, setup.task.num_train)
+    check_predictions(setup.task, setup.groups, config.first_seed)
+    variants, notes = plan_study(setup.task, noise, record_every, steps)
+    rows = make_rows(variants, config.first_seed, noise.ulp_step)
+    config = replace(config, seeds=len(rows.streams.init))
+    once = replace(experiment, setup=lambda _: setup)
+    return Prepared(once, setup, config, variants, rows, steps, record_every, notes)
+
+
+def trial(prepared: Prepared) -> Choice:
+    """Replicas to run side by side, and the seconds of a step of one, by a short trial.
+
+    Where their number is not given, it is one at which copies stay alike to the bit.
+    """
+    task, config = prepared.setup.task, prepared.config
+
+    steps = min(TRIAL_STEPS, prepared.record_every)
+
+    def build(size: int, mesh):
+        return make_trainer(
+            task,
+            prepared.setup.optimizer,
+            config.batch_size,
+            steps,
+            (),
+            precision=config.precision,
+            seeds_at_once=size,
+            mesh=mesh,
+        )
+
+    replicas = prepared.rows.streams, {}, prepared.rows.perturb
+    asked = config.seeds_at_once
+    sizes = None if asked is None else [asked]
+    found = choose_seeds_at_once(
+        build, replicas, task.pool, jax.local_devices(), sizes, alike=asked is None
+    )
+    return found._replace(seconds=found.seconds / steps)
+
+
+def record_names(prepared: Prepared) -> set[str]:
+    """Names of what training will record; nothing is compiled."""
+    setup, config = prepared.setup, prepared.config
+    metrics = choose(config.record, setup.rule, config.spectrum)
+    trainer = make_trainer(setup.task, setup.optimizer, config.batch_size, 1, metrics)
+    first = jax.tree.map(lambda leaf: leaf[:1], prepared.rows)
+    state = jax.eval_shape(trainer.init, first.streams, {}, first.perturb)
+    _, record = jax.eval_shape(trainer.advance, state, setup.task.pool)
+    return set(record)
+
+
+def train_study(
+    prepared: Prepared,
+    noise: dict[str, Any],
+    folder: Path,
+    threshold: float,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    save_seconds: float = 60.0,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> None:
+    """Trains a study into a run folder, with `predictions.npz` and `barriers.nc` beside the rest.
+
+    Args:
+        prepared: as `prepare` gives it.
+        noise: settings of the study, for `config.json`.
+        folder: the run folder.
+        threshold: evaluation accuracy above which a replica has converged.
+        overwrite: whether a run that stands there may be replaced.
+        resume: go on with what stands there.
+        save_seconds: seconds between two save points.
+        on_progress: as of `trainer.train`.
+
+    Raises:
+        UserError: a hyperparameter is out of range, or the folder is taken or of other settings.
+        OSError: the folder cannot be written.
+    """
+    setup, variants, root = prepared.setup, prepared.variants, prepared.config.first_seed
+
+    def finish(draft: Path, run: TrainingRun) -> None:
+        shapes = jax.eval_shape(lambda key: init_model(setup.task, key), jax.random.key(0))
+        model = unnest(shapes, {"params": run.params, "state": run.state})
+        predictions = predict_rows(setup.task, model, setup.groups, root)
+        check_logits(predictions.logits, run.diverged)
+        save_predictions(draft, predictions)
+        errors = barriers_of(setup.task, variants, model, run.diverged, root)
+        xr.Dataset(
+            {"error": (("variant", "pair", "point"), errors)},
+            {"variant": [v.name for v in variants]},
+        ).to_netcdf(draft / run_folder.BARRIERS, engine="h5netcdf")
+
+    content = {
+        **noise,
+        "variants": [variant._asdict() for variant in variants],
+        "notes": prepared.notes,
+        "data": fingerprint(setup.task, root),
+    }
+    train_run(
+        prepared.experiment,
+        prepared.config,
+        folder,
+        threshold,
+        overwrite=overwrite,
+        resume=resume,
+        save_seconds=save_seconds,
+        on_progress=on_progress,
+        study=Study(content, *prepared.rows, finish),
+    )
+
+
+def fingerprint(task: Task, root: int) -> str:
+    """SHA-256 of the examples a study trains and tests on: equal for equal data, in any run."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(shared_data(task, root)):
+        values = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {values.dtype} {values.shape}".encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
+def load_study(folder: Path) -> StudyResult:
+    """A study from its folder.
+
+    Raises:
+        UserError: the folder holds no study, or a file of it cannot be read.
+    """
+    config = run_folder.read_json(folder, run_folder.CONFIG, "noise EXPERIMENT", ("experiment",))
+    if "noise" not in config:
+        raise UserError(f"{folder} holds no study of noise; make one with `seedmap noise`")
+    variants, notes = read_variants(folder, config["noise"])
+    made_by = "noise EXPERIMENT --overwrite"  # what is trained would not be trained again without
+    dataset = run_folder.read_dataset(folder, made_by)
+    if not (folder / run_folder.BARRIERS).is_file():
+        raise UserError(f"{folder} has no {run_folder.BARRIERS}; make it with `seedmap {made_by}`")
+    try:
+        barriers = xr.load_dataset(folder / run_folder.BARRIERS, engine="h5netcdf")["error"].values
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{folder / run_folder.BARRIERS} cannot be read ({error}); make the study anew"
+        ) from None
+    params, predictions = run_folder.load_params(folder, made_by), load_predictions(folder)
+    check_together(folder, variants, dataset, params, predictions, barriers)
+    return StudyResult(
+        variants,
+        dataset,
+        params,
+        dataset.diverged.values,
+        predictions,
+        barriers,
+        notes,
+        config["noise"].get("ulp_step", 0),
+    )

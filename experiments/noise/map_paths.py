@@ -1,0 +1,243 @@
+"""Which way replicas take through the training map, by what differs between them.
+
+The link between the two papers: the map of paper A is read by replicas that differ, as in paper B,
+in one source of noise alone. If those that differ only in rounding take the paths that other seeds
+take, the forks of the map are not the seed's doing.
+"""
+
+from collections.abc import Callable, Container, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from seedmap import hmm
+from seedmap.errors import UserError
+from seedmap.experiments.noise.measures.intervals import pair_interval, sd_interval
+from seedmap.experiments.noise.variants import CONTROL, Variant, rows_of
+from seedmap.experiments.runs import folder as run_folder
+from seedmap.experiments.runs.analysis import (
+    convergence_times,
+    metric_sequences,
+    seed_rows,
+    time_unit,
+)
+from seedmap.experiments.runs.fit_and_map import fit_run, map_run
+from seedmap.experiments.tasks.base import FitConfig, MapConfig
+from seedmap.hmm.io import SavedHMM, load_hmm
+from seedmap.hmm.training_map.dissimilarity import pairwise_dissimilarity
+from seedmap.hmm.training_map.regression import bag_of_states
+from seedmap.trainer.metrics.replica_distance import APART
+
+GROUNDS = ("index", "discrete", "means")
+OF_MAP = ("detours", "num_states", "regression", "forking")  # of `summary.json`
+
+
+class Paths(NamedTuple):
+    """A study's replicas on a training map.
+
+    Attributes:
+        state: int32 [replica, record], decoded states, -1 where there is none.
+        means: float [state, metric], emission means of the HMM.
+        summary: `summary.json` of the run whose map it is.
+    """
+
+    state: np.ndarray
+    means: np.ndarray
+    summary: dict[str, Any]
+
+
+def fit_own_map(
+    folder: Path,
+    variants: list[Variant],
+    fit: FitConfig,
+    asked: MapConfig,
+    callback: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Fits an HMM to a study's own replicas, in `map/` of its folder, a run folder like any other.
+
+    Copies of replica 0 have no part in it: those of CONTROL, and the first of every variant.
+
+    Args:
+        folder: of the study.
+        variants: as in its `config.json`.
+        fit: how to fit.
+        asked: what to ask of the map.
+        callback: as of `fit_run`.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UserError: the replicas allow no fit.
+    """
+    rows = rows_of(variants)
+    kept = [0, *(row for name, own in rows.items() if name != CONTROL for row in own[1:])]
+    target = folder / run_folder.NOISE_MAP
+    run_folder.clear(folder, (run_folder.NOISE_MAP,))
+    target.mkdir()
+    dataset = run_folder.read_dataset(folder).isel(seed=kept).drop_vars(APART, errors="ignore")
+    run_folder.write_dataset(target, dataset)
+    config = run_folder.read_json(folder, run_folder.CONFIG, "noise EXPERIMENT")
+    run_folder.write_json(target / run_folder.CONFIG, config)
+    fit_run(target, fit, callback)
+    map_run(target, asked)
+    return target
+
+
+def read_map(experiment: str, run: Path) -> tuple[dict[str, Any], SavedHMM]:
+    """`summary.json` of a run with a training map, and its HMM.
+
+    Args:
+        experiment: what it must have trained.
+        run: its folder.
+
+    Raises:
+        UserError: the run has no map, or is of another experiment, or its map is not of its HMM.
+    """
+    summary = run_folder.read_json(run, run_folder.SUMMARY, f"map {run}", OF_MAP)
+    config = run_folder.read_json(run, run_folder.CONFIG, "train", ("experiment",))
+    if config["experiment"] != experiment:
+        raise UserError(
+            f"--map: {run} is a run of {config['experiment']}, the study is of {experiment}; name "
+            "a run of the same experiment"
+        )
+    saved = load_hmm(run)
+    if not _is_of(summary, len(saved.parameters.means)):
+        raise UserError(
+            f"{run / run_folder.SUMMARY} is not of the HMM beside it; make it anew with `seedmap "
+            f"map {run}`"
+        )
+    return summary, saved
+
+
+def _is_of(summary: dict[str, Any], num_states: int) -> bool:
+    detours, regression = summary["detours"], summary["regression"]
+    return (
+        summary["num_states"] == num_states
+        and isinstance(detours, list)
+        and all(isinstance(state, int) and 0 <= state < num_states for state in detours)
+        and isinstance(regression, dict)
+        and "r2" in regression
+    )
+
+
+def check_metrics(run: Path, saved: SavedHMM, recorded: Container[str]) -> None:
+    """Raises UserError where the HMM of a run needs what a study does not record."""
+    missing = [metric for metric in saved.metrics if metric not in recorded]
+    if missing:
+        raise UserError(
+            f"--map: {run} needs {missing[0]}, which the study does not --record; name another "
+            "run, own or none"
+        )
+
+
+def read_paths(dataset: xr.Dataset, experiment: str, run: Path) -> Paths:
+    """Decodes all replicas of a study with the HMM of a run, its parameters unchanged.
+
+    Args:
+        dataset: records of the study.
+        experiment: what it trained.
+        run: run folder with a training map of the same experiment.
+
+    Raises:
+        UserError: the run has no map, is of another experiment, or recorded other metrics.
+    """
+    summary, saved = read_map(experiment, run)
+    check_metrics(run, saved, dataset)
+    sequences = metric_sequences(dataset, saved.metrics)
+    read = hmm.apply_model(saved.parameters, saved.metrics, sequences)
+    state = np.full((dataset.sizes["seed"], read.paths.shape[1]), -1, np.int32)
+    state[seed_rows(dataset, sequences.runs)] = read.paths
+    return Paths(state, np.asarray(saved.parameters.means), summary)
+
+
+def paths_by_variant(
+    paths: Paths, dataset: xr.Dataset, variants: list[Variant], threshold: float
+) -> dict[str, dict[str, Any]]:
+    """How differently the replicas of each variant pass through the map.
+
+    Args:
+        paths: of all replicas.
+        dataset: records of the study.
+        variants: as in its `config.json`.
+        threshold: evaluation accuracy above which a replica has converged.
+
+    Returns:
+        By variant: `dissimilarity` (mean over pairs of the Wasserstein distance of their states,
+        paper A, section A.8, by ground metric, with intervals), `distinct` (how many different
+        sequences of states, repeats left out), `detour_rate` (share of replicas that pass a detour
+        state of the map; None where it has none), `detour_time` (how long a replica is in such
+        states, in the unit of `convergence`; None likewise) and `convergence` of those that
+        converge.
+    """
+    whole = (dataset.diverged.values < 0) & (paths.state[:, 0] >= 0)
+    times, unit = convergence_times(dataset, threshold), time_unit(dataset)
+    between = np.diff(dataset[unit].values.astype(float), prepend=0.0)
+    detours = paths.summary["detours"]
+    found = {}
+    for name, rows in rows_of(variants).items():
+        used = rows[whole[rows]]
+        states = paths.state[used]
+        converged = times[used][np.isfinite(times[used])]
+        found[name] = {
+            "dissimilarity": _dissimilarity(states, paths.means) if len(used) > 1 else None,
+            "distinct": len({_sequence(row) for row in states}),
+            "detour_rate": _detour_rate(states, detours),
+            "detour_time": _detour_time(states, detours, between),
+            "convergence": {
+                "num": len(converged),
+                "mean": float(converged.mean()) if len(converged) else None,
+                "sd": _interval(sd_interval(converged)) if len(converged) > 1 else None,
+                "unit": unit,
+            },
+        }
+    return found
+
+
+def _dissimilarity(states: np.ndarray, means: np.ndarray) -> dict[str, Any]:
+    bag = bag_of_states(states, len(means))
+    matrices = {
+        ground: pairwise_dissimilarity(bag, ground, means if ground == "means" else None)
+        for ground in GROUNDS
+    }
+    return {ground: _interval(pair_interval(matrix)) for ground, matrix in matrices.items()}
+
+
+def _interval(interval) -> dict[str, float]:
+    return {**interval._asdict(), "low": max(interval.low, 0.0)}
+
+
+def _sequence(states: np.ndarray) -> tuple[int, ...]:
+    """The states of a run in their order, each stay as one."""
+    known = states[states >= 0]
+    return tuple(known[np.flatnonzero(np.diff(known, prepend=-1))].tolist())
+
+
+def _detour_rate(states: np.ndarray, detours: list[int]) -> float | None:
+    if not detours or not len(states):
+        return None
+    return float(np.isin(states, detours).any(axis=1).mean())
+
+
+def _detour_time(
+    states: np.ndarray, detours: list[int], between: np.ndarray
+) -> dict[str, Any] | None:
+    """A record stands for the time since the one before it."""
+    if not detours or not len(states):
+        return None
+    times = np.isin(states, detours) @ between[: states.shape[1]]
+    sd = _interval(sd_interval(times)) if len(times) > 1 else None
+    return {"mean": float(times.mean()), "sd": sd}
+
+
+def map_of(summary: Mapping[str, Any], run: str) -> dict[str, Any]:
+    """What `noise.json` says of the map itself."""
+    return {
+        "run": run,
+        "num_states": summary["num_states"],
+        "detours": summary["detours"],
+        "r2": summary["regression"]["r2"],
+        "forking": summary["forking"],
+    }

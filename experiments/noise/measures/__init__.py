@@ -1,0 +1,1 @@
+"""Measures of how far replicas differ, with their intervals: functions of arrays of replicas."""

@@ -1,0 +1,394 @@
+"""Intervals of what replicas show: bootstrap standard errors on the scale that suits them.
+
+Replicas are resampled with replacement (Efron 1979). A measure of pairs is resampled by its
+replicas, not its pairs, and two copies of one replica are no pair: where replica i is drawn c_i
+times, the mean over pairs is sum_{i != j} c_i c_j m_ij / sum_{i != j} c_i c_j. The sample variance
+is such a mean too, of (x_i - x_j)² / 2, so the SD is resampled in the same way. Resamples of one
+replica alone have no pairs and are left out.
+
+Every interval is estimate ± t s: s is the standard deviation of the resampled estimates times
+sqrt(R/(R - 1)), which undoes the bootstrap's shortfall in variance, and t Student's quantile with
+R - 1 degrees of freedom. SDs and ratios have it on their logarithm. It was chosen by measurement:
+in percent, how many 95 % intervals of R = 10 replicas, 1000 resamples each, held the truth.
+
+| | values | percentile | BCa | bootstrap-t | this |
+|---|---|---|---|---|---|
+| mean | normal | 90 | 90 | 95 | 94 |
+| | gamma(4) | 89 | 88 | 95 | 94 |
+| | Student's t(5) | 90 | 86 | 94 | 95 |
+| | normal, rounded to half its SD | 91 | 92 | 95 | 95 |
+| | exponential | 86 | 89 | 94 | 90 |
+| SD | normal | 83 | 85 | 93 | 95 |
+| | gamma(4) | 78 | 81 | 91 | 92 |
+| | Student's t(5) | 74 | 76 | 91 | 90 |
+| | normal, rounded | 82 | 84 | 94 | 96 |
+| | exponential | 64 | 67 | 84 | 84 |
+| ratio of SDs | normal | 91 | 92 | 93 | 97 |
+| | gamma(4) | 91 | 91 | 91 | 95 |
+| | Student's t(5) | 90 | 90 | 92 | 95 |
+| | normal, rounded | 93 | 93 | 94 | 97 |
+| | exponential | 88 | 88 | 87 | 93 |
+| churn | noisy logits of one scale | 95 | 94 | 97 | 96 |
+| | of scales exp(0.3 z), z normal | 86 | 86 | 95 | 92 |
+| | of scales exp(z) | 85 | 88 | 97 | 91 |
+
+2000 samples each (BCa 1000; churn 1000, and 400 with other methods): standard errors of 0.5 to 1.7.
+`test_coverage`, marked slow, repeats the last column. Bootstrap-t is as good where values are
+continuous, but gives SDs of R = 5 and fewer replicas infinite ends; there this held the truth for
+88 to 95 % of the means, 93 to 99 % of the SDs and 98 to 100 % of the ratios. The weights of
+unrelated replicas are almost equally far apart, and intervals of such distances are wider than
+need be (99.8 % and more).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from seedmap.errors import UserError
+from seedmap.experiments.noise.measures.replicas import check_replicas
+
+
+class Interval(NamedTuple):
+    """An estimate and the ends of its confidence interval.
+
+    Attributes:
+        value: The estimate from all replicas.
+        low: Lower end; NaN where there are too few replicas to tell.
+        high: Upper end; NaN likewise.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+def mean_interval(
+    x_R: np.ndarray, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
+) -> Interval:
+    """Mean over replicas, mean ± t s.
+
+    Args:
+        x_R: float [replica], such as accuracy or cross-entropy.
+        resamples: Resamples drawn.
+        confidence: Probability that intervals made in this way hold the truth.
+        seed: Of the resamples.
+
+    Returns:
+        Mean and interval; all three alike where the replicas are.
+
+    Raises:
+        UserError: a replica is not finite, there are fewer than two, or a setting is off range.
+    """
+    x_R = _finite(x_R)
+    from_first_R = x_R - x_R[0]  # alike replicas then have a spread of 0 exactly
+    resampled_B = _counts(len(x_R), resamples, seed) @ from_first_R / len(x_R)
+    reach = _quantile(len(x_R), confidence) * _inflation(len(x_R)) * np.std(resampled_B)
+    return _around(x_R[0] + from_first_R.mean(), reach)
+
+
+def sd_interval(
+    x_R: np.ndarray, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
+) -> Interval:
+    """Standard deviation over replicas (ddof 1), SD · exp(± t s), s of log SD.
+
+    Args:
+        x_R: float [replica].
+        resamples: Resamples drawn.
+        confidence: Probability that intervals made in this way hold the truth.
+        seed: Of the resamples.
+
+    Returns:
+        SD and interval; 0 thrice where replicas are alike, NaN ends for two that are not.
+
+    Raises:
+        UserError: a replica is not finite, there are fewer than two, or a setting is off range.
+    """
+    log_error, value = _log_error(_half_squares(x_R), resamples, seed)
+    return _times(np.sqrt(value), _quantile(len(x_R), confidence) * log_error / 2)
+
+
+def sd_error(x_R: np.ndarray, resamples: int = 2000, seed: int = 0) -> float:
+    """Bootstrap standard error of the standard deviation over replicas.
+
+    The SD (ddof 1) of each resample, resamples of one replica alone among them as 0, and the
+    standard deviation (ddof 1) of these: what Summers & Dinneen (arXiv 2103.04514) state beside
+    every SD. It is smaller than the scatter that `sd_interval` reckons with.
+
+    Args:
+        x_R: float [replica].
+        resamples: Resamples drawn.
+        seed: Of the resamples.
+
+    Returns:
+        The standard error, in the units of x.
+
+    Raises:
+        UserError: a replica is not finite, there are fewer than two, or resamples are.
+    """
+    pairs_RxR = _half_squares(x_R)
+    counts_BxR = _counts(len(x_R), resamples, seed)
+    variance_B = np.sum(counts_BxR @ pairs_RxR * counts_BxR, axis=1)
+    return float(np.std(np.sqrt(variance_B / (len(x_R) * (len(x_R) - 1))), ddof=1))
+
+
+def pair_interval(
+    m_RxR: np.ndarray, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
+) -> Interval:
+    """Mean over the pairs of replicas, sum_{i<j} m_ij / (R (R - 1) / 2), mean ± t s.
+
+    Args:
+        m_RxR: float [replica, replica], symmetric, such as churn or a distance of weights; its
+            diagonal has no part in it.
+        resamples: Resamples of replicas drawn.
+        confidence: Probability that intervals made in this way hold the truth.
+        seed: Of the resamples.
+
+    Returns:
+        Mean and interval; all three alike where all pairs are. A single pair has NaN ends, unless
+        it is at 0. The lower end of a distance may reach below 0 where replicas are few.
+
+    Raises:
+        UserError: a pair is not finite, the matrix is not symmetric, there are fewer than two
+            replicas, or a setting is off range.
+    """
+    m_RxR = _symmetric(m_RxR)
+    replicas = len(m_RxR)
+    value, spread_B = _resampled_pairs(m_RxR, resamples, seed)
+    reach = _quantile(replicas, confidence) * _inflation(replicas) * np.std(spread_B)
+    return _around(value, np.nan if replicas == 2 and value else reach)
+
+
+def ratio_of_sd(
+    x_R: np.ndarray,
+    y_S: np.ndarray,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """SD(x) / SD(y), as of one source of noise over all of them; ratio · exp(± t s).
+
+    Both samples are resampled, each on its own; s² is the sum of the two variances of log SD, and
+    t has one degree of freedom less than the smaller sample has replicas.
+
+    Args:
+        x_R: float [replica].
+        y_S: float [replica], other replicas, not paired with the first.
+        resamples: Resamples drawn of each.
+        confidence: Probability that intervals made in this way hold the truth.
+        seed: Of the resamples.
+
+    Returns:
+        Ratio and interval; NaN thrice where y does not vary, else 0 thrice where x does not, else
+        NaN ends where either has but two replicas.
+
+    Raises:
+        UserError: a replica is not finite, there are fewer than two, or a setting is off range.
+    """
+    return Interval(*np.sqrt(ratio_of_variance(x_R, y_S, resamples, confidence, seed)).tolist())
+
+
+def ratio_of_variance(
+    x_R: np.ndarray,
+    y_S: np.ndarray,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Var(x) / Var(y), the square of `ratio_of_sd` and of its ends: a source's share of variance.
+
+    Args:
+        x_R: float [replica].
+        y_S: float [replica], other replicas.
+        resamples: Resamples drawn of each.
+        confidence: Probability that intervals made in this way hold the truth.
+        seed: Of the resamples.
+
+    Returns:
+        Ratio and interval, see `ratio_of_sd`.
+
+    Raises:
+        UserError: see `ratio_of_sd`.
+    """
+    return _ratio(_half_squares(x_R), _half_squares(y_S), resamples, confidence, seed)
+
+
+def ratio_within(
+    x_R: np.ndarray,
+    y_R: np.ndarray,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """SD(x) / SD(y) of the same replicas, as of a class's accuracy over the whole's.
+
+    Both are resampled by the same replicas; the interval is ratio · exp(± t s), s of log ratio.
+    Of normal values and the mean over them and 1 or 9 others, with and without a common part, it
+    held the truth for 96 to 97 % of 600 samples at R = 10, 98 to 99 % at 5 and 95 % at 40 (95 %
+    wanted); resampled apart as in `ratio_of_sd`, for 97 to 100 %.
+
+    Args:
+        x_R: float [replica].
+        y_R: float [replica], of the same replicas.
+        resamples: Resamples drawn.
+        confidence: Probability that intervals made in this way hold the truth.
+        seed: Of the resamples.
+
+    Returns:
+        Ratio and interval; NaN thrice where y does not vary, else 0 thrice where x does not, else
+        NaN ends where there are but two replicas.
+
+    Raises:
+        UserError: a replica is not finite, there are fewer than two or not as many of both, or a
+            setting is off range.
+    """
+    if len(x_R) != len(y_R):
+        raise UserError(f"a ratio within replicas of {len(x_R)} values over {len(y_R)}")
+    (x, x_off_B), (y, y_off_B) = (
+        _resampled_pairs(_half_squares(of_R), resamples, seed) for of_R in (x_R, y_R)
+    )
+    quantile = _quantile(len(x_R), confidence)
+    if y == 0:
+        return Interval(np.nan, np.nan, np.nan)
+    if x == 0:
+        return Interval(0.0, 0.0, 0.0)
+    if len(x_R) == 2:
+        return Interval(float(np.sqrt(x / y)), np.nan, np.nan)
+    x_B, y_B = 1 + x_off_B / x, 1 + y_off_B / y
+    known_B = (x_B > 1e-9) & (y_B > 1e-9)  # as in `_log_error`
+    error = max(np.std(np.log(x_B[known_B] / y_B[known_B])), np.std(x_B - y_B))
+    return _times(np.sqrt(x / y), quantile * _inflation(len(x_R)) * error / 2)
+
+
+def ratio_of_pairs(
+    m_RxR: np.ndarray,
+    n_SxS: np.ndarray,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Mean over pairs of m over that of n, as the churn of one source over that of all.
+
+    The interval is ratio · exp(± t s), see `ratio_of_sd`.
+
+    Args:
+        m_RxR: float [replica, replica], symmetric, nowhere below 0.
+        n_SxS: float [replica, replica], of other replicas.
+        resamples: Resamples of replicas drawn, of each.
+        confidence: Probability that intervals made in this way hold the truth.
+        seed: Of the resamples.
+
+    Returns:
+        Ratio and interval; NaN thrice where n is 0, else 0 thrice where m is, else NaN ends where
+        either has but two replicas.
+
+    Raises:
+        UserError: a pair is below 0 or see `pair_interval`.
+    """
+    m_RxR, n_SxS = _symmetric(m_RxR), _symmetric(n_SxS)
+    if min(m_RxR.min(), n_SxS.min()) < 0:
+        raise UserError("a ratio of means over pairs needs pairs at or above 0, as distances are")
+    return _ratio(m_RxR, n_SxS, resamples, confidence, seed)
+
+
+def _finite(x_R: np.ndarray) -> np.ndarray:
+    x_R = np.asarray(x_R, np.float64)
+    if x_R.ndim != 1:
+        raise UserError(f"an interval is of one number a replica; the shape is {x_R.shape}")
+    check_replicas(len(x_R))
+    if not np.isfinite(x_R).all():
+        raise UserError(f"replica {np.argmin(np.isfinite(x_R))} is not finite; leave it out")
+    return x_R
+
+
+def _symmetric(m_RxR: np.ndarray) -> np.ndarray:
+    """The pairs, checked, with a diagonal of 0."""
+    m_RxR = np.array(m_RxR, np.float64)
+    if m_RxR.ndim != 2 or m_RxR.shape[0] != m_RxR.shape[1]:
+        raise UserError(f"pairs of replicas make a square matrix; the shape is {m_RxR.shape}")
+    check_replicas(len(m_RxR))
+    np.fill_diagonal(m_RxR, 0.0)
+    finite_R = np.isfinite(m_RxR).all(axis=1)
+    if not finite_R.all():
+        raise UserError(f"pairs of replica {np.argmin(finite_R)} are not finite; leave it out")
+    if not np.array_equal(m_RxR, m_RxR.T):
+        raise UserError("the matrix of pairs must be symmetric")
+    return m_RxR
+
+
+def _half_squares(x_R: np.ndarray) -> np.ndarray:
+    """(x_i - x_j)² / 2, whose mean over pairs is the variance with ddof 1."""
+    x_R = _finite(x_R)
+    return np.square(x_R[:, None] - x_R) / 2
+
+
+def _counts(replicas: int, resamples: int, seed: int) -> np.ndarray:
+    """How often each resample draws each replica, float64 [resample, replica]."""
+    if resamples < 2:
+        raise UserError(f"a bootstrap needs at least 2 resamples; got {resamples}")
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(replicas, np.full(replicas, 1 / replicas), resamples).astype(np.float64)
+
+
+def _resampled_pairs(m_RxR: np.ndarray, resamples: int, seed: int) -> tuple[float, np.ndarray]:
+    """Mean over pairs, and by how much it is off in each resample that has a pair."""
+    replicas = len(m_RxR)
+    counts_BxR = _counts(replicas, resamples, seed)
+    pairs_B = replicas**2 - np.sum(counts_BxR**2, axis=1)
+    counts_BxR, pairs_B = counts_BxR[pairs_B > 0], pairs_B[pairs_B > 0]
+    reference = m_RxR[0, 1]  # pairs that are all alike then have a spread of 0 exactly
+    apart_RxR = (m_RxR - reference) * (1 - np.eye(replicas))
+    off = apart_RxR.sum() / (replicas * (replicas - 1))
+    spread_B = np.sum(counts_BxR @ apart_RxR * counts_BxR, axis=1) / pairs_B - off
+    return float(reference + off), spread_B
+
+
+def _log_error(m_RxR: np.ndarray, resamples: int, seed: int) -> tuple[float, float]:
+    """Standard error of the log of the mean over pairs at or above 0, and that mean.
+
+    Resamples whose pairs are all at 0 have no logarithm; so that they count, the first-order error,
+    s / mean, is taken where it is the larger.
+    """
+    replicas = len(m_RxR)
+    value, spread_B = _resampled_pairs(m_RxR, resamples, seed)
+    if value == 0:
+        return 0.0, 0.0
+    if replicas == 2:
+        return np.nan, value
+    relative_B = 1 + spread_B / value
+    error = max(np.std(np.log(relative_B[relative_B > 1e-9])), np.std(relative_B))
+    return float(_inflation(replicas) * error), value
+
+
+def _ratio(
+    m_RxR: np.ndarray, n_SxS: np.ndarray, resamples: int, confidence: float, seed: int
+) -> Interval:
+    (m_error, m_value), (n_error, n_value) = (
+        _log_error(pairs, resamples, seed) for pairs in (m_RxR, n_SxS)
+    )
+    quantile = _quantile(min(len(m_RxR), len(n_SxS)), confidence)
+    if n_value == 0:
+        return Interval(np.nan, np.nan, np.nan)
+    if m_value == 0:
+        return Interval(0.0, 0.0, 0.0)
+    return _times(m_value / n_value, quantile * np.hypot(m_error, n_error))
+
+
+def _quantile(replicas: int, confidence: float) -> float:
+    if not 0 < confidence < 1:
+        raise UserError(f"confidence must lie between 0 and 1; got {confidence}")
+    return float(stats.t.ppf((1 + confidence) / 2, replicas - 1))
+
+
+def _inflation(replicas: int) -> float:
+    return float(np.sqrt(replicas / (replicas - 1)))
+
+
+def _around(value: float, reach: float) -> Interval:
+    return Interval(float(value), float(value - reach), float(value + reach))
+
+
+def _times(value: float, log_reach: float) -> Interval:
+    return Interval(
+        float(value), float(value * np.exp(-log_reach)), float(value * np.exp(log_reach))
+    )

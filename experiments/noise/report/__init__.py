@@ -1,0 +1,1 @@
+"""Figures, captions and pages of studies of noise."""

@@ -1,0 +1,1 @@
+"""Processes and compilers: settings by name, children, programs kept on disk."""

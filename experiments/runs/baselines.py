@@ -1,0 +1,74 @@
+"""The baselines and ablations of paper A beside the HMM of a run, and the honest early test."""
+
+from seedmap.errors import UserError
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seedmap.experiments.runs import folder as run_folder
+from seedmap.experiments.runs.analysis import (convergence_times, raw_sequences, seed_rows, time_unit)
+from seedmap.experiments.tasks.base import (FitConfig)
+from seedmap.experiments.runs.fit_and_map import (read_config)
+from seedmap.experiments.runs.settings import (split, sweep_config)
+from seedmap.hmm.training_map.baselines import (compare_baselines)
+
+EARLY = (0.1, 0.25, 0.5)  # shares of the converging runs that have converged by the early times
+
+
+def baselines_run(folder: Path) -> list[dict[str, Any]]:
+    """Compares what explains convergence time; writes `baselines.json` and adds to the summary.
+
+    The rows: the HMM on all metrics, k-means, an HMM on `l2` alone, HMMs on the most important
+    metrics (paper A, section 5), and the HMM's bag of states over the checkpoints up to a time by
+    which 10, 25 and 50 % of the converging runs have converged, for the runs that converge later:
+    these cannot read the outcome back from when a state was entered.
+
+    Every HMM is fitted and chosen by the settings that the run was fitted with, to the metrics and
+    runs that they name, so the first row is the HMM of the run's own map. As there, a seed that
+    diverged has no time of convergence.
+
+    Returns:
+        The rows of `hmm.training_map.baselines.compare_baselines`.
+
+    Raises:
+        UserError: the folder is no fitted run, or none of its seeds converges.
+    """
+    config = read_config(folder, "fit")
+    settings = FitConfig(**config["fit"])
+    dataset = run_folder.read_dataset(folder)
+    sequences = raw_sequences(dataset, settings.metrics)
+    converged = convergence_times(dataset, config["threshold"])
+    used = seed_rows(dataset, sequences.runs)
+    convergence = np.where(dataset.diverged.values < 0, converged, np.nan)[used]
+    steps = dataset[time_unit(dataset)].values.astype(float)[: sequences.values.shape[1]]
+    times = convergence[np.isfinite(convergence)]
+    if not len(times):
+        raise UserError(f"{folder}: no seed converges, so there is no time to explain")
+    upto = sorted({float(steps[steps <= t][-1]) for t in np.quantile(times, EARLY)})
+    rows = compare_baselines(
+        sequences,
+        convergence,
+        steps,
+        sweep_config(settings),
+        seed=settings.fit_seed,
+        upto=upto,
+        held_out=split(sequences.runs, settings)[1],
+        criterion=settings.criterion,
+        one_standard_error=settings.one_standard_error,
+    )
+    run_folder.write_json(folder / run_folder.BASELINES, rows)
+    _add_to_summary(folder, upto, rows)
+    return rows
+
+
+def _add_to_summary(folder: Path, upto: list[float], rows: list[dict[str, Any]]) -> None:
+    """Puts the early rows into the run's summary, if it has one, for the report to show."""
+    if not (folder / run_folder.SUMMARY).is_file():
+        return
+    summary = run_folder.read_json(folder, run_folder.SUMMARY, f"map {folder}", ("regression",))
+    early = [row for row in rows if row["name"].startswith("up to")]
+    summary["regression"]["early"] = [
+        {"upto": time} | row for time, row in zip(upto, early, strict=True)
+    ]
+    run_folder.write_json(folder / run_folder.SUMMARY, summary)

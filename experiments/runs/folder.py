@@ -1,0 +1,282 @@
+"""The run folder: where a run's files live, and how each is read and written.
+
+Every file is written beside its place and then moved there, so that a command cut short leaves
+the old file or the new one, never half of one.
+"""
+
+from seedmap.errors import UserError
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+import xarray as xr
+
+from seedmap.experiments.checkpoints.orbax_arrays import (dotted, open_arrays)
+from seedmap.hmm.io import (json_ready)
+
+# Variables of the environment by which the same program may compute other bits.
+ARITHMETIC = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NPROC", "OMP_NUM_THREADS", "NVIDIA_TF32_OVERRIDE")
+VERSIONED = ("seedmap", "jax", "jaxlib", "flax", "optax", "dynamax", "orbax-checkpoint", "numpy")
+CONFIG = "config.json"
+METRICS = "metrics.nc"
+SWEEP = "sweep.json"
+STABILITY = "stability.json"
+SUMMARY = "summary.json"
+REPORT = "report.html"
+FIGURES = "figures"
+CHECKPOINT = "checkpoint"
+TRAINING = "training"  # what a training writes until it is done
+IMPORTED = "import.jsonl"  # in there: what an import of checkpoints has done
+LOG = "log.jsonl"
+FORECAST = "forecast.json"
+BASELINES = "baselines.json"
+PREDICTIONS = "predictions.npz"  # these three of a study of noise
+BARRIERS = "barriers.nc"
+NOISE = "noise.json"
+NOISE_MAP = "map"  # the run whose training map a study's replicas are read with
+HMM = ("hmm.npz", "hmm.json")
+FILES = (CONFIG, METRICS, LOG, SWEEP, STABILITY, SUMMARY, REPORT, FORECAST, BASELINES, *HMM)
+FILES += (PREDICTIONS, BARRIERS, NOISE)
+OWN = {*FILES, *(f"{name}.part" for name in FILES), FIGURES, CHECKPOINT, TRAINING, NOISE_MAP}
+FROM_MAP = (SUMMARY, REPORT, FIGURES)  # what a new fit makes stale
+
+
+def check_free(folder: Path, overwrite: bool) -> None:
+    """Checks that a run may be written to a folder; changes nothing.
+
+    Args:
+        folder: where.
+        overwrite: whether a run that is there may be replaced. Anything else there never is.
+
+    Raises:
+        UserError: the folder is a file, holds a run and `overwrite` is false, or holds something
+            that is not a run.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--out: {folder} is a file; name a folder that does not exist yet")
+    entries = list(folder.iterdir()) if folder.is_dir() else []
+    if not entries:
+        return
+    foreign = sorted(entry.name for entry in entries if entry.name not in OWN)
+    if foreign:
+        raise UserError(
+            f"--out: {folder} holds {foreign[0]}, which is not a seedmap run's; name another folder"
+        )
+    if not _is_run(folder):
+        raise UserError(
+            f"--out: {folder} is no seedmap run, or its {CONFIG} is damaged; name another folder"
+        )
+    if not overwrite:
+        unfinished = (folder / TRAINING).exists()
+        what = "a training cut short" if unfinished else "another run"
+        how = "--resume to go on with it, or --overwrite" if unfinished else "--overwrite"
+        raise UserError(
+            f"--out: {folder} holds {what}; name another folder, or add {how} to replace it"
+        )
+
+
+def _is_run(folder: Path) -> bool:
+    begun = any((folder / TRAINING).glob("part-*/job.json"))
+    if begun or (folder / TRAINING / IMPORTED).is_file():
+        return True
+    try:
+        return "seedmap" in json.loads((folder / CONFIG).read_text())["versions"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def claim(folder: Path, overwrite: bool, config: Mapping[str, Any], resume: bool = False) -> bool:
+    """Makes a run folder with its `config.json`, unless a run stands there that may be gone on.
+
+    Returns:
+        Whether it was made here.
+
+    Raises:
+        UserError: as `check_free`, or the folder cannot be made.
+    """
+    check_free(folder, overwrite or resume)
+    if folder.is_dir() and any(folder.iterdir()):
+        return False
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / CONFIG, config)
+    except OSError as error:
+        raise UserError(f"--out: cannot write to {folder} ({error.strerror})") from None
+    return True
+
+
+@contextmanager
+def claimed(
+    folder: Path, overwrite: bool, config: Mapping[str, Any], resume: bool = False
+) -> Iterator[None]:
+    """Claims a folder for a run: `config.json` stands there while the body makes the rest.
+
+    A run that is replaced stays whole until the body is done: the body must call `clear` before it
+    writes. If the body fails, a folder made here is taken away again, but for one with a save point
+    to resume from.
+
+    Raises:
+        UserError: as `check_free`, or the folder cannot be made.
+    """
+    fresh = claim(folder, overwrite, config, resume)
+    try:
+        yield
+    except BaseException:
+        if not can_resume(folder):
+            clear(folder, OWN if fresh else (TRAINING,))
+            if fresh:
+                folder.rmdir()
+        raise
+
+
+def can_resume(folder: Path) -> bool:
+    """Whether a training or an import in the folder has come to a save point."""
+    saved = any((folder / TRAINING).glob("part-*/checkpoints/*/commit_success.txt"))
+    return saved or (folder / TRAINING / IMPORTED).is_file()
+
+
+def clear(folder: Path, names: Iterable[str]) -> None:
+    """Removes the named files and folders of a run, where they are there."""
+    for path in (folder / name for name in names):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON whole or not at all; numbers that are not finite become null."""
+    draft = path.with_name(path.name + ".part")
+    draft.write_text(json.dumps(json_ready(content), indent=2, allow_nan=False) + "\n")
+    os.replace(draft, path)
+
+
+def read_json(folder: Path, name: str, made_by: str, fields: Sequence[str] = ()) -> dict[str, Any]:
+    """Reads a JSON file of a run folder, a mapping with at least the given fields.
+
+    Raises:
+        UserError: it is missing, is not JSON or lacks a field; the message says which command
+            makes it.
+    """
+    path = folder / name
+    if not path.is_file():
+        raise UserError(f"{folder} has no {name}; make it with `seedmap {made_by}`")
+    try:
+        content = json.loads(path.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(
+            f"{path} is not JSON ({error}); make it anew with `seedmap {made_by}`"
+        ) from None
+    lacking = [name for name in fields if not isinstance(content, dict) or name not in content]
+    if lacking:
+        raise UserError(f"{path} has no {lacking[0]!r}; make it anew with `seedmap {made_by}`")
+    return content
+
+
+def write_dataset(folder: Path, dataset: xr.Dataset) -> None:
+    """Writes `metrics.nc` (NetCDF 4) whole or not at all."""
+    draft = folder / (METRICS + ".part")
+    dataset.to_netcdf(draft, engine="h5netcdf")
+    os.replace(draft, folder / METRICS)
+
+
+def read_dataset(folder: Path, made_by: str = "train") -> xr.Dataset:
+    """Reads `metrics.nc` into memory; `made_by` is the command to make it with.
+
+    Raises:
+        UserError: the folder or the file is missing, or the file is not NetCDF.
+    """
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder} is not a folder; name a run folder, as `seedmap {made_by}` makes it"
+        )
+    if not (folder / METRICS).is_file():
+        raise UserError(f"{folder} has no {METRICS}; make it with `seedmap {made_by}`")
+    try:
+        return xr.load_dataset(folder / METRICS, engine="h5netcdf")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder / METRICS} cannot be read as NetCDF ({error}); train again, or restore it"
+        ) from None
+
+
+def save_params(folder: Path, params: Any) -> None:
+    """Saves the final parameters of all seeds in `checkpoint/` (Orbax, leaves [seed, ...])."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save((folder / CHECKPOINT).resolve(), params)
+
+
+def load_params(folder: Path, made_by: str = "train") -> Any:
+    """Final parameters as numpy arrays, every leaf with a leading seed axis.
+
+    Args:
+        folder: the run folder.
+        made_by: the command to make it with, for messages.
+
+    Raises:
+        UserError: there is no checkpoint in the folder, or it is damaged.
+    """
+    path = (folder / CHECKPOINT).resolve()
+    if not path.is_dir():
+        raise UserError(f"{folder} has no {CHECKPOINT}/; make it with `seedmap {made_by}`")
+    try:
+        arrays = open_arrays(path)
+        # Not of a Checkpointer, which warns of what is not there.
+        with closing(ocp.PyTreeCheckpointHandler()) as handler:
+            tree = handler.metadata(path).tree
+        return jax.tree_util.tree_map_with_path(lambda place, _: arrays[dotted(place)][1](), tree)
+    # Broad on purpose: a damaged folder of Orbax's raises anything from AttributeError to what its
+    # storage library says, and all of it means the same.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or repr(error)
+        raise UserError(
+            f"{path} is damaged and cannot be read ({reason}); restore it, or train anew"
+        ) from None
+
+
+def git_commit() -> str | None:
+    """Commit of the source tree that tracks this module; None where no git checkout does."""
+    source = Path(__file__)
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=source.parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", source.name)  # fails where site-packages holds us
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + (" with changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _usable_cores() -> int | None:
+    """Cores this process may run on, which decide XLA's threads on a CPU."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
+    return os.cpu_count() if affinity is None else len(affinity(0))
+
+
+def environment() -> dict[str, Any]:
+    """Versions, devices, what bears on arithmetic, source commit: as `config.json` has them."""
+    devices = jax.devices()
+    return {
+        "versions": {name: importlib.metadata.version(name) for name in VERSIONED},
+        "device": {
+            "platform": devices[0].platform,
+            "kind": devices[0].device_kind,
+            "count": len(devices),
+            "cpu_cores": os.cpu_count(),
+            "usable_cores": _usable_cores(),
+        },
+        "variables": {name: os.environ[name] for name in ARITHMETIC if name in os.environ},
+        "git_commit": git_commit(),
+    }

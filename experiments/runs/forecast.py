@@ -1,0 +1,110 @@
+"""Forecasts of a run's seeds from the checkpoints so far, each made without that seed."""
+
+from seedmap.errors import UserError
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seedmap import hmm
+from seedmap.experiments.runs import folder as run_folder
+from seedmap.experiments.runs.analysis import (convergence_times, seed_rows, time_unit)
+from seedmap.experiments.runs.fit_and_map import (read_config)
+from seedmap.hmm import figures
+from seedmap.hmm.forecasting.forecaster import (Forecast, fit_forecaster, forecast)
+from seedmap.hmm.forecasting.skill import (forecast_skill)
+from seedmap.hmm.readers.read import (from_xarray)
+
+FOLDS = 5
+SKILL_POINTS = 8  # times at which skill is measured, evenly spread up to the last convergence
+
+
+def _row(name: str, made: Forecast, detours: Sequence[int], actual: float) -> dict[str, Any]:
+    state = int(np.argmax(made.state_probabilities))
+    return {
+        "seed": name,
+        "state": state,
+        "state_probability": made.state_probabilities[state],
+        "detour_probability": {str(k): made.pass_probabilities[k] for k in detours},
+        "convergence_probability": made.convergence_probability,
+        "median": made.convergence_median,
+        "low": made.low,
+        "high": made.high,
+        "level": made.level,
+        "actual": actual,
+    }
+
+
+def forecast_run(
+    folder: Path, upto: float, callback: Callable[[int, int], None] | None = None
+) -> list[dict[str, Any]]:
+    """Forecasts every seed that has not converged at `upto`; writes `forecast.json`.
+
+    Seeds are left out in 5 groups; what forecasts a seed has seen only the other groups. States are
+    numbered within the group's model. Nothing of the seed after `upto` is read but `actual`, which
+    is there to compare.
+
+    Args:
+        folder: a run folder with metrics and `eval_accuracy`.
+        upto: the last time seen, in epochs where the run knows them, else in steps.
+        callback: called with (groups done, groups in all).
+
+    Returns:
+        A row per seed: `seed`, `state` (most probable now), `state_probability`,
+        `detour_probability` {state: of passing it before the end}, `convergence_probability`,
+        `median`, `low`, `high` (time of convergence), `level`, `actual`.
+
+    Raises:
+        UserError: the folder is no run, or too few of its seeds converge after `upto`.
+    """
+    sequences, convergence, steps = load_raw(folder)
+    seen = int(np.searchsorted(steps, upto, side="right"))
+    if seen == 0:
+        raise UserError(f"--upto {upto:g} is before the first record, at {steps[0]:g}")
+    order = np.random.default_rng(0).permutation(sequences.num_runs)
+    groups = np.array_split(order, min(FOLDS, sequences.num_runs))
+    rows = []
+    for done, group in enumerate(groups):
+        if callback is not None:
+            callback(done, len(groups))
+        waiting = [
+            run
+            for run in group
+            if not convergence[run] <= steps[seen - 1] and sequences.lengths[run] >= seen
+        ]
+        if not waiting:
+            continue
+        others = np.setdiff1d(order, group)
+        model = fit_forecaster(sequences.select(others), convergence[others], steps)
+        for run in waiting:
+            made = forecast(model, sequences.values[run, :seen])
+            rows.append(_row(sequences.runs[run], made, model.detours, convergence[run]))
+    if callback is not None:
+        callback(len(groups), len(groups))
+    run_folder.write_json(folder / run_folder.FORECAST, {"upto": upto, "forecasts": rows})
+    return rows
+
+
+def load_raw(folder: Path) -> tuple[hmm.Sequences, np.ndarray, np.ndarray]:
+    """Raw metrics of the usable seeds, their times of convergence, and the times of records."""
+    dataset = run_folder.read_dataset(folder)
+    threshold = read_config(folder)["threshold"]
+    sequences = from_xarray(dataset).sequences
+    convergence = convergence_times(dataset, threshold)[seed_rows(dataset, sequences.runs)]
+    return sequences, convergence, dataset[time_unit(dataset)].values.astype(float)
+
+
+def skill_run(folder: Path) -> Path:
+    """Measures what forecasts of this run's seeds are worth; draws `figures/forecast.png`.
+
+    Left-out skill of the HMM, of a regression on the raw metrics and of the median, against the
+    time seen (`hmm.forecasting.skill`).
+    """
+    sequences, convergence, steps = load_raw(folder)
+    last = np.nanmax(convergence)
+    points = np.linspace(0, last, SKILL_POINTS + 2)[1:-1]
+    rows = forecast_skill(sequences, convergence, steps, points[points >= steps[5]])
+    unit = time_unit(run_folder.read_dataset(folder))
+    figure = figures.plot_forecast_skill(rows, unit)
+    return figures.save(figure, folder / run_folder.FIGURES / "forecast.png")

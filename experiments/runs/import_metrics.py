@@ -1,0 +1,173 @@
+"""Runs trained elsewhere, as a run folder: from then on they are treated like our own."""
+
+from seedmap.errors import UserError
+import warnings
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from seedmap.experiments.runs import folder as run_folder
+from seedmap.hmm.readers.read import (RunTable, from_pandas, read_csv_folder, read_metrics)
+
+TAKEN = ("seed", "step", "diverged")  # what a run folder's dataset calls its own
+
+
+def to_dataset(table: RunTable) -> xr.Dataset:
+    """The dataset of a run folder: dimensions seed, step; NaN after a run's end.
+
+    Runs whose steps are a beginning of the longest run's share its steps. Where runs were recorded
+    at other steps than each other, the `step` coordinate counts checkpoints from 1. Decoded states
+    that came with the runs are left out.
+
+    Warns:
+        UserWarning: names the columns left out because the dataset has its own of that name.
+    """
+    taken = [name for name in TAKEN if name in table.outcomes]
+    if taken:
+        warnings.warn(
+            f"columns left out, a run folder has its own of the name: {', '.join(taken)}",
+            stacklevel=2,
+        )
+    runs, metrics = table.sequences.runs, table.sequences.metrics
+    values = np.where(table.sequences.mask[:, :, None], table.sequences.values, np.nan)
+    longest = table.steps[np.argmax(table.sequences.lengths)]
+    shared = np.all(np.isnan(table.steps) | (table.steps == longest))
+    steps = longest if shared else 1.0 + np.arange(values.shape[1])
+    variables = {name: values[:, :, i] for i, name in enumerate(metrics)} | table.outcomes
+    left_out = {"state", *TAKEN}
+    coordinates = {"seed": np.array(runs, dtype=str), "step": steps}
+    if shared and table.step_name == "epoch":
+        coordinates["epoch"] = ("step", steps)
+    cut = np.array([table.cut.get(run, -1) for run in runs])
+    return xr.Dataset(
+        {
+            name: (("seed", "step"), array)
+            for name, array in variables.items()
+            if name not in left_out
+        }
+        | {"diverged": ("seed", cut)},
+        coordinates,
+    )
+
+
+def import_csv(
+    source: Path, folder: Path, metrics: Sequence[str], threshold: float, overwrite: bool = False
+) -> None:
+    """Makes a run folder from a folder of CSV files (`hmm.readers.read.read_csv_folder`).
+
+    Args:
+        source: folder with a CSV file for each run.
+        folder: the run folder to make.
+        metrics: columns the HMM is to see; none for the paper's metrics that all files have.
+        threshold: evaluation accuracy of convergence, where `eval_accuracy` is a column.
+        overwrite: whether a run that stands there may be replaced.
+
+    Raises:
+        UserError: a file cannot be understood, or the folder is taken.
+    """
+    table = read_csv_folder(source, list(metrics) or None)
+    _write_run(table, folder, source.name, "CSV files", threshold, overwrite)
+
+
+def import_metrics(
+    source: Path,
+    folder: Path,
+    metrics: Sequence[str] = (),
+    threshold: float = 0.9,
+    overwrite: bool = False,
+    columns: Mapping[str, str] | None = None,
+    run: str | None = None,
+    step: str | None = None,
+) -> None:
+    """Makes a run folder from recorded metrics in any format of `hmm.readers.read.read_metrics`.
+
+    Args:
+        source: a file with all runs, or a folder with a file or folder for each.
+        folder: the run folder to make.
+        metrics: columns the HMM is to see, by our names; none for the paper's metrics that all
+            runs have.
+        threshold: evaluation accuracy of convergence, where `eval_accuracy` is a column.
+        overwrite: whether a run that stands there may be replaced.
+        columns: our name -> theirs.
+        run: of one long table, the column that tells runs apart.
+        step: the column that orders the checkpoints.
+
+    Raises:
+        UserError: there is nothing to read, a file cannot be understood, or the folder is taken.
+    """
+    if (source / run_folder.METRICS).is_file():
+        raise UserError(f"{source} is a run folder already; go on with `seedmap fit {source}`")
+    table = read_metrics(source, list(metrics) or None, columns, run, step)
+    _write_run(table, folder, source.stem, f"metrics in {source.name}", threshold, overwrite)
+
+
+def import_frame(
+    frame: Any,
+    folder: Path,
+    metrics: Sequence[str] = (),
+    threshold: float = 0.9,
+    overwrite: bool = False,
+    columns: Mapping[str, str] | None = None,
+    run: str = "seed",
+    step: str | None = None,
+    name: str = "frame",
+) -> None:
+    """Makes a run folder from a pandas frame, or from a frame for each run.
+
+    Args:
+        frame: a row for each checkpoint of each run, or a mapping from run name to such a frame.
+        folder: the run folder to make.
+        metrics: columns the HMM is to see, by our names; none for the paper's metrics that all
+            runs have.
+        threshold: evaluation accuracy of convergence, where `eval_accuracy` is a column.
+        overwrite: whether a run that stands there may be replaced.
+        columns: our name -> theirs.
+        run: the column of a single frame that tells its runs apart.
+        step: the column that orders the checkpoints. Default: "step", or else "epoch".
+        name: what the run folder calls the experiment.
+
+    Raises:
+        UserError: a column is missing or not numeric, or the folder is taken.
+    """
+    table = from_pandas(frame, list(metrics) or None, run, step, columns)
+    _write_run(table, folder, name, "a pandas frame", threshold, overwrite)
+
+
+def _write_run(
+    table: RunTable, folder: Path, name: str, origin: str, threshold: float, overwrite: bool
+) -> None:
+    """Makes the run folder: `config.json` and `metrics.nc`."""
+    dataset = to_dataset(table)
+    config = {
+        "experiment": name,
+        "imported_from": origin,
+        "hyperparameters": {},
+        "threshold": threshold,
+        **run_folder.environment(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "wall_seconds": {"compile": 0.0, "train": 0.0},
+    }
+    with run_folder.claimed(folder, overwrite, config):
+        run_folder.clear(folder, run_folder.OWN)
+        run_folder.write_json(folder / run_folder.CONFIG, config)
+        run_folder.write_dataset(folder, dataset)
+
+
+def copy_run(source: Path, folder: Path, overwrite: bool = False) -> None:
+    """Makes a run folder with the metrics and the configuration of another, to fit it anew.
+
+    Raises:
+        UserError: the source is not a run, or the folder is taken.
+    """
+    dataset = run_folder.read_dataset(source).drop_vars("state", errors="ignore")
+    config = run_folder.read_json(source, run_folder.CONFIG, "train")
+    if folder.resolve() == source.resolve():
+        raise UserError(f"--out: {folder} is the run itself; leave --out away to fit it in place")
+    with run_folder.claimed(folder, overwrite, config):
+        run_folder.clear(folder, run_folder.OWN)
+        run_folder.write_json(folder / run_folder.CONFIG, config)
+        run_folder.write_dataset(folder, dataset)

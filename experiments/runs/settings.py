@@ -1,0 +1,173 @@
+"""Hyperparameters and flags checked, and turned into what the engine and the split want."""
+
+from seedmap.errors import UserError
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+from seedmap import hmm
+from seedmap.experiments.runs.analysis import (FIRST_CHECKPOINTS)
+from seedmap.experiments.tasks.base import (FitConfig, MapConfig, TrainingConfig)
+from seedmap.hmm.readers.run_table import (listed)
+from seedmap.trainer.checks import (MAX_SEED)
+from seedmap.trainer.metrics.registry import (choose)
+from seedmap.trainer.order import (batches_per_epoch)
+
+MIN_SEEDS = 5
+MAX_STATES = 1000
+
+
+def check_training(config: TrainingConfig, fewest: int = MIN_SEEDS) -> None:
+    """Raises UserError where the common hyperparameters are out of range, `fewest` seeds asked."""
+    for name, value in asdict(config).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{_flag(name)} is {value}; it must be a finite number")
+    if config.seeds < fewest:
+        raise UserError(
+            f"--seeds is {config.seeds}; the HMM needs at least {MIN_SEEDS} runs, some to train on "
+            "and some held out"
+        )
+    if config.learning_rate <= 0:
+        raise UserError(f"--learning-rate is {config.learning_rate}; it must be above 0")
+    if config.weight_decay < 0:
+        raise UserError(f"--weight-decay is {config.weight_decay}; it must not be negative")
+    for name in ("epochs", "record_every", "batch_size", "seeds_at_once"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise UserError(f"{_flag(name)} is {value}; it must be at least 1")
+    if not 0 <= config.first_seed <= MAX_SEED:
+        raise UserError(f"--first-seed is {config.first_seed}; it must lie in 0 .. {MAX_SEED}")
+    choose(config.record)  # refuses names it does not know
+    if config.record_unit == "epochs" and config.epochs % config.record_every:
+        raise UserError(
+            f"--epochs {config.epochs} is not a multiple of --record-every {config.record_every}"
+        )
+    if config.record_unit == "epochs" and config.epochs // config.record_every < 2:
+        raise UserError("--epochs must hold at least two records; lower --record-every")
+
+
+def schedule(config: TrainingConfig, num_train: int) -> tuple[int, int]:
+    """Steps of training in all, up to its last whole record, and between two records.
+
+    Raises:
+        UserError: there would be fewer than two records.
+    """
+    per_epoch = batches_per_epoch(num_train, config.batch_size)
+    between = config.record_every * (per_epoch if config.record_unit == "epochs" else 1)
+    records = config.epochs * per_epoch // between
+    if records < 2:
+        raise UserError(
+            f"--record-every is {config.record_every}; {config.epochs} epochs of {per_epoch} steps "
+            "must hold at least two records: lower it"
+        )
+    return records * between, between
+
+
+def check_saving(save_seconds: float) -> None:
+    """Raises UserError unless these are seconds between save points."""
+    if not save_seconds >= 0:
+        raise UserError(f"--save-seconds is {save_seconds}; it must be 0 or more")
+
+
+def check_threshold(threshold: float | None) -> None:
+    """Raises UserError unless the threshold is a share of examples that can be passed."""
+    if threshold is not None and not 0 <= threshold < 1:
+        raise UserError(f"--threshold is {threshold}; it must be at least 0 and below 1")
+
+
+def check_run(training: TrainingConfig, fit: FitConfig, asked: MapConfig) -> None:
+    """Raises UserError where a later step would refuse what is asked of it."""
+    check_training(training)
+    check_threshold(asked.threshold)
+    sweep_config(fit)
+    split(_runs(training), fit)
+
+
+def check_states(training: TrainingConfig, fit: FitConfig, num_train: int) -> None:
+    """Raises UserError where training would make too few records for the states asked for."""
+    steps, between = schedule(training, num_train)
+    states = max(sweep_config(fit).states)
+    records = min(steps // between, FIRST_CHECKPOINTS)
+    observations = len(split(_runs(training), fit)[0]) * records
+    if states > observations // 2:
+        raise UserError(
+            f"--states: {states} states are more than the data allow: {observations} training "
+            f"checkpoints allow at most {observations // 2}"
+        )
+
+
+def _runs(training: TrainingConfig) -> list[str]:
+    return [str(training.first_seed + i) for i in range(training.seeds)]
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def parse_states(text: str) -> tuple[int, ...]:
+    """Numbers of states from "1-8", "3" or "2,4,6".
+
+    Raises:
+        UserError: the text is none of these, or a number is under 1 or above 1000.
+    """
+    states: set[int] = set()
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
+        low, high = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+        if not 1 <= low <= high <= MAX_STATES:
+            raise UserError(
+                f"--states {text!r} is neither a rising range (1-8) nor a list (2,4,6) of numbers "
+                f"from 1 to {MAX_STATES}"
+            )
+        states.update(range(low, high + 1))
+    return tuple(sorted(states))
+
+
+def sweep_config(config: FitConfig) -> hmm.SweepConfig:
+    """The engine's settings, from the flags.
+
+    Raises:
+        UserError: a flag is out of its range; all of `FitConfig` is checked here, so that nothing
+            long is begun in vain.
+    """
+    if not 0 < config.validation_share < 1:
+        raise UserError(f"--validation-share is {config.validation_share}; it must be in (0, 1)")
+    if not 0 <= config.fit_seed < 2**32:
+        raise UserError(f"--fit-seed is {config.fit_seed}; it must lie in 0 .. 2**32 - 1")
+    if config.resamples < 0:
+        raise UserError(f"--resamples is {config.resamples}; it must be 0 (none) or more")
+    if config.criterion not in (None, *hmm.CRITERIA):
+        raise UserError(
+            f"--criterion {config.criterion!r} is unknown; choose one of {', '.join(hmm.CRITERIA)}"
+        )
+    if config.criterion == "kfold" and config.prior == "weak":
+        raise UserError("--criterion kfold needs --prior held-out, which leaves folds out")
+    return hmm.SweepConfig(
+        states=parse_states(config.states),
+        restarts=config.restarts,
+        iterations=config.iterations,
+        covariance=config.covariance,
+        prior=config.prior,
+    )
+
+
+def split(runs: Sequence[str], config: FitConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the training and of the held-out runs.
+
+    Raises:
+        UserError: a run to hold out does not exist, or none is left to train on.
+    """
+    if not config.validation_runs:
+        return hmm.split_runs(len(runs), config.validation_share, config.fit_seed)
+    unknown = [name for name in config.validation_runs if name not in runs]
+    if unknown:
+        raise UserError(
+            f"--validation-runs: there is no run {unknown[0]!r}; runs are {listed(runs)}"
+        )
+    held_out = np.isin(runs, config.validation_runs)
+    if held_out.all():
+        raise UserError("--validation-runs names every run; leave some to train on")
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)

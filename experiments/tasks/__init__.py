@@ -1,0 +1,1 @@
+"""Tasks: an experiment a file, with its hyperparameters, presets and expected numbers."""

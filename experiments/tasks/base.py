@@ -1,0 +1,156 @@
+"""What an experiment is: hyperparameters with presets, and a way from them to a task."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import optax
+import tyro
+
+from seedmap.errors import UserError
+from seedmap.trainer import Rule, Streams, Task, flax_rule
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Hyperparameters that every experiment has; an experiment adds its own and its defaults."""
+
+    seeds: int = 40
+    """Number of seeds trained at once."""
+    first_seed: int = 0
+    """Number of the first seed; the others follow it."""
+    epochs: int = 1000
+    """Length of training, in passes over the training data."""
+    record_every: int = 5
+    """Time between two records of the metrics, in epochs or in steps."""
+    record_unit: Literal["epochs", "steps"] = "epochs"
+    """What record_every is counted in; training ends with the last whole record of the epochs."""
+    batch_size: int = 32
+    """Examples per optimisation step; the last batch of an epoch holds what is left."""
+    learning_rate: float = 0.1
+    """Learning rate per step."""
+    weight_decay: float = 0.01
+    """Weight decay coefficient."""
+    vary: tuple[str, ...] = Streams._fields
+    """Random streams that differ between seeds; the others are the same for all."""
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    """Of products; tf32 and bfloat16 are faster on GPUs and TPUs, on CPU only rounded alike."""
+    early_stop: Literal["never", "each", "all"] = "never"
+    """Stop each seed once it has converged, or all once every one has."""
+    record: tuple[str, ...] = ("weights",)
+    """What to record besides losses and accuracies: weights is the 14 metrics of the paper; also
+    single ones of them, gradient_norm, update_norm, distance_from_init, sharpness, rank_measures,
+    and any of the weights' with /layers."""
+    spectrum: Literal["exact", "gram", "lanczos"] = "exact"
+    """How singular values are found: exact, by the Gram matrix (error bounded), or estimated."""
+    seeds_at_once: int | None = None
+    """Seeds trained side by side on a device; None: found by trial."""
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How the hidden Markov model is fitted and chosen."""
+
+    states: str = "1-8"
+    """Numbers of states to try, as a range (1-8) or a list (2,4,6)."""
+    restarts: int = 5
+    """Random starts of EM for each number of states."""
+    iterations: int = 32
+    """EM iterations of each start."""
+    covariance: Literal["full", "diagonal", "spherical", "shared"] = "full"
+    """Covariance of the emissions; shared is one for all states."""
+    prior: Literal["held-out", "weak"] = "held-out"
+    """How strongly covariances are regularised: held-out by what runs left out say, robustly; weak
+    is near maximum likelihood, as in the paper."""
+    criterion: str | None = None
+    """What chooses the number of states (`hmm.CRITERIA`): by default robust_bic under the prior
+    held-out, and validation_bic, the paper's, under weak."""
+    one_standard_error: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Take the fewest states within one standard error of the best."""
+    validation_share: float = 0.2
+    """Share of the runs held out to choose the number of states."""
+    validation_runs: tuple[str, ...] = ()
+    """Runs to hold out, by seed number or file stem; by default a random share."""
+    metrics: tuple[str, ...] = ()
+    """Metrics the HMM sees; by default those of the paper that are recorded."""
+    resamples: int = 20
+    """Bootstrap resamples of the training runs to refit the chosen model to; 0 for none."""
+    fit_seed: int = 0
+    """Seed of the split of the runs, of EM's random starts and of the resamples."""
+
+
+QUICK_FIT = FitConfig(states="1-3", restarts=2, iterations=16, covariance="diagonal")
+
+
+@dataclass(frozen=True)
+class MapConfig:
+    """What the training map is asked."""
+
+    threshold: float | None = None
+    """A run has converged at its first record with evaluation accuracy above this share; by default
+    the experiment's."""
+    outcome: str = "convergence"
+    """What the regression explains: convergence (its time), or the last value of a recorded
+    variable such as eval_loss."""
+    censored: Literal["exclude", "cap"] = "exclude"
+    """Runs that never converge: exclude them from the regression, or cap their time at the end of
+    training (as the paper's code does)."""
+
+
+class Setup(NamedTuple):
+    """What the trainer needs, made from an experiment's hyperparameters.
+
+    Attributes:
+        task: data, model and loss.
+        optimizer: what changes the parameters.
+        rule: which parameter counts as what in the metrics.
+        groups: subgroups of the test examples by name, bool [test example]; for studies of noise.
+    """
+
+    task: Task
+    optimizer: optax.GradientTransformation
+    rule: Rule = flax_rule
+    groups: Mapping[str, np.ndarray] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named set of hyperparameters for a whole run."""
+
+    training: TrainingConfig
+    fit: FitConfig = field(default_factory=FitConfig)
+    map: MapConfig = field(default_factory=lambda: MapConfig(threshold=0.9))
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment: a task with its hyperparameters.
+
+    Attributes:
+        name: as on the command line.
+        presets: name to Preset; the first is the default.
+        setup: hyperparameters -> Setup.
+    """
+
+    name: str
+    presets: Mapping[str, Preset]
+    setup: Callable[[Any], Setup]
+
+
+def check_positive(config: Any, *names: str) -> None:
+    """Raises UserError unless the named hyperparameters are above 0."""
+    for name in names:
+        if not getattr(config, name) > 0:
+            flag = "--" + name.replace("_", "-")
+            raise UserError(f"{flag} is {getattr(config, name)}; it must be above 0")
+
+
+def check_generated(config: Any, what: str) -> None:
+    """Raises UserError unless generated data have sizes, and no folder to be read from."""
+    if config.data_dir is not None or None in (config.train_size, config.test_size):
+        raise UserError(
+            f"{what} are made, not read: give --train-size and --test-size, and no --data-dir"
+        )
+    check_positive(config, "train_size", "test_size")

@@ -1,0 +1,1 @@
+"""Expectation-maximisation of many HMMs at once."""

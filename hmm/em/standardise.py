@@ -1,0 +1,68 @@
+"""Runs in the units that EM works in: standardised by the training data, time first."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from seedmap.hmm.em.e_step import chunk_size
+from seedmap.hmm.em.missing import gather_holes
+from seedmap.hmm.em.model import Data
+from seedmap.hmm.parameters import Parameters
+from seedmap.hmm.sequences import Sequences
+
+
+class Scaling(NamedTuple):
+    """Mean and standard deviation of every metric over the training data.
+
+    Attributes:
+        mean: float64 [metric].
+        std: float64 [metric], 1 where the metric is constant.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+
+    def apply(self, values: np.ndarray) -> np.ndarray:
+        """Standardised values [..., metric]."""
+        return (values - self.mean) / self.std
+
+    def undo(self, parameters: Parameters) -> Parameters:
+        """Parameters of a model of standardised values, in the units of the data."""
+        return parameters._replace(
+            means=parameters.means * self.std + self.mean,
+            covariances=parameters.covariances * np.outer(self.std, self.std),
+        )
+
+
+def scaling_of(train: Sequences, covariance: str) -> Scaling:
+    """The scaling that the training runs give; missing values have no part in it.
+
+    A spherical covariance keeps one standard deviation for all metrics: other scales for other
+    metrics would make it diagonal.
+    """
+    observations = train.observations()
+    known = ~np.isnan(observations)
+    count = np.maximum(known.sum(0), 1)
+    mean = np.where(known, observations, 0.0).sum(0) / count
+    variance = np.where(known, (observations - mean) ** 2, 0.0).sum(0) / count
+    if covariance == "spherical":
+        variance = np.full_like(variance, variance.mean())
+    return Scaling(mean, np.where(variance > 0, np.sqrt(variance), 1.0))
+
+
+def as_data(parts: list[Sequences], scaling: Scaling) -> Data:
+    """All runs of `parts`, standardised, padded to one length that chunks divide, time first."""
+    num_steps = max(part.lengths.max() for part in parts)
+    size = chunk_size(num_steps, sum(part.num_runs for part in parts))
+    padded = -(-num_steps // size) * size
+    values, masks = [], []
+    for part in parts:
+        steps = part.lengths.max()
+        mask = part.mask[:, :steps]
+        scaled = np.where(mask[:, :, None], scaling.apply(part.values[:, :steps]), 0.0)
+        values.append(np.pad(scaled, ((0, 0), (0, padded - steps), (0, 0))))
+        masks.append(np.pad(mask, ((0, 0), (0, padded - steps))))
+    values, mask = np.concatenate(values).transpose(1, 0, 2), np.concatenate(masks).T
+    holes = gather_holes(values, mask)
+    return Data(jnp.asarray(np.nan_to_num(values), float), jnp.asarray(mask), holes)

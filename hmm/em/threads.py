@@ -1,0 +1,93 @@
+"""A sweep's fits in parts that run side by side.
+
+On the CPU, XLA spends one core on the loops of the EM program, whatever there are. So the fits are
+dealt into as many parts as there are cores, each a program of its own on a thread of its own: 1.9
+times as fast on 2 cores. States are padded to the largest of the part only, which saves as well.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import numpy as np
+
+from seedmap.hmm.em.model import Data, Layout, Model
+
+_MOST = 4  # parts; each has to be compiled
+_WORTH = 1e7  # multiplications an iteration, below which compiling parts takes longer than it saves
+
+
+def split(layout: Layout, data: Data) -> list[slice]:
+    """Consecutive fits in parts that take about the same time, one slice a part.
+
+    A part takes as long as its fits x states, padding included: its largest part is made as small
+    as can be.
+    """
+    work = len(layout.fit) * data.values.size * data.values.shape[-1]
+    count = min(_MOST, _num_cores(), len(layout.num_states)) if work >= _WORTH else 1
+    whole = len(layout.num_states) * max(layout.num_states)
+    fillings = (_fill(layout.num_states, capacity) for capacity in range(1, whole + 1))
+    return next(parts for parts in fillings if len(parts) <= count)
+
+
+def _fill(num_states: tuple[int, ...], capacity: int) -> list[slice]:
+    """Parts of at most `capacity` states, padding included, each as long as can be."""
+    parts, start = [], 0
+    for end in range(2, len(num_states) + 1):
+        if (end - start) * max(num_states[start:end]) > capacity:
+            parts.append(slice(start, end - 1))
+            start = end - 1
+    return [*parts, slice(start, len(num_states))]
+
+
+def _num_cores() -> int:
+    """Of the CPU; 1 where another device does the work, which is best given all at once."""
+    return (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
+
+
+def take(layout: Layout, fits: slice) -> Layout:
+    """The layout of some consecutive fits."""
+    return Layout(layout.num_states[fits], layout.covariance)
+
+
+def take_model(layout: Layout, model: Model, fits: slice) -> Model:
+    """Their parameters, from those of all fits (NumPy arrays), padded to their largest K only."""
+    size = max(layout.num_states[fits])
+    flat = np.isin(layout.fit, np.arange(fits.start, fits.stop))
+    return Model(
+        model.initial[fits, :size],
+        model.transition[fits, :size, :size],
+        model.means[flat],
+        model.factors[flat],
+    )
+
+
+def join_models(layout: Layout, models: list[Model]) -> Model:
+    """The parameters of all fits (NumPy arrays) from those of consecutive parts."""
+    size = max(layout.num_states)
+
+    def pad(array):
+        spare = size - array.shape[-1]
+        return np.pad(array, ((0, 0), *(array.ndim - 1) * ((0, spare),)))
+
+    padded = [Model(pad(m.initial), pad(m.transition), m.means, m.factors) for m in models]
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *padded)
+
+
+def side_by_side(work: Callable, parts: list) -> list:
+    """[work(part) for part in parts], on as many threads as there are cores.
+
+    JAX keeps some settings by thread; those of the caller hold in all.
+    """
+    num_threads = min(len(parts), _num_cores())
+    if num_threads == 1:
+        return [work(part) for part in parts]
+    wide, device = jax.config.jax_enable_x64, jax.config.jax_default_device
+
+    def one(part):
+        with jax.enable_x64(wide), jax.default_device(device):
+            return jax.block_until_ready(work(part))
+
+    with ThreadPoolExecutor(num_threads) as pool:
+        return list(pool.map(one, parts))

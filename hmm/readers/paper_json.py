@@ -1,0 +1,178 @@
+"""The JSON files that paper A's released code writes: a file a checkpoint, a folder a run.
+
+A file holds, for every weight matrix, its metrics: under "w" in layer order (MLPs, convolutional
+networks) or under "q", "k", "v", "in_proj", "ffn_in" and "ffn_out" (transformers; one entry a head
+where heads were told apart). Beside them stand mean, median and variance of all weights ("w_all")
+and biases ("b_all"), and losses and accuracies where they were recorded. A metric of a checkpoint
+is the mean over its matrices (paper A, section 2.1). The time is in the file's name only, in one of
+six ways. As in the released code, a variance of singular values is NaN for a matrix that has only
+one, and is left out of the mean; and a matrix with a number that is not finite is null: here that
+leaves the checkpoint without matrix metrics, so that the run counts as diverged from there.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seedmap.errors import UserError
+from seedmap.hmm.readers.run_table import Rows
+from seedmap.hmm.readers.tables import Table
+
+GROUPS = ("w", "q", "k", "v", "in_proj", "ffn_in", "ffn_out")
+MATRIX_METRICS = (
+    *("l1", "l2", "code_sparsity", "trace", "spectral", "computational_sparsity"),
+    *("mean_singular_value", "var_singular_value"),
+)
+_OVERALL = ("mean", "median", "var")
+_NAMES = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"epoch(?P<epoch>\d+)\.json",
+        r"step(?P<step>\d+)\.json",
+        r"stats_step(?P<step>\d+)(\.json)?",
+        r"stats_(?P<step>\d+)_losses(\.json)?",
+        r"stats_(?P<seed>\d+)_(?P<step>\d+)(\.json)?",
+        r"stats_(?P<epoch>\d+)epoch_.*_(?P<seed>\d+)seed(\.json)?",
+    )
+)
+
+
+class _Place(NamedTuple):
+    """What a file's name says."""
+
+    seed: str | None
+    unit: str  # "step" or "epoch"
+    time: int
+
+
+def released_tables(folder: Path) -> dict[str, Table]:
+    """The runs of a folder: a folder each, or files that name their seed, in natural order.
+
+    Returns:
+        Run -> its table, a row a file; empty if there is no file of the released code.
+
+    Raises:
+        UserError: a file is not as the released code writes it, or a run's files count in both
+            steps and epochs.
+    """
+    runs: dict[str, dict[Path, _Place]] = {}
+    for parent in [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]:
+        for path in sorted(path for path in parent.iterdir() if path.is_file()):
+            place = _place(path.name)
+            if place is not None:
+                own = None if parent == folder else parent.name
+                named = None if place.seed is None else f"seed{place.seed}"
+                name = "_".join(filter(None, [own, named])) or folder.name
+                runs.setdefault(name, {})[path] = place
+    return {name: _table(files) for name, files in runs.items()}
+
+
+def _place(name: str) -> _Place | None:
+    """What a file's name says, None for a file that is not a checkpoint's."""
+    found = next((match for pattern in _NAMES if (match := pattern.fullmatch(name))), None)
+    if found is None:
+        return None
+    said = found.groupdict()
+    unit = "epoch" if said.get("epoch") is not None else "step"
+    return _Place(said.get("seed"), unit, int(said[unit]))
+
+
+def _table(files: Mapping[Path, _Place]) -> Table:
+    first, place = next(iter(files.items()))
+    for path, other in files.items():
+        if other.unit != place.unit:
+            raise UserError(
+                f"{path.parent} holds {first.name} and {path.name}: a run counts in epochs or in "
+                "steps; rename or part them"
+            )
+    records = [{place.unit: other.time} | _checkpoint(path) for path, other in files.items()]
+    header = list(dict.fromkeys(key for record in records for key in record))
+    cells = [[record.get(key) for record in records] for key in header]
+    return Table(Rows(str(first.parent), "file", [path.name for path in files]), header, cells)
+
+
+def _checkpoint(path: Path) -> dict[str, float]:
+    """Metrics and outcomes of one file."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} is not JSON ({error}); copy it anew, or remove it") from None
+    if not isinstance(content, dict) or not set(GROUPS) & set(content):
+        found = ", ".join(map(repr, content)) if isinstance(content, dict) else type(content)
+        raise UserError(
+            f"{path} is not of paper A's code: expected weights under {', '.join(GROUPS)}, found "
+            f"{found or 'nothing'}"
+        )
+    return (
+        _matrix_means(path, list(_matrices(path, content)))
+        | _overall(path, content)
+        | dict(_outcomes(content))
+    )
+
+
+def _matrices(path: Path, content: Mapping[str, Any]) -> Iterator[Mapping[str, Any] | None]:
+    """The entry of every matrix: its metrics, or None."""
+    for group in GROUPS:
+        layers = content.get(group, [])
+        if not isinstance(layers, list):
+            raise UserError(
+                f"{path}: {group!r} must hold a list of layers, found {_told(layers)}; write the "
+                "file anew"
+            )
+        for layer in layers:
+            named = isinstance(layer, Mapping) and "l1" not in layer  # {layer: its matrices}
+            for entry in layer.values() if named else [layer]:
+                for matrix in entry if isinstance(entry, list) else [entry]:
+                    if not isinstance(matrix, Mapping | None):
+                        raise UserError(
+                            f"{path}: a matrix in {group!r} must be null or an object of its "
+                            f"metrics, found {_told(matrix)}; write the file anew"
+                        )
+                    yield matrix
+
+
+def _told(value: Any) -> str:
+    """A value as JSON has it, for a message."""
+    return json.dumps(value)[:40]
+
+
+def _matrix_means(path: Path, matrices: list[Mapping[str, Any] | None]) -> dict[str, float]:
+    """Means over the matrices, of those metrics that some have."""
+    if any(matrix is None for matrix in matrices):
+        return dict.fromkeys(MATRIX_METRICS, np.nan)
+    means = {}
+    for name in MATRIX_METRICS:
+        values = [matrix[name] for matrix in matrices if name in matrix]
+        if not all(isinstance(value, int | float) for value in values):
+            raise UserError(f"{path}: a matrix's {name!r} is not a number; write the file anew")
+        if name == "var_singular_value":
+            values = [value for value in values if not np.isnan(value)]
+        if values:
+            means[name] = float(np.mean(values))
+    return means
+
+
+def _overall(path: Path, content: Mapping[str, Any]) -> dict[str, float]:
+    """Mean, median and variance of all weights and of all biases."""
+    found = {}
+    for key, letter in (("w_all", "w"), ("b_all", "b")):
+        numbers = content.get(key)
+        if not isinstance(numbers, Mapping) or not set(_OVERALL) <= set(numbers):
+            raise UserError(f"{path}: {key!r} must hold {', '.join(_OVERALL)}; found {numbers!r}")
+        found |= {f"{kind}_{letter}": numbers[kind] for kind in _OVERALL}
+    return found
+
+
+def _outcomes(content: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Losses and accuracies; an accuracy may stand alone in a mapping."""
+    for key, value in content.items():
+        if key in GROUPS or key in ("w_all", "b_all"):
+            continue
+        if isinstance(value, Mapping):
+            value = value.get("accuracy")
+        if isinstance(value, int | float):
+            yield key, value

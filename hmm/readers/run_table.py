@@ -1,0 +1,371 @@
+"""The table of runs that every reader makes: parsed, sorted, cut where a run diverged, padded.
+
+The 14 metrics of paper A (arXiv 2308.09543, section 2.1) are known by their names here and by
+those its released code gives them.
+"""
+
+import difflib
+import numbers
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seedmap.errors import UserError
+from seedmap.hmm.sequences import Sequences, from_arrays
+from seedmap.metric_names import PAPER_METRICS
+
+ALIASES = {
+    "variance_lambda": "var_lambda",
+    "mean_singular_value": "mean_lambda",
+    "var_singular_value": "var_lambda",
+}
+STEP_COLUMNS = ("step", "epoch")  # the first that is there sorts the rows, as in the paper's code
+MIN_CHECKPOINTS = 2  # a run with one checkpoint has no z-scores
+MISSING = {"", "na", "n/a", "#n/a", "null", "none", "<na>"}  # beside "nan", which float() reads
+UNNAMED = re.compile(r"(Unnamed: [\d.]+)?")  # the index, as pandas writes and as it reads it
+
+
+@dataclass(frozen=True, eq=False)
+class RunTable:
+    """Metrics of several runs, and whatever else was recorded with them.
+
+    Attributes:
+        sequences: the raw metrics, not z-scored; NaN = missing value.
+        steps: float64 [run, time], step or epoch of each checkpoint, ascending; NaN on padding.
+        step_name: the column or dimension `steps` came from, such as "step" or "epoch".
+        outcomes: every other numeric column, name -> float64 [run, time]; NaN on padding, where a
+            value is missing, and for a run that has no such column.
+        cut: run -> first step cut away because a metric is infinite there or stays NaN from
+            there on; runs that were left out for it are among them.
+    """
+
+    sequences: Sequences
+    steps: np.ndarray
+    step_name: str
+    outcomes: dict[str, np.ndarray]
+    cut: dict[str, float]
+
+
+class Rows(NamedTuple):
+    """What messages call the rows of a source.
+
+    Attributes:
+        where: the source, such as a file's path.
+        word: what one row is called, such as "line".
+        numbers: [row], the number of each.
+    """
+
+    where: str
+    word: str
+    numbers: Sequence[int]
+
+    def at(self, row: int) -> str:
+        """Where a row is, such as "runs/3.csv, line 7"."""
+        return f"{self.where}, {self.word} {self.numbers[row]}"
+
+
+class Run(NamedTuple):
+    """One run as read, its checkpoints in the order of their steps.
+
+    Attributes:
+        name: of the run.
+        where: what messages call its source.
+        step_name: the column that orders the checkpoints.
+        steps: float64 [time], ascending.
+        columns: the other numeric columns, float64 [time] each.
+        text: for each column that is not numeric, what to say to whoever asks for it.
+    """
+
+    name: str
+    where: str
+    step_name: str
+    steps: np.ndarray
+    columns: dict[str, np.ndarray]
+    text: dict[str, str]
+
+
+def listed(names: Iterable[Any]) -> str:
+    """Up to 20 names, quoted, for a message."""
+    names = [repr(str(name)) for name in names]
+    return ", ".join([*names[:20], *(["..."] if len(names) > 20 else [])]) or "none"
+
+
+def natural(name: str) -> tuple[list[str | int], str]:
+    """Sort key: digits compare as numbers, so that seed2 comes before seed10."""
+    parts = re.split("([0-9]+)", name)
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+
+
+def make_run(
+    name: str, rows: Rows, header: Sequence[str], cells: Sequence[Any], step: str | None = None
+) -> Run:
+    """Parses the columns of one run and sorts its rows by step.
+
+    Args:
+        name: of the run.
+        rows: its rows, at least one.
+        header: names of the columns; those without a name are ignored.
+        cells: for each column its cells, [row], numbers or text.
+        step: the column that orders the checkpoints. Default: "step", or else "epoch".
+
+    Returns:
+        The run, with the paper's metrics under the names used here.
+
+    Raises:
+        UserError: there is no row, a name comes twice, a numeric column holds text, or the step
+            is missing or comes twice.
+    """
+    if not rows.numbers:
+        raise UserError(f"{rows.where} has no rows; write a row a checkpoint, or remove it")
+    columns, text = {}, {}
+    for column, raw in zip(_canonical(rows.where, header), cells, strict=True):
+        if column is None:
+            continue
+        values, found = _numbers(raw)
+        if found is None:
+            columns[column] = values
+            continue
+        text[column] = (
+            f"{rows.at(found)}: column {column!r} holds {str(list(raw)[found])[:40]!r}, expected a "
+            "number; mend it, or leave the cell empty where the value is missing"
+        )
+        if not np.isnan(values).all():
+            raise UserError(text[column])
+    step = _step_column(rows.where, [*columns, *text], step)
+    if step in text:
+        raise UserError(text[step])
+    order = _order(rows, step, columns[step])
+    columns = {column: values[order] for column, values in columns.items()}
+    return Run(name, rows.where, step, columns.pop(step), columns, text)
+
+
+def _canonical(where: str, header: list[str]) -> list[str | None]:
+    """Names of the columns by the names used here, None for those without a name."""
+    named: dict[str, str] = {}
+    canonical = []
+    for raw in map(str.strip, header):
+        if UNNAMED.fullmatch(raw):
+            canonical.append(None)
+            continue
+        name = ALIASES.get(raw, raw)
+        if name in named:
+            raise UserError(
+                f"{where}: columns {named[name]!r} and {raw!r} are both {name!r}; remove one"
+            )
+        named[name] = raw
+        canonical.append(name)
+    return canonical
+
+
+def _numbers(cells: Any) -> tuple[np.ndarray, int | None]:
+    """Cells as float64 (text as NaN), and the index of the first that is text."""
+    array = np.asarray(cells)
+    if array.dtype.kind in "biuf":
+        return array.astype(np.float64), None
+    values = [_number(cell) for cell in cells]
+    found = next((i for i, value in enumerate(values) if value is None), None)
+    return np.array([np.nan if value is None else value for value in values]), found
+
+
+def _number(cell: Any) -> float | None:
+    """A cell as a number, NaN where it says that there is none, None where it is text."""
+    if isinstance(cell, numbers.Real):
+        return float(cell)
+    text = str(cell).strip().lower()
+    if text in MISSING:
+        return np.nan
+    if text in ("true", "false"):  # as pandas writes columns of booleans
+        return float(text == "true")
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _step_column(where: str, columns: list[str], step: str | None) -> str:
+    wanted = STEP_COLUMNS if step is None else (step,)
+    found = next((name for name in wanted if name in columns), None)
+    if found is None:
+        raise UserError(
+            f"{where} has no column {' or '.join(map(repr, wanted))} but {listed(columns)}"
+            f"{_nearest(step, columns) if step else ''}; "
+            "rename the one that orders the checkpoints"
+        )
+    return found
+
+
+def _order(rows: Rows, name: str, steps: np.ndarray) -> np.ndarray:
+    """Indices that sort the rows by step."""
+    if not np.isfinite(steps).all():
+        row = int(np.argmin(np.isfinite(steps)))
+        raise UserError(f"{rows.at(row)}: {name!r} is {steps[row]}, expected a number; fill it in")
+    order = np.argsort(steps, kind="stable")
+    twice = np.flatnonzero(np.diff(steps[order]) == 0)
+    if len(twice):
+        first, second = order[twice[0]], order[twice[0] + 1]
+        raise UserError(
+            f"{rows.at(second)}: {name!r} is {steps[second]:.15g} as in {rows.word} "
+            f"{rows.numbers[first]}; remove one of the two, or part the runs if they are of two"
+        )
+    return order
+
+
+def run_table(runs: Sequence[Run], metrics: Sequence[str] | None) -> RunTable:
+    """Chooses the metrics, cuts diverged tails and pads all runs to one length.
+
+    Args:
+        runs: as `make_run` makes them.
+        metrics: the chosen columns. Default: those of `PAPER_METRICS` that all runs have.
+
+    Returns:
+        The table of the runs with at least 2 usable checkpoints.
+
+    Raises:
+        UserError: there are no runs, none is usable, a metric is missing, or some runs are
+            ordered by step and others by epoch.
+
+    Warns:
+        UserWarning: names the runs left out, and the paper's metrics that only some runs have.
+    """
+    _check_step_names(runs)
+    metrics = _shared_metrics(runs) if metrics is None else _chosen_metrics(runs, metrics)
+    values = [np.stack([run.columns[name] for name in metrics], axis=1) for run in runs]
+    lengths = [_usable_length(array) for array in values]
+    _check_usable(runs, lengths)
+    kept = [
+        (run, array[:length])
+        for run, array, length in zip(runs, values, lengths, strict=True)
+        if length >= MIN_CHECKPOINTS
+    ]
+    sequences = from_arrays(
+        [array for _, array in kept], metrics=metrics, runs=[run.name for run, _ in kept]
+    )
+    names = dict.fromkeys(name for run, _ in kept for name in run.columns if name not in metrics)
+    num_steps = sequences.values.shape[1]
+    return RunTable(
+        sequences=sequences,
+        steps=_padded([run.steps[: len(array)] for run, array in kept], num_steps),
+        step_name=runs[0].step_name,
+        outcomes={
+            name: _padded([run.columns.get(name, ())[: len(a)] for run, a in kept], num_steps)
+            for name in names
+        },
+        cut={
+            run.name: float(run.steps[length])
+            for run, length in zip(runs, lengths, strict=True)
+            if length < len(run.steps)
+        },
+    )
+
+
+def _check_step_names(runs: Sequence[Run]) -> None:
+    if not runs:
+        raise UserError("there are no runs to read; give at least one")
+    for run in runs:
+        if run.step_name != runs[0].step_name:
+            raise UserError(
+                f"{run.where} is ordered by {run.step_name!r} and {runs[0].where} by "
+                f"{runs[0].step_name!r}; give all runs the same column"
+            )
+
+
+def _shared_metrics(runs: Sequence[Run]) -> tuple[str, ...]:
+    """The paper's metrics that all runs have; a warning names those that only some have."""
+    shared, partly = [], []
+    for name in PAPER_METRICS:
+        lacking = _lacking(runs, name)
+        if not lacking:
+            shared.append(name)
+        elif len(lacking) < len(runs):
+            partly.append(_misses(lacking[0], name, runs))
+    if not shared:
+        reason = partly[0] if partly else f"{runs[0].where} has {listed(runs[0].columns)}"
+        raise UserError(
+            f"no metric of the paper (l1, l2, ...) is in every run: {reason}; name the columns to "
+            "use with --metrics"
+        )
+    if partly:
+        warnings.warn(f"metrics left out, not in every run: {'; '.join(partly)}", stacklevel=4)
+    return tuple(shared)
+
+
+def _chosen_metrics(runs: Sequence[Run], metrics: Sequence[str]) -> tuple[str, ...]:
+    """The metrics asked for, by the names used here, after checking that every run has them."""
+    names = tuple(ALIASES.get(name, name) for name in metrics)
+    if not names or len(set(names)) < len(names):
+        raise UserError(f"--metrics needs columns, each named once; got {listed(metrics)}")
+    for name in names:
+        lacking = _lacking(runs, name)
+        if len(lacking) == len(runs):
+            raise UserError(
+                f"--metrics: no run has a column {name!r}{_nearest(name, runs[0].columns)}; "
+                f"choose among {listed(runs[0].columns)}"
+            )
+        if lacking:
+            raise UserError(f"{_misses(lacking[0], name, runs)}; add it there, or rename it")
+    return names
+
+
+def _lacking(runs: Sequence[Run], name: str) -> list[Run]:
+    """The runs that lack a column; raises where one has it as text."""
+    lacking = [run for run in runs if name not in run.columns]
+    for run in lacking:
+        if name in run.text:
+            raise UserError(run.text[name])
+    return lacking
+
+
+def _misses(run: Run, name: str, runs: Sequence[Run]) -> str:
+    """That `run` has no such column, and the column that may be it under a wrong name."""
+    model = next(other for other in runs if name in other.columns)
+    unknown = [column for column in run.columns if column not in model.columns]
+    return f"{run.where} has no column {name!r} as others have{_nearest(name, unknown)}"
+
+
+def _nearest(name: str, columns: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(name, columns, n=1, cutoff=0.0)
+    return f" (nearest: {nearest[0]!r})" if nearest else ""
+
+
+def _usable_length(values: np.ndarray) -> int:
+    """Checkpoints before a metric of [time, metric] is infinite or stays NaN to the end.
+
+    That is, one more than the index of the last number before the first infinity, at the metric
+    where it comes first.
+    """
+    diverged = np.logical_or.accumulate(np.isinf(values), axis=0)
+    number = ~np.isnan(values) & ~diverged
+    last = len(values) - np.argmax(number[::-1], axis=0)
+    return int(np.where(number.any(axis=0), last, 0).min())
+
+
+def _check_usable(runs: Sequence[Run], lengths: Sequence[int]) -> None:
+    """Names the runs that are too short in a warning; raises where all are."""
+    short = [
+        f"{run.name} ({length})"
+        for run, length in zip(runs, lengths, strict=True)
+        if length < MIN_CHECKPOINTS
+    ]
+    if len(short) == len(runs):
+        raise UserError(
+            f"no run has {MIN_CHECKPOINTS} checkpoints at which all metrics are finite; choose "
+            "metrics that every run recorded with --metrics, or train longer"
+        )
+    if short:
+        warnings.warn(
+            f"runs left out, fewer than {MIN_CHECKPOINTS} checkpoints before a metric diverges or "
+            f"ends: {', '.join(short)}",
+            stacklevel=4,
+        )
+
+
+def _padded(arrays: Sequence[Sequence[float]], num_steps: int) -> np.ndarray:
+    """Arrays [time] as rows of one float64 [run, num_steps], NaN after the end of each."""
+    table = np.full((len(arrays), num_steps), np.nan)
+    for row, array in zip(table, arrays, strict=True):
+        row[: len(array)] = array
+    return table

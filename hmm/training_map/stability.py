@@ -1,0 +1,142 @@
+"""How far the map depends on the restart of EM and on which runs were trained.
+
+Two questions. Do other restarts decode the runs alike: the adjusted Rand index of their paths
+(Hubert & Arabie 1985), which needs no matching of labels, and the share of restarts that have each
+edge. Would other runs give the same edges: how often each edge appears when runs are drawn again,
+with replacement, from those at hand.
+"""
+
+import numpy as np
+
+from seedmap.errors import UserError
+
+
+def adjusted_rand_index(one: np.ndarray, other: np.ndarray) -> float:
+    """Agreement of two decodings of the same runs, whatever their labels.
+
+    ``(P - E) / ((A + B) / 2 - E)`` with ``E = A B / N``, where N is the number of pairs of
+    checkpoints, A and B how many of them share a state in the one and in the other decoding, and
+    P how many do in both.
+
+    Args:
+        one: int [run, time], states, -1 on padding.
+        other: int [run, time], states, -1 on the same padding; may have another number of states.
+
+    Returns:
+        1 for the same partition of the checkpoints, 0 on average for independent ones.
+
+    Raises:
+        UserError: other shapes, or padding in other places.
+
+    Example:
+        >>> adjusted_rand_index(np.array([[0, 0, 1, 1]]), np.array([[1, 1, 0, 0]]))
+        1.0
+    """
+    counts = _contingency(one, other)
+    pairs = _pairs(counts).sum()
+    pairs_one, pairs_other = _pairs(counts.sum(axis=1)).sum(), _pairs(counts.sum(axis=0)).sum()
+    if pairs_one == pairs_other == pairs:
+        return 1.0  # the same partition; also where the quotient below is 0/0
+    expected = pairs_one * pairs_other / _pairs(counts.sum())
+    return float((pairs - expected) / ((pairs_one + pairs_other) / 2 - expected))
+
+
+def decoding_agreement(decodings: list[np.ndarray]) -> np.ndarray:
+    """Adjusted Rand index of every pair of decodings, for instance one per restart.
+
+    Args:
+        decodings: each int [run, time], -1 on padding.
+
+    Returns:
+        float64 [decoding, decoding], symmetric, ones on the diagonal.
+
+    Raises:
+        UserError: as `adjusted_rand_index`.
+    """
+    return np.array([[adjusted_rand_index(a, b) for b in decodings] for a in decodings])
+
+
+def match_states(reference: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Give another decoding the reference's labels, one to one, for most checkpoints in common.
+
+    Args:
+        reference: int [run, time], states, -1 on padding.
+        other: int [run, time], states of another fit of the same runs.
+
+    Returns:
+        int [run, time]: `other` relabelled. Its states in excess of the reference's, if any, get
+        labels above all of the reference's; padding stays -1.
+
+    Raises:
+        UserError: as `adjusted_rand_index`.
+    """
+    from scipy.optimize import linear_sum_assignment  # here, as `import hmm` need not wait for it
+
+    counts = _contingency(one=other, other=reference)
+    old, new = linear_sum_assignment(counts, maximize=True)
+    labels = np.append(counts.shape[1] + np.arange(counts.shape[0]), -1)  # label -1 reads the last
+    labels[old] = new
+    return labels[other]
+
+
+def edge_recurrence(reference: np.ndarray, others: list[np.ndarray], num_states: int) -> np.ndarray:
+    """Share of the other decodings in which some run makes each transition.
+
+    Args:
+        reference: int [run, time], the decoding whose labels count.
+        others: decodings of the same runs by other restarts, labelled in any way.
+        num_states: K of the reference.
+
+    Returns:
+        float64 [source, target], zero diagonal.
+
+    Raises:
+        UserError: no other decoding, or as `adjusted_rand_index`.
+    """
+    if not others:
+        raise UserError("edge_recurrence needs at least one other decoding")
+    matched = [match_states(reference, other) for other in others]
+    used = [_runs_per_edge(paths, num_states) > 0 for paths in matched]
+    return np.mean(used, axis=0)
+
+
+def edge_inclusion(paths: np.ndarray, num_states: int) -> np.ndarray:
+    """Probability that a bootstrap resample of the runs still has each edge, paths given.
+
+    An edge that m of n runs use is missed by one draw with probability 1 - m/n, so the frequency
+    over infinitely many resamples is ``1 - (1 - m/n)^n``: no sampling. It asks nothing of the HMM,
+    whose parameters are held; an edge of a single run has about 0.63.
+
+    Args:
+        paths: int [run, time], decoded states, -1 on padding.
+        num_states: K.
+
+    Returns:
+        float64 [source, target], zero diagonal.
+    """
+    return 1 - (1 - _runs_per_edge(paths, num_states) / len(paths)) ** len(paths)
+
+
+def _contingency(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Checkpoints [state of one, state of other] in each pair of states."""
+    one, other = np.asarray(one), np.asarray(other)
+    real = one >= 0
+    if one.shape != other.shape or (real != (other >= 0)).any():
+        raise UserError("decodings to compare must be of the same runs, with the same padding")
+    counts = np.zeros((one.max() + 1, other.max() + 1), dtype=np.int64)
+    np.add.at(counts, (one[real], other[real]), 1)
+    return counts
+
+
+def _pairs(counts: np.ndarray) -> np.ndarray:
+    return counts * (counts - 1) / 2
+
+
+def _runs_per_edge(paths: np.ndarray, num_states: int) -> np.ndarray:
+    """Number of runs [source, target] that make each transition between two of the K states."""
+    before, after = paths[:, :-1], paths[:, 1:]
+    known = (before < num_states) & (after < num_states) & (after >= 0) & (before != after)
+    used = np.zeros((len(paths), num_states, num_states), dtype=bool)
+    runs, times = np.nonzero(known)
+    used[runs, before[runs, times], after[runs, times]] = True
+    return used.sum(axis=0)

@@ -1,0 +1,140 @@
+"""One HMM for several experiments: fitted to all of them together, or to one and read on another.
+
+Both rest on z-scores within each run (paper A, section 3): they take units and scale out, so that
+the runs of one experiment can be laid beside those of another. What is left to compare is the shape
+of a run's course over its own length; runs of more checkpoints weigh more in a joint fit.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from seedmap.errors import UserError
+from seedmap.hmm.inference import log_likelihood, viterbi
+from seedmap.hmm.parameters import Parameters
+from seedmap.hmm.selection.sweep import Sweep, SweepConfig, fit_sweep
+from seedmap.hmm.sequences import Sequences, from_arrays
+from seedmap.hmm.training_map.baselines import only_metrics
+from seedmap.hmm.training_map.regression import bag_of_states
+
+
+class Transfer(NamedTuple):
+    """How a model reads runs that it may never have seen.
+
+    Attributes:
+        paths: int32 [run, time], decoded states, -1 on padding.
+        log_likelihood: float64 [run], log p(run) in nats.
+        bag: float64 [run, state], share of each run's checkpoints in each state.
+    """
+
+    paths: np.ndarray
+    log_likelihood: np.ndarray
+    bag: np.ndarray
+
+
+def check_same_metrics(groups: Mapping[str, Sequence[str]]) -> None:
+    """Raises UserError, with the difference, unless all groups name the same set of metrics.
+
+    Args:
+        groups: name -> its metrics, in any order.
+    """
+    (first, known), *others = groups.items()
+    for name, metrics in others:
+        lacking = [metric for metric in known if metric not in metrics]
+        further = [metric for metric in metrics if metric not in known]
+        if lacking or further:
+            parts = [f"{name} lacks {', '.join(lacking)}"] * bool(lacking)
+            parts += [f"{first} lacks {', '.join(further)}"] * bool(further)
+            raise UserError(
+                f"the metrics differ: {' and '.join(parts)}; choose the same for all: "
+                "seedmap fit DIR --metrics"
+            )
+
+
+def pool(groups: Mapping[str, Sequences]) -> Sequences:
+    """The runs of several experiments as one set of runs.
+
+    Args:
+        groups: experiment -> its z-scored runs, of any lengths, with the same metrics in any order.
+
+    Returns:
+        All runs, experiment by experiment, named "experiment/run"; the metrics in the order of the
+        first experiment.
+
+    Raises:
+        UserError: there is no experiment, or the metrics differ.
+
+    Example:
+        >>> a, b = from_arrays(np.zeros((2, 3, 1))), from_arrays(np.ones((1, 5, 1)))
+        >>> pool({"a": a, "b": b}).runs
+        ('a/0', 'a/1', 'b/0')
+    """
+    if not groups:
+        raise UserError("there is nothing to pool; give at least one experiment")
+    check_same_metrics({name: runs.metrics for name, runs in groups.items()})
+    metrics = next(iter(groups.values())).metrics
+    parts = {name: only_metrics(runs, metrics) for name, runs in groups.items()}
+    return from_arrays(
+        [
+            row[:length]
+            for runs in parts.values()
+            for row, length in zip(runs.values, runs.lengths, strict=True)
+        ],
+        metrics=metrics,
+        runs=[f"{name}/{run}" for name, runs in parts.items() for run in runs.runs],
+    )
+
+
+def fit_together(
+    groups: Mapping[str, Sequences],
+    held_out: Mapping[str, Sequence[str]],
+    config: SweepConfig,
+    key: jax.Array,
+    callback: Callable[[int, int], None] | None = None,
+) -> Sweep:
+    """One sweep over the runs of several experiments.
+
+    Args:
+        groups: as `pool` takes them.
+        held_out: experiment -> names of its runs to hold out.
+        config: what to fit.
+        key: JAX key, as of `fit_sweep`.
+        callback: as of `fit_sweep`.
+
+    Returns:
+        The sweep, `fit_sweep` of the pooled training and held-out runs.
+
+    Raises:
+        UserError: a run to hold out does not exist, or as `pool` and `fit_sweep`.
+    """
+    pooled = pool(groups)
+    away = [f"{name}/{run}" for name, runs in held_out.items() for run in runs]
+    unknown = [name for name in away if name not in pooled.runs]
+    if unknown:
+        raise UserError(f"cannot hold out {unknown[0]}: there is no such run; see the pooled runs")
+    is_away = np.isin(pooled.runs, away)
+    parts = (pooled.select(np.flatnonzero(mask)) for mask in (~is_away, is_away))
+    return fit_sweep(*parts, config, key, callback)
+
+
+def apply_model(parameters: Parameters, metrics: Sequence[str], sequences: Sequences) -> Transfer:
+    """Reads runs with a model of other runs, its parameters unchanged ("zero-shot").
+
+    Args:
+        parameters: the model.
+        metrics: its metrics, in its order.
+        sequences: the runs, z-scored as those it was fitted to.
+
+    Returns:
+        Decoding, log-likelihood and bag of states of every run.
+
+    Raises:
+        UserError: the runs have other metrics than the model.
+    """
+    check_same_metrics({"the model": metrics, "the data": sequences.metrics})
+    ordered = only_metrics(sequences, metrics)
+    paths = viterbi(parameters, ordered)
+    bag = bag_of_states(paths, len(parameters.means))
+    return Transfer(paths, log_likelihood(parameters, ordered), bag)

@@ -1,0 +1,377 @@
+"""Sequences of checkpoints on disk become a run folder, cut short and resumed alike."""
+
+import json
+import os
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+import torch
+
+from helpers import checkpoint_models as models
+from helpers.command import seedmap
+from seedmap.experiments.checkpoints import importing
+from seedmap.experiments.checkpoints.patterns import find_checkpoints, parse_step
+from seedmap.experiments.checkpoints.streaming import measure_checkpoint
+from seedmap.experiments.runs import folder as run_folder
+from seedmap.trainer import PAPER_METRICS, weight_metrics
+
+STEPS = ("0k", "20k", "40k", "100k", "120k", "140k", "160k", "180k")
+PATTERN = "multiberts-seed_{run}-step_{step}"
+
+
+@pytest.fixture(scope="module")
+def multiberts(tmp_path_factory):
+    """Runs named as MultiBERTs are on the hub; safetensors, shards and .bin in turn."""
+    folder = tmp_path_factory.mktemp("hub")
+    for seed in range(5):
+        model = models.bert(seed)
+        for i, step in enumerate(STEPS):
+            models.train(model, 1, rate=0.5 if i == 3 + seed % 3 else 0.05)
+            place = folder / f"multiberts-seed_{seed}-step_{step}"
+            model.save_pretrained(place, max_shard_size="8KB" if i % 3 == 1 else "50GB")
+            if i % 3 == 2:
+                (place / "model.safetensors").unlink()
+                torch.save(model.state_dict(), place / "pytorch_model.bin")
+    return folder
+
+
+@pytest.fixture
+def here(multiberts, monkeypatch):
+    monkeypatch.chdir(multiberts)
+    return multiberts
+
+
+def importing_stopped_after(count, *arguments):
+    """The command, killed after so many checkpoints."""
+
+    class Killed(BaseException):
+        pass
+
+    seen = []
+
+    def measure(*given):
+        if len(seen) == count:
+            raise Killed
+        seen.append(given)
+        return measure_checkpoint(*given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importing, "measure_checkpoint", measure)
+        with pytest.raises(Killed):
+            seedmap(*arguments)
+    return seen
+
+
+def content(folder):
+    dataset = run_folder.read_dataset(folder)
+    return {name: np.asarray(dataset[name]).tolist() for name in dataset.variables}
+
+
+def test_multiberts_from_checkpoints_to_a_report(here, tmp_path, capsys):
+    out, table = tmp_path / "run", tmp_path / "losses.csv"
+    lines = [
+        f"{seed},{step},{5 - 0.4 * i},{0.2 if i < 4 + seed % 3 else 0.95}"
+        for seed in range(5)
+        for i, step in enumerate(STEPS)
+    ]
+    table.write_text("\n".join(["run,step,eval_loss,eval_accuracy", *lines]))
+    assert seedmap("import", "checkpoints", PATTERN, "--out", out, "--outcomes", table) == 0
+    said = capsys.readouterr()
+    assert f"Next: seedmap fit {out}" in said.out
+    assert "import:" in said.err
+    dataset = run_folder.read_dataset(out)
+    assert dataset.seed.values.tolist() == list("01234")
+    assert dataset.step.values.tolist() == [parse_step(step) for step in STEPS]
+    assert set(PAPER_METRICS) <= set(dataset.data_vars)
+    assert not dataset[list(PAPER_METRICS)].to_array().isnull().any()
+    assert dataset.eval_loss.values[2].tolist()[:2] == [5, 4.6]
+    config = json.loads((out / "config.json").read_text())
+    assert config["import"]["layout"] == "bert"
+    assert config["counted"]["matrices"] == models.LAYERS * (3 * models.HEADS + 3) + 3
+    assert sorted(p.name for p in out.iterdir()) == ["config.json", "metrics.nc"]
+    small = ["--states", "2", "--restarts", "1", "--iterations", "3", "--covariance", "diagonal"]
+    assert seedmap("fit", out, *small) == 0
+    assert seedmap("map", out) == 0
+    assert seedmap("report", out) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["num_converged"] == 5
+    expected = [parse_step(STEPS[4 + seed % 3]) for seed in range(5)]
+    assert summary["convergence"]["values"] == expected
+    assert (out / "report.html").stat().st_size > 10_000
+
+
+def test_killed_and_resumed_it_is_the_same(here, tmp_path, capsys):
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    arguments = ["import", "checkpoints", PATTERN]
+    assert seedmap(*arguments, "--out", whole) == 0
+    assert len(importing_stopped_after(3, *arguments, "--out", out)) == 3
+    done = out / "training" / "import.jsonl"
+    assert len(done.read_text().splitlines()) == 3
+    assert seedmap("fit", out) == 2
+    assert "is not complete" in capsys.readouterr().err
+    done.write_bytes(done.read_bytes()[:-9])  # a line cut short is made again
+    assert seedmap(*arguments, "--out", out) == 2
+    assert len(importing_stopped_after(5, *arguments, "--out", out, "--resume")) == 5
+    assert len(done.read_text().splitlines()) == 7
+    left = []
+    measure = importing.measure_checkpoint
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importing, "measure_checkpoint", lambda *a: left.append(a) or measure(*a))
+        assert seedmap(*arguments, "--out", out, "--resume") == 0
+        assert len(left) == 5 * len(STEPS) - 7
+        assert seedmap(*arguments, "--out", out, "--resume") == 0  # there is nothing left to do
+        capsys.readouterr()
+        assert seedmap(*arguments, "--out", out, "--resume", "--threshold", 0.5) == 2
+        assert "threshold was 0.9 and is 0.5" in capsys.readouterr().err
+    assert len(left) == 5 * len(STEPS) - 7
+    assert content(out) == content(whole)
+
+
+def test_neither_an_import_nor_a_training_goes_on_with_the_other(here, tmp_path, capsys):
+    arguments = ["import", "checkpoints", PATTERN, "--resume", "--out"]
+    for name in ("part-0/job.json", "config.json"):  # the second stands there first
+        begun = tmp_path / name[:4] / "training" / name
+        begun.parent.mkdir(parents=True)
+        begun.write_text("{}")
+        (tmp_path / name[:4] / "config.json").write_text('{"versions": {"seedmap": "1"}}')
+        assert seedmap(*arguments, tmp_path / name[:4]) == 2
+        assert "holds a training cut short, not an import; name" in capsys.readouterr().err
+        assert begun.exists()
+    out = tmp_path / "out"
+    importing_stopped_after(1, *arguments, out)
+    begun = (out / "training" / "import.jsonl").read_bytes()
+    capsys.readouterr()
+    assert seedmap("train", "parities", "--preset", "quick", "--resume", "--out", out) == 2
+    assert "holds an import cut short, not a training; name" in capsys.readouterr().err
+    assert (out / "training" / "import.jsonl").read_bytes() == begun
+    assert sorted(p.name for p in (out / "training").iterdir()) == ["import.json", "import.jsonl"]
+
+
+def test_a_damaged_line_and_a_changed_checkpoint_are_measured_anew(here, tmp_path):
+    copy, out = tmp_path / "hub", tmp_path / "out"
+    for name in ("multiberts-seed_0-step_0k", "multiberts-seed_0-step_20k"):
+        shutil.copytree(here / name, copy / name)
+        shutil.copytree(here / name.replace("d_0", "d_1"), copy / name.replace("d_0", "d_1"))
+    arguments = ["import", "checkpoints", f"{copy}/{PATTERN}", "--out", out]
+    importing_stopped_after(3, *arguments)
+    done = out / "training" / "import.jsonl"
+    lines = done.read_bytes().splitlines(keepends=True)
+    done.write_bytes(lines[0] + lines[1].replace(b'"l1": ', b'"l1": 1') + lines[2])
+    assert len(importing.read_rows(done)) == 1
+    os.utime(copy / "multiberts-seed_0-step_0k" / "model.safetensors", ns=(1, 1))
+    assert len(importing_stopped_after(3, *arguments, "--resume")) == 3
+    assert seedmap(*arguments, "--resume") == 0
+
+
+def test_another_layout_is_refused_with_the_difference(here, tmp_path, capsys):
+    out, rules = tmp_path / "out", tmp_path / "rules.toml"
+    rules.write_text('[[rule]]\nname = "weight|bias"\nrole = "ignore"\n')
+    arguments = ["import", "checkpoints", PATTERN, "--out", out]
+    importing_stopped_after(1, *arguments)
+    rules.write_text(
+        "[[rule]]\nname = 'embed|LayerNorm|predictions'\nrole = 'ignore'\n"
+        "[[rule]]\nname = 'weight$'\nrole = 'matrix'\n[[rule]]\nname = 'bias'\nrole = 'bias'\n"
+    )
+    capsys.readouterr()
+    assert seedmap(*arguments, "--rules", rules, "--resume") == 2
+    said = capsys.readouterr().err
+    assert "layout was 'bert' and is 'rules.toml'" in said
+    assert "rule.1 was" in said
+    assert said.count("\n") == 1
+    assert seedmap(*arguments, "--rules", rules, "--overwrite") == 0
+    rules.write_text(rules.read_text().replace("'bias'\nrole = 'bias'", "'bias'\nrole = 'ignore'"))
+    capsys.readouterr()
+    assert seedmap(*arguments, "--rules", rules, "--resume") == 2
+    assert "rule.3 was \"name = 'bias', role = 'bias'" in capsys.readouterr().err
+
+
+def test_pythia_revisions_as_on_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for seed in (1, 2, 10):
+        model = models.gpt_neox(seed)
+        for step in (0, 1, 512, 1000):
+            model.half().save_pretrained(f"pythia-14m-seed{seed}/step{step}")
+            models.train(model.float(), 1)
+    found = find_checkpoints("pythia-14m-seed{run}/step{step}")
+    assert [one.run for one in found[::4]] == ["1", "2", "10"]
+    assert [one.step for one in found[:4]] == [0, 1, 512, 1000]
+    pattern = "pythia-14m-seed{run}/step{step}"
+    assert seedmap("import", "checkpoints", pattern, "--out", "run") == 0
+    dataset = run_folder.read_dataset(tmp_path / "run")
+    assert json.loads((tmp_path / "run/config.json").read_text())["import"]["layout"] == "gpt-neox"
+    model = models.gpt_neox(2).half().float()
+    left_out = ("embed", "lm_head", "norm")
+    weights = torch.cat([
+        tensor.detach().flatten() for name, tensor in model.named_parameters()
+        if name.endswith("weight") and not any(word in name for word in left_out)
+    ])  # fmt: skip
+    assert dataset.mean_w.values[1, 0] == pytest.approx(float(weights.double().mean()), rel=1e-5)
+    assert dataset.median_w.values[1, 0] == pytest.approx(np.median(weights), rel=1e-6)
+
+
+in_graph = jax.jit(weight_metrics)
+
+
+def test_flax_parameters_from_orbax_agree_with_the_trainer(tmp_path):
+    values = []
+    for seed in range(2):
+        for step in (5, 10, 15):
+            key = np.random.default_rng(10 * seed + step)
+            params = {
+                "Dense_0": {
+                    "kernel": jnp.asarray(key.normal(size=(7, 5)), jnp.float32),
+                    "bias": jnp.asarray(key.normal(size=5), jnp.float32),
+                }
+            }
+            with ocp.StandardCheckpointer() as checkpointer:
+                checkpointer.save((tmp_path / f"{seed}" / f"{step}" / "default").resolve(), params)
+            values.append({k: float(v) for k, v in in_graph(params).items()})
+    pattern = str(tmp_path / "{run}" / "{step}")
+    assert seedmap("import", "checkpoints", pattern, "--out", tmp_path / "run") == 0
+    dataset = run_folder.read_dataset(tmp_path / "run")
+    for name in PAPER_METRICS:
+        expected = [of[name] for of in values]
+        np.testing.assert_allclose(dataset[name].values.ravel(), expected, rtol=1e-5)
+
+
+def refused(capsys, *arguments):
+    capsys.readouterr()
+    assert seedmap("import", *arguments) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("seedmap: ")
+    return said
+
+
+def place(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        torch.save({"fc.weight": torch.ones(2, 2)}, folder / name)
+
+
+def test_patterns_that_find_nothing_or_twice_are_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = ["--out", "out"]
+    assert "say what to import" in refused(capsys)
+    assert "cannot import 'runs'" in refused(capsys, "runs")
+    assert "has no {run} and no {step}; write {run}" in refused(capsys, "checkpoints", "a/*", *out)
+    assert "has no {run}" in refused(capsys, "checkpoints", "a/{step}", *out)
+    assert "no checkpoint is at" in refused(capsys, "checkpoints", "a/{run}/{step}", *out)
+    place(tmp_path, "a/0/last.pt", "a/0/best.pt")
+    said = refused(capsys, "checkpoints", "a/{run}/{step}.pt", *out)
+    assert "found 'best.pt', 'last.pt' there" in said
+    place(tmp_path, "a/0/2k.pt", "a/0/2000.pt")
+    said = refused(capsys, "checkpoints", "a/{run}/{step}.pt", *out)
+    assert "step 2000 of run '0' is both a/0/2000.pt and a/0/2k.pt" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_with_one_checkpoint_and_missing_steps_are_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rules = tmp_path / "rules.toml"
+    rules.write_text("[[rule]]\nname = 'weight'\nrole = 'matrix'\n")
+    place(tmp_path, "a/0/1.pt", "a/0/2.pt", "a/0/3.pt", "a/1/1.pt", "a/1/3.pt", "a/2/1.pt")
+    with pytest.warns(UserWarning) as warned:  # noqa: PT030  # both are looked at below
+        seedmap("import", "checkpoints", "a/{run}/{step}.pt", "--out", "out", "--rules", rules)
+    said = " ".join(str(one.message) for one in warned)
+    assert "'1' lacks 2" in said
+    assert "runs left out, fewer than 2 checkpoints" in said
+    assert "2 (1)" in said
+    assert run_folder.read_dataset(tmp_path / "out").seed.values.tolist() == ["0", "1"]
+
+
+def test_wild_cards_and_steps():
+    assert [parse_step(text) for text in ("0", "20k", "2000K", "1.5M", "0.5k")] == [
+        0, 20_000, 2_000_000, 1_500_000, 500
+    ]  # fmt: skip
+    for text in ("", "k", "1.5", "1.0005k", "-1", "1e3"):
+        with pytest.raises(ValueError, match="is not a whole number"):
+            parse_step(text)
+
+
+def test_stars_and_special_characters_in_a_pattern(tmp_path):
+    place(tmp_path, "a[1]/x/seed-3/it_10.pt", "a[1]/y/seed-4/it_10.pt", "a[1]/y/seed-4/it_20.pt")
+    found = find_checkpoints(f"{tmp_path}/a[1]/*/seed-{{run}}/it_{{step}}.pt")
+    assert [(one.run, one.step) for one in found] == [("3", 10), ("4", 10), ("4", 20)]
+    deep = find_checkpoints(f"{tmp_path}/**/seed-{{run}}/it_{{step}}.pt")
+    assert deep == found
+    place(tmp_path, "b/seed-5/seed-5_7.pt", "b/seed-5/seed-6_7.pt")
+    twice = find_checkpoints(f"{tmp_path}/b/seed-{{run}}/seed-{{run}}_{{step}}.pt")
+    assert [one.path.name for one in twice] == ["seed-5_7.pt"]
+
+
+def test_damaged_other_and_hostile_checkpoints_are_refused(here, tmp_path, capsys):
+    copy, out = tmp_path / "hub", tmp_path / "out"
+    for step in ("0k", "40k"):
+        shutil.copytree(here / f"multiberts-seed_0-step_{step}", copy / f"0/{step}")
+    arguments = ["checkpoints", f"{copy}/{{run}}/{{step}}", "--out", out]
+    weights = copy / "0/40k/pytorch_model.bin"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-100])
+    said = refused(capsys, *arguments)
+    assert "pytorch_model.bin is damaged" in said
+    done = out / "training" / "import.jsonl"
+    assert len(done.read_text().splitlines()) == 1  # what was done is kept
+    weights.write_bytes(whole)
+    tensors = torch.load(weights, weights_only=True)
+    without = {name: tensor for name, tensor in tensors.items() if "pooler" not in name}
+    torch.save(without, weights)
+    said = refused(capsys, *arguments, "--resume")
+    assert "40k is of another network than" in said
+    assert "expected 33 matrices" in said
+    torch.save(without | {"more": Hostile()}, weights)
+    said = refused(capsys, *arguments, "--resume")
+    assert "pytorch_model.bin is refused" in said
+    torch.save(tensors | {"bert.pooler.dense.scale": torch.ones(3)}, weights)
+    said = refused(capsys, *arguments, "--resume")
+    assert (
+        "1 of 49 tensors are covered by no rule of layout bert: 'bert.pooler.dense.scale'" in said
+    )
+    torch.save(tensors, weights)
+    assert seedmap("import", *arguments, "--resume") == 0
+
+
+class Hostile:
+    def __reduce__(self):
+        return (os.abort, ())
+
+
+def test_outcomes_that_do_not_fit_are_refused(here, tmp_path, capsys):
+    out, table = ["--out", tmp_path / "out"], tmp_path / "losses.csv"
+    arguments = ["checkpoints", PATTERN, *out, "--outcomes", table]
+    cases = {
+        "": "is empty",
+        "seed,step,eval_loss\n": "has no column 'run'",
+        "run,step,l1\n0,0,1\n": "column 'l1', which is computed",
+        "run;step;eval_loss\n0;0;1\n": "columns are separated by ';'",
+        "run,step,eval_loss\n": "no row for a checkpoint of run '0'; its runs are none",
+        "run,step,eval_loss\n0,0\n": "line 2 has 2 cells, expected 3",
+        "run,step,eval_loss\n0,begin,1\n": "line 2: step 'begin' is not a whole number",
+        "run,step,eval_loss\n0,0,1\n0,0k,1\n": "remove one of the two",
+        "run,step,eval_loss\n0,0,1\n": "no row for a checkpoint of run '1'",
+        "run,step,eval_loss\n0,0,1\n0,20k,low\n": "line 3: column 'eval_loss' holds 'low'",
+    }
+    for text, words in cases.items():
+        table.write_text(text)
+        assert words in refused(capsys, *arguments)
+    table.write_bytes(b"run,step,eval_loss\n0,0,\xff\n")
+    assert "losses.csv is not UTF-8 text" in refused(capsys, *arguments)
+    said = refused(capsys, *arguments[:-1], tmp_path / "nowhere.csv")
+    assert "nowhere.csv cannot be read" in said
+    assert "No such file" in said
+
+
+def test_outcomes_are_merged_by_run_and_step(here, tmp_path):
+    table = tmp_path / "losses.csv"
+    rows = [
+        f"{seed},{step},{100 * seed + i}" for seed in range(5) for i, step in enumerate(STEPS[::2])
+    ]
+    table.write_text("\n".join(["run,step,perplexity", *reversed(rows), "9,1,1"]))
+    out = tmp_path / "out"
+    assert seedmap("import", "checkpoints", PATTERN, "--out", out, "--outcomes", table) == 0
+    values = run_folder.read_dataset(out).perplexity.values
+    np.testing.assert_array_equal(values[3, ::2], [300, 301, 302, 303])
+    assert np.isnan(values[:, 1::2]).all()

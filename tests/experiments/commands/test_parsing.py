@@ -1,0 +1,55 @@
+"""What the command says of a wrong command line, and Ctrl-C while it is being imported."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from seedmap.experiments.commands import parsing
+
+PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"
+
+
+@pytest.mark.parametrize(
+    ("width", "encoding"),
+    [("40", "ascii"), pytest.param("200", "utf-8", marks=pytest.mark.slow)],
+)
+def test_the_line_is_the_same_in_every_terminal(capfd, monkeypatch, width, encoding):
+    monkeypatch.setenv("COLUMNS", width)
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    words = [sys.executable, "-m", "seedmap", "run", "parities", "--covariance", "round"]
+    assert subprocess.run(words, check=False).returncode == 2
+    expected = (
+        "seedmap: --covariance: 'round' is not one of 'full', 'diagonal', 'spherical', 'shared'; "
+        "see `seedmap run parities --help`\n"
+    )
+    assert capfd.readouterr().err == expected
+
+
+def test_words_of_tyro_that_are_not_known_still_make_one_line():
+    box = "╭─ Conflict ─╮\n│ Arguments --a and │\n│ --b clash! │\n│ ───── │\n│ For help │\n╰──╯\n"
+    assert parsing.one_line(box) == "Arguments --a and --b clash!"
+    assert parsing.one_line(box.replace("--a", "\x1b[1;31m--a\x1b[0m")) == parsing.one_line(box)
+
+
+@pytest.mark.parametrize("module", ["experiments", "jax", "tyro"])
+def test_ctrl_c_while_the_command_is_imported_leaves_quietly(module):
+    script = f"""
+import os, signal, sys
+def interrupt(event, arguments):
+    if event == "import" and arguments[0] == {module!r}:
+        os.kill(os.getpid(), signal.SIGINT)
+sys.addaudithook(interrupt)
+import seedmap
+sys.argv[1:] = ["--help"]
+seedmap.main()
+"""
+    left = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert (left.returncode, left.stdout, left.stderr) == (130, b"", b"seedmap: stopped\n")
+
+
+def test_the_installed_command_is_the_door_that_can_be_interrupted():
+    (entry,) = tomllib.loads(PYPROJECT.read_text())["project"]["scripts"].items()
+    assert entry == ("seedmap", "seedmap:main")

@@ -1,0 +1,278 @@
+"""The same replica in processes of its own: settings, children, and what becomes of them."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from helpers.command import seedmap
+from helpers.studies import content, numbers, write
+from seedmap.experiments.commands.noise_backend import backend_command
+from seedmap.experiments.commands.parsing import UsageError
+from seedmap.experiments.noise.backend import settings as backend
+from seedmap.experiments.noise.backend import study as backend_study
+from seedmap.experiments.noise.compare import DIVERGED, compare_studies
+from seedmap.experiments.noise.report import backend as backend_pages
+from seedmap.experiments.noise.variants import make_variants
+from seedmap.experiments.runs import folder as run_folder
+
+TINY = ("--epochs", "6", "--record-every", "3", "--train-size", "40", "--test-size", "20")
+TINY += ("--hidden", "8", "--batch-size", "20", "--record", "l2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nonsense"], "unknown experiment 'nonsense'; `seedmap noise backend` knows"),
+        (["parities", "--settings"], "--settings needs a value: some of default, deterministic"),
+        (["parities", "--save-seconds", "nan"], "--save-seconds is nan; it must be 0 or more"),
+        (["parities", "--settings", "fast"], "--settings: 'fast' is unknown; choose from default"),
+        (["parities", "--settings", "default", "default"], "default stands twice"),
+        (["parities", "--settings", "flags:rm -r"], "'rm' is no flag of XLA"),
+        (["parities", "--replicas", "1"], "--replicas is 1; whether processes agree needs at"),
+        (["parities", "--seeds", "5"], "--seeds does not go with `seedmap noise backend`"),
+        (["parities", "--vary", "init"], "--vary does not go with `seedmap noise backend`"),
+        (["parities", "--seeds-at-once", "2"], "the settings vmapped and one-at-a-time say it"),
+        (["parities", "--resume"], "--resume needs --out"),
+        (["parities", "--epochs", "7"], "--epochs 7 is not a multiple of --record-every 5"),
+    ],
+)
+def test_wrong_input_is_one_line(capsys, arguments, says):
+    assert seedmap("noise", "backend", *arguments) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.count("\n") == 1
+
+
+def test_folders_of_others_are_left_alone(tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("mine")
+    for flags in ((), ("--overwrite",), ("--resume",)):
+        assert seedmap("noise", "backend", "parities", "--out", tmp_path, *flags) == 2
+        assert "holds thesis.tex" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_child_has_its_parents_flags_and_those_of_its_setting(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_a=1")
+    assert backend.environment_of(backend.SETTINGS["default"])["XLA_FLAGS"] == "--xla_a=1"
+    found = backend.environment_of(backend.SETTINGS["deterministic"])
+    assert found["XLA_FLAGS"] == "--xla_a=1 --xla_gpu_deterministic_ops=true"
+    assert backend.environment_of(backend.SETTINGS["one-thread"])["NPROC"] == "1"
+    both = backend.parse_setting("flags:--xla_cpu_enable_fast_math=true --xla_b=2")
+    assert both.name == "flags-cpu_enable_fast_math-true-b-2"
+    assert backend.environment_of(both)["XLA_FLAGS"].endswith("math=true --xla_b=2")
+    monkeypatch.delenv("XLA_FLAGS")
+    assert "XLA_FLAGS" not in backend.environment_of(backend.SETTINGS["vmapped"])
+
+
+def test_replicas_of_settings_take_turns(tmp_path):
+    settings = backend.parse_settings(["default", "vmapped"])
+    names = [child.folder.name for child in backend.children_of(settings, 2, tmp_path)]
+    assert names == ["default-0", "vmapped-0", "default-1", "vmapped-1"]
+
+
+@pytest.fixture
+def run_python(tmp_path, monkeypatch):
+    """Runs a line of Python in place of a child."""
+
+    def run(code, on_message=None):
+        child = backend.Child(backend.SETTINGS["default"], 0, tmp_path / "default-0")
+        monkeypatch.setattr(backend, "command_of", lambda child, argv: [sys.executable, "-c", code])
+        return backend.run_child(child, (), on_message)
+
+    return run
+
+
+def test_what_a_child_says_is_handed_on(run_python, tmp_path):
+    said = []
+    code = 'print(\'a word\'); print(\'{"step": 2, "steps": 4, "seconds": 0.5}\')'
+    assert run_python(code, said.append) is None
+    assert said == [{"step": 2, "steps": 4, "seconds": 0.5}]
+
+
+def test_why_a_child_died_is_its_last_line(run_python, tmp_path):
+    died = "raise RuntimeError('RESOURCE_EXHAUSTED: Out of memory')"
+    assert run_python(died) == "RuntimeError: RESOURCE_EXHAUSTED: Out of memory (exit code 1)"
+    assert "Traceback" in (tmp_path / "logs" / "default-0.log").read_text()
+    assert run_python("import os; os.kill(os.getpid(), 9)") == "it said nothing (signal 9)"
+
+
+def test_a_refusal_of_a_child_is_one_of_the_command(run_python):
+    with pytest.raises(ValueError, match=r"^--hidden is 0$"):
+        run_python("import sys; print('seedmap: --hidden is 0', file=sys.stderr); sys.exit(2)")
+
+
+def test_a_child_does_not_outlive_an_interruption(run_python):
+    pids = []
+
+    def stop(message):
+        pids.append(message["pid"])
+        raise KeyboardInterrupt
+
+    code = "import json, os, time; print(json.dumps({'pid': os.getpid()}), flush=True)"
+    began = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        run_python(code + "; time.sleep(60)", stop)
+    assert time.perf_counter() - began < 30
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
+
+
+def test_the_last_line_is_not_of_a_stack_trace():
+    says = "F2 parse.cc:234] Unknown flag in XLA_FLAGS: --xla_x=1"
+    trace = "*** Check failure stack trace: ***\n    @     0x7f8c  (unknown)\nPC: @ 0x1\n"
+    assert backend.last_line(f"W1 parse.cc] hm\n{says}\n{trace}") == says
+    jax = (
+        "jax.errors.JaxRuntimeError: UNIMPLEMENTED: no deterministic kernel\n--------------------\n"
+    )
+    jax += "For simplicity, JAX has removed its internal frames from the traceback.\n"
+    assert backend.last_line(jax).endswith("UNIMPLEMENTED: no deterministic kernel")
+    assert backend.last_line("") == ""
+    logged = f"F1121 20:07:00.021179    6903 {says.removeprefix('F2 ')}"
+    assert backend.last_line(logged) == "Unknown flag in XLA_FLAGS: --xla_x=1"
+
+
+def made_up(tmp_path, replicas, changes):
+    """Children of the settings of `changes`, their bias moved by as much, and their plan."""
+    settings = backend.parse_settings(list(changes))
+    children = backend.children_of(settings, replicas, tmp_path)
+    for child in children:
+        copies = child.setting.copies
+        made = numbers(copies)
+        for leaf in (made["params"]["bias"], made["params"]["dense"]["kernel"], made["logits"]):
+            leaf[1:] = leaf[:1]  # copies are alike
+        for name in ("train_loss", "l2"):
+            made[name][1:] = made[name][:1]
+        by = changes[child.setting.name]
+        made["params"]["bias"] += np.float32(by[child.replica] if isinstance(by, tuple) else by)
+        write(child.folder, made, content(make_variants((), copies)))
+    plan = {
+        "experiment": "parities",
+        "hyperparameters": {"hidden": 8},
+        "variables": {},
+        "replicas": replicas,
+        "settings": [setting.__dict__ for setting in settings],
+    }
+    return plan, children
+
+
+def test_processes_are_compared_within_settings_and_between_them(tmp_path):
+    plan, children = made_up(tmp_path, 3, {"default": (0, 0, 1.0), "vmapped": 0.5})
+    found = backend_study.measure(plan, children, {})
+    default, vmapped, between = found["pairs"]
+    assert (default["replicas"], default["equal"]) == (3, 1)  # pairs
+    assert (vmapped["replicas"], vmapped["equal"]) == (3, 3)
+    assert (between["replicas"], between["equal"]) == (3, 0)
+    assert vmapped["l2_distance"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    whole = compare_studies([tmp_path / "default-0", tmp_path / "default-2"])["pairs"][0]
+    apart = whole["l2_distance"]["value"]
+    np.testing.assert_allclose(default["l2_distance"]["value"], 2 / 3 * apart, rtol=1e-12)
+    assert [len(setting["copies_alike"]) for setting in found["settings"]] == [0, 9]
+    assert all(found["settings"][1]["copies_alike"])
+    assert [setting["seconds"] for setting in found["settings"]] == [[2.0] * 3] * 2
+
+
+def test_children_that_died_are_left_out_and_named(tmp_path):
+    plan, children = made_up(tmp_path, 2, {"default": 0, "deterministic": 0})
+    failed = {"deterministic-0": "no kernel (exit code 1)", "deterministic-1": "the same"}
+    found = backend_study.measure(plan, children, failed)
+    assert [pair["runs"] for pair in found["pairs"]] == [["default", "default"]]
+    assert [setting["trained"] for setting in found["settings"]] == [2, 0]
+    assert "deterministic-0 has not trained: no kernel (exit code 1)" in found["notes"]
+    assert any("ran on a CPU, where deterministic changes nothing" in n for n in found["notes"])
+    with pytest.raises(ValueError, match="deterministic-0 ended with: no kernel"):
+        backend_study.measure(plan, children, failed | {"default-1": "late"})
+
+
+def test_a_study_is_taken_on_replaced_or_refused(tmp_path):
+    folder = tmp_path / "study"
+    plan, _ = made_up(folder, 2, {"default": 0})
+    # Made before its marker stood there, as no study is: not ours.
+    with pytest.raises(ValueError, match="holds default-0"):
+        backend_pages.begin(folder, plan, overwrite=True, resume=False)
+    (folder / "default-0").rename(tmp_path / "kept")
+    (folder / "default-1").rename(tmp_path / "kept-1")
+    backend_pages.begin(folder, plan, overwrite=False, resume=False)
+    (tmp_path / "kept").rename(folder / "default-0")
+    with pytest.raises(ValueError, match="add --resume to go on"):
+        backend_pages.begin(folder, plan, overwrite=False, resume=False)
+    other = plan | {"hyperparameters": {"hidden": 16}}
+    with pytest.raises(ValueError, match=r"was begun with hyperparameters\.hidden 8, not 16"):
+        backend_pages.begin(folder, other, overwrite=False, resume=True)
+    more = plan | {"settings": [s.__dict__ for s in backend.parse_settings(["unoptimised"])]}
+    backend_pages.begin(folder, more, overwrite=False, resume=True)
+    assert backend.is_trained(folder / "default-0")
+    backend_pages.begin(folder, other, overwrite=True, resume=False)
+    assert [path.name for path in folder.iterdir()] == ["backend.json"]
+
+
+def train(out, *settings, flags=()):
+    """The whole command on the smallest parities, as a user's shell would start it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("XLA_FLAGS", raising=False)  # conftest's: not optimised
+        given = ("--settings", *settings, "--replicas", "2", "--out", out, *TINY, *flags)
+        code = seedmap("noise", "backend", "parities", *given)
+    return code, json.loads((Path(out) / "backend.json").read_text())
+
+
+@pytest.mark.slow
+def test_processes_agree_a_wrong_flag_is_reported_and_the_rest_kept(tmp_path, capsys):
+    out = tmp_path / "study"
+    code, found = train(out, "unoptimised", "flags:--xla_nonsense=1")
+    assert code == 0
+    said = capsys.readouterr()
+    assert "4 processes x 12 steps" in said.err
+    assert "1 of 1" in said.out
+    (pair,) = found["pairs"]
+    assert (pair["equal"], pair["first_apart"], pair["record"]) == (1, [None], [None])
+    assert "Unknown flag in XLA_FLAGS: --xla_nonsense=1" in found["failed"]["flags-nonsense-1-0"]
+    page = (out / "backend.html").read_text()
+    assert "flags-nonsense-1-0 has not trained" in page
+    assert (out / "figures" / "differences.png").is_file()
+    config = json.loads((out / "unoptimised-0" / "config.json").read_text())
+    assert config["variables"]["XLA_FLAGS"] == "--xla_backend_optimization_level=0"
+    assert seedmap("noise", "compare", out / "unoptimised-0", out / "unoptimised-1") == 0
+    before = (out / "unoptimised-0" / "metrics.nc").stat().st_mtime_ns
+    assert train(out, "unoptimised", flags=("--resume",))[0] == 0
+    assert (out / "unoptimised-0" / "metrics.nc").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_another_program_rounds_otherwise_and_copies_agree(tmp_path):
+    _, found = train(tmp_path / "study", "default", "unoptimised", "vmapped")
+    pairs = {tuple(pair["runs"]): pair for pair in found["pairs"]}
+    for name in ("default", "unoptimised", "vmapped"):
+        assert pairs[name, name]["equal"] == 1
+    assert pairs["default", "unoptimised"]["equal"] == 0
+    assert pairs["default", "unoptimised"]["l2_distance"]["value"] > 0
+    assert found["settings"][2]["copies_alike"] == [True] * 6
+
+
+def test_what_a_child_refuses_leaves_no_folder_and_takes_nothing_from_one(tmp_path, monkeypatch):
+    def refuses(child, *_):
+        (child.folder.parent / "logs").mkdir(exist_ok=True)
+        raise UsageError("--test-size is 1")
+
+    monkeypatch.setattr("seedmap.experiments.commands.noise_backend.run_child", refuses)
+    folder = tmp_path / "new"
+    with pytest.raises(UsageError, match="--test-size is 1"):
+        backend_command(["parities", "--preset", "quick", "--out", str(folder)])
+    assert not folder.exists()
+    (folder / "default-0").mkdir(parents=True)
+    backend_pages.take_away(folder)
+    assert folder.is_dir()
+
+
+def test_processes_that_diverged_are_told_of(tmp_path):
+    plan, children = made_up(tmp_path, 2, {"default": 0})
+    assert DIVERGED not in backend_study.measure(plan, children, {})["notes"]
+    for child in children:
+        with xr.load_dataset(child.folder / "metrics.nc", engine="h5netcdf") as dataset:
+            dataset.diverged[:] = 4
+        run_folder.write_dataset(child.folder, dataset)
+    assert backend_study.measure(plan, children, {})["notes"] == [DIVERGED]

@@ -1,0 +1,236 @@
+"""Report of a study of noise: its words and tables say what `noise.json` holds."""
+
+import copy
+import json
+from html import unescape
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers.noise_summary import ALL_FORKS, LONG, draw, interval, make_study, panels_of
+from seedmap.experiments.noise.report import captions
+from seedmap.experiments.noise.report.figures import make_figures
+from seedmap.experiments.noise.report.page import SECTIONS, terminal, write_noise_report
+from seedmap.hmm.io import json_ready
+
+DASH = "\N{EN DASH}"
+
+
+@pytest.fixture(scope="module")
+def study():
+    return make_study(groups=LONG)
+
+
+@pytest.fixture(scope="module")
+def figures(study):
+    return draw(study)
+
+
+@pytest.fixture(scope="module")
+def hard():
+    return make_study(forks=ALL_FORKS, num_classes=1000, diverged=("order",), records=40)
+
+
+CASES = {
+    "CONTROL alone": (
+        {"sources": ()},
+        {"divergence", "churn_accuracy", "paths_by_source", "dissimilarity_by_source"},
+    ),
+    "no classes": (
+        {"sources": ("init", "ulp"), "num_classes": 0, "paths": False},
+        {"divergence", "noise_budget", "barriers"},
+    ),
+    "all diverged": (
+        {"sources": ("init", "ulp"), "diverged": ("init", "ulp", "ALGO+IMPL"), "replicas": 3},
+        {"divergence", "churn_accuracy", "paths_by_source", "dissimilarity_by_source"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("settings", "names"), CASES.values(), ids=CASES)
+def test_only_what_there_are_numbers_for_is_drawn_and_reported(settings, names, tmp_path):
+    study = make_study(records=20, **settings)
+    drawn = draw(study)
+    assert set(drawn) == names
+    page = write(tmp_path, study, drawn)
+    assert all(f'<figure id="{name}">' in page for name in names)
+    assert page.count("<img") == len(names)
+    assert "nan" not in terminal(study.found)
+    if settings.get("num_classes") == 0:
+        panels = panels_of(drawn["noise_budget"])
+        assert list(panels) == ["Variance of accuracy", "Distance of weights"]
+
+
+def write(folder, study, drawn=None, config=None, maps=None, notes=()):
+    path = write_noise_report(folder, study.found, drawn or {}, config or {}, maps or {}, notes)
+    assert path == folder / "report.html"
+    return path.read_text(encoding="utf-8")
+
+
+def test_report_holds_sentences_tables_figures_and_settings(study, figures, tmp_path):
+    some = {name: figures[name] for name in ("noise_budget", "class_spread")}
+    page = write(tmp_path, study, some, {"hidden": 128}, {"training_map": figures["barriers"]})
+    for sentence in captions.headlines(study.found):
+        assert sentence in unescape(page)
+    for section in SECTIONS:
+        for name, caption in section.figures.items():
+            assert (unescape(page).count(caption(study.found)) == 1) == (name in some)
+    assert page.index('id="noise_budget"') < page.index('id="class_spread"')
+    assert page.index('id="class_spread"') < page.index('id="map_training_map"')
+    assert page.count('<img src="data:image/png;base64,') == page.count("<img") == 3
+    assert '<td>hidden</td><td class="number">128</td>' in page
+    churn = study.variant("ulp")["share_of_churn"]
+    cells = [captions.number(churn[key]) for key in ("value", "low", "high")]
+    assert "{} [{},\N{NO-BREAK SPACE}{}]".format(*cells) in page
+    for leaf in (churn["value"], study.variant("IMPL")["paths"]["dissimilarity"]["means"]["low"]):
+        assert f"<td>{leaf!r}</td>" in page
+
+
+def test_notes_come_first_and_once_and_all_text_is_escaped(study, tmp_path):
+    evil = '<script>alert("&")</script>'
+    found = copy.deepcopy(study.found) | {"notes": [evil, "second"], "experiment": evil}
+    found["variants"][-1]["groups"][0]["group"] = evil
+    found["map"]["run"] = evil
+    page = write(tmp_path, study._replace(found=found), notes=["first", "second"])
+    assert "<script" not in page
+    order = [page.index(f"<li>{text}") for text in ("first", "second", "&lt;script", "CONTROL is")]
+    assert order == sorted(order)
+    assert page.count("<li>second</li>") == 1
+
+
+def test_a_thousand_classes_are_not_written_out(hard, tmp_path):
+    page = write(tmp_path, hard)
+    assert "single classes are in <code>noise.json</code>" in page
+    assert len(page) < 400_000
+
+
+def test_numbers_that_are_not_finite_are_dashes(study, tmp_path):
+    found = copy.deepcopy(study.found)
+    found["variants"][1]["share_of_churn"] = interval(float("nan"))
+    found["variants"][1]["share_of_variance"] = interval(float("nan"))
+    study = study._replace(found=found)
+    assert "init (" not in " ".join(captions.headlines(json_ready(found)))
+    make_figures(found, study.dataset)
+    assert "nan" not in write(tmp_path, study)
+    assert "nan" not in terminal(found)
+
+
+def test_figure_that_is_missing_is_said(study, tmp_path):
+    with pytest.raises(ValueError, match="figure training_map: there is no file"):
+        write(tmp_path, study, maps={"training_map": Path("gone.png")})
+
+
+def small():
+    study = make_study(sources=("init", "ulp"), replicas=3, diverged=("init",), records=10)
+    ulp, whole = study.variant("ulp"), study.variant("ALGO+IMPL")
+    for variant, churn in ((ulp, 0.031), (whole, 0.0344)):
+        variant["churn"] = {"value": churn, "low": churn - 0.003, "high": churn + 0.003}
+        variant["accuracy"]["mean"]["value"] = 0.9124
+        variant["accuracy"]["sd"] = {"value": 0.0021, "low": 0.001, "high": 0.0044}
+        variant["l2_distance"]["value"] = 0.5
+    ulp["share_of_churn"] = {"value": 0.901, "low": 0.74, "high": 1.1}
+    ulp["share_of_variance"] = {"value": 1.0, "low": 0.25, "high": 4.0}
+    ulp["parting"]["first_apart"] = [None, 7, 3]
+    return study
+
+
+def test_the_terminal_has_a_line_for_each_variant_and_notes_last():
+    study = small()
+    study.found["notes"] = ["read this"]
+    lines = terminal(study.found).splitlines()
+    starts = [lines[0].index(name) for name in ("accuracy", "churn", "L2", "share of v")]
+    cells = [[part.strip() for part in line.split("  ") if part.strip()] for line in lines]
+    assert cells[0][:5] == ["variant", "replicas", "accuracy %", "churn %", "L2"]
+    assert cells[1][:2] == ["CONTROL", "3"]
+    assert cells[1][3:] == ["0", "0", "0", "0", "never"]
+    assert cells[2] == ["init", "1 of 3", *[DASH] * 5, "1"]
+    spread = ["3.10 [2.80, 3.40]", "0.500", "1.0 [0.25, 4.0]", "0.90 [0.74, 1.1]", "3"]
+    assert cells[3] == ["ulp", "3", "91.24 ± 0.21", *spread]
+    assert cells[4][-3:] == ["1", "1", "1"]
+    assert lines[-1] == "note: read this"
+    assert all(line[start - 1] == " " for line in lines[:-1] for start in starts)
+
+
+def test_sentences_say_what_the_numbers_do():
+    said = captions.headlines(small().found)
+    assert said[0].startswith("CONTROL is exactly zero: 3 replicas in which nothing varies")
+    assert "accuracy is 91.24 % on average" in said[1]
+    assert "disagree on 3.44 % [3.14, 3.74] of the test examples" in said[1]
+    assert said[2] == (
+        "ulp (one weight moved by one unit in the last place): churn 3.10 % [2.80, 3.40], 0.901 "
+        "[0.740, 1.10] times that of ALGO+IMPL; variance of accuracy 1.00 [0.250, 4.00] times "
+        "that of ALGO+IMPL."
+    )
+    text = " ".join(said)
+    assert "ulp: replicas part after step 3; their distance then grows about exponent" in text
+    assert f"doubles every {np.log(2) / 0.00067:.0f} steps, which fits better than a pow" in text
+    assert "left out of the measures: 2 of 3 of init." in text
+    assert "init (" not in text
+
+
+def test_control_that_parts_is_the_first_finding():
+    found = small().found
+    found["control"] = {
+        "exact": False,
+        "first_apart": 37,
+        "diverged": None,
+        "replicas": 3,
+    }
+    said = captions.headlines(found)[0]
+    assert said.startswith("CONTROL is not zero: 3 replicas in which nothing varies part, first af")
+    assert "after step 37" in said
+
+
+def test_paths_of_tools_are_held_beside_those_of_chance(study):
+    said = " ".join(captions.headlines(study.found))
+    own, other = study.variant("IMPL")["paths"], study.variant("ALGO")["paths"]
+    texts = [captions.interval(p["dissimilarity"]["discrete"]) for p in (own, other)]
+    detours = captions.interval(own["detour_time"]["sd"])
+    assert (
+        "Replicas that differ in IMPL noise alone take 4 different paths through the training map; "
+        f"dissimilarity {texts[0]}, beside {texts[1]} with ALGO; 40.0 % of them pass a detour "
+        f"state, and they are in such states for 75.0 epochs on average (SD {detours})."
+    ) in said
+    found = copy.deepcopy(study.found)
+    next(v for v in found["variants"] if v["name"] == "IMPL")["paths"]["distinct"] = 1
+    assert "take one path through the training map" in " ".join(captions.headlines(found))
+
+
+def test_paths_of_a_lone_replica_are_no_finding():
+    found = make_study(("init", "ulp"), diverged=("ulp",), records=5).found
+    assert "training map" not in " ".join(captions.headlines(found))
+
+
+def test_growth_is_not_claimed_where_there_is_none():
+    found = small().found
+    ulp = next(v for v in found["variants"] if v["name"] == "ulp")
+    for growth, said in (
+        ({"rate": None, "power": None, "better": None}, "too soon for its growth to be seen"),
+        ({"rate": -0.1, "power": -1.0, "better": "power"}, "their distance does not grow."),
+        ({"rate": 0.1, "power": 2.25, "better": "power"}, "step to the power of 2.25, which"),
+        ({"rate": 0.1, "power": 2.25, "better": None}, "doubles every 6.93 steps."),
+    ):
+        ulp["parting"]["growth"] = growth | {"replicas": ulp["replicas"] - 1}
+        assert said in " ".join(captions.headlines(found))
+    ulp["parting"]["growth"] |= {"rate": None, "power": None, "replicas": 0}
+    ulp["num_diverged"] = 1
+    assert "they diverge before its growth can be followed" in " ".join(captions.headlines(found))
+    ulp["parting"]["growth"] |= {"rate": 0.1, "power": 2.25, "replicas": 1}
+    assert "(of 1 of 2 replicas; in the others" in " ".join(captions.headlines(found))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (1e-9, "1.00e\N{MINUS SIGN}09"), (91.2, "91.2"), (1034.5, "1034"), (None, DASH)],
+)
+def test_numbers_are_written_to_their_digits(value, text):
+    assert captions.number(value) == text
+
+
+def test_findings_are_not_changed(study):
+    before = json.dumps(study.found)
+    draw(study)
+    captions.headlines(study.found)
+    terminal(study.found)
+    assert json.dumps(study.found) == before

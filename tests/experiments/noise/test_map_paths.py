@@ -1,0 +1,45 @@
+"""Paths of replicas through a training map, by what varies between them."""
+
+import numpy as np
+import xarray as xr
+
+from seedmap.experiments.noise.map_paths import Paths, paths_by_variant
+from seedmap.experiments.noise.variants import make_variants
+
+
+def test_dissimilarity_detours_and_convergence_are_those_of_each_variants_replicas():
+    states = np.array(
+        [[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 1, 1], [0, 2, 2, 1], [0, 0, 1, -1]], np.int32
+    )[[0, 1, 0, 2, 3, 4]]
+    accuracy = np.array([0.1, 0.1, 0.95, 0.95]) * np.ones((6, 1))
+    accuracy[4] = [0.1, 0.1, 0.1, 0.95]
+    dataset = xr.Dataset(
+        {
+            "eval_accuracy": (("seed", "step"), accuracy),
+            "diverged": ("seed", np.array([-1, -1, -1, -1, -1, 30])),
+        },
+        {
+            "seed": np.arange(6),
+            "step": 10 * np.arange(1, 5),
+            "epoch": ("step", np.array([1, 2.5, 4.5, 5])),
+        },
+    )
+    means = np.array([[0.0], [1.0], [5.0]])
+    variants = make_variants(("init",), 3)  # CONTROL, init
+    found = paths_by_variant(Paths(states, means, {"detours": [2]}), dataset, variants, 0.9)
+    control, init = found["CONTROL"], found["init"]
+    assert control["distinct"] == 1
+    assert control["detour_rate"] == control["dissimilarity"]["means"]["value"] == 0
+    assert control["convergence"]["mean"] == 4.5
+    # Of init the third replica diverged; (1/2, 1/2, 0) against (1/4, 1/4, 1/2).
+    assert init["distinct"] == 2
+    assert init["detour_rate"] == 0.5
+    # Records 2 and 3 of one replica, since those before them 1.5 and 2 epochs, and none of another.
+    assert init["detour_time"]["mean"] == 3.5 / 2
+    np.testing.assert_allclose(init["detour_time"]["sd"]["value"], 3.5 / np.sqrt(2))
+    assert control["detour_time"] == {"mean": 0.0, "sd": {"value": 0.0, "low": 0.0, "high": 0.0}}
+    assert init["dissimilarity"]["discrete"]["value"] == 0.5
+    assert init["dissimilarity"]["means"]["value"] == 0.25 * 5 + 0.25 * 4
+    assert (init["convergence"]["num"], init["convergence"]["mean"]) == (2, 4.75)
+    without = paths_by_variant(Paths(states, means, {"detours": []}), dataset, variants, 0.9)
+    assert without["init"]["detour_rate"] is without["init"]["detour_time"] is None

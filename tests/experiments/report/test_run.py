@@ -1,0 +1,294 @@
+import base64
+import io
+import json
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from seedmap.experiments.report import captions
+from seedmap.experiments.report.run import SECTIONS, write_report
+from seedmap.hmm import figures
+
+SUMMARY = {
+    "num_seeds": 41,
+    "num_diverged": 3,
+    "num_converged": 37,
+    "seeds": [7, 8, 9],
+    "diverged_seeds": [9],
+    "convergence": {
+        "threshold": 0.9,
+        "unit": "epoch",
+        "values": [123.0, None, None],
+        "mean": 456.25,
+        "std": 78.5,
+    },
+    "num_states": 6,
+    "selection": [
+        {
+            "num_states": 4,
+            "num_parameters": 321,
+            "num_degenerate": 2,
+            "train_icl": 135.79,
+            "validation_log_likelihood": -1234.5678,
+            "mean_validation_log_likelihood": -2345678.9,
+            "aic": 87654.3,
+            "bic": None,
+            "robust_bic": 4321.5,
+        }
+    ],
+    "regression": {
+        "outcome": "convergence",
+        "num_runs": 38,
+        "r2": 0.9613,
+        "f_pvalue": 3.21e-9,
+        "leave_one_out_r2": 0.8675,
+        "coefficients": [
+            {"state": 0, "value": -43.21, "standard_error": 6.789},
+            {"state": 5, "value": None, "standard_error": None},
+        ],
+    },
+    "dissimilarity": {"index": 0.183, "discrete": 0.2917, "means": 3.1416},
+    "forking": True,
+    "detours": [2, 4],
+    "states": [{"state": 1, "occupancy": 0.0625, "num_runs": 17}],
+    "held_out_log_likelihood": {"12": -360.5},
+    "transitions": [
+        {
+            "from": 0,
+            "to": 1,
+            "probability": 0.01575,
+            "num_runs": 39,
+            "top_features": [["l2<", 1.25], ["trace", -0.5]],
+        }
+    ],
+    "seconds": {"compile": 11.5, "train": 22.5, "fit": 33.5, "analyse": 4.25},
+}
+CONFIG = {"hidden": 128, "versions": {"jax": "0.10.2"}, "device": {"kind": "cpu & co"}}
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and all text."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.texts, self.open = [], [], []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in {"meta", "img"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.texts.append(data.strip())
+
+    def text(self):
+        return " ".join(filter(None, self.texts))
+
+
+def figure():
+    return figures.plot_convergence(np.array([5.0, 10.0, np.nan]), 0.9, "epoch")
+
+
+def write(tmp_path, **changes):
+    arguments = {"title": "Parities", "summary": SUMMARY, "config": CONFIG, "figures": {}}
+    path = write_report(tmp_path / "report.html", **(arguments | changes))
+    return Page(path)
+
+
+def leaves(value):
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [leaf for entry in value for leaf in leaves(entry)]
+    return [value]
+
+
+def test_refits_are_summed_up(tmp_path):
+    edge = {"from": 0, "to": 1, "restarts": None, "bootstrap": 0.875, "refits": 0.625}
+    refits = {"num_resamples": 9, "num_degenerate": 0, "adjusted_rand": [0.91, 0.5, 1.0]}
+    stability = {"refits": refits, "edges": [edge]}
+    text = write(tmp_path, summary=SUMMARY | {"stability": stability}).text()
+    assert "each of 9 resamples" in text
+    assert "median 0.91, from 0.50 to 1.00." in text
+    assert "share of refits to resamples 0 1 \N{EN DASH} 0.875 0.625" in text
+    stability["refits"] = refits | {"num_degenerate": 9, "adjusted_rand": []}
+    text = write(tmp_path, summary=SUMMARY | {"stability": stability}).text()
+    assert "none could be fitted; 9 broke down and are left out." in text
+
+
+def test_every_number_of_the_summary_appears_in_full(tmp_path):
+    text = write(tmp_path).text().replace(",", " ").split()
+    numbers = [x for x in leaves(SUMMARY) if isinstance(x, int | float) and x is not True]
+    assert [number for number in numbers if repr(number) not in text] == []
+
+
+def test_tables_show_what_was_found(tmp_path):
+    text = write(tmp_path).text()
+    assert "time of convergence 456.2 ± 78.5 (epoch; mean ± standard deviation)" in text
+    assert "runs fork yes" in text
+    assert "detour states 2, 4" in text
+    assert "R² on left-out runs 0.8675" in text
+    assert "0 1 0.01575 39 l2< +1.25, trace \N{MINUS SIGN}0.50" in text
+    assert "states parameters log-likelihood, held out AIC (held out)" in text
+    assert "4 321 -1235 87654 \N{EN DASH} 4322 2 Further criteria are in summary.json" in text
+    assert "epochs later than the mean run, wholly in the state standard error" in text
+    dash = " \N{EN DASH}"
+    assert f"for 10 % more of the time there 0 -43.21 6.789{2 * dash} -4.321 5{5 * dash}" in text
+    assert "7 123 8 never 9 diverged" in text
+    assert "1 0.0625 17" in text
+    assert "12 -360.5" in text
+    assert "hidden 128 versions.jax 0.10.2 device.kind cpu & co" in text
+
+
+def test_lists_of_numbers_are_one_row_of_the_summary(tmp_path):
+    text = write(tmp_path).text()
+    assert "seeds 7, 8, 9 diverged_seeds 9" in text
+    assert "convergence.values 123.0, \N{EN DASH}, \N{EN DASH}" in text
+    assert "transitions.0.top_features.0 l2<, 1.25" in text
+    assert "seeds.0" not in text
+
+
+def test_time_of_a_seed_that_converged_and_then_diverged_is_kept(tmp_path):
+    assert "7 123 8 never" in write(tmp_path, summary=SUMMARY | {"diverged_seeds": [7]}).text()
+
+
+EARLY = [
+    {"upto": 75.0, "r2": 0.311, "leave_one_out_r2": -0.12, "f_pvalue": 0.23, "num_runs": 36},
+    {"upto": 150.0, "r2": None, "leave_one_out_r2": None, "f_pvalue": None, "num_runs": 1},
+]
+
+
+def test_early_regressions_are_a_table_where_there_are_some(tmp_path):
+    without = write(tmp_path).text()
+    assert "R² is partly circular" in without
+    assert "converge later" not in without
+    summary = SUMMARY | {"regression": SUMMARY["regression"] | {"early": EARLY}}
+    text = write(tmp_path, summary=summary).text()
+    assert "beginnings of the runs that converge later" in text
+    dash = " \N{EN DASH}"
+    assert f"runs that converge later 75 0.311 -0.12 0.23 36 150{3 * dash} 1" in text
+
+
+def test_circularity_is_about_convergence_only(tmp_path):
+    regression = SUMMARY["regression"] | {"outcome": "eval_loss"}
+    text = write(tmp_path, summary=SUMMARY | {"regression": regression}).text()
+    assert "circular" not in text
+    assert "eval_loss over the mean run, wholly in the state" in text
+
+
+@pytest.mark.parametrize(
+    ("p", "said", "map_said"),
+    [
+        (3.21e-9, "p < 0.001 (paper A), which holds here (p = 3.2e-09).", "goes with delay."),
+        (0.02, "(paper A), which does not hold here (p = 0.02): read neither.", "(p = 0.02, paper"),
+        (None, "which does not hold here (p is undefined): read neither.", "(p is undefined, pap"),
+    ],
+)
+def test_captions_say_whether_coefficients_and_detours_may_be_read(p, said, map_said):
+    summary = SUMMARY | {"regression": SUMMARY["regression"] | {"f_pvalue": p}}
+    caption = captions.coefficients(summary)
+    assert said in caption
+    assert "10 % more of its time in a state goes with, in epochs later than the mean" in caption
+    assert map_said in captions.training_map(summary)
+
+
+def test_caption_without_a_converged_run():
+    summary = SUMMARY | {"regression": SUMMARY["regression"] | {"num_runs": 0}}
+    assert captions.coefficients(summary).startswith("No run converged")
+
+
+def test_caption_of_the_selection_names_the_criterion_that_chose():
+    assert "6 states chosen, by a held-out criterion." in captions.model_selection(SUMMARY)
+    summary = SUMMARY | {"stability": {"priors": [{"criterion": "robust_bic"}]}}
+    caption = captions.model_selection(summary)
+    assert "best restart, chosen by penalised training likelihood alone" in caption
+    assert "6 states chosen, by robust BIC." in caption
+
+
+def test_page_is_self_contained(tmp_path):
+    page = write(tmp_path, figures={"convergence": figure()}, notes=["see https://example.org"])
+    assert page.open == []
+    assert {tag for tag, _ in page.tags}.isdisjoint({"script", "link", "iframe", "a", "object"})
+    sources = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    named = [key for _, attributes in page.tags for key in attributes if key in {"href", "style"}]
+    assert named == []
+    style = (tmp_path / "report.html").read_text(encoding="utf-8").split("</style>")[0]
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_figures_are_inlined_whole_from_memory_and_from_files(tmp_path):
+    path = figures.save(figure(), tmp_path / "mine.png")
+    page = write(tmp_path, figures={"mine": path, "convergence": figure()})
+    sources = {a["alt"]: a["src"] for tag, a in page.tags if tag == "img"}
+    assert list(sources) == ["convergence", "mine"]
+    contents = {name: base64.b64decode(s.split(",")[1]) for name, s in sources.items()}
+    assert contents["mine"] == path.read_bytes()
+    with Image.open(io.BytesIO(contents["convergence"])) as image, Image.open(path) as saved:
+        np.testing.assert_array_equal(image, saved)
+
+
+def test_every_figure_has_a_caption_of_its_own(tmp_path):
+    names = [name for section in SECTIONS for name in section.figures]
+    page = write(tmp_path, figures=dict.fromkeys(names, figure()))
+    captions = [section.figures[name](SUMMARY) for section in SECTIONS for name in section.figures]
+    assert len(set(captions)) == len(names) == 8
+    for caption in captions:
+        assert caption in page.text()
+    assert "states 2 and 4 (dashed)" in page.text()
+
+
+def test_text_is_escaped(tmp_path):
+    evil = '<script>alert("&")</script>'
+    summary = json.loads(json.dumps(SUMMARY))
+    summary["transitions"][0]["top_features"][0][0] = evil
+    summary["convergence"]["unit"] = evil
+    summary["held_out_log_likelihood"] = {evil: 1.0}
+    page = write(
+        tmp_path,
+        title=evil,
+        summary=summary,
+        config={evil: evil},
+        figures={"convergence": figure(), evil: figure()},
+        notes=[evil],
+    )
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert f"on average at {evil} 456.2." in page.text()
+    assert [a["alt"] for tag, a in page.tags if tag == "img"] == ["convergence", evil]
+
+
+def test_notes_come_first(tmp_path):
+    text = write(tmp_path, notes=["Seed 7 diverged at step 300."]).text()
+    assert text.startswith("Parities Parities Seed 7 diverged at step 300. seeds 41")
+
+
+def test_undefined_results_are_shown_as_such(tmp_path):
+    empty = SUMMARY | {
+        "regression": None,
+        "detours": [],
+        "transitions": [],
+        "forking": False,
+        "convergence": SUMMARY["convergence"] | {"values": [], "mean": None, "std": None},
+    }
+    names = [name for section in SECTIONS for name in section.figures]
+    text = write(tmp_path, summary=empty, figures=dict.fromkeys(names, figure())).text()
+    assert "R² on left-out runs \N{EN DASH}" in text
+    assert "detour states none" in text
+    assert "All runs meet the states in one order; no state is a detour." in text
+
+
+def test_missing_figure_is_an_error_that_leaves_the_old_report(tmp_path):
+    write(tmp_path)
+    before = (tmp_path / "report.html").read_bytes()
+    with pytest.raises(ValueError, match=r"figure losses: there is no file .*losses\.png"):
+        write(tmp_path, figures={"losses": tmp_path / "losses.png"})
+    assert (tmp_path / "report.html").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]

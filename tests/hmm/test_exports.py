@@ -1,0 +1,74 @@
+"""`import hmm` gives a researcher every function and class meant for users, and is quick."""
+
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seedmap import hmm
+from seedmap.hmm import figures
+
+ENGINE = ("em", "readers")  # what users need of them comes by way of the others
+NAMES = sorted(
+    ".".join(path.relative_to(Path(hmm.__file__).parent).with_suffix("").parts)
+    for path in Path(hmm.__file__).parent.rglob("*.py")
+    if path.stem != "__init__" and "figures" not in path.parts
+)
+MODULES = [name for name in NAMES if name.partition(".")[0] not in ENGINE]
+HELPERS = {  # between modules
+    *("best_scale", "robust", "robust_error"),
+    *("check_covariance", "check_num_runs"),
+    *("convergence_distribution", "interval", "median", "ridge", "skill"),
+    *("HmmlearnGaussian", "json_ready"),
+}
+
+
+def made_here(module):
+    """Public functions and classes that a module defines, by name."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and (inspect.isfunction(value) or inspect.isclass(value))
+        and value.__module__ == module.__name__
+    }
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_what_is_for_users_is_exported_with_a_docstring(name):
+    entries = made_here(importlib.import_module(f"seedmap.hmm.{name}"))
+    assert entries
+    for entry, value in entries.items():
+        if entry not in HELPERS:
+            assert entry in hmm.__all__
+            assert getattr(hmm, entry) is value
+            assert inspect.getdoc(value)
+
+
+def test_readers_are_exported():
+    for name in importlib.import_module("seedmap.hmm.readers").__all__:
+        assert name in hmm.__all__
+
+
+def test_all_names_what_is_there():
+    assert len(set(hmm.__all__)) == len(hmm.__all__)
+    assert all(hasattr(hmm, name) for name in hmm.__all__)
+    assert not set(hmm.__all__) & HELPERS
+
+
+def test_every_plot_is_exported():
+    names = [path.stem for path in Path(figures.__file__).parent.glob("*.py")]
+    modules = [importlib.import_module(f"seedmap.hmm.figures.{name}") for name in names]
+    plots = {name for module in modules for name in vars(module) if name.startswith("plot_")}
+    assert plots == {name for name in figures.__all__ if name.startswith("plot_")}
+    assert all(inspect.getdoc(getattr(figures, name)) for name in figures.__all__)
+
+
+def test_importing_hmm_waits_for_nothing_it_does_not_need():
+    script = "import sys, seedmap.hmm; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    slow = {"pandas", "xarray", "matplotlib", "scipy.stats", "networkx", "h5py", "sklearn"}
+    assert not slow & set(loaded.stdout.decode().split())

@@ -1,0 +1,313 @@
+"""The host's loop around the compiled program: advance, collect, save, tell how far it is."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from seedmap.errors import UserError
+from seedmap.trainer import checks
+from seedmap.trainer.batched import (
+    Optimizer,
+    Trainer,
+    TrainState,
+    check_precision,
+    check_sizes,
+    make_trainer,
+)
+from seedmap.trainer.metrics.arguments import Metric
+from seedmap.trainer.metrics.weights import weight_metrics
+from seedmap.trainer.noise.perturb import Perturbations
+from seedmap.trainer.order import batches_per_epoch
+from seedmap.trainer.placement import Placement, gather, share, spread
+from seedmap.trainer.program import (
+    Chunk,
+    Plan,
+    Program,
+    Progress,
+    compile_program,
+    diverged_by_seed,
+    done_of,
+    train_chunks,
+)
+from seedmap.trainer.step import SeedState
+from seedmap.trainer.storage import folder as store
+from seedmap.trainer.storage.checkpoints import Saved, checkpoints, save
+from seedmap.trainer.storage.records import append_records
+from seedmap.trainer.storage.results import TrainingRun, collect_part, make_dataset
+from seedmap.trainer.streams import Streams, make_streams
+from seedmap.trainer.task import Task, Variables
+
+_CHUNK_SECONDS = 1.0  # records are collected for at most so long, then written and shown
+
+
+def train(
+    task: Task,
+    optimizer: Optimizer,
+    seeds: Sequence[int],
+    *,
+    batch_size: int,
+    steps: int,
+    record_every: int,
+    vary: Sequence[str] = Streams._fields,
+    hyperparameters: Mapping[str, Sequence[float]] | None = None,
+    metrics: Metric | Sequence[Metric] = weight_metrics,
+    threshold: float | None = None,
+    early_stop: str = "never",
+    precision: str = "float32",
+    seeds_at_once: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    streams: Streams | None = None,
+    perturb: Perturbations | None = None,
+    compare: bool = False,
+    folder: Path | None = None,
+    resume: bool = False,
+    identity: Mapping[str, Any] | None = None,
+    save_seconds: float = 60.0,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> TrainingRun:
+    """Trains all seeds as one compiled program.
+
+    After `jax.distributed.initialize` every process trains its own share of the seeds, and returns
+    that; `trainer.storage.results` puts the parts in a folder together.
+
+    Args:
+        task: what to learn.
+        optimizer: any optax transformation, or a function from a replica's hyperparameters to one.
+        seeds: seed numbers, one per replica; a seed's result does not depend on the others but for
+            rounding (see the README on batched and single products).
+        batch_size: examples per step.
+        steps: optimisation steps, a multiple of `record_every`.
+        record_every: optimisation steps between records.
+        vary: the random streams that differ between seeds (`Streams`).
+        hyperparameters: values of each replica by name, for `optimizer` as a function, and
+            `init_scale`; a seed may stand several times if these differ (`grid`).
+        metrics: what to record besides the outcomes, see `trainer.metrics.arguments.measure`.
+        threshold: evaluation accuracy above which a replica has converged.
+        early_stop: "never"; "each": a replica stops once it has converged; "all": training ends
+            once every replica has converged or diverged. What was recorded before is unchanged.
+        precision: of products: "float32", "tf32" or "bfloat16".
+        seeds_at_once: replicas vmapped together on a device; None: the fastest that fits, by trial.
+        devices: devices of this process to use; None: all.
+        streams: keys of every replica, in place of those that `seeds` and `vary` give; the seeds
+            are then only names. What distinguishes them belongs in `identity`.
+        perturb: noise of tools to imitate in each replica (`trainer.noise`); the same holds.
+        compare: also record how far each replica is from the first one, and when they part
+            (`trainer.metrics.replica_distance`); a `seeds_at_once` that is found by trial then is
+            one at which copies of a replica stay alike to the bit.
+        folder: where to write records and checkpoints as training goes; None: memory only.
+        resume: go on from the last save point in `folder`, to the bit, or begin if there is none.
+            Settings are compared with those it was begun with; of the functions (task, optimizer,
+            metrics) only what they give can be, so name what distinguishes them in `identity`.
+        identity: further settings (JSON values) that a resumed training must share.
+        save_seconds: seconds between two checkpoints; the last one is always saved.
+        on_progress: called with how far it is: before compilation, after it, then about every
+            second.
+
+    Returns:
+        TrainingRun.
+
+    Raises:
+        UserError: an argument is out of its range, or the folder holds another training; the
+            message names it.
+        OSError: the folder cannot be written; all up to the last save point is kept.
+    """
+    hyper = {name: list(map(float, column)) for name, column in (hyperparameters or {}).items()}
+    check_sizes(task, batch_size, record_every)
+    checks.check_seeds(seeds, hyper)
+    checks.check_steps(steps, record_every)
+    checks.check_stop(early_stop, threshold)
+    check_precision(precision)
+    checks.check_hyperparameters(hyper, callable(optimizer))
+    if resume and folder is None:
+        raise UserError("resume needs a folder: name the one to go on with")
+    if seeds_at_once is not None and seeds_at_once < 1:
+        raise UserError(f"seeds_at_once is {seeds_at_once}; it must be at least 1")
+
+    def build(size: int, mesh: Mesh, every: int = record_every) -> Trainer:
+        return make_trainer(
+            task,
+            optimizer,
+            batch_size,
+            every,
+            metrics,
+            threshold=threshold,
+            stop_converged=early_stop == "each",
+            precision=precision,
+            seeds_at_once=size,
+            mesh=mesh,
+            compare=compare,
+        )
+
+    settings = {
+        "seeds": [int(seed) for seed in seeds],
+        "hyperparameters": hyper,
+        "batch_size": batch_size,
+        "steps": steps,
+        "record_every": record_every,
+        "vary": [name for name in Streams._fields if name in vary],
+        "threshold": threshold,
+        "early_stop": early_stop,
+        "precision": precision,
+        **(identity or {}),
+    }
+    if (streams, perturb, compare) != (None, None, False) and jax.process_count() > 1:
+        raise UserError("streams, perturb and compare are for one process; start only one")
+    if streams is not None and len(streams.init) != len(seeds):
+        raise UserError(f"streams are of {len(streams.init)} replicas, for {len(seeds)} seeds")
+    own = store.split(seeds, jax.process_index(), jax.process_count())
+    plan = Plan(
+        build=build,
+        seeds=tuple(int(seed) for seed in seeds[own]),
+        streams=make_streams(seeds[own], vary) if streams is None else streams,
+        perturb=perturb or Perturbations(),
+        hyper={name: column[own] for name, column in hyper.items()},
+        pool=task.pool,
+        settings=settings,
+        per_epoch=batches_per_epoch(task.num_train, batch_size),
+        seeds_at_once=seeds_at_once,
+        compare=compare,
+        devices=tuple(devices or jax.local_devices()),
+        report=on_progress or (lambda progress: None),
+    )
+    if folder is None:
+        return _train_in_memory(plan)
+    return _train_in_folder(plan, Path(folder), resume, save_seconds)
+
+
+def _train_in_memory(plan: Plan) -> TrainingRun:
+    program = compile_program(plan, plan.seeds_at_once)
+    plan.tell(0, 0.0, done_of(program.placement, program.state), None)
+    records, seconds = [], 0.0
+    for chunk in train_chunks(plan, program, program.state, 0, _CHUNK_SECONDS):
+        records += chunk.records
+        seconds += chunk.seconds
+        plan.tell(chunk.step, seconds, chunk.done, chunk.records[-1])
+    values = {
+        name: np.stack([record[name] for record in records], axis=1)
+        for name in program.layout.names
+    }
+    return TrainingRun(
+        make_dataset(values, plan.seeds, plan.hyper, plan.record_every, plan.per_epoch),
+        *gather(program.placement, chunk.state.seeds.model),
+        *chunk.done,
+        program.compile_seconds,
+        seconds,
+    )
+
+
+def _train_in_folder(plan: Plan, folder: Path, resume: bool, save_seconds: float) -> TrainingRun:
+    part = store.part_folder(folder, jax.process_index())
+    before = _job_before(part, plan, resume)
+    saved = store.restore(part, before) if before else None
+    if saved and saved.finished:
+        return collect_part(part)
+    program = compile_program(plan, before.seeds_at_once if before else plan.seeds_at_once)
+    state, step = program.state, 0
+    if saved:
+        state, step = _continue(program, saved), saved.step
+    if before is None:
+        part.mkdir(parents=True, exist_ok=True)
+        store.write_job(part, _job(plan, program))
+    store.log(part, event="begin", step=step, compile_seconds=program.compile_seconds)
+    plan.tell(step, 0.0, done_of(program.placement, state), None)
+    seconds, last_save = 0.0, time.perf_counter()
+    with checkpoints(part / store.CHECKPOINTS) as manager:
+        chunk_seconds = min(_CHUNK_SECONDS, save_seconds)
+        for chunk in train_chunks(plan, program, state, step, chunk_seconds):
+            append_records(part / store.RECORDS, program.layout, chunk.records)
+            seconds += chunk.seconds
+            _log_chunk(part, plan, chunk)
+            plan.tell(chunk.step, seconds, chunk.done, chunk.records[-1])
+            if chunk.last or time.perf_counter() - last_save >= save_seconds:
+                save(manager, chunk.step, _to_save(program.placement, chunk.state), chunk.last)
+                last_save = time.perf_counter()
+    return collect_part(part)
+
+
+def _job_before(part: Path, plan: Plan, resume: bool) -> store.Job | None:
+    """The job that stands in the folder, if it may be gone on with."""
+    if not (part / store.JOB).is_file():
+        if (part / store.RECORDS).exists() or (part / store.CHECKPOINTS).exists():
+            raise UserError(f"{part} has lost its {store.JOB}: restore it, or train elsewhere")
+        return None
+    if not resume:
+        raise UserError(f"{part} holds a training: resume it, or train in another folder")
+    job = store.read_job(part)
+    store.check_same(part, job.identity, plan.settings)
+    return job
+
+
+def _job(plan: Plan, program: Program) -> store.Job:
+    return store.Job(
+        identity=plan.settings,
+        seeds=plan.seeds,
+        hyperparameters=plan.hyper,
+        part=jax.process_index(),
+        num_parts=jax.process_count(),
+        steps=plan.steps,
+        record_every=plan.record_every,
+        per_epoch=plan.per_epoch,
+        seeds_at_once=program.placement.seeds_at_once,
+        num_devices=len(plan.devices),
+        layout=program.layout,
+    )
+
+
+def _log_chunk(part: Path, plan: Plan, chunk: Chunk) -> None:
+    steps = len(chunk.records) * plan.record_every * len(plan.seeds)
+    store.log(
+        part,
+        event="chunk",
+        step=chunk.step,
+        records=len(chunk.records),
+        seconds=chunk.seconds,
+        seed_steps_per_second=steps / chunk.seconds,
+        num_converged=int(np.sum(chunk.done.converged >= 0)),
+        diverged=diverged_by_seed(plan.seeds, chunk.done.diverged),
+    )
+
+
+def _saved_part(seeds: SeedState) -> dict[str, Any]:
+    """What of a state is saved: the keys and hyperparameters follow from the job."""
+    return {
+        "params": seeds.model.params,
+        "state": seeds.model.state,
+        "opt_state": seeds.opt_state,
+        "diverged": seeds.diverged,
+        "converged": seeds.converged,
+    }
+
+
+def _to_save(placement: Placement, state: TrainState) -> dict[str, Any]:
+    return gather(placement, _saved_part(state.seeds))
+
+
+def _continue(program: Program, saved: Saved) -> TrainState:
+    """The state of a checkpoint, on the devices.
+
+    Raises:
+        UserError: it is of another model or optimiser.
+    """
+    fresh, structure = jax.tree.flatten(_saved_part(program.state.seeds))
+    shapes = [gather(program.placement, leaf).shape for leaf in fresh]
+    if shapes != [leaf.shape for leaf in saved.leaves]:
+        raise UserError("--resume: the checkpoint is of another model or optimiser; train anew")
+    leaves = [
+        jax.random.wrap_key_data(leaf) if jnp.issubdtype(new.dtype, jax.dtypes.prng_key) else leaf
+        for new, leaf in zip(fresh, saved.leaves, strict=True)
+    ]
+    tree = spread(program.placement, jax.tree.unflatten(structure, leaves))
+    seeds = program.state.seeds._replace(
+        model=Variables(tree["params"], tree["state"]),
+        opt_state=tree["opt_state"],
+        diverged=tree["diverged"],
+        converged=tree["converged"],
+    )
+    step = share(program.placement, jnp.int32(saved.step))
+    return TrainState(step, seeds)

@@ -1,0 +1,1 @@
+"""Numbers of the weights, computed in the compiled program."""

@@ -1,0 +1,1 @@
+"""Noise that tools bring, imitated in the program."""

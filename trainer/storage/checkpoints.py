@@ -1,0 +1,143 @@
+"""Checkpoints of a training's state: kept by Orbax whole or not at all, checked when read.
+
+Orbax makes them atomic, clears what a kill left and drops old ones. Its own array formats write
+arrays of one process from process 0 alone, and those of several as parts of one; here every process
+has seeds of its own, so the leaves are written by a handler of ours: bytes, in an uncompressed zip.
+"""
+
+import json
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from seedmap.errors import UserError
+
+KEPT = 2  # the last one, and one in case it is damaged
+
+
+@contextmanager
+def checkpoints(folder: Path) -> Iterator[ocp.CheckpointManager]:
+    """Orbax's manager of a folder that this process alone writes; what a kill left is cleared."""
+    me = jax.process_index()
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=KEPT,
+        enable_async_checkpointing=False,
+        cleanup_tmp_directories=True,
+        create=False,
+        # Every process keeps the checkpoints of its own seeds and waits for no other.
+        multiprocessing_options=ocp.options.MultiprocessingOptions(
+            primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"part{me}"
+        ),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    with ocp.CheckpointManager(folder.resolve(), options=options) as manager:
+        yield manager
+
+
+class Saved(NamedTuple):
+    """A checkpoint as read.
+
+    Attributes:
+        step: optimisation steps done.
+        finished: whether training had come to its end.
+        paths: for each leaf, the names on the way to it.
+        leaves: numpy arrays.
+    """
+
+    step: int
+    finished: bool
+    paths: list[list[str]]
+    leaves: list[np.ndarray]
+
+
+class _LeavesHandler(ocp.CheckpointHandler):
+    """Writes a `Saved` into a folder, and reads it back with its checksums compared."""
+
+    def save(self, directory, args: "_LeavesArgs") -> None:
+        leaves = [np.ascontiguousarray(leaf) for leaf in args.saved.leaves]
+        about = {
+            "step": args.saved.step,
+            "finished": args.saved.finished,
+            "paths": args.saved.paths,
+            "shapes": [leaf.shape for leaf in leaves],
+            "dtypes": [leaf.dtype.name for leaf in leaves],
+            "crc32": [zlib.crc32(leaf.tobytes()) for leaf in leaves],
+        }
+        (directory / "about.json").write_text(json.dumps(about))
+        with (directory / "leaves.npz").open("wb") as file:
+            np.savez(file, *(np.frombuffer(leaf.tobytes(), np.uint8) for leaf in leaves))
+
+    def restore(self, directory, args: "_LeavesArgs | None" = None) -> Saved:
+        about = json.loads((directory / "about.json").read_text())
+        with (directory / "leaves.npz").open("rb") as file, np.load(file) as found:
+            raw = [found[f"arr_{i}"].tobytes() for i in range(len(about["paths"]))]
+        if [zlib.crc32(content) for content in raw] != about["crc32"]:
+            raise UserError("its checksums do not match")
+        leaves = [
+            np.frombuffer(content, jnp.dtype(dtype)).reshape(shape)
+            for content, dtype, shape in zip(raw, about["dtypes"], about["shapes"], strict=True)
+        ]
+        return Saved(about["step"], about["finished"], about["paths"], leaves)
+
+
+@ocp.args.register_with_handler(_LeavesHandler, for_save=True, for_restore=True)
+@dataclass
+class _LeavesArgs(ocp.args.CheckpointArgs):
+    """What Orbax hands to the handler."""
+
+    saved: Saved | None = None
+
+
+def leaf_name(key: Any) -> str:
+    """What a key on the way to a leaf is saved as: a dictionary's key, a field or an index."""
+    return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))
+
+
+def save(manager: ocp.CheckpointManager, step: int, tree: Any, finished: bool) -> None:
+    """Saves a tree of numpy arrays under its step.
+
+    Raises:
+        OSError: it cannot be written; earlier checkpoints stay.
+    """
+    found = jax.tree_util.tree_leaves_with_path(tree)
+    paths = [[leaf_name(key) for key in path] for path, _ in found]
+    saved = Saved(step, finished, paths, [leaf for _, leaf in found])
+    try:
+        manager.save(step, args=_LeavesArgs(saved))
+    except OSError as error:
+        raise OSError(
+            error.errno, f"checkpoint not saved: {error.strerror}", str(manager.directory)
+        ) from error
+
+
+def load_latest(manager: ocp.CheckpointManager, at_most: int) -> Saved | None:
+    """The last good checkpoint up to step `at_most`; later and damaged ones are deleted.
+
+    Warns:
+        UserWarning: for each damaged one, with what was wrong.
+    """
+    for step in sorted(manager.all_steps(), reverse=True):
+        if step <= at_most:
+            try:
+                return manager.restore(step, args=_LeavesArgs())
+            # Broad on purpose: a damaged zip, JSON or folder of Orbax's raises anything from
+            # BadZipFile to KeyError, and all of it means the same; the warning says what it was.
+            except Exception as error:
+                reason = repr(error)[:200]  # one line, and not empty where the message is
+                warnings.warn(
+                    f"checkpoint of step {step} in {manager.directory} is damaged ({reason}); "
+                    "going back to an earlier one",
+                    UserWarning,
+                    stacklevel=2,
+                )
+        manager.delete(step)
+    return None

@@ -1,0 +1,191 @@
+"""A training's folder: what it takes to watch a training, to resume it and to collect its results.
+
+    FOLDER/part-0/job.json        what is trained, compared when it is resumed
+                  records.bin     the metrics of all seeds, a row per record
+                  checkpoints/    the state at the last two save points (Orbax)
+                  log.jsonl       a line per chunk of records
+
+Each process of a training over several hosts has a part of its own, with its own seeds.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from seedmap.errors import UserError
+from seedmap.trainer.storage import records
+from seedmap.trainer.storage.checkpoints import Saved, checkpoints, load_latest
+from seedmap.trainer.storage.records import RecordLayout
+
+FORMAT = 1
+JOB, RECORDS, CHECKPOINTS, LOG = "job.json", "records.bin", "checkpoints", "log.jsonl"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a part trains, as `job.json` holds it.
+
+    Attributes:
+        identity: everything that decides the results; a resumed training must have the same.
+        seeds: seed numbers of this part, one per replica.
+        hyperparameters: name to the replicas' values.
+        part: number of the part, from 0.
+        num_parts: number of parts.
+        steps: optimisation steps in all.
+        record_every: steps between records.
+        per_epoch: steps of a pass over the training data.
+        seeds_at_once: replicas vmapped together.
+        num_devices: devices of this part.
+        layout: what a row of `records.bin` holds.
+    """
+
+    identity: dict[str, Any]
+    seeds: tuple[int, ...]
+    hyperparameters: dict[str, list[float]]
+    part: int
+    num_parts: int
+    steps: int
+    record_every: int
+    per_epoch: int
+    seeds_at_once: int
+    num_devices: int
+    layout: RecordLayout
+
+
+def part_folder(folder: Path, part: int) -> Path:
+    """Where one part of a training is."""
+    return folder / f"part-{part}"
+
+
+def write_job(folder: Path, job: Job) -> None:
+    """Writes `job.json` whole or not at all."""
+    content = {
+        "format": FORMAT,
+        "jax": jax.__version__,
+        "platform": jax.default_backend(),
+        **{name: getattr(job, name) for name in Job.__dataclass_fields__},
+        "layout": job.layout._asdict(),
+    }
+    draft = folder / f"{JOB}.part"
+    draft.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(draft, folder / JOB)
+
+
+def read_job(folder: Path) -> Job:
+    """Reads `job.json`.
+
+    Raises:
+        UserError: there is none, or it is not of a format this version knows.
+    """
+    path = folder / JOB
+    if not path.is_file():
+        raise UserError(f"{folder} holds no training to go on with: it has no {JOB}")
+    try:
+        content = json.loads(path.read_text())
+        if content["format"] != FORMAT:
+            raise KeyError("format")
+        fields = {name: content[name] for name in Job.__dataclass_fields__}
+        layout = fields.pop("layout")
+        layout = RecordLayout(tuple(layout["names"]), layout["num_replicas"], layout["dtype"])
+        return Job(**fields | {"seeds": tuple(fields["seeds"]), "layout": layout})
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is damaged, or of another version of seedmap ({error}); restore it, or train "
+            "anew elsewhere"
+        ) from None
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with those of inner mappings, at any depth, lifted up: "outer.inner"."""
+    flat = {}
+    for name, value in settings.items():
+        inner = _flat(value) if isinstance(value, dict) else None
+        flat |= {f"{name}.{k}": v for k, v in inner.items()} if inner else {name: value}
+    return flat
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:56]} ..."
+
+
+def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuses to resume a training with other settings.
+
+    Raises:
+        UserError: with every setting that differs, before and now.
+    """
+    before, now = _flat(before), _flat(json.loads(json.dumps(now)))
+    names = sorted(set(before) | set(now))
+    changed = [
+        f"{name} was {_short(before.get(name))} and is {_short(now.get(name))}"
+        for name in names
+        if before.get(name) != now.get(name)
+    ]
+    if changed:
+        raise UserError(
+            f"--resume: {folder} was begun with other settings: {'; '.join(changed)}; give the "
+            "same again, or train anew in another folder"
+        )
+
+
+def restore(folder: Path, job: Job) -> Saved | None:
+    """The last save point that is whole; None to begin anew.
+
+    A save point counts if its checkpoint and all records up to it are intact. Records after it are
+    dropped: they will be made again, to the bit.
+    """
+    path = folder / RECORDS
+    intact = records.intact_rows(path, job.layout)
+    with checkpoints(folder / CHECKPOINTS) as manager:
+        found = load_latest(manager, at_most=intact * job.record_every)
+    step = found.step if found else 0
+    records.keep_rows(path, job.layout, step // job.record_every)
+    return found
+
+
+def log(folder: Path, **content: Any) -> None:
+    """Appends a line to `log.jsonl`, with the time."""
+    line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds")} | content
+    with (folder / LOG).open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def parts(folder: Path) -> list[Path]:
+    """Folders of all parts of a training, in order.
+
+    Raises:
+        UserError: there is none, or some are missing.
+    """
+    first = part_folder(folder, 0)
+    if not (first / JOB).is_file():
+        raise UserError(f"{folder} holds no training: there is no {first.name}/{JOB}")
+    found = [part_folder(folder, i) for i in range(read_job(first).num_parts)]
+    missing = [part.name for part in found if not (part / JOB).is_file()]
+    if missing:
+        raise UserError(
+            f"{folder} lacks {', '.join(missing)} of {len(found)} parts: copy them there from the "
+            "hosts that trained them"
+        )
+    return found
+
+
+def split(seeds: Sequence[int], part: int, num_parts: int) -> slice:
+    """Which of the replicas a part trains: even shares, the first ones larger by one.
+
+    Raises:
+        UserError: there are fewer replicas than parts.
+    """
+    if len(seeds) < num_parts:
+        raise UserError(f"{len(seeds)} seeds cannot be shared by {num_parts} processes: add seeds")
+    edges = np.cumsum(
+        [0] + [len(share) for share in np.array_split(np.arange(len(seeds)), num_parts)]
+    )
+    return slice(int(edges[part]), int(edges[part + 1]))

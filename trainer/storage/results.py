@@ -1,0 +1,164 @@
+"""The results of a training, from its memory or from the parts in its folder."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import xarray as xr
+
+from seedmap.errors import UserError
+from seedmap.trainer.storage import folder as store
+from seedmap.trainer.storage import records
+from seedmap.trainer.storage.checkpoints import Saved, checkpoints, leaf_name, load_latest
+
+
+class TrainingRun(NamedTuple):
+    """What training gives.
+
+    Attributes:
+        dataset: dimensions `seed`, `step`; one float variable for each metric and outcome, NaN from
+            the record at which a seed diverged on, and after the record at which one stopped early;
+            coordinates `seed`, `step` (optimisation steps done), `epoch` (passes over the training
+            data, along `step`), and along `seed` the hyperparameters that differ between replicas.
+        params: final parameters, every leaf with a leading seed axis; a diverged seed's are its
+            last finite ones.
+        state: final state of the model, the same way; () for a model without one.
+        diverged: int32 [seed], the optimisation step at which a non-finite value was first seen
+            at a record, else -1.
+        converged: int32 [seed], the step of the first record with an evaluation accuracy above the
+            threshold, else -1; -1 for all without a threshold.
+        compile_seconds: wall time of tracing and compiling.
+        train_seconds: wall time of training after that.
+    """
+
+    dataset: xr.Dataset
+    params: Any
+    state: Any
+    diverged: np.ndarray
+    converged: np.ndarray
+    compile_seconds: float
+    train_seconds: float
+
+
+def make_dataset(
+    values: Mapping[str, np.ndarray],
+    seeds: Sequence[int],
+    hyperparameters: Mapping[str, Sequence[float]],
+    record_every: int,
+    per_epoch: int,
+) -> xr.Dataset:
+    """Records [seed, record] by name as a dataset with its coordinates."""
+    count = next(iter(values.values())).shape[1]
+    step = record_every * np.arange(1, count + 1)
+    coordinates = {
+        "seed": np.asarray(seeds, dtype=np.int64),
+        "step": ("step", step, {"units": "optimisation steps"}),
+        "epoch": ("step", step / per_epoch, {"units": "passes over the training data"}),
+        **{name: ("seed", np.asarray(column)) for name, column in hyperparameters.items()},
+    }
+    return xr.Dataset(
+        {name: (("seed", "step"), array) for name, array in values.items()}, coordinates
+    )
+
+
+def nest(paths: Iterable[Sequence[str]], leaves: Iterable[np.ndarray]) -> Any:
+    """A tree of dictionaries from the leaves and their paths; () without leaves."""
+    tree: Any = {}
+    for path, leaf in zip(paths, leaves, strict=True):
+        if not path:
+            return leaf
+        branch = tree
+        for name in path[:-1]:
+            branch = branch.setdefault(name, {})
+        branch[path[-1]] = leaf
+    return tree or ()
+
+
+def unnest(target: Any, nested: Any) -> Any:
+    """The inverse of `nest`: a tree like `target`, its leaves those of the nested dictionaries.
+
+    Raises:
+        UserError: a leaf is missing.
+    """
+
+    def find(path, _):
+        branch = nested
+        for key in path:
+            if not isinstance(branch, Mapping) or leaf_name(key) not in branch:
+                raise UserError(f"{jax.tree_util.keystr(path)} is not among what training saved")
+            branch = branch[leaf_name(key)]
+        return branch
+
+    return jax.tree_util.tree_map_with_path(find, target)
+
+
+def _branch(saved: Saved, name: str) -> Any:
+    """What a checkpoint holds under one name."""
+    under = [
+        (path[1:], leaf)
+        for path, leaf in zip(saved.paths, saved.leaves, strict=True)
+        if path[0] == name
+    ]
+    return nest(*zip(*under, strict=True)) if under else ()
+
+
+def _seconds(part: Path) -> tuple[float, float]:
+    """Seconds of compiling and of training in all sessions, from the log's readable lines."""
+    path = part / store.LOG
+    compiled = trained = 0.0
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        try:
+            entry = json.loads(line)
+            compiled += entry.get("compile_seconds", 0.0)
+            trained += entry.get("seconds", 0.0)
+        except (ValueError, AttributeError, TypeError):  # a line cut short: times alone suffer
+            continue
+    return compiled, trained
+
+
+def collect_part(part: Path) -> TrainingRun:
+    """The results of one part of a training that has come to its end.
+
+    Raises:
+        UserError: the part is missing, or its last checkpoint does not go with its last record.
+    """
+    job = store.read_job(part)
+    values = records.read_records(part / store.RECORDS, job.layout)
+    count = next(iter(values.values())).shape[1]
+    with checkpoints(part / store.CHECKPOINTS) as manager:
+        saved = load_latest(manager, at_most=job.steps)
+    if saved is None or saved.step != count * job.record_every or not saved.finished:
+        raise UserError(f"{part} is not trained to its end; go on with --resume")
+    dataset = make_dataset(values, job.seeds, job.hyperparameters, job.record_every, job.per_epoch)
+    return TrainingRun(
+        dataset,
+        _branch(saved, "params"),
+        _branch(saved, "state"),
+        _branch(saved, "diverged"),
+        _branch(saved, "converged"),
+        *_seconds(part),
+    )
+
+
+def collect(folder: Path) -> TrainingRun:
+    """The results of a training in a folder, those of all hosts put together in the seeds' order.
+
+    Times are the longest of all parts; parameters come as nested dictionaries of numpy arrays.
+
+    Raises:
+        UserError: a part is missing or not trained to its end.
+    """
+    runs = [collect_part(part) for part in store.parts(folder)]
+    if len(runs) == 1:
+        return runs[0]
+    joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), *[run[1:5] for run in runs])
+    dataset = xr.concat([run.dataset for run in runs], "seed")  # parts may stop at other steps
+    return TrainingRun(
+        dataset,
+        *joined,
+        max(run.compile_seconds for run in runs),
+        max(run.train_seconds for run in runs),
+    )
