@@ -62,6 +62,10 @@ def forecast_run(
     seen = int(np.searchsorted(steps, upto, side="right"))
     if seen == 0:
         raise UserError(f"--upto {upto:g} is before the first record, at {steps[0]:g}")
+    if upto > steps[-1]:
+        raise UserError(
+            f"--upto {upto:g} is beyond the last record, at {steps[-1]:g}: nothing is left to forecast"
+        )
     order = np.random.default_rng(0).permutation(sequences.num_runs)
     groups = np.array_split(order, min(FOLDS, sequences.num_runs))
     rows = []

@@ -16,8 +16,8 @@ import pytest
 
 from seedmap.experiments.tasks.sparse_parities import ParitiesConfig, parities_task
 from seedmap.trainer import train
-from seedmap.trainer.storage import results as collect
 from seedmap.trainer.storage.records import RecordLayout, append_records, intact_rows, read_records
+from seedmap.trainer.storage.results import collect
 
 CONFIG = ParitiesConfig(hidden=8, bits=6, train_size=40, test_size=20)
 OPTIONS = {"batch_size": 16, "steps": 36, "record_every": 3, "threshold": 0.9, "seeds_at_once": 6}
