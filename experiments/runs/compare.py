@@ -1,6 +1,5 @@
 """The map of maps: what several mapped runs found, a row each, beside the rows of paper A."""
 
-from seedmap.errors import UserError
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,11 +7,12 @@ from typing import Any, NamedTuple
 
 import xarray as xr
 
+from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs.analysis import (Analysis)
-from seedmap.experiments.tasks.base import (FitConfig, MapConfig)
+from seedmap.experiments.runs.analysis import Analysis
 from seedmap.experiments.runs.fit_and_map import read_mapped
-from seedmap.hmm.io import (SavedHMM)
+from seedmap.experiments.tasks.base import FitConfig, MapConfig
+from seedmap.hmm.io import SavedHMM
 
 GROUNDS = ("index", "discrete", "means")
 

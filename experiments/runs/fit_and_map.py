@@ -172,13 +172,9 @@ def fit_run(
     decoded = _with_states(dataset, sequences, paths)
     run_folder.write_dataset(folder, decoded)
     seconds = {"fit": time.perf_counter() - started}
-    written = write_config(
-        folder, trained, {"fit": asdict(config), "fit_notes": notes}, seconds
-    )
+    written = write_config(folder, trained, {"fit": asdict(config), "fit_notes": notes}, seconds)
     agreement = run_folder.json_ready(agreement)
-    return Fitted(
-        folder, written, decoded, sequences, paths, saved, sweep, chosen, agreement
-    )
+    return Fitted(folder, written, decoded, sequences, paths, saved, sweep, chosen, agreement)
 
 
 def _with_states(dataset: xr.Dataset, sequences: hmm.Sequences, paths: np.ndarray) -> xr.Dataset:

@@ -8,12 +8,12 @@ import jax
 import numpy as np
 
 from seedmap import hmm
-from seedmap.experiments.runs.analysis import (Analysis)
-from seedmap.experiments.tasks.base import (FitConfig)
-from seedmap.experiments.runs.settings import (split)
+from seedmap.experiments.runs.analysis import Analysis
+from seedmap.experiments.runs.settings import split
+from seedmap.experiments.tasks.base import FitConfig
 from seedmap.hmm.selection.sweep import num_iterations
-from seedmap.hmm.training_map.bootstrap import (bootstrap_map)
-from seedmap.hmm.training_map.stability import (adjusted_rand_index, edge_inclusion, edge_recurrence)
+from seedmap.hmm.training_map.bootstrap import bootstrap_map
+from seedmap.hmm.training_map.stability import adjusted_rand_index, edge_inclusion, edge_recurrence
 
 
 def fit_priors(
