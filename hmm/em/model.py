@@ -14,7 +14,7 @@ class Layout(NamedTuple):
 
     Attributes:
         num_states: Number of states K of each fit, length F.
-        covariance: "full", "diagonal", "spherical" or "shared".
+        covariance: name of the emission family, see `hmm.em.emissions`.
     """
 
     num_states: tuple[int, ...]

@@ -11,11 +11,12 @@ import numpy as np
 
 from seedmap.errors import UserError
 from seedmap.hmm.em.candidates import restart_keys, starting_factor
+from seedmap.hmm.em.emissions import covariance_family
 from seedmap.hmm.em.loop import Progress, evaluate, run
 from seedmap.hmm.em.model import Data, Layout, Model, Prior
 from seedmap.hmm.em.standardise import Scaling, as_data, scaling_of
 from seedmap.hmm.em.start import best_start, thin
-from seedmap.hmm.parameters import Parameters, check_covariance, num_parameters
+from seedmap.hmm.parameters import Parameters, num_parameters
 from seedmap.hmm.selection.cross_validation import CrossValidation, best_scale, robust
 from seedmap.hmm.sequences import Sequences, check_num_runs
 
@@ -51,7 +52,7 @@ class SweepConfig:
     tolerance: float = 1e-6
 
     def __post_init__(self):
-        check_covariance(self.covariance)
+        covariance_family(self.covariance)  # raises if there is none
         if self.prior not in PRIORS:
             raise UserError(f"prior must be one of {', '.join(PRIORS)}; got {self.prior!r}")
         if not self.states or min(self.states) < 1 or len(set(self.states)) < len(self.states):
