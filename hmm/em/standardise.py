@@ -7,7 +7,7 @@ import numpy as np
 
 from seedmap.hmm.em.e_step import chunk_size
 from seedmap.hmm.em.emissions import covariance_family
-from seedmap.hmm.em.missing import gather_holes
+from seedmap.hmm.em.missing import gather_missing
 from seedmap.hmm.em.model import Data
 from seedmap.hmm.parameters import Parameters
 from seedmap.hmm.sequences import Sequences
@@ -65,5 +65,5 @@ def as_data(parts: list[Sequences], scaling: Scaling) -> Data:
         values.append(np.pad(scaled, ((0, 0), (0, padded - steps), (0, 0))))
         masks.append(np.pad(mask, ((0, 0), (0, padded - steps))))
     values, mask = np.concatenate(values).transpose(1, 0, 2), np.concatenate(masks).T
-    holes = gather_holes(values, mask)
-    return Data(jnp.asarray(np.nan_to_num(values), float), jnp.asarray(mask), holes)
+    missing = gather_missing(values, mask)
+    return Data(jnp.asarray(np.nan_to_num(values), float), jnp.asarray(mask), missing)

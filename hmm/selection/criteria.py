@@ -7,7 +7,7 @@ import numpy as np
 
 from seedmap.errors import UserError
 from seedmap.hmm.selection.cross_validation import robust, robust_error
-from seedmap.hmm.selection.sweep import Fit, Sweep
+from seedmap.hmm.selection.fits import Fit, Sweep
 
 CRITERIA = (
     *(f"{half}_{kind}" for half in ("train", "validation") for kind in ("bic", "aic", "icl")),

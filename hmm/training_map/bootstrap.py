@@ -25,7 +25,8 @@ from seedmap.hmm.em.model import Layout, Model, Prior
 from seedmap.hmm.em.standardise import Scaling, as_data, scaling_of
 from seedmap.hmm.inference import viterbi
 from seedmap.hmm.parameters import Parameters
-from seedmap.hmm.selection.sweep import PSEUDO_COUNT, Fit, Sweep, SweepConfig
+from seedmap.hmm.selection.config import PSEUDO_COUNT, SweepConfig
+from seedmap.hmm.selection.fits import Fit, Sweep
 from seedmap.hmm.sequences import Sequences
 from seedmap.hmm.training_map.stability import adjusted_rand_index, edge_recurrence
 

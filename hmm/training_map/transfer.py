@@ -14,7 +14,9 @@ import numpy as np
 from seedmap.errors import UserError
 from seedmap.hmm.inference import log_likelihood, viterbi
 from seedmap.hmm.parameters import Parameters
-from seedmap.hmm.selection.sweep import Sweep, SweepConfig, fit_sweep
+from seedmap.hmm.selection.config import SweepConfig
+from seedmap.hmm.selection.fits import Sweep
+from seedmap.hmm.selection.sweep import fit_sweep
 from seedmap.hmm.sequences import Sequences, from_arrays
 from seedmap.hmm.training_map.baselines import only_metrics
 from seedmap.hmm.training_map.regression import bag_of_states
