@@ -17,7 +17,7 @@ class SweepConfig:
         states: Numbers of states K to try.
         restarts: Fits of each K: the first from k-means, each of the others from the best of a few
             short EM runs on some of the checkpoints; see `hmm.em.start`.
-        iterations: EM iterations at most (paper A: 32), short runs not counted.
+        iterations: EM iterations at most (Hu et al. 2023: 32), short runs not counted.
         covariance: "full", "diagonal", "spherical" or "shared" (one for all states).
         prior: How much scatter s, in squared standard deviations of the training data, the prior
             adds to every state on each axis, so that the variances of a state with n checkpoints

@@ -26,7 +26,7 @@ class Fit:
         num_parameters: Free parameters p, see `hmm.num_parameters`.
         aic: -2 validation_log_likelihood + 2 p.
         bic: -2 validation_log_likelihood + p log(number of validation checkpoints). Both criteria
-            are taken on held-out runs, as in the code released with paper A.
+            are taken on held-out runs, as in the code of Hu et al. 2023.
         iterations: EM iterations made.
         converged: Whether the tolerance was met before the iterations ran out.
         degenerate: Whether the fit broke down (a non-finite update, a covariance that cannot be
