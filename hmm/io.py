@@ -21,7 +21,7 @@ import numpy as np
 from seedmap.errors import UserError
 from seedmap.hmm.parameters import Parameters
 from seedmap.hmm.selection.criteria import selection_table
-from seedmap.hmm.selection.sweep import Sweep
+from seedmap.hmm.selection.fits import Sweep
 
 if TYPE_CHECKING:
     from dynamax.hidden_markov_model.models.gaussian_hmm import ParamsGaussianHMM

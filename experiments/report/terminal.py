@@ -52,13 +52,12 @@ def forecasts(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return "No seed is left to forecast: all have converged by then."
     percent = round(100 * rows[0]["level"])
-    lines = [f"{'seed':>10}  {'median':>8}  {f'{percent} % interval':>18}  {'came at':>8}  detours"]
+    lines = [f"{'seed':>10}  {'median':>8}  {f'{percent} % interval':>18}  {'came at':>8}"]
     for row in sorted(rows, key=lambda row: row["median"]):
         interval = f"{_time(row['low'])} to {_time(row['high'])}"
-        detours = ", ".join(f"{k}: {p:.0%}" for k, p in row["detour_probability"].items())
         lines.append(
             f"{row['seed']:>10}  {_time(row['median']):>8}  {interval:>18}  "
-            f"{_time(row['actual']):>8}  {detours or 'none'}"
+            f"{_time(row['actual']):>8}"
         )
     return "\n".join(lines)
 

@@ -11,16 +11,8 @@ from seedmap import hmm
 from seedmap.errors import UserError
 from seedmap.experiments.tasks.base import MapConfig
 from seedmap.hmm.readers.read import from_xarray
-from seedmap.hmm.training_map.build import TrainingMap, build_map
-from seedmap.hmm.training_map.dissimilarity import dissimilarity
 from seedmap.hmm.training_map.regression import (
-    READABLE_PVALUE,
-    Regression,
-    bag_of_states,
     convergence_time,
-    detours,
-    permutation_pvalue,
-    regress,
 )
 
 FIRST_CHECKPOINTS = 1000  # paper A, section 3: z-scores, and the HMM, see these
@@ -106,37 +98,16 @@ def last_values(dataset: xr.Dataset, name: str) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class Analysis:
-    """What a fitted HMM says about a set of runs; [run] counts the runs the HMM can use.
+class Analysis(hmm.Analysis):
+    """`hmm.Analysis` of the runs that the HMM can use, with the convergence of all seeds.
 
     Attributes:
-        sequences: the z-scored metrics.
-        paths: int [run, time], decoded states, -1 past a run's end.
-        training_map: the pruned map.
-        bag: float [run, state], share of checkpoints in each state.
         convergence: float [seed], time of convergence of every seed, NaN where it never came.
         run_convergence: float [run], the same for the usable runs.
-        outcome: float [run], what the regression explains; NaN for a run that has no part in it.
-        regression: the outcome on the bag of states.
-        permutation_pvalue: of the regression's R^2, over 9999 shuffles of the outcome.
-        detours: detour states, where the coefficients may be read: the outcome is convergence
-            and the regression's p-value is below 0.001 (paper A); else none.
-        firm_detours: those whose coefficient's interval excludes 0.
-        dissimilarity: mean over pairs of runs, by ground metric.
     """
 
-    sequences: hmm.Sequences
-    paths: np.ndarray
-    training_map: TrainingMap
-    bag: np.ndarray
     convergence: np.ndarray
     run_convergence: np.ndarray
-    outcome: np.ndarray
-    regression: Regression
-    permutation_pvalue: float | None
-    detours: list[int]
-    firm_detours: list[int]
-    dissimilarity: dict[str, float]
 
 
 def analyse(
@@ -146,7 +117,7 @@ def analyse(
     paths: np.ndarray,
     config: MapConfig,
 ) -> Analysis:
-    """Builds the map, the regression and the dissimilarities (paper A, section 3).
+    """Builds the map, the regression and the dissimilarities (Hu et al. 2023, section 3).
 
     Args:
         dataset: metrics and outcomes of all seeds.
@@ -159,40 +130,20 @@ def analyse(
         UserError: the outcome is not recorded.
     """
     rows = seed_rows(dataset, sequences.runs)
-    bag = bag_of_states(paths, parameters.means.shape[0])
     convergence = convergence_times(dataset, config.threshold)
-    run_convergence = convergence[rows]
     by_time = config.outcome == "convergence"
-    outcome = run_convergence if by_time else last_values(dataset, config.outcome)[rows]
-    whole = dataset.diverged.values[rows] < 0  # shares of a cut run are of another length
-    outcome = np.where(whole, outcome, np.nan)
+    outcome = convergence if by_time else last_values(dataset, config.outcome)
     capped = by_time and config.censored == "cap"
-    cap = float(dataset[time_unit(dataset)].values[-1]) if capped else None
-    regression, never = regress(bag[whole], outcome[whole], cap=cap), np.isnan(run_convergence)
-    pvalue = regression.f_pvalue
-    readable = by_time and pvalue is not None and pvalue < READABLE_PVALUE
-    found = [
-        detours(paths[whole], ~never[whole], regression, exclude_zero) if readable else []
-        for exclude_zero in (False, True)
-    ]
-    return Analysis(
-        sequences=sequences,
-        paths=paths,
-        training_map=build_map(parameters, sequences, paths),
-        bag=bag,
-        convergence=convergence,
-        run_convergence=run_convergence,
-        outcome=np.where(whole & never, cap, outcome) if capped else outcome,
-        regression=regression,
-        permutation_pvalue=permutation_pvalue(bag[whole], outcome[whole], seed=0, cap=cap),
-        detours=found[0],
-        firm_detours=found[1],
-        dissimilarity={
-            "index": dissimilarity(bag, "index"),
-            "discrete": dissimilarity(bag, "discrete"),
-            "means": dissimilarity(bag, "means", parameters.means),
-        },
+    analysis = hmm.analyse(
+        parameters,
+        sequences,
+        paths,
+        outcome[rows],
+        converged=np.isfinite(convergence[rows]) if by_time else None,
+        complete=dataset.diverged.values[rows] < 0,
+        cap=float(dataset[time_unit(dataset)].values[-1]) if capped else None,
     )
+    return Analysis(**vars(analysis), convergence=convergence, run_convergence=convergence[rows])
 
 
 def _convergence(analysis: Analysis, threshold: float, unit: str) -> dict[str, Any]:

@@ -72,9 +72,7 @@ def fit_runs_together(
     settings, key = sweep_config(first.fit), jax.random.key(first.fit.fit_seed)
     sweep = fit_together(groups, held_out, settings, key, callback)
     chosen = hmm.select(sweep, first.fit.criterion, first.fit.one_standard_error)
-    pooled = hmm.pool(groups)
-    order = hmm.canonical_order(hmm.viterbi(chosen.parameters, pooled), chosen.num_states)
-    parameters = hmm.permute(chosen.parameters, order)
+    parameters = hmm.decode(chosen.parameters, hmm.pool(groups)).parameters
     saved = SavedHMM.from_sweep(sweep, parameters, first.saved.z_score)
     rows = [_row(run, groups[run.name], saved)[0] for run in runs]
     return Joint(saved, sweep, chosen, rows, _setting_notes(runs))
