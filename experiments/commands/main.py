@@ -162,7 +162,7 @@ def _fit(folder: Path, config: FitConfig) -> None:
 def run_command(argv: Sequence[str]) -> None:
     """`seedmap run EXPERIMENT`: every step, then a short table."""
     experiment, options = parse_experiment(RunOptions, "run", argv, ("training", "fit", "map"))
-    from seedmap.experiments.report.terminal import findings
+    from seedmap.experiments.report.run_text import summary_text
     from seedmap.experiments.runs.fit_and_map import map_run, report_run
     from seedmap.experiments.runs.settings import check_run, check_states
 
@@ -178,7 +178,7 @@ def run_command(argv: Sequence[str]) -> None:
     _fit(folder, options.fit)
     summary = map_run(folder, options.map)
     report = report_run(folder)
-    print(findings(summary))
+    print(summary_text(summary))
     print(f"Report: {report}")
 
 
@@ -250,10 +250,10 @@ def _check_csv_folder(options: FitOptions) -> None:
 def map_command(argv: Sequence[str]) -> None:
     """`seedmap map DIR`."""
     options = parse(MapOptions, "map", argv)
-    from seedmap.experiments.report.terminal import findings
+    from seedmap.experiments.report.run_text import summary_text
     from seedmap.experiments.runs.fit_and_map import map_run
 
-    print(findings(map_run(options.folder, options.map)))
+    print(summary_text(map_run(options.folder, options.map)))
     print(f"Next: seedmap report {options.folder}")
 
 
@@ -268,7 +268,7 @@ def report_command(argv: Sequence[str]) -> None:
 def forecast_command(argv: Sequence[str]) -> None:
     """`seedmap forecast DIR --upto TIME`."""
     options = parse(ForecastOptions, "forecast", argv)
-    from seedmap.experiments.report.terminal import forecasts
+    from seedmap.experiments.report.run_text import forecasts
     from seedmap.experiments.runs.folder import FORECAST
     from seedmap.experiments.runs.forecast import forecast_run, skill_run
 
@@ -283,7 +283,7 @@ def forecast_command(argv: Sequence[str]) -> None:
 def baselines_command(argv: Sequence[str]) -> None:
     """`seedmap baselines DIR`."""
     options = parse(FolderOptions, "baselines", argv)
-    from seedmap.experiments.report.terminal import baselines
+    from seedmap.experiments.report.run_text import baselines
     from seedmap.experiments.runs.baselines import baselines_run
     from seedmap.experiments.runs.folder import BASELINES
 

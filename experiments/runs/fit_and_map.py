@@ -19,7 +19,9 @@ from matplotlib.figure import Figure
 
 from seedmap import hmm
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs.analysis import (Analysis, analyse, check_usable, metric_sequences, seed_rows, summarise, time_unit)
+from seedmap.experiments.runs.analysis import (Analysis, analyse, check_usable, metric_sequences, seed_rows, time_unit)
+from seedmap.experiments.runs.summary import RunSummary, Seconds, Stability, read_summary, summarise
+from seedmap.results import from_json, to_json
 from seedmap.experiments.tasks.base import (FitConfig, MapConfig)
 from seedmap.experiments.report.run import (write_report)
 from seedmap.experiments.runs.robustness import (fit_both_priors, prior_row, refit_stability, restart_stability, stability)
@@ -145,7 +147,7 @@ def _question(asked: MapConfig | None, config: dict[str, Any]) -> MapConfig:
     return asked
 
 
-def map_run(folder: Path, asked: MapConfig | None = None) -> dict[str, Any]:
+def map_run(folder: Path, asked: MapConfig | None = None) -> RunSummary:
     """Builds the training map of a fitted run and writes `summary.json`.
 
     Args:
@@ -173,15 +175,18 @@ def map_run(folder: Path, asked: MapConfig | None = None) -> dict[str, Any]:
         f"fit {folder}",
         ("adjusted_rand", "edges", "refits", "priors"),
     )
-    summary["stability"] = stability(analysis, found)
+    robustness = from_json(Stability, to_json(stability(analysis, found)))
     _update_config(folder, {"map": asdict(question)}, {"analyse": time.perf_counter() - started})
     seconds = read_config(folder)["wall_seconds"]
-    summary["seconds"] = {
-        name: seconds.get(name) for name in ("compile", "train", "fit", "analyse")
-    }
+    names = ("compile", "train", "fit", "analyse")
+    summary = replace(
+        summary,
+        stability=robustness,
+        seconds=Seconds(**{name: seconds.get(name) for name in names}),
+    )
     run_folder.clear(folder, run_folder.FROM_MAP)
-    run_folder.write_json(folder / run_folder.SUMMARY, summary)
-    return run_folder.json_ready(summary)
+    run_folder.write_json(folder / run_folder.SUMMARY, to_json(summary))
+    return summary
 
 
 def make_figures(folder: Path) -> dict[str, Figure]:
@@ -263,7 +268,7 @@ def report_run(folder: Path) -> Path:
         UserError: the folder is not a run, or has no map yet.
     """
     started = time.perf_counter()
-    summary = run_folder.read_json(folder, run_folder.SUMMARY, f"map {folder}", ("notes",))
+    summary = read_summary(folder)
     read_config(folder, "map")
     drawn = make_figures(folder)
     paths = {
@@ -277,7 +282,7 @@ def report_run(folder: Path) -> Path:
         summary,
         config,
         paths,
-        summary["notes"],
+        summary.notes,
     )
     _update_config(folder, {}, {"report": time.perf_counter() - started})
     return report

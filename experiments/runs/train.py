@@ -22,7 +22,7 @@ from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.tasks.base import (Experiment, TrainingConfig)
 from seedmap.experiments.runs.settings import (MIN_SEEDS, check_saving, check_training, schedule)
 from seedmap.trainer import (Perturbations, Progress, Streams, TrainingRun, choose, train)
-from seedmap.trainer.storage import results as collect
+from seedmap.trainer import collect
 from seedmap.trainer.storage import folder as store
 from seedmap.trainer.checks import (check_seeds)
 from seedmap.trainer.batched import (check_sizes)
