@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that opens anywhere, figures inlined, no script, no network."""
+"""The report of a run: one HTML file that opens anywhere, with its figures inside."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple

@@ -25,8 +25,7 @@ def summary_text(summary: RunSummary) -> str:
     if summary.num_converged:
         converged += f", at {mean_and_sd(times.mean, times.std)} {times.unit}s"
     r2, left_out = (
-        number(value, undefined=UNDEFINED)
-        for value in (regression.r2, regression.leave_one_out_r2)
+        number(value, undefined=UNDEFINED) for value in (regression.r2, regression.leave_one_out_r2)
     )
     rows = {
         "converged": converged,

@@ -96,12 +96,12 @@ def _read(kind: Any, content: Any, name: str) -> Any:
         return float(content)
     if kind in _SCALARS and type(content) is kind:
         return content
-    raise UserError(f"{name.lstrip('.')!r} is of another type than it should be")
+    raise UserError(f"has a {name.lstrip('.')!r} of another type than it should be")
 
 
 def _read_dataclass(kind: Any, content: Any, name: str) -> Any:
     if not isinstance(content, Mapping):
-        raise UserError(f"{name.lstrip('.')!r} is no mapping")
+        raise UserError(f"has a {name.lstrip('.')!r} that is no mapping")
     hints, values, known = typing.get_type_hints(kind), {}, set()
     for entry in fields(kind):
         key = _name(entry)
@@ -109,10 +109,10 @@ def _read_dataclass(kind: Any, content: Any, name: str) -> Any:
         if key in content:
             values[entry.name] = _read(hints[entry.name], content[key], f"{name}.{key}")
         elif not _may_be_absent(hints[entry.name]):
-            raise UserError(f"{f'{name}.{key}'.lstrip('.')!r} is missing")
+            raise UserError(f"has no {f'{name}.{key}'.lstrip('.')!r}")
     for key in content:
         if key not in known:
-            raise UserError(f"{f'{name}.{key}'.lstrip('.')!r} is unknown")
+            raise UserError(f"has an unknown field {f'{name}.{key}'.lstrip('.')!r}")
     return kind(**values)
 
 
@@ -127,7 +127,7 @@ def _read_sequence(origin: type, kinds: tuple[Any, ...], content: list, name: st
     if origin is list or kinds[-1] is Ellipsis:
         kinds = kinds[:1] * len(content)
     if len(kinds) != len(content):
-        raise UserError(f"{name.lstrip('.')!r} has {len(content)} entries instead of {len(kinds)}")
+        raise UserError(f"has {len(content)} entries in {name.lstrip('.')!r}, not {len(kinds)}")
     entries = zip(kinds, content, strict=True)
     return origin(_read(kind, entry, f"{name}.{i}") for i, (kind, entry) in enumerate(entries))
 
@@ -172,7 +172,9 @@ def _schema_of_fields(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     hints = typing.get_type_hints(kind)
     return {
         "type": "object",
-        "properties": {_name(entry): _schema(hints[entry.name], definitions) for entry in fields(kind)},
+        "properties": {
+            _name(entry): _schema(hints[entry.name], definitions) for entry in fields(kind)
+        },
         "required": [
             _name(entry) for entry in fields(kind) if not _may_be_absent(hints[entry.name])
         ],

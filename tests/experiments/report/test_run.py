@@ -272,7 +272,9 @@ def test_figures_are_inlined_whole_from_memory_and_from_files(tmp_path):
 def test_every_figure_has_a_caption_of_its_own(tmp_path):
     names = [name for section in SECTIONS for name in section.figures]
     page = write(tmp_path, figures=dict.fromkeys(names, figure()))
-    captions = [section.figures[name](read(SUMMARY)) for section in SECTIONS for name in section.figures]
+    captions = [
+        section.figures[name](read(SUMMARY)) for section in SECTIONS for name in section.figures
+    ]
     assert len(set(captions)) == len(names) == 8
     for caption in captions:
         assert caption in page.text()
