@@ -61,7 +61,7 @@ def number(value: float | None, digits: int = 3, undefined: str = DASH) -> str:
 
 def fixed(value: float | None, decimals: int = 3, undefined: str = DASH) -> str:
     """Returns a number with some decimals, so that numbers of a column can be compared."""
-    return undefined if value is None else f"{value:.{decimals}f}"
+    return undefined if value is None else f"{value:.{decimals}f}".replace("-", _MINUS)
 
 
 def percent(share: float | None, digits: int = 3) -> str:
