@@ -21,11 +21,10 @@ from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.settings import MIN_SEEDS, check_saving, check_training, schedule
 from seedmap.experiments.tasks.base import Experiment, TrainingConfig
-from seedmap.trainer import Perturbations, Progress, Streams, TrainingRun, choose, train
+from seedmap.trainer import Perturbations, Progress, Streams, TrainingRun, choose, collect, train
 from seedmap.trainer.batched import check_sizes
 from seedmap.trainer.checks import check_seeds
 from seedmap.trainer.storage import folder as store
-from seedmap.trainer.storage.results import collect
 
 SAVE_SECONDS = 60.0
 
