@@ -245,6 +245,7 @@ def _job_before(part: Path, plan: Plan, resume: bool) -> store.Job | None:
 
 def _job(plan: Plan, program: Program) -> store.Job:
     return store.Job(
+        platform=plan.devices[0].platform,
         identity=plan.settings,
         seeds=plan.seeds,
         hyperparameters=plan.hyper,

@@ -22,8 +22,8 @@ import numpy as np
 
 from seedmap.errors import UserError
 from seedmap.experiments.checkpoints.orbax_arrays import METADATA, open_arrays
-from seedmap.experiments.datasets.npz import load_npz
 from seedmap.experiments.datasets.unpickle import UnpicklingError
+from seedmap.files import open_npz
 
 SAFETENSORS = (".safetensors",)
 TORCH = (".bin", ".pt", ".pth")
@@ -260,7 +260,7 @@ def _state_dict(content: Any, path: Path, torch: Any) -> dict[str, Any]:
 def _open_npz(path: Path, stack: ExitStack) -> Opened:
     try:
         opened = stack.enter_context(path.open("rb"))
-        file = stack.enter_context(load_npz(opened))
+        file = stack.enter_context(open_npz(opened))
         members = {name.replace("/", "."): name for name in file.files}
         shapes = {name: _npy_shape(file.zip, member) for name, member in members.items()}
     except (ValueError, zipfile.BadZipFile, EOFError, OSError, KeyError) as error:

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 
 from seedmap.errors import UserError
-from seedmap.experiments.datasets.npz import load_npz
 from seedmap.experiments.noise.measures.barrier import line_errors
 from seedmap.experiments.runs.folder import PREDICTIONS
+from seedmap.files import open_npz
 from seedmap.trainer import Data, Task, Variables, make_streams
 from seedmap.trainer.step import evaluate, score_examples
 from seedmap.trainer.task import draw_data
@@ -128,7 +128,7 @@ def load_predictions(folder: Path) -> Predictions:
             f"{folder} has no {PREDICTIONS}; make it with `seedmap noise EXPERIMENT --overwrite`"
         )
     try:
-        with path.open("rb") as file, load_npz(file) as archive:
+        with path.open("rb") as file, open_npz(file) as archive:
             arrays = dict(archive)
         groups = dict(zip(arrays.get("group_name", ()), arrays.get("group", ()), strict=True))
         return Predictions(

@@ -4,7 +4,6 @@ Every file is written beside its place and then moved there, so that a command c
 the old file or the new one, never half of one.
 """
 
-from seedmap.errors import UserError
 import importlib.metadata
 import json
 import os
@@ -19,8 +18,9 @@ import jax
 import orbax.checkpoint as ocp
 import xarray as xr
 
-from seedmap.experiments.checkpoints.orbax_arrays import (dotted, open_arrays)
-from seedmap.hmm.io import (json_ready)
+from seedmap.errors import UserError
+from seedmap.experiments.checkpoints.orbax_arrays import dotted, open_arrays
+from seedmap.hmm.io import json_ready
 
 # Variables of the environment by which the same program may compute other bits.
 ARITHMETIC = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NPROC", "OMP_NUM_THREADS", "NVIDIA_TF32_OVERRIDE")

@@ -1,6 +1,5 @@
 """Runs trained elsewhere, as a run folder: from then on they are treated like our own."""
 
-from seedmap.errors import UserError
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -10,8 +9,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.hmm.readers.read import (RunTable, from_pandas, read_csv_folder, read_metrics)
+from seedmap.hmm.readers.read import RunTable, from_pandas, read_csv_folder, read_metrics
 
 TAKEN = ("seed", "step", "diverged")  # what a run folder's dataset calls its own
 
