@@ -110,15 +110,15 @@ def locate(path: Path) -> Path:
         if (path / name).is_file():
             return path / name
     entries = sorted(path.iterdir())
-    found = [entry for entry in (path, *entries) if (entry / METADATA).is_file()]
-    found = found or [entry for entry in entries if entry.suffix in SUFFIXES and entry.is_file()]
-    if len(found) != 1:
-        names = ", ".join(entry.name for entry in (found or entries)[:8]) or "nothing"
+    weights = [entry for entry in (path, *entries) if (entry / METADATA).is_file()]
+    weights = weights or [e for e in entries if e.suffix in SUFFIXES and e.is_file()]
+    if len(weights) != 1:
+        names = ", ".join(entry.name for entry in (weights or entries)[:8]) or "nothing"
         raise UserError(
             f"{path} holds {names}; expected one of {', '.join(HUB_FILES)}, an Orbax folder, or "
             f"one file {', '.join(SUFFIXES)}: make the pattern name the file"
         )
-    return found[0]
+    return weights[0]
 
 
 def fingerprint(path: Path) -> int:
@@ -149,8 +149,8 @@ def _as_float32(array: np.ndarray, source: Path, name: str) -> np.ndarray:
     return array.astype(np.float32, copy=False)
 
 
-def _damaged(path: Path, expected: str, found: str) -> ValueError:
-    return ValueError(f"{path} is damaged: expected {expected}, found {found}; copy it anew")
+def _damaged(path: Path, expected: str, actual: str) -> UserError:
+    return UserError(f"{path} is damaged: expected {expected}, found {actual}; copy it anew")
 
 
 def _open_safetensors(path: Path, stack: ExitStack) -> Opened:
@@ -184,8 +184,8 @@ def _check_safetensors(path: Path) -> None:
         raise _damaged(path, f"{expected} bytes", f"{size}")
 
 
-def _missing(path: Path, library: str, package: str) -> ValueError:
-    return ValueError(f"{path} needs {library} to be read; install it: pip install {package}")
+def _missing(path: Path, library: str, package: str) -> UserError:
+    return UserError(f"{path} needs {library} to be read; install it: pip install {package}")
 
 
 def _open_torch(path: Path) -> Opened:
