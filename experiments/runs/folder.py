@@ -1,6 +1,7 @@
 """The run folder: where a run's files live, and how each is read and written."""
 
 import importlib.metadata
+import io
 import json
 import os
 import subprocess
@@ -137,9 +138,13 @@ def write_dataset(folder: Path, dataset: xr.Dataset) -> None:
 
 
 def write_netcdf(path: Path, dataset: xr.Dataset) -> None:
-    """Writes a dataset (NetCDF 4) whole or not at all."""
-    with files.atomic(path) as draft:
-        dataset.to_netcdf(draft, engine="h5netcdf")
+    """Writes a dataset (NetCDF 4) whole or not at all.
+
+    It is made in memory: HDF5 ends the process where it meets a full disk.
+    """
+    buffer = io.BytesIO()
+    dataset.to_netcdf(buffer, engine="h5netcdf")
+    files.write_bytes(path, buffer.getbuffer())
 
 
 def read_dataset(folder: Path, made_by: str = "train") -> xr.Dataset:

@@ -1,14 +1,15 @@
 """The one writer: every file of ours is written through here, whole or not at all.
 
 with atomic(path) as draft:            # any library writes the draft
-    dataset.to_netcdf(draft)
+    ...
 write_text(path, text)                 # also write_bytes, write_json
 append_line(path, text)                # a log that survives being cut short; read_lines
 clear(folder, names)                   # also make_folder, move, truncate
 
 A file is written as a draft in its own folder, `NAME.part`, brought to disk and moved onto its name
-in one step. A process that is killed leaves the old file or the new one, and perhaps a draft, which
-`without_draft` tells from other files and the next writer of that name replaces.
+in one step; a folder that is removed becomes a draft first. A process that is killed leaves the
+former file or the new one, and perhaps a draft, which `without_draft` tells from other files and
+the next writer of that name replaces.
 
 `observe` calls a hook before every operation, so that tests can list the operations of a command
 and stop it before any of them.
@@ -86,9 +87,9 @@ def without_draft(name: str) -> str:
 
 
 def _drafts(path: Path) -> list[Path]:
-    """Drafts that a kill may have left of a file."""
+    """Lists the drafts that a kill has left of a file or folder."""
     drafts = (path.with_name(path.name + suffix) for suffix in (DRAFT, *_FORMER_DRAFTS))
-    return [draft for draft in drafts if draft.is_file()]
+    return [draft for draft in drafts if os.path.lexists(draft)]
 
 
 @contextmanager
@@ -118,7 +119,7 @@ def atomic(path: Path) -> Iterator[Path]:
         raise
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Writes a file whole or not at all.
 
     Raises:
@@ -273,13 +274,19 @@ def move(source: Path, target: Path) -> None:
 def clear(folder: Path, names: Iterable[str]) -> None:
     """Removes the named files and folders, where they are there, and drafts that a kill left.
 
+    A folder becomes a draft in one step, and is removed then: it is never there in part.
+
     Raises:
         OSError: one cannot be removed; the error names it.
     """
     for path in (folder / name for name in sorted(names)):
-        for left in (*_drafts(path), path):
-            if left.is_symlink() or left.exists():
-                _remove(left)
+        for left in _drafts(path):
+            _remove(left)
+        if path.is_dir() and not path.is_symlink():
+            move(path, draft_of(path))
+            _remove(draft_of(path))
+        elif os.path.lexists(path):
+            _remove(path)
 
 
 def _remove(path: Path) -> None:
