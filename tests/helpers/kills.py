@@ -1,6 +1,7 @@
 """Kills at a chosen operation of the one writer, replayed in one process."""
 
 from contextlib import contextmanager
+from itertools import count
 
 from seedmap import files
 
@@ -18,15 +19,24 @@ def operations():
 
 
 @contextmanager
-def killed_before(number):
-    """Kills the block before its operation of this number, from 0, and so what tidies up after."""
-    done = 0
+def killed_when(condition):
+    """Kills the block before the first operation of which kind and path fulfil a condition.
+
+    No operation is done after it, not even to tidy up.
+    """
+    dead = False
 
     def hook(kind, path):
-        nonlocal done
-        if done >= number:
+        nonlocal dead
+        dead = dead or condition(kind, path)
+        if dead:
             raise Killed
-        done += 1
 
     with files.observe(hook):
         yield
+
+
+def killed_before(number):
+    """Kills the block before its operation of this number, from 0."""
+    numbers = count()
+    return killed_when(lambda kind, path: next(numbers) == number)

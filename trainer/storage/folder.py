@@ -67,10 +67,11 @@ def part_folder(folder: Path, part: int) -> Path:
 
 
 def write_job(folder: Path, job: Job) -> None:
-    """Writes `job.json` whole or not at all."""
+    """Makes a part's folder with its `job.json`."""
     fields = {name: getattr(job, name) for name in Job.__dataclass_fields__}
     layout = {"layout": job.layout._asdict()}
     content = {"format": FORMAT, "jax": jax.__version__, **fields, **layout}
+    files.make_folder(folder)
     files.write_json(folder / JOB, content)
 
 
