@@ -81,8 +81,7 @@ def fit_own_map(
     run_folder.write_dataset(target, dataset)
     config = run_folder.read_json(folder, run_folder.CONFIG, "noise EXPERIMENT")
     run_folder.write_json(target / run_folder.CONFIG, config)
-    fit_run(target, fit, callback)
-    map_run(target, asked)
+    map_run(fit_run(target, fit, callback), asked)
     return target
 
 

@@ -24,9 +24,9 @@ from seedmap.experiments.noise.map_paths import (
 from seedmap.experiments.noise.report.figures import make_figures
 from seedmap.experiments.noise.report.page import write_noise_report
 from seedmap.experiments.noise.summary import findings, is_sampled, parted_note, without_ends
+from seedmap.experiments.report.figures import make_figures as make_map_figures
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs.fit_and_map import make_figures as make_map_figures
-from seedmap.experiments.runs.fit_and_map import read_config
+from seedmap.experiments.runs.fit_and_map import read_config, read_mapped
 from seedmap.experiments.tasks.base import FitConfig, MapConfig
 from seedmap.hmm import figures
 
@@ -127,5 +127,5 @@ def _map_figures(folder: Path, found: dict[str, Any]) -> dict[str, Figure]:
     run = folder / found["map"]["run"]  # an absolute path stays what it is
     if not (run / run_folder.SUMMARY).is_file():
         return {}
-    drawn = make_map_figures(run)
+    drawn = make_map_figures(read_mapped(run))
     return {name: drawn[name] for name in _MAP_FIGURES}

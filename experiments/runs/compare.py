@@ -1,6 +1,5 @@
 """The map of maps: what several mapped runs found, a row each, beside the rows of paper A."""
 
-from seedmap.errors import UserError
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,11 +7,12 @@ from typing import Any, NamedTuple
 
 import xarray as xr
 
+from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs.analysis import (Analysis)
-from seedmap.experiments.tasks.base import (FitConfig, MapConfig)
-from seedmap.experiments.runs.fit_and_map import (load_analysis, read_config)
-from seedmap.hmm.io import (SavedHMM)
+from seedmap.experiments.runs.analysis import Analysis
+from seedmap.experiments.runs.fit_and_map import read_mapped
+from seedmap.experiments.tasks.base import FitConfig, MapConfig
+from seedmap.hmm.io import SavedHMM
 
 GROUNDS = ("index", "discrete", "means")
 
@@ -140,9 +140,18 @@ def _read_run(name: str, folder: Path) -> MappedRun:
         *("dissimilarity", "num_states", "forking", "detours"),
     )
     summary = run_folder.read_json(folder, run_folder.SUMMARY, f"map {folder}", fields)
-    config = read_config(folder, "fit", "map")
-    loaded, _, question, saved, analysis = load_analysis(folder, None)
-    return MappedRun(name, folder, config, summary, loaded, question, saved, analysis)
+    mapped = read_mapped(folder)
+    fitted = mapped.fitted
+    return MappedRun(
+        name,
+        folder,
+        fitted.config,
+        summary,
+        fitted.dataset,
+        mapped.question,
+        fitted.saved,
+        mapped.analysis,
+    )
 
 
 def row_of(run: MappedRun) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """One HMM over several mapped runs: fitted to all together, or to one and read on the others."""
 
-from seedmap.errors import UserError
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,16 +9,16 @@ import jax
 import numpy as np
 
 from seedmap import hmm
-from seedmap.experiments.runs.analysis import (Analysis, analyse, metric_sequences, time_unit)
-from seedmap.experiments.runs.compare import (MappedRun)
-from seedmap.experiments.runs.folder import (SWEEP)
-from seedmap.experiments.runs.settings import (sweep_config)
-from seedmap.hmm.inference import (log_likelihood)
-from seedmap.hmm.io import (SavedHMM, save_hmm)
-from seedmap.hmm.training_map.prediction import (predict_outcome, prediction_r2)
-from seedmap.hmm.training_map.stability import (adjusted_rand_index)
-from seedmap.hmm.sweep_io import (save_sweep)
-from seedmap.hmm.training_map.transfer import (apply_model, check_same_metrics, fit_together)
+from seedmap.experiments.runs.analysis import Analysis, analyse, metric_sequences, time_unit
+from seedmap.experiments.runs.compare import MappedRun
+from seedmap.experiments.runs.folder import SWEEP
+from seedmap.experiments.runs.settings import sweep_config
+from seedmap.hmm.inference import log_likelihood
+from seedmap.hmm.io import SavedHMM, save_hmm
+from seedmap.hmm.sweep_io import save_sweep
+from seedmap.hmm.training_map.prediction import predict_outcome, prediction_r2
+from seedmap.hmm.training_map.stability import adjusted_rand_index
+from seedmap.hmm.training_map.transfer import apply_model, check_same_metrics, fit_together
 
 FIT_SETTINGS = (
     *("states", "restarts", "iterations", "covariance", "prior", "criterion"),

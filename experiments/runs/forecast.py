@@ -1,6 +1,5 @@
 """Forecasts of a run's seeds from the checkpoints so far, each made without that seed."""
 
-from seedmap.errors import UserError
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from seedmap import hmm
+from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs.analysis import (convergence_times, seed_rows, time_unit)
-from seedmap.experiments.runs.fit_and_map import (read_config)
+from seedmap.experiments.runs.analysis import convergence_times, seed_rows, time_unit
+from seedmap.experiments.runs.fit_and_map import read_config
 from seedmap.hmm import figures
-from seedmap.hmm.forecasting.forecaster import (Forecast, fit_forecaster, forecast)
-from seedmap.hmm.forecasting.skill import (forecast_skill)
-from seedmap.hmm.readers.read import (from_xarray)
+from seedmap.hmm.forecasting.forecaster import Forecast, fit_forecaster, forecast
+from seedmap.hmm.forecasting.skill import forecast_skill
+from seedmap.hmm.readers.read import from_xarray
 
 FOLDS = 5
 SKILL_POINTS = 8  # times at which skill is measured, evenly spread up to the last convergence
@@ -62,6 +62,10 @@ def forecast_run(
     seen = int(np.searchsorted(steps, upto, side="right"))
     if seen == 0:
         raise UserError(f"--upto {upto:g} is before the first record, at {steps[0]:g}")
+    if upto > steps[-1]:
+        raise UserError(
+            f"--upto {upto:g} is beyond the last record, at {steps[-1]:g}; choose an earlier time"
+        )
     order = np.random.default_rng(0).permutation(sequences.num_runs)
     groups = np.array_split(order, min(FOLDS, sequences.num_runs))
     rows = []

@@ -237,13 +237,19 @@ class _Work(NamedTuple):
     report: Callable[[int], None]  # takes the iterations done in all passes
 
 
+def num_iterations(config: SweepConfig) -> int:
+    """EM iterations of all passes of a sweep, as its callback counts them."""
+    cross = config.prior == "held-out"
+    return config.iterations * (len(PRIORS[config.prior]) + 1 if cross else 1)
+
+
 def _prepare(train, validation, config: SweepConfig, key, callback) -> _Work:
     """Lays out the fits and the data, and reports that nothing is done yet."""
     cross = config.prior == "held-out"
     restarts = max(2, config.restarts) if cross else config.restarts  # a fit for every fold
     names = [(k, r) for k in config.states for r in range(restarts)]
     scaling = scaling_of(train, config.covariance)
-    total = config.iterations * (len(PRIORS[config.prior]) + 1 if cross else 1)
+    total = num_iterations(config)
 
     def report(done: int) -> None:
         if callback:

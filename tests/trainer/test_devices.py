@@ -10,7 +10,7 @@ import pytest
 
 from seedmap.trainer import train
 from seedmap.trainer.storage import folder as store
-from seedmap.trainer.storage import results as collect
+from seedmap.trainer.storage.results import collect
 
 HERE = Path(__file__).parent
 

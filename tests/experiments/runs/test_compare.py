@@ -8,18 +8,18 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.command import (seedmap)
 
+from helpers.command import seedmap
 from seedmap import hmm
-from seedmap.experiments.runs.analysis import (metric_sequences)
-from seedmap.experiments.runs.compare import (PAPER, paper_row, read_runs, row_of)
-from seedmap.experiments.runs.import_metrics import (import_frame)
-from seedmap.experiments.runs.compare_joint import (fit_runs_together, read_with)
-from seedmap.experiments.runs.folder import (read_dataset)
-from seedmap.hmm.figures import (Experiment, plot_comparison, plot_shared_states)
-from seedmap.hmm.inference import (log_likelihood)
-from seedmap.hmm.training_map.prediction import (predict_outcome, prediction_r2)
-from seedmap.hmm.sequences import (from_arrays, z_score)
+from seedmap.experiments.runs.analysis import metric_sequences
+from seedmap.experiments.runs.compare import PAPER, paper_row, read_runs, row_of
+from seedmap.experiments.runs.compare_joint import fit_runs_together, read_with
+from seedmap.experiments.runs.folder import read_dataset
+from seedmap.experiments.runs.import_metrics import import_frame
+from seedmap.hmm.figures import Experiment, plot_comparison, plot_shared_states
+from seedmap.hmm.inference import log_likelihood
+from seedmap.hmm.sequences import from_arrays, z_score
+from seedmap.hmm.training_map.prediction import predict_outcome, prediction_r2
 
 FITTING = (
     "--states 2-3 --restarts 2 --iterations 8 --covariance diagonal --prior weak --resamples 0"
