@@ -212,7 +212,6 @@ def _train_in_folder(plan: Plan, folder: Path, resume: bool, save_seconds: float
     if saved:
         state, step = _continue(program, saved), saved.step
     if before is None:
-        part.mkdir(parents=True, exist_ok=True)
         store.write_job(part, _job(plan, program))
     store.log(part, event="begin", step=step, compile_seconds=program.compile_seconds)
     plan.tell(step, 0.0, done_of(program.placement, state), None)
@@ -245,6 +244,7 @@ def _job_before(part: Path, plan: Plan, resume: bool) -> store.Job | None:
 
 def _job(plan: Plan, program: Program) -> store.Job:
     return store.Job(
+        platform=plan.devices[0].platform,
         identity=plan.settings,
         seeds=plan.seeds,
         hyperparameters=plan.hyper,

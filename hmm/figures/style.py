@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
+from seedmap import files
 from seedmap.errors import UserError
 
 STYLE = {
@@ -140,8 +141,8 @@ def save(figure: Figure, path: str | Path) -> Path:
     path = Path(path)
     if path.suffix != ".png":
         raise UserError(f"figures are written as PNG: name the file {path.name}.png or the like")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(png(figure))
+    files.make_folder(path.parent)
+    files.write_bytes(path, png(figure))
     return path
 
 

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -166,17 +165,15 @@ def test_a_resumed_model_of_another_shape_is_refused(tmp_path):
 
 
 SCRIPT = """
-import sys
-from tests.test_resume import run
-from trainer import collect
-run(sys.argv[1], resume=True, save_seconds=0, steps=3000)
+import pathlib, runpy, sys
+run = runpy.run_path(sys.argv[1])["run"]
+run(pathlib.Path(sys.argv[2]), resume=True, save_seconds=0, steps=3000)
 """
 
 
 def start(folder):
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(folder)],
-        cwd=Path(__file__).parents[2],
+        [sys.executable, "-c", SCRIPT, __file__, str(folder)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
