@@ -21,7 +21,7 @@ from hmmlearn.hmm import GaussianHMM
 from threadpoolctl import threadpool_limits
 
 from seedmap import hmm
-from seedmap.experiments.runs.analysis import metric_sequences
+from seedmap.experiments.runs.dataset import metric_sequences
 from seedmap.experiments.runs.folder import read_dataset
 
 STATES = tuple(range(1, 9))

@@ -25,7 +25,7 @@ from seedmap.experiments.noise.results import (
 )
 from seedmap.experiments.noise.variants import CONTROL, Variant, rows_of
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs.analysis import (
+from seedmap.experiments.runs.dataset import (
     convergence_times,
     metric_sequences,
     seed_rows,

@@ -1,99 +1,18 @@
-"""From a dataset of metrics and a fitted HMM to what they say about training."""
+"""What a run's fitted HMM says about training, with the convergence of all its seeds."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
 from seedmap import hmm
-from seedmap.errors import UserError
-from seedmap.experiments.tasks.base import MapConfig
-from seedmap.hmm.readers.read import from_xarray
-from seedmap.hmm.training_map.regression import (
-    convergence_time,
+from seedmap.experiments.runs.dataset import (
+    convergence_times,
+    last_values,
+    seed_rows,
+    time_unit,
 )
-
-FIRST_CHECKPOINTS = 1000  # paper A, section 3: z-scores, and the HMM, see these
-
-
-def raw_sequences(dataset: xr.Dataset, metrics: Sequence[str] = ()) -> hmm.Sequences:
-    """The metrics of all usable seeds as the HMM sees them; runs are named by their seed.
-
-    A seed that diverged is cut at its first checkpoint that is not finite; one with fewer than 2
-    checkpoints left is left out, with a warning.
-
-    Args:
-        dataset: dimensions seed, step.
-        metrics: names of the variables to take; none for those of the paper that are there.
-
-    Returns:
-        Sequences [run, time, metric] of the first 1000 checkpoints; later ones are not used.
-
-    Raises:
-        UserError: a metric is not recorded, or no seed is usable.
-    """
-    raw = from_xarray(dataset, list(metrics) or None).sequences
-    return hmm.from_arrays(
-        raw.values[:, :FIRST_CHECKPOINTS],
-        np.minimum(raw.lengths, FIRST_CHECKPOINTS),
-        raw.metrics,
-        raw.runs,
-    )
-
-
-def metric_sequences(dataset: xr.Dataset, metrics: Sequence[str] = ()) -> hmm.Sequences:
-    """`raw_sequences`, z-scored within each run (paper A, section 3)."""
-    return hmm.z_score(raw_sequences(dataset, metrics), first=FIRST_CHECKPOINTS)
-
-
-def check_usable(dataset: xr.Dataset) -> None:
-    """Raises UserError where so many seeds diverged at once that no HMM can be fitted."""
-    diverged = dataset.diverged.values
-    records = np.isfinite(dataset[next(iter(dataset.data_vars))].values).sum(axis=-1)
-    usable = int((records >= 2).sum())
-    if usable < 5 and (diverged >= 0).any():
-        first = int(diverged[diverged >= 0].min())
-        raise UserError(
-            f"{int((diverged >= 0).sum())} of {len(diverged)} seeds diverged, the first by step "
-            f"{first}, and {usable} are left; the HMM needs 5: lower the learning rate"
-        )
-
-
-def seed_rows(dataset: xr.Dataset, runs: Sequence[str]) -> list[int]:
-    """Where runs, named by their seed, stand along the dataset's seed dimension."""
-    row = {str(seed): i for i, seed in enumerate(dataset.seed.values)}
-    return [row[name] for name in runs]
-
-
-def time_unit(dataset: xr.Dataset) -> str:
-    """What times are counted in: "epoch" where the dataset knows epochs, else "step"."""
-    return "epoch" if "epoch" in dataset.coords else "step"
-
-
-def convergence_times(dataset: xr.Dataset, threshold: float) -> np.ndarray:
-    """Time of convergence of every seed, float [seed] in `time_unit`, NaN where it never came.
-
-    Datasets without `eval_accuracy` (runs trained elsewhere) have no convergence: all NaN.
-    """
-    if "eval_accuracy" not in dataset:
-        return np.full(dataset.sizes["seed"], np.nan)
-    times = dataset[time_unit(dataset)].values.astype(float)
-    return convergence_time(dataset.eval_accuracy.values, times, threshold)
-
-
-def last_values(dataset: xr.Dataset, name: str) -> np.ndarray:
-    """Last finite value of a recorded variable, float [seed], NaN where there is none.
-
-    Raises:
-        UserError: the variable is not recorded; the message lists those that are.
-    """
-    recorded = [v for v in dataset.data_vars if dataset[v].dims == ("seed", "step")]
-    if name not in recorded or name == "state":
-        known = ", ".join(["convergence", *sorted(set(recorded) - {"state"})])
-        raise UserError(f"--outcome {name!r} is not recorded; choose one of: {known}")
-    rows = [row[np.isfinite(row)] for row in dataset[name].values.astype(float)]
-    return np.array([row[-1] if len(row) else np.nan for row in rows])
+from seedmap.experiments.tasks.base import MapConfig
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,13 +10,14 @@ import jax
 import numpy as np
 
 from seedmap import hmm
-from seedmap.experiments.runs.analysis import Analysis, analyse, metric_sequences, time_unit
+from seedmap.experiments.runs.analysis import Analysis, analyse
 from seedmap.experiments.runs.compare import (
     JointLikelihood,
     JointRow,
     MappedRun,
     PerCheckpoint,
 )
+from seedmap.experiments.runs.dataset import metric_sequences, time_unit
 from seedmap.experiments.runs.folder import SWEEP
 from seedmap.experiments.runs.settings import sweep_config
 from seedmap.experiments.runs.summary import DissimilaritySummary

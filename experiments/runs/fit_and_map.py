@@ -20,10 +20,10 @@ import xarray as xr
 from seedmap import hmm
 from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs.analysis import (
-    Analysis,
-    analyse,
+from seedmap.experiments.runs.analysis import Analysis, analyse
+from seedmap.experiments.runs.dataset import (
     check_usable,
+    dataset_runs,
     metric_sequences,
     seed_rows,
 )
@@ -139,38 +139,29 @@ def fit_run(
         UserError: the folder has no metrics, a setting is out of range, or the data allow no fit.
     """
     started = time.perf_counter()
-    settings = sweep_config(config)
+    sweep_config(config)  # refuses wrong settings before the folder is read
     dataset = run_folder.read_dataset(folder)
     trained = read_config(folder)
     check_usable(dataset)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        sequences = metric_sequences(dataset, config.metrics)
-        sweep, other = fit_priors(sequences, settings, config, callback)
-        chosen = hmm.select(sweep, config.criterion, config.one_standard_error)
-        hmm.dominant_validation_runs(sweep)
-    notes = [str(w.message) for w in caught if w.category is UserWarning]
-    if chosen.num_states == max(settings.states) > min(settings.states):
-        notes.append(f"the most states tried, {chosen.num_states}, were chosen: try more")
-    paths = hmm.viterbi(chosen.parameters, sequences)
-    order = hmm.canonical_order(paths, chosen.num_states)
-    parameters, paths = hmm.permute(chosen.parameters, order), hmm.relabel(paths, order)
+        runs = dataset_runs(dataset, config.metrics)
+    fitted, other = fit_priors(runs, config, callback)
+    notes = [str(w.message) for w in caught if w.category is UserWarning] + list(fitted.notes)
+    sweep, chosen, sequences, paths = fitted.sweep, fitted.chosen, fitted.sequences, fitted.paths
     saved = SavedHMM(
-        parameters=parameters,
+        parameters=fitted.parameters,
         metrics=sequences.metrics,
-        covariance=settings.covariance,
+        covariance=sweep.config.covariance,
         z_score=Z_SCORE,
         train_runs=sweep.train_runs,
         validation_runs=sweep.validation_runs,
-        config=asdict(settings),
-        selection=hmm.selection_table(sweep),
+        config=asdict(sweep.config),
+        selection=fitted.candidates,
     )
-    priors = [prior_row(sweep, chosen, config.criterion, sequences, paths)]
-    if other is not None:
-        priors.append(prior_row(other, hmm.select(other), None, sequences, paths))
-    agreement = restart_stability(sweep, chosen, sequences, paths) | {
-        "refits": refit_stability(sweep, chosen, sequences, paths, config),
-        "priors": priors,
+    agreement = restart_stability(fitted) | {
+        "refits": refit_stability(fitted, config),
+        "priors": [prior_row(each, paths) for each in (fitted, other) if each is not None],
     }
     save_sweep(folder / run_folder.SWEEP, sweep, chosen)
     save_hmm(folder, saved)

@@ -9,7 +9,7 @@ import numpy as np
 from seedmap import hmm
 from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs.analysis import convergence_times, seed_rows, time_unit
+from seedmap.experiments.runs.dataset import convergence_times, seed_rows, time_unit
 from seedmap.experiments.runs.fit_and_map import read_config
 from seedmap.hmm import figures
 from seedmap.hmm.forecasting.forecaster import Forecast, fit_forecaster, forecast

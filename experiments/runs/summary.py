@@ -8,7 +8,8 @@ import numpy as np
 import xarray as xr
 
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs.analysis import Analysis, time_unit
+from seedmap.experiments.runs.analysis import Analysis
+from seedmap.experiments.runs.dataset import time_unit
 from seedmap.experiments.runs.read_result import read_result
 from seedmap.experiments.tasks.base import MapConfig
 from seedmap.results import ABSENT, Absent, from_json, named, to_json

@@ -11,9 +11,9 @@ import pytest
 
 from helpers.command import seedmap
 from seedmap import hmm
-from seedmap.experiments.runs.analysis import metric_sequences
 from seedmap.experiments.runs.compare import PAPER, PaperRow, paper_row, read_runs, row_of
 from seedmap.experiments.runs.compare_joint import fit_runs_together, read_with
+from seedmap.experiments.runs.dataset import metric_sequences
 from seedmap.experiments.runs.folder import read_dataset
 from seedmap.experiments.runs.import_metrics import import_frame
 from seedmap.hmm.figures import Experiment, plot_comparison, plot_shared_states
