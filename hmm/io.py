@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -87,6 +87,7 @@ class SavedHMM:
         )
 
 
+@runtime_checkable
 class HmmlearnGaussian(Protocol):
     """What `from_hmmlearn` reads of hmmlearn's GaussianHMM."""
 
@@ -97,7 +98,7 @@ class HmmlearnGaussian(Protocol):
 
 
 def save_hmm(folder: str | os.PathLike, saved: SavedHMM) -> None:
-    """Write `hmm.npz` and `hmm.json`, replacing earlier ones.
+    """Writes `hmm.npz` and `hmm.json`, replacing earlier ones.
 
     Each file is written beside its final name and then moved, so an interruption leaves no half
     file. Numbers that are not finite (the score of a degenerate fit) become null in the JSON.
@@ -125,7 +126,7 @@ def save_hmm(folder: str | os.PathLike, saved: SavedHMM) -> None:
 
 
 def load_hmm(folder: str | os.PathLike) -> SavedHMM:
-    """Read what `save_hmm` wrote. Nothing is unpickled.
+    """Reads what `save_hmm` wrote. Nothing is unpickled.
 
     Args:
         folder: that holds `hmm.npz` and `hmm.json`.
@@ -156,7 +157,7 @@ def load_hmm(folder: str | os.PathLike) -> SavedHMM:
 
 
 def to_hmmlearn(parameters: Parameters) -> dict[str, np.ndarray]:
-    """Attributes to set on an `hmmlearn.hmm.GaussianHMM(K, covariance_type="full")`.
+    """Returns the attributes to set on an `hmmlearn.hmm.GaussianHMM(K, covariance_type="full")`.
 
     Args:
         parameters: of any covariance type; all are written as full matrices.
@@ -175,7 +176,7 @@ def to_hmmlearn(parameters: Parameters) -> dict[str, np.ndarray]:
 
 
 def from_hmmlearn(model: HmmlearnGaussian) -> Parameters:
-    """Parameters of a fitted `hmmlearn.hmm.GaussianHMM` of any covariance type.
+    """Reads the parameters of a fitted `hmmlearn.hmm.GaussianHMM` of any covariance type.
 
     Args:
         model: with startprob_, transmat_, means_, and covars_, which reads as full matrices.
@@ -201,7 +202,7 @@ def from_hmmlearn(model: HmmlearnGaussian) -> Parameters:
 
 
 def to_dynamax(parameters: Parameters) -> "ParamsGaussianHMM":
-    """Parameters for Dynamax's `GaussianHMM`, as JAX arrays (float32 unless JAX allows float64)."""
+    """Returns parameters for Dynamax's `GaussianHMM`, as JAX arrays in JAX's precision."""
     from dynamax.hidden_markov_model.models import (
         gaussian_hmm,
     )  # 0.6 s, which `import hmm` need not
@@ -215,7 +216,7 @@ def to_dynamax(parameters: Parameters) -> "ParamsGaussianHMM":
 
 
 def from_dynamax(params: "ParamsGaussianHMM") -> Parameters:
-    """Parameters of Dynamax's `GaussianHMM`, as numpy arrays of the same dtype.
+    """Reads the parameters of Dynamax's `GaussianHMM`, as numpy arrays of the same dtype.
 
     Raises:
         UserError: the arrays are no HMM, for instance after a degenerate fit.
