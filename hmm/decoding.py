@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
+from jaxtyping import Int
 
 from seedmap.hmm.inference import viterbi
 from seedmap.hmm.parameters import Parameters, canonical_order, permute, relabel
@@ -57,8 +58,8 @@ def decode(parameters: Parameters, sequences: Sequences) -> Decoded:
 
 def fit_and_decode(
     sequences: Sequences,
-    train: Sequence[int] | np.ndarray,
-    held_out: Sequence[int] | np.ndarray,
+    train: Sequence[int] | Int[np.ndarray, " fitted"],
+    held_out: Sequence[int] | Int[np.ndarray, " held_out"],
     config: SweepConfig,
     seed: int = 0,
     criterion: str | None = None,

@@ -11,6 +11,7 @@ Dynamax is imported where it is used: it takes 0.6 s, which training need not wa
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int
 
 from seedmap.errors import UserError
 from seedmap.hmm.parameters import Parameters, log_densities
@@ -21,8 +22,8 @@ from seedmap.hmm.sequences import Sequences
 _FLOOR = 1e-15
 
 
-def viterbi(parameters: Parameters, sequences: Sequences) -> np.ndarray:
-    """Most likely state path of every run.
+def viterbi(parameters: Parameters, sequences: Sequences) -> Int[np.ndarray, "run time"]:
+    """Returns the most likely state path of every run.
 
     Args:
         parameters: The fitted model.
@@ -36,15 +37,18 @@ def viterbi(parameters: Parameters, sequences: Sequences) -> np.ndarray:
     return np.where(sequences.mask, paths, -1)
 
 
-def posterior(parameters: Parameters, sequences: Sequences) -> np.ndarray:
-    """Smoothed probabilities p(state_t = k | whole run), float [run, time, K], 0 on padding."""
+def posterior(parameters: Parameters, sequences: Sequences) -> Float[np.ndarray, "run time state"]:
+    """Returns the smoothed probabilities p(state_t = k | run), [run, time, K], 0 on padding.
+
+    Arguments as those of `viterbi`.
+    """
     initial, transition, shifted, _ = _prepare(parameters, sequences)
     smoothed = np.asarray(_smooth(initial, transition, shifted))
     return np.where(sequences.mask[:, :, None], smoothed, 0.0)
 
 
-def filtered(parameters: Parameters, sequences: Sequences) -> np.ndarray:
-    """Filtered probabilities p(state_t = k | checkpoints 1..t), float [run, time, K], 0 on padding.
+def filtered(parameters: Parameters, sequences: Sequences) -> Float[np.ndarray, "run time state"]:
+    """Returns the filtered probabilities p(state_t = k | checkpoints 1..t), 0 on padding.
 
     They use no later checkpoint (Hu et al. 2023 take their importances from them).
     """
@@ -53,8 +57,8 @@ def filtered(parameters: Parameters, sequences: Sequences) -> np.ndarray:
     return np.where(sequences.mask[:, :, None], probabilities, 0.0)
 
 
-def log_likelihood(parameters: Parameters, sequences: Sequences) -> np.ndarray:
-    """Log-likelihood log p(run) of every run under the model, float64 [run], in nats."""
+def log_likelihood(parameters: Parameters, sequences: Sequences) -> Float[np.ndarray, " run"]:
+    """Returns the log-likelihood log p(run) of every run under the model, in nats."""
     initial, transition, shifted, shift = _prepare(parameters, sequences)
     return shift.sum(1) + np.asarray(_filter(initial, transition, shifted).marginal_loglik)
 

@@ -7,8 +7,10 @@ lengths; they are stored in one padded array so that a compiled program sees one
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from jaxtyping import Int, Real
 
 from seedmap.errors import UserError
 
@@ -55,7 +57,7 @@ class Sequences:
         """All checkpoints in a row, float64 [observation, metric], run by run."""
         return self.values[self.mask]
 
-    def select(self, indices: Sequence[int]) -> "Sequences":
+    def select(self, indices: Sequence[int] | Int[np.ndarray, " index"]) -> "Sequences":
         """The runs at `indices`, in that order, as a new `Sequences` of the same padded length."""
         indices = np.asarray(indices, int)
         runs = tuple(self.runs[i] for i in indices)
@@ -63,10 +65,10 @@ class Sequences:
 
 
 def from_arrays(
-    values: np.ndarray | Sequence[np.ndarray],
-    lengths: Sequence[int] | None = None,
-    metrics: Sequence[str] | None = None,
-    runs: Sequence[str] | None = None,
+    values: Real[np.ndarray, "..."] | Sequence[Any],
+    lengths: Sequence[int] | Int[np.ndarray, " _run"] | None = None,
+    metrics: Sequence[object] | None = None,
+    runs: Sequence[object] | None = None,
 ) -> Sequences:
     """Builds `Sequences` from one array or from a list of arrays of unequal length.
 
@@ -194,7 +196,7 @@ def _warn_constant(sequences: Sequences, constant: np.ndarray) -> None:
 
 def split_runs(
     num_runs: int, validation_share: float = 0.2, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Int[np.ndarray, " fitted"], Int[np.ndarray, " held_out"]]:
     """Splits runs at random into training and validation runs (Hu et al. 2023: 80/20).
 
     Args:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
+from jaxtyping import Float, Real
 
 from seedmap.errors import UserError
 from seedmap.hmm.decoding import decode
@@ -106,13 +107,13 @@ class Forecast:
 
 def fit_forecaster(
     train: Sequences,
-    outcome: np.ndarray,
-    steps: np.ndarray,
+    outcome: Real[np.ndarray, " _run"],
+    steps: Real[np.ndarray, " _time"],
     config: SweepConfig = FORECAST_SWEEP,
     seed: int = 0,
     minimum: int = MINIMUM,
 ) -> Forecaster:
-    """Learn from finished runs what forecasts need.
+    """Learns from finished runs what forecasts need.
 
     For each number of states an HMM is fitted to causal z-scores of the checkpoints before
     convergence. The one chosen has the least mean absolute error of the forecast median over
@@ -218,8 +219,10 @@ def _in_order(forecaster: Forecaster, before: Sequences) -> Forecaster:
     )
 
 
-def forecast(forecaster: Forecaster, values: np.ndarray, level: float = 0.8) -> Forecast:
-    """Forecast a run from its checkpoints so far; it must not have converged yet.
+def forecast(
+    forecaster: Forecaster, values: Real[np.ndarray, "time metric"], level: float = 0.8
+) -> Forecast:
+    """Forecasts a run from its checkpoints so far; it must not have converged yet.
 
     Args:
         forecaster: learnt from other runs.
@@ -254,8 +257,10 @@ def forecast(forecaster: Forecaster, values: np.ndarray, level: float = 0.8) -> 
     )
 
 
-def convergence_distribution(forecaster: Forecaster, beliefs: np.ndarray, index: int) -> np.ndarray:
-    """Probability that runs have converged by each checkpoint to come (`absorbing`).
+def convergence_distribution(
+    forecaster: Forecaster, beliefs: Float[np.ndarray, "run state"], index: int
+) -> Float[np.ndarray, "run checkpoint"]:
+    """Returns the probability that runs have converged by each checkpoint to come (`absorbing`).
 
     Args:
         forecaster: learnt from other runs.
@@ -270,8 +275,12 @@ def convergence_distribution(forecaster: Forecaster, beliefs: np.ndarray, index:
     return absorbed(forecaster.parameters.transition, forecaster.exits, beliefs, num_left)
 
 
-def median(forecaster: Forecaster, distribution: np.ndarray, index: int) -> np.ndarray:
-    """First step by which half of the probability is converged; infinite if not in training.
+def median(
+    forecaster: Forecaster, distribution: Float[np.ndarray, "run checkpoint"], index: int
+) -> Float[np.ndarray, " run"]:
+    """Returns the first step by which half of the probability is converged.
+
+    It is infinite where that is not in training.
 
     Args:
         forecaster: learnt from other runs.
@@ -288,9 +297,12 @@ def median(forecaster: Forecaster, distribution: np.ndarray, index: int) -> np.n
 
 
 def interval(
-    forecaster: Forecaster, distribution: np.ndarray, index: int, level: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Conformal intervals for the step of convergence.
+    forecaster: Forecaster,
+    distribution: Float[np.ndarray, "run checkpoint"],
+    index: int,
+    level: float,
+) -> tuple[Float[np.ndarray, " run"], Float[np.ndarray, " run"]]:
+    """Returns conformal intervals for the step of convergence.
 
     By the distribution function F of each run at risk (Chernozhukov, Wüthrich & Zhu 2021): the
     score of an outcome is |F - 1/2|, with F taken half-way through the outcome's own probability.

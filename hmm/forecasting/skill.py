@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float, Real
 
 from seedmap.errors import UserError
 from seedmap.hmm.forecasting.causal import MINIMUM, causal_z_score
@@ -67,16 +68,16 @@ class SkillRow:
 
 def forecast_skill(
     sequences: Sequences,
-    outcome: np.ndarray,
-    steps: np.ndarray,
-    upto: Sequence[float],
+    outcome: Real[np.ndarray, " run"],
+    steps: Real[np.ndarray, " time"],
+    upto: Sequence[float] | Real[np.ndarray, " step"],
     folds: int = 5,
     config: SweepConfig = FORECAST_SWEEP,
     seed: int = 0,
     level: float = 0.8,
     minimum: int = MINIMUM,
 ) -> list[SkillRow]:
-    """Forecast each run from the other folds' runs, at several steps, beside simpler forecasts.
+    """Forecasts each run from the other folds' runs, at several steps, and by simpler means.
 
     At a step, only runs that converge later take part, left out or learnt from: those that have
     converged need no forecast. Runs that never converge are learnt from (by the HMM as censored;
@@ -209,8 +210,8 @@ def _row(upto: float, made: np.ndarray, level: float) -> SkillRow | None:
     )
 
 
-def skill(errors: np.ndarray, reference: np.ndarray) -> Skill:
-    """Skill 1 - mean(errors) / mean(reference) of absolute errors [run], n >= 2 runs.
+def skill(errors: Real[np.ndarray, " run"], reference: Real[np.ndarray, " run"]) -> Skill:
+    """Returns the skill 1 - mean(errors) / mean(reference) of absolute errors [run], n >= 2 runs.
 
     Its standard error is sd(errors - (1 - skill) reference) / (sqrt(n) mean(reference)).
 
@@ -224,8 +225,12 @@ def skill(errors: np.ndarray, reference: np.ndarray) -> Skill:
     return Skill(float(1 - ratio), float(error))
 
 
-def ridge(features: np.ndarray, outcome: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """Ridge regression with an intercept, its penalty chosen by leave-one-out error.
+def ridge(
+    features: Real[np.ndarray, "run feature"],
+    outcome: Real[np.ndarray, " run"],
+    new: Real[np.ndarray, "new_run feature"],
+) -> Float[np.ndarray, " new_run"]:
+    """Predicts by ridge regression with an intercept, its penalty chosen by leave-one-out error.
 
     Features are standardised; one that does not vary, or is missing anywhere, has no part. With H
     the hat matrix of a penalty, the error of a left-out run is its residual / (1 - H_ii).

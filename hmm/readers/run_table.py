@@ -63,7 +63,7 @@ class Rows(NamedTuple):
     word: str
     numbers: Sequence[int]
 
-    def at(self, row: int) -> str:
+    def at(self, row: int | np.integer) -> str:
         """Where a row is, such as "runs/3.csv, line 7"."""
         return f"{self.where}, {self.word} {self.numbers[row]}"
 
@@ -143,7 +143,7 @@ def make_run(
     return Run(name, rows.where, step, columns.pop(step), columns, text)
 
 
-def _canonical(where: str, header: list[str]) -> list[str | None]:
+def _canonical(where: str, header: Sequence[str]) -> list[str | None]:
     """Names of the columns by the names used here, None for those without a name."""
     named: dict[str, str] = {}
     canonical = []
@@ -363,7 +363,7 @@ def _check_usable(runs: Sequence[Run], lengths: Sequence[int]) -> None:
         )
 
 
-def _padded(arrays: Sequence[Sequence[float]], num_steps: int) -> np.ndarray:
+def _padded(arrays: Sequence[np.ndarray | tuple], num_steps: int) -> np.ndarray:
     """Arrays [time] as rows of one float64 [run, num_steps], NaN after the end of each."""
     table = np.full((len(arrays), num_steps), np.nan)
     for row, array in zip(table, arrays, strict=True):

@@ -32,7 +32,7 @@ class Table(NamedTuple):
     cells: Sequence[Sequence[Any]]
 
 
-def renamed(where: str, header: Sequence[str], columns: Mapping[str, str] | None) -> list[str]:
+def renamed(where: str, header: Sequence[Any], columns: Mapping[str, str] | None) -> list[str]:
     """The header with the columns by our names.
 
     Args:

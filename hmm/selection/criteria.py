@@ -17,12 +17,12 @@ CRITERIA = (
 
 
 def default_criterion(sweep: Sweep) -> str:
-    """What `select` goes by: "validation_bic" under the weak prior, else "robust_bic"."""
+    """Returns what `select` goes by: "validation_bic" under the weak prior, else "robust_bic"."""
     return "robust_bic" if sweep.config.prior == "held-out" else "validation_bic"
 
 
 def criterion_value(sweep: Sweep, fit: Fit, criterion: str) -> float:
-    """What a criterion makes of one fit, in nats; see `select`.
+    """Returns the criterion of one fit, in nats; see `select`.
 
     Raises:
         UserError: If `criterion` is unknown, or is "kfold" and the sweep has no cross-validation.
@@ -55,7 +55,7 @@ def _left_out(sweep: Sweep, fit: Fit) -> np.ndarray:
 
 
 def best_restarts(sweep: Sweep) -> dict[int, Fit]:
-    """For each K the restart of highest penalised training log-likelihood.
+    """Returns for each K the restart of highest penalised training log-likelihood.
 
     Degenerate fits are left out; a K whose fits are all degenerate is absent. Held-out runs have
     no part in this choice.
@@ -71,7 +71,7 @@ def best_restarts(sweep: Sweep) -> dict[int, Fit]:
 
 
 def select(sweep: Sweep, criterion: str | None = None, one_standard_error: bool = False) -> Fit:
-    """The chosen fit: best K by `criterion`, its restart by penalised training log-likelihood.
+    """Chooses a fit: best K by `criterion`, its restart by penalised training log-likelihood.
 
     The criterion of a K is that of its restart from `best_restarts`, so the number that is compared
     belongs to the model that is returned. (The code of Hu et al. 2023 averages the BIC over
@@ -134,7 +134,7 @@ def _standard_error(sweep: Sweep, fit: Fit, criterion: str) -> float:
 
 
 def selection_table(sweep: Sweep) -> list[dict]:
-    """One row for each K, in the order of the sweep's states.
+    """Returns one row for each K, in the order of the sweep's states.
 
     Returns:
         Dicts with `num_states`, `num_parameters`, `num_degenerate`, `restart` (the one of

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Int, Real
 
 from seedmap.errors import UserError
 from seedmap.hmm.parameters import Parameters
@@ -53,11 +54,11 @@ class Analysis:
 def analyse(
     parameters: Parameters,
     sequences: Sequences,
-    paths: np.ndarray,
-    outcome: np.ndarray,
+    paths: Int[np.ndarray, "run time"],
+    outcome: Real[np.ndarray, " _run"],
     *,
-    converged: np.ndarray | None = None,
-    complete: np.ndarray | None = None,
+    converged: Bool[np.ndarray, " _run"] | None = None,
+    complete: Bool[np.ndarray, " _run"] | None = None,
     cap: float | None = None,
     readable: float = READABLE_PVALUE,
 ) -> Analysis:

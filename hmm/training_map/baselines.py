@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int, Real
 
 from seedmap.errors import UserError
 from seedmap.hmm.decoding import Decoded, fit_and_decode
@@ -48,8 +49,8 @@ class Clustering:
 
 def kmeans(
     sequences: Sequences,
-    train: np.ndarray,
-    held_out: np.ndarray,
+    train: Int[np.ndarray, " fitted"] | Sequence[int],
+    held_out: Int[np.ndarray, " held_out"] | Sequence[int],
     states: Sequence[int] = tuple(range(1, 9)),
     seed: int = 0,
 ) -> Clustering:
@@ -126,7 +127,7 @@ def _spherical_bic(centres: np.ndarray, points: np.ndarray, others: np.ndarray) 
 
 
 def only_metrics(sequences: Sequences, metrics: Sequence[str]) -> Sequences:
-    """The same runs with these metrics only, in this order.
+    """Returns the same runs with these metrics only, in this order.
 
     Raises:
         UserError: if the sequences have no such metric.
@@ -141,7 +142,7 @@ def only_metrics(sequences: Sequences, metrics: Sequence[str]) -> Sequences:
 
 
 def rank_metrics(tmap: TrainingMap) -> list[str]:
-    """Metrics that describe the map's edges, most important first.
+    """Returns the metrics that describe the map's edges, most important first.
 
     A metric scores, for each edge that has it among its top features, the number of runs that take
     the edge; equal scores go by its mean rank among them. A metric that describes none is absent.
@@ -156,9 +157,12 @@ def rank_metrics(tmap: TrainingMap) -> list[str]:
 
 
 def early_bag_regression(
-    paths: np.ndarray, steps: np.ndarray, outcome: np.ndarray, upto: float
+    paths: Int[np.ndarray, "run time"],
+    steps: Real[np.ndarray, " time"],
+    outcome: Real[np.ndarray, " run"],
+    upto: float,
 ) -> Regression:
-    """Regress the outcome on the bag of the checkpoints up to a step, before any of it has come.
+    """Regresses the outcome on the bag of the checkpoints up to a step, before any of it has come.
 
     One step for all runs, and only runs whose outcome lies after it. To cut each run at its own
     convergence would not do: the length of what is left is the outcome.
@@ -194,17 +198,17 @@ def early_bag_regression(
 
 def compare_baselines(
     sequences: Sequences,
-    outcome: np.ndarray,
-    steps: np.ndarray,
+    outcome: Real[np.ndarray, " run"],
+    steps: Real[np.ndarray, " time"],
     config: SweepConfig,
     seed: int = 0,
     best: Sequence[int] = (1, 3, 5),
-    upto: Sequence[float] = (),
-    held_out: Sequence[int] | None = None,
+    upto: Sequence[float] | Real[np.ndarray, " step"] = (),
+    held_out: Sequence[int] | Int[np.ndarray, " held_out"] | None = None,
     criterion: str | None = None,
     one_standard_error: bool = False,
 ) -> list[dict[str, Any]]:
-    """The regression of the outcome on the states of the HMM, of the baselines and the ablations.
+    """Regresses the outcome on the states of the HMM, of the baselines and the ablations.
 
     Args:
         sequences: raw metrics of all runs.

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int, Real
 
 from seedmap.errors import UserError
 from seedmap.hmm.em.loop import run
@@ -55,7 +56,7 @@ def bootstrap_map(
     sweep: Sweep,
     chosen: Fit,
     sequences: Sequences,
-    paths: np.ndarray,
+    paths: Int[np.ndarray, "_run _time"],
     num_resamples: int = 20,
     seed: int = 0,
 ) -> Bootstrap:
@@ -92,7 +93,9 @@ def bootstrap_map(
     )
 
 
-def resample_counts(num_runs: int, num_resamples: int, seed: int = 0) -> np.ndarray:
+def resample_counts(
+    num_runs: int, num_resamples: int, seed: int = 0
+) -> Int[np.ndarray, "resample run"]:
     """Returns how often each resample draws each run, int64 [resample, run].
 
     Rows sum to `num_runs`.
@@ -111,7 +114,7 @@ def refit(
     parameters: Parameters,
     prior_scale: float,
     config: SweepConfig,
-    run_weights: np.ndarray,
+    run_weights: Real[np.ndarray, "refit run"],
 ) -> list[Parameters | None]:
     """Runs EM from a fitted model's parameters, once for each weighting of its training runs.
 

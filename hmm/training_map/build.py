@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from seedmap.errors import UserError
 from seedmap.hmm.inference import filtered
@@ -121,7 +122,9 @@ class TrainingMap:
         ]
 
 
-def build_map(parameters: Parameters, sequences: Sequences, paths: np.ndarray) -> TrainingMap:
+def build_map(
+    parameters: Parameters, sequences: Sequences, paths: Int[np.ndarray, "_run _time"]
+) -> TrainingMap:
     """Builds the map of decoded runs (Hu et al. 2023).
 
     Args:
@@ -151,7 +154,9 @@ def build_map(parameters: Parameters, sequences: Sequences, paths: np.ndarray) -
     )
 
 
-def importance(parameters: Parameters, sequences: Sequences) -> np.ndarray:
+def importance(
+    parameters: Parameters, sequences: Sequences
+) -> Float[np.ndarray, "run time state metric"]:
     """Returns how much each metric of a checkpoint moves the belief in each state.
 
     ``|d log p(s_t = k | z_1:t) / d z_t|``, entry by entry (Hu et al. 2023). The importance for
@@ -172,8 +177,10 @@ def importance(parameters: Parameters, sequences: Sequences) -> np.ndarray:
 
 
 def belief_gradient(
-    parameters: Parameters, observations: np.ndarray, beliefs: np.ndarray
-) -> np.ndarray:
+    parameters: Parameters,
+    observations: Float[np.ndarray, "observation metric"],
+    beliefs: Float[np.ndarray, "observation state"],
+) -> Float[np.ndarray, "observation state metric"]:
     """Returns the gradient of the filtered log-posterior by the observation it ends with.
 
     With g_h = Sigma_h^-1 (mu_h - z_t), the gradient of log p(s_t = h, z_t | z_1:t-1), it is

@@ -14,6 +14,7 @@ costs the ground metric d(j, k).
 """
 
 import numpy as np
+from jaxtyping import Float, Real
 from scipy import sparse
 
 from seedmap.errors import UserError
@@ -26,8 +27,10 @@ _PAIRS_PER_PROGRAM = 1000
 
 
 def pairwise_dissimilarity(
-    bag: np.ndarray, ground: str = "discrete", means: np.ndarray | None = None
-) -> np.ndarray:
+    bag: Real[np.ndarray, "..."],
+    ground: str = "discrete",
+    means: Real[np.ndarray, "..."] | None = None,
+) -> Float[np.ndarray, "run run"]:
     """Returns the Wasserstein-1 distance between the state distributions of every pair of runs.
 
     Args:
@@ -68,7 +71,9 @@ def pairwise_dissimilarity(
 
 
 def dissimilarity(
-    bag: np.ndarray, ground: str = "discrete", means: np.ndarray | None = None
+    bag: Real[np.ndarray, "..."],
+    ground: str = "discrete",
+    means: Real[np.ndarray, "..."] | None = None,
 ) -> float:
     """Returns the mean over the pairs of runs of their Wasserstein-1 distance.
 

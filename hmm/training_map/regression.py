@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, Real
 from scipy import special
 
 from seedmap.errors import UserError
@@ -92,7 +93,9 @@ class _Decomposition(NamedTuple):
     right: np.ndarray  # [rank, state]
 
 
-def bag_of_states(paths: np.ndarray, num_states: int) -> np.ndarray:
+def bag_of_states(
+    paths: Int[np.ndarray, "run time"], num_states: int
+) -> Float[np.ndarray, "run state"]:
     """Returns the share of each run's checkpoints spent in each state (Hu et al. 2023).
 
     Args:
@@ -119,7 +122,9 @@ def bag_of_states(paths: np.ndarray, num_states: int) -> np.ndarray:
     return counts / totals
 
 
-def convergence_time(values: np.ndarray, steps: np.ndarray, threshold: float) -> np.ndarray:
+def convergence_time(
+    values: Real[np.ndarray, "run time"], steps: Real[np.ndarray, " time"], threshold: float
+) -> Float[np.ndarray, " run"]:
     """Returns the first recorded step at which a value lies above a threshold.
 
     Args:
@@ -141,7 +146,10 @@ def convergence_time(values: np.ndarray, steps: np.ndarray, threshold: float) ->
 
 
 def regress(
-    bag: np.ndarray, outcome: np.ndarray, confidence: float = 0.95, cap: float | None = None
+    bag: Real[np.ndarray, "..."],
+    outcome: Real[np.ndarray, "..."],
+    confidence: float = 0.95,
+    cap: float | None = None,
 ) -> Regression:
     """Fits ``outcome = sum_k b_k share_k`` by least squares and tests it (Hu et al. 2023).
 
@@ -195,8 +203,8 @@ def regress(
 
 
 def permutation_pvalue(
-    bag: np.ndarray,
-    outcome: np.ndarray,
+    bag: Real[np.ndarray, "..."],
+    outcome: Real[np.ndarray, "..."],
     seed: int | np.random.Generator,
     num_permutations: int = 9999,
     cap: float | None = None,
@@ -231,7 +239,10 @@ def permutation_pvalue(
 
 
 def detours(
-    paths: np.ndarray, converged: np.ndarray, regression: Regression, exclude_zero: bool = False
+    paths: Int[np.ndarray, "run time"],
+    converged: Bool[np.ndarray, " _run"],
+    regression: Regression,
+    exclude_zero: bool = False,
 ) -> list[int]:
     """Returns the states that converged runs can avoid and that go with a larger outcome.
 
@@ -328,7 +339,7 @@ def _leave_one_out(
     slack = 1 - (svd.left**2).sum(axis=1)
     alone = slack < _TOLERANCE
     errors = residual / np.where(alone, 1, slack)
-    for run in np.flatnonzero(alone):
+    for run in np.flatnonzero(alone).tolist():
         errors[run] = outcome[run] - _predict_from_others(bag, outcome, run)
     return float(1 - (errors**2).sum() / total), int(alone.sum())
 

@@ -7,13 +7,16 @@ with replacement, from those at hand.
 """
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from seedmap.errors import UserError
 from seedmap.hmm.training_map.transitions import transitions_made
 
 
-def adjusted_rand_index(first: np.ndarray, other: np.ndarray) -> float:
-    """Agreement of two decodings of the same runs, whatever their labels.
+def adjusted_rand_index(
+    first: Int[np.ndarray, "_run _time"], other: Int[np.ndarray, "_run _time"]
+) -> float:
+    """Returns the agreement of two decodings of the same runs, whatever their labels.
 
     ``(P - E) / ((A + B) / 2 - E)`` with ``E = A B / N``, where N is the number of pairs of
     checkpoints, A and B how many of them share a state in the first and in the other decoding, and
@@ -42,8 +45,10 @@ def adjusted_rand_index(first: np.ndarray, other: np.ndarray) -> float:
     return float((pairs - expected) / ((pairs_first + pairs_other) / 2 - expected))
 
 
-def decoding_agreement(decodings: list[np.ndarray]) -> np.ndarray:
-    """Adjusted Rand index of every pair of decodings, for instance one per restart.
+def decoding_agreement(
+    decodings: list[Int[np.ndarray, "_run _time"]],
+) -> Float[np.ndarray, "decoding decoding"]:
+    """Returns the adjusted Rand index of every pair of decodings, for instance one per restart.
 
     Args:
         decodings: each int [run, time], -1 on padding.
@@ -57,8 +62,10 @@ def decoding_agreement(decodings: list[np.ndarray]) -> np.ndarray:
     return np.array([[adjusted_rand_index(a, b) for b in decodings] for a in decodings])
 
 
-def match_states(reference: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Give another decoding the reference's labels, one to one, for most checkpoints in common.
+def match_states(
+    reference: Int[np.ndarray, "_run _time"], other: Int[np.ndarray, "run time"]
+) -> Int[np.ndarray, "run time"]:
+    """Gives another decoding the reference's labels, one to one, for most checkpoints in common.
 
     Args:
         reference: int [run, time], states, -1 on padding.
@@ -80,8 +87,12 @@ def match_states(reference: np.ndarray, other: np.ndarray) -> np.ndarray:
     return labels[other]
 
 
-def edge_recurrence(reference: np.ndarray, others: list[np.ndarray], num_states: int) -> np.ndarray:
-    """Share of the other decodings in which some run makes each transition.
+def edge_recurrence(
+    reference: Int[np.ndarray, "_run _time"],
+    others: list[Int[np.ndarray, "_run _time"]],
+    num_states: int,
+) -> Float[np.ndarray, "state state"]:
+    """Returns the share of the other decodings in which some run makes each transition.
 
     Args:
         reference: int [run, time], the decoding whose labels count.
@@ -101,8 +112,10 @@ def edge_recurrence(reference: np.ndarray, others: list[np.ndarray], num_states:
     return np.mean(used, axis=0)
 
 
-def edge_inclusion(paths: np.ndarray, num_states: int) -> np.ndarray:
-    """Probability that a bootstrap resample of the runs still has each edge, paths given.
+def edge_inclusion(
+    paths: Int[np.ndarray, "run time"], num_states: int
+) -> Float[np.ndarray, "state state"]:
+    """Returns the probability that a bootstrap resample of the runs still has each edge.
 
     An edge that m of n runs use is missed by one draw with probability 1 - m/n, so the frequency
     over infinitely many resamples is ``1 - (1 - m/n)^n``: no sampling. It asks nothing of the HMM,
@@ -129,7 +142,7 @@ def _contingency(first: np.ndarray, other: np.ndarray) -> np.ndarray:
     return counts
 
 
-def _pairs(counts: np.ndarray) -> np.ndarray:
+def _pairs(counts: np.ndarray | np.integer) -> np.ndarray | np.floating:
     return counts * (counts - 1) / 2
 
 

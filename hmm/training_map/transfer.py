@@ -55,7 +55,7 @@ def check_same_metrics(groups: Mapping[str, Sequence[str]]) -> None:
 
 
 def pool(groups: Mapping[str, Sequences]) -> Sequences:
-    """The runs of several experiments as one set of runs.
+    """Returns the runs of several experiments as one set of runs.
 
     Args:
         groups: experiment -> its z-scored runs, of any lengths, with the same metrics in any order.
@@ -95,7 +95,7 @@ def fit_together(
     key: jax.Array,
     callback: Callable[[int, int], None] | None = None,
 ) -> Sweep:
-    """One sweep over the runs of several experiments.
+    """Fits one sweep to the runs of several experiments.
 
     Args:
         groups: as `pool` takes them.

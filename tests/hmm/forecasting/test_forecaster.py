@@ -76,7 +76,7 @@ def make_forecaster(arrivals, observed=None, exits=(0.25,), num_steps=21):
     observed = np.ones(len(arrivals), bool) if observed is None else np.asarray(observed)
     steps = 10.0 * np.arange(num_steps)
     exits = np.asarray(exits, float)
-    return Forecaster(parameters, exits, ("l2",), steps, 5, beliefs, arrivals, observed, (), 0.0)
+    return Forecaster(parameters, exits, ("l2",), steps, 5, beliefs, arrivals, observed, 0.0)
 
 
 def test_median_is_that_of_the_geometric_distribution():

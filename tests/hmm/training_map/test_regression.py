@@ -20,6 +20,7 @@ from seedmap.hmm.training_map.regression import (
 )
 
 MODULE = importlib.import_module("seedmap.hmm.training_map.regression")
+PATHS = np.zeros((3, 2), int)
 
 
 def planted(num_runs=30, num_states=4, noise=5.0, seed=0):
@@ -268,7 +269,7 @@ def test_any_bag_and_outcome_gives_finite_numbers_or_none(counts, outcome):
         (lambda: regress(np.eye(2), np.array([1, np.nan]), cap=0.5), "cap"),
         (lambda: regress(np.eye(2), np.zeros(2), confidence=95), "confidence"),
         (
-            lambda: detours(np.zeros((3, 2)), np.ones(2), regress(np.eye(3), np.arange(3))),
+            lambda: detours(PATHS, np.full(2, True), regress(np.eye(3), np.arange(3))),
             "3 flags",
         ),
     ],
