@@ -29,7 +29,7 @@ class RecordLayout(NamedTuple):
 
     @property
     def row(self) -> np.dtype:
-        """The row as a structured dtype: values [variable, replica] and checksum."""
+        """Describes the row as a structured dtype: values [variable, replica] and checksum."""
         shape = (len(self.names), self.num_replicas)
         return np.dtype([("values", np.dtype(self.dtype).newbyteorder("<"), shape), ("crc", "<u4")])
 
