@@ -226,8 +226,8 @@ def assign(checkpoint: Checkpoint, layout: Layout, heads: int | None) -> list[Le
         nearest = [_nearest(name, checkpoint.shapes[name], layout) for name in uncovered[:3]]
         raise UserError(
             f"{checkpoint.path}: {len(uncovered)} of {len(rules)} tensors are covered by no rule "
-            f"of layout {layout.name}: {'; '.join(nearest)}; write rules for all (--rules FILE), with "
-            'role = "ignore" for what is to be left out'
+            f"of layout {layout.name}: {'; '.join(nearest)}; write rules for all (--rules FILE), "
+            'with role = "ignore" for what is to be left out'
         )
     leaves = [
         _leaf(checkpoint, name, rule, heads)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from seedmap import files
 
@@ -35,7 +36,7 @@ class RecordLayout(NamedTuple):
 
 
 def append_records(
-    path: Path, layout: RecordLayout, records: Sequence[dict[str, np.ndarray]]
+    path: Path, layout: RecordLayout, records: Sequence[dict[str, Float[np.ndarray, " replica"]]]
 ) -> None:
     """Appends records (name to [replica]) and waits until they are on disk.
 
@@ -70,7 +71,9 @@ def keep_rows(path: Path, layout: RecordLayout, count: int) -> None:
     files.truncate(path, count * layout.row.itemsize)
 
 
-def read_records(path: Path, layout: RecordLayout) -> dict[str, np.ndarray]:
+def read_records(
+    path: Path, layout: RecordLayout
+) -> dict[str, Float[np.ndarray, "replica record"]]:
     """Reads all rows as arrays [replica, record] by name."""
     values = _rows(path, layout)["values"]
     return {
