@@ -94,7 +94,7 @@ def _open(source: Path, stack: ExitStack) -> Opened:
 
 
 def locate(path: Path) -> Path:
-    """The file, or Orbax folder, with the weights of a checkpoint.
+    """Finds the file, or Orbax folder, with the weights of a checkpoint.
 
     Raises:
         UserError: nothing there is a checkpoint, or several files are and none is named as on
@@ -122,11 +122,11 @@ def locate(path: Path) -> Path:
 
 
 def fingerprint(path: Path) -> int:
-    """A number that changes when the files of a checkpoint do (names, sizes, times)."""
+    """Computes a number that changes when a checkpoint's files do (names, sizes, times)."""
     files = sorted(file for file in path.rglob("*") if file.is_file()) or [path]
     stats = [(str(file.relative_to(path.parent)), file.stat()) for file in files]
-    told = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-    return zlib.crc32(json.dumps(told).encode())
+    identity = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    return zlib.crc32(json.dumps(identity).encode())
 
 
 def _settings(source: Path) -> dict[str, Any]:
@@ -205,7 +205,7 @@ def _open_torch(path: Path) -> Opened:
 
 
 def _load_torch(path: Path, torch: Any) -> Any:
-    """The content of a PyTorch file, mapped and not read; tensors and plain containers only."""
+    """Maps the content of a PyTorch file, not read yet; tensors and plain containers only."""
     with path.open("rb") as file:
         begin = file.read(4)
     is_zip = zipfile.is_zipfile(path)
@@ -298,10 +298,10 @@ def _open_sharded(path: Path, stack: ExitStack) -> Opened:
         if Path(file).name != file or shard.suffix not in (*SAFETENSORS, *TORCH):
             raise _damaged(path, "names of shards beside it", repr(file))
         if not shard.is_file():
-            there = len(list(path.parent.glob(f"*{shard.suffix}")))
+            present = len(list(path.parent.glob(f"*{shard.suffix}")))
             raise UserError(
-                f"{shard} is missing: {path.name} names {len(set(names.values()))} shards, {there} "
-                "are there; copy the rest"
+                f"{shard} is missing: {path.name} names {len(set(names.values()))} shards, "
+                f"{present} are there; copy the rest"
             )
         shards[file] = _open(shard, stack)
     for name, file in names.items():

@@ -123,7 +123,7 @@ def import_checkpoints(
 def _identity(
     source: Source, layout: Layout, entries: list[Entry], threshold: float
 ) -> dict[str, Any]:
-    """What decides the result, compared when an import is resumed."""
+    """Collects what decides the result, compared when an import is resumed."""
     rules = {str(i): _words(asdict(rule)) for i, rule in enumerate(layout.rules, start=1)}
     return {
         "pattern": source.pattern,

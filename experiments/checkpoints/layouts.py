@@ -146,7 +146,7 @@ LAYOUTS = {
 
 
 def detect(names: Sequence[str], where: Path) -> Layout:
-    """The layout that the names of a checkpoint show.
+    """Finds the layout that the names of a checkpoint show.
 
     Raises:
         UserError: they show none, or several.

@@ -15,7 +15,7 @@ from seedmap.trainer import PAPER_METRICS
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What was recorded beside the weights.
+    """What was recorded besides the weights.
 
     Attributes:
         names: of the columns.
@@ -26,7 +26,7 @@ class Outcomes:
     runs: Mapping[str, Run]
 
     def of(self, run: str, steps: Sequence[int]) -> dict[str, list[float]]:
-        """Name to the values of a run at some steps, NaN where there is none."""
+        """Returns name to the values of a run at some steps, NaN where there is none."""
         mine = self.runs[run]
         at = {int(step): i for i, step in enumerate(mine.steps)}
         nothing = np.full(len(at), np.nan)

@@ -88,7 +88,7 @@ class Rule:
     ndim: int | None = None
 
     def covers(self, name: str, shape: tuple[int, ...]) -> bool:
-        """Whether the rule applies to a tensor."""
+        """Tells whether the rule applies to a tensor."""
         return self.ndim in (None, len(shape)) and re.search(self.name, name) is not None
 
 
@@ -121,7 +121,7 @@ class Leaf(NamedTuple):
     parts: tuple[int, ...]
 
     def matrices(self, array: np.ndarray) -> np.ndarray:
-        """The matrices in a tensor, [matrix, row, column]."""
+        """Shapes a tensor as its matrices, [matrix, row, column]."""
         if not self.parts:
             # An output projection [head, width, features] is one matrix of joined rows.
             return array.reshape(1, -1, array.shape[-1])
@@ -135,7 +135,7 @@ class Leaf(NamedTuple):
         return array.reshape(-1, self.parts[width], math.prod(rest))
 
     def slices(self, array: np.ndarray) -> np.ndarray:
-        """The kernels of a convolution, [pair of channels, entry]."""
+        """Shapes a tensor as the kernels of a convolution, [pair of channels, entry]."""
         if self.rule.spatial == "first":
             return array.reshape(math.prod(array.shape[:-2]), -1).T
         return array.reshape(array.shape[0] * array.shape[1], -1)
@@ -178,10 +178,10 @@ def _parse_rule(row: Any, where: str) -> Rule:
         if not isinstance(row.get(key, 0), int) or row.get(key, 0) < 0:
             raise UserError(f"{where}: {key} is {row[key]!r}; it must be a whole number, 0 or more")
     parts = row.get("parts", [])
-    whole = isinstance(parts, list) and all(
+    valid = isinstance(parts, list) and all(
         part in (HEADS, WIDTH) or (isinstance(part, int) and part > 0) for part in parts
     )
-    if not whole or parts.count(WIDTH) > 1 or (parts and row["role"] != "matrix"):
+    if not valid or parts.count(WIDTH) > 1 or (parts and row["role"] != "matrix"):
         raise UserError(
             f'{where}: parts is {parts!r}; it must be a list of "heads", at most one "width" and '
             "whole numbers, of a matrix"
@@ -195,43 +195,43 @@ def _check_choice(where: str, key: str, value: Any, choices: Sequence[str]) -> N
 
 
 def number_of_heads(checkpoint: Checkpoint, given: int | None) -> int | None:
-    """Attention heads by --heads or the config.json beside the checkpoint; None where neither.
+    """Returns the attention heads by --heads or config.json; None where neither has them.
 
     Raises:
         UserError: the two differ, or it is no whole number above 0.
     """
-    told = checkpoint.settings.get("num_attention_heads")
+    stated = checkpoint.settings.get("num_attention_heads")
     if given is not None and given < 1:
         raise UserError(f"--heads is {given}; it must be at least 1")
-    if told is not None and (not isinstance(told, int) or told < 1):
-        raise UserError(f"{checkpoint.path}: config.json says num_attention_heads is {told!r}")
-    if None not in (given, told) and given != told:
-        raise UserError(f"--heads is {given}, but config.json of {checkpoint.path} says {told}")
-    return given or told
+    if stated is not None and (not isinstance(stated, int) or stated < 1):
+        raise UserError(f"{checkpoint.path}: config.json says num_attention_heads is {stated!r}")
+    if None not in (given, stated) and given != stated:
+        raise UserError(f"--heads is {given}, but config.json of {checkpoint.path} says {stated}")
+    return given or stated
 
 
 def assign(checkpoint: Checkpoint, layout: Layout, heads: int | None) -> list[Leaf]:
-    """The tensors of a checkpoint that count, in the order they are stored.
+    """Lists the tensors of a checkpoint that count, in the order they are stored.
 
     Raises:
         UserError: a tensor is covered by no rule (with the nearest ones), or has another shape
             than its rule expects; heads are needed and not known; nothing is a matrix.
     """
-    found = {
+    rules = {
         name: next((rule for rule in layout.rules if rule.covers(name, shape)), None)
         for name, shape in checkpoint.shapes.items()
     }
-    uncovered = [name for name, rule in found.items() if rule is None]
+    uncovered = [name for name, rule in rules.items() if rule is None]
     if uncovered:
-        said = "; ".join(_nearest(name, checkpoint.shapes[name], layout) for name in uncovered[:3])
+        nearest = [_nearest(name, checkpoint.shapes[name], layout) for name in uncovered[:3]]
         raise UserError(
-            f"{checkpoint.path}: {len(uncovered)} of {len(found)} tensors are covered by no rule "
-            f"of layout {layout.name}: {said}; write rules for all (--rules FILE), with role = "
-            '"ignore" for what is to be left out'
+            f"{checkpoint.path}: {len(uncovered)} of {len(rules)} tensors are covered by no rule "
+            f"of layout {layout.name}: {'; '.join(nearest)}; write rules for all (--rules FILE), "
+            'with role = "ignore" for what is to be left out'
         )
     leaves = [
         _leaf(checkpoint, name, rule, heads)
-        for name, rule in found.items()
+        for name, rule in rules.items()
         if rule.role != "ignore"
     ]
     if not any(leaf.rule.role == "matrix" for leaf in leaves):
@@ -240,7 +240,7 @@ def assign(checkpoint: Checkpoint, layout: Layout, heads: int | None) -> list[Le
 
 
 def _nearest(name: str, shape: tuple[int, ...], layout: Layout) -> str:
-    """A name that no rule covers, and the rules that come nearest to it."""
+    """Describes a name that no rule covers, and the rules that come nearest to it."""
     rules = sorted(
         layout.rules,
         key=lambda rule: difflib.SequenceMatcher(None, rule.name, name).ratio(),

@@ -43,7 +43,7 @@ def _no_entries() -> Entries:
 
 
 def ordered_bits(values: np.ndarray) -> np.ndarray:
-    """Unsigned integers in the order of the float32 numbers they stand for."""
+    """Maps float32 numbers to unsigned integers in the same order."""
     bits = np.ascontiguousarray(values).view(np.uint32)
     # Negative floats grow in magnitude with their bits: flip them all; positive: set the top bit.
     return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
@@ -55,7 +55,7 @@ def _from_ordered_bits(bits: int) -> float:
 
 
 def _blocks(matrix: np.ndarray) -> Iterator[np.ndarray]:
-    """Rows of a matrix, about BLOCK entries at a time."""
+    """Yields rows of a matrix, about BLOCK entries at a time."""
     rows = max(1, BLOCK // max(1, matrix.shape[1]))
     return (matrix[i : i + rows] for i in range(0, len(matrix), rows))
 
@@ -81,7 +81,7 @@ def _add(entries: Entries, block: np.ndarray, exact: np.ndarray) -> Entries:
 
 
 def _singular_values(gram: np.ndarray) -> np.ndarray:
-    """Singular values of W from W^T W in float64.
+    """Computes the singular values of W from W^T W in float64.
 
     They err by no more than sqrt(eps) = 1.5e-8 of the largest, less than a float32 decomposition
     of W itself errs, at a third of its time (`trainer.metrics.spectrum.gram_values` has the bound).
@@ -103,7 +103,7 @@ def _measure(matrix: np.ndarray, weights: Entries) -> tuple[dict[str, float], En
         gram += exact.T @ exact
     values = _singular_values(gram)
     l2, trace = float(np.sqrt(np.trace(gram))), float(np.trace(matrix, dtype=np.float64))
-    found = {
+    metrics = {
         "l1": l1,
         "l2": l2,
         "code_sparsity": float(np.divide(l1, l2)),
@@ -113,7 +113,7 @@ def _measure(matrix: np.ndarray, weights: Entries) -> tuple[dict[str, float], En
         "mean_lambda": float(values.mean()),
         "var_lambda": float(values.var()),
     }
-    return found, weights
+    return metrics, weights
 
 
 def _kernel_norms(slices: np.ndarray) -> dict[str, float]:
@@ -133,7 +133,7 @@ def _count_lower(array: np.ndarray, lower: dict[int, np.ndarray]) -> None:
 
 
 def _median(entries: Entries, read: Callable[[str], np.ndarray], names: Sequence[str]) -> float:
-    """Median of all entries, by a second reading of the tensors they are in."""
+    """Finds the median of all entries, by a second reading of the tensors they are in."""
     if entries.has_nan:
         return float("nan")
     ends = np.cumsum(entries.upper)

@@ -78,7 +78,7 @@ def prepare(job: Job) -> tuple[Callable[[int], float], dict[str, Any]]:
     compile_seconds = time.perf_counter() - began
 
     def run(num_steps: int) -> float:
-        """One call a step, as training loops do; the state is handed on in place."""
+        """Times one call a step, as in training loops; the state is handed on in place."""
         state = jax.block_until_ready(states.pop())
         began = time.perf_counter()
         for _ in range(num_steps):

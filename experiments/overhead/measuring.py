@@ -224,7 +224,7 @@ class _Measurement:
         return int(row.compile_seconds is not None)
 
     def _begin(self, name: str) -> None:
-        """The first start of a mode: what it takes is noted."""
+        """Starts a mode for the first time and notes what it takes."""
         mode, settings, row = self.modes[name], self.settings, self.rows[name]
         if settings.platform not in mode.platforms:
             raise ProcessFailed(

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Float, Int32
 
 from seedmap.experiments.overhead.networks import Arrays, Model, draw
 
@@ -60,7 +61,7 @@ def start(model: Model, num_seeds: int | None, seed: int = 0) -> StepState:
 
 def random_batch(
     batch_size: int, image_size: int, num_classes: int, seed: int = 1
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[Float[jax.Array, "batch height width 3"], Int32[jax.Array, " batch"]]:
     """Draws standard normal images [B, H, W, 3] and uniform labels int32 [B], on the device."""
     rng = np.random.default_rng(seed)
     x_BxHxWxC = rng.standard_normal((batch_size, image_size, image_size, 3), np.float32)

@@ -137,7 +137,7 @@ def train_run(
 
 
 def _identity(content: dict[str, Any]) -> dict[str, Any]:
-    """What decides the results; how many seeds go side by side is kept by the trainer."""
+    """Collects what decides the results; seeds side by side are kept by the trainer."""
     settings = content.get("hyperparameters", {})
     decided = {name: value for name, value in settings.items() if name != "seeds_at_once"}
     if "noise" in content:  # but for the notes on it, which are for readers

@@ -75,12 +75,12 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def draft_of(path: Path) -> Path:
-    """The draft of a file."""
+    """Returns the draft of a file."""
     return path.with_name(path.name + DRAFT)
 
 
 def without_draft(name: str) -> str:
-    """The name of the file that a name is a draft of, this version's or a former one's."""
+    """Returns the name without the suffix of a draft, this version's or a former one's."""
     for suffix in (DRAFT, *_FORMER_DRAFTS):
         name = name.removesuffix(suffix)
     return name
@@ -159,7 +159,7 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def json_ready(value: Any) -> Any:
-    """Plain Python for JSON: arrays to lists, numbers that are not finite to null."""
+    """Makes plain Python for JSON: arrays to lists, numbers that are not finite to null."""
     if isinstance(value, Mapping):
         return {str(key): json_ready(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):
@@ -220,7 +220,7 @@ def append_line(path: Path, text: str) -> None:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The texts that `append_line` wrote, up to the first damaged line; that and all after it go.
+    """Reads what `append_line` wrote, up to the first damaged line; that and all after it go.
 
     Raises:
         OSError: the file cannot be read or shortened.

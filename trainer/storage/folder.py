@@ -33,7 +33,7 @@ class Job:
     """What a part trains, as `job.json` holds it.
 
     Attributes:
-        platform: of the devices that train: "cpu", "gpu" or "tpu".
+        platform: of the devices it is trained on, as JAX names it.
         identity: everything that decides the results; a resumed training must have the same.
         seeds: seed numbers of this part, one per replica.
         hyperparameters: name to the replicas' values.

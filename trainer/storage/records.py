@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from seedmap import files
 
@@ -29,13 +30,13 @@ class RecordLayout(NamedTuple):
 
     @property
     def row(self) -> np.dtype:
-        """The row as a structured dtype: values [variable, replica] and checksum."""
+        """Describes the row as a structured dtype: values [variable, replica] and checksum."""
         shape = (len(self.names), self.num_replicas)
         return np.dtype([("values", np.dtype(self.dtype).newbyteorder("<"), shape), ("crc", "<u4")])
 
 
 def append_records(
-    path: Path, layout: RecordLayout, records: Sequence[dict[str, np.ndarray]]
+    path: Path, layout: RecordLayout, records: Sequence[dict[str, Float[np.ndarray, " replica"]]]
 ) -> None:
     """Appends records (name to [replica]) and waits until they are on disk.
 
@@ -70,7 +71,9 @@ def keep_rows(path: Path, layout: RecordLayout, count: int) -> None:
     files.truncate(path, count * layout.row.itemsize)
 
 
-def read_records(path: Path, layout: RecordLayout) -> dict[str, np.ndarray]:
+def read_records(
+    path: Path, layout: RecordLayout
+) -> dict[str, Float[np.ndarray, "replica record"]]:
     """Reads all rows as arrays [replica, record] by name."""
     values = _rows(path, layout)["values"]
     return {

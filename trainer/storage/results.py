@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import xarray as xr
+from jaxtyping import Float, Int32
 
 from seedmap.errors import UserError
 from seedmap.trainer.storage import folder as store
@@ -37,14 +38,14 @@ class TrainingRun(NamedTuple):
     dataset: xr.Dataset
     params: Any
     state: Any
-    diverged: np.ndarray
-    converged: np.ndarray
+    diverged: Int32[np.ndarray, " seed"]
+    converged: Int32[np.ndarray, " seed"]
     compile_seconds: float
     train_seconds: float
 
 
 def make_dataset(
-    values: Mapping[str, np.ndarray],
+    values: Mapping[str, Float[np.ndarray, "seed record"]],
     seeds: Sequence[int],
     hyperparameters: Mapping[str, Sequence[float]],
     record_every: int,

@@ -29,7 +29,7 @@ TINY += ("--hidden", "8", "--batch-size", "20", "--record", "l2")
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["nonsense"], "unknown experiment 'nonsense'; `seedmap noise backend` knows"),
+        (["nonsense"], "unknown experiment 'nonsense'; known are: parities, modular"),
         (["parities", "--settings"], "--settings needs a value: some of default, deterministic"),
         (["parities", "--save-seconds", "nan"], "--save-seconds is nan; it must be 0 or more"),
         (["parities", "--settings", "fast"], "--settings: 'fast' is unknown; choose from default"),
