@@ -25,6 +25,8 @@ def content(variants=None, **changes):
             "count": 1,
             "cpu_cores": 2,
             "usable_cores": 2,
+            "processes": 1,
+            "devices_used": 1,
         },
         "variables": {},
         "wall_seconds": {"compile": 1.0, "train": 2.0},

@@ -68,13 +68,15 @@ class SettingSummary(PlannedSetting):
 
 @dataclass(frozen=True)
 class Device:
-    """The device that the processes ran on."""
+    """What the processes ran on, as `config.json` of a training has it."""
 
     platform: str
     kind: str
     count: int
     cpu_cores: int | None
     usable_cores: int | None
+    processes: int
+    devices_used: int
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from helpers.command import seedmap
+from helpers.schemas import assert_of_schema
 from helpers.studies import EXAMPLES, REPLICAS, content, numbers, write
 from seedmap.experiments.noise.compare import compare_studies
 from seedmap.experiments.noise.difference import difference, take_replica
@@ -193,6 +194,7 @@ def test_the_command_prints_and_writes_the_comparison(plain, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "step 20 (l2)" in printed
     assert "variables.NPROC: plain None, other 1" in printed
+    assert_of_schema(out / "noise_compare.json")
     found = json.loads((out / "noise_compare.json").read_text())
     assert [pair["variant"] for pair in found["pairs"]] == ["CONTROL", "order"]
     page = (out / "noise_compare.html").read_text()

@@ -12,6 +12,7 @@ import pytest
 import xarray as xr
 
 from helpers.command import seedmap
+from helpers.schemas import assert_of_schema
 from helpers.studies import content, numbers, write
 from seedmap.experiments.commands.noise_backend import backend_command
 from seedmap.experiments.commands.parsing import UsageError
@@ -184,6 +185,20 @@ def test_processes_are_compared_within_settings_and_between_them(tmp_path):
     assert [len(setting["copies_alike"]) for setting in found["settings"]] == [0, 9]
     assert all(found["settings"][1]["copies_alike"])
     assert [setting["seconds"] for setting in found["settings"]] == [[2.0] * 3] * 2
+
+
+def test_what_was_measured_is_written_and_shown(tmp_path):
+    plan, children = made_up(tmp_path, 2, {"default": 0, "vmapped": 0.5})
+    summary = backend_study.measure(plan, children, {})
+    page = backend_pages.write_backend(tmp_path, summary).read_text()
+    assert_of_schema(tmp_path / "backend.json")
+    content = json.loads((tmp_path / "backend.json").read_text())
+    assert content == to_json(summary)
+    assert content["children"] == [child.folder.name for child in children]
+    assert (tmp_path / "backend.csv").read_text().count("\n") == 4
+    for text in (page, backend_pages.terminal(summary)):
+        assert "4 copies side by side in one program" in text
+        assert "default : vmapped" in text
 
 
 def test_children_that_died_are_left_out_and_named(tmp_path):
