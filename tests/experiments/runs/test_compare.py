@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from helpers.command import seedmap
+from helpers.schemas import assert_of_schema
 from seedmap import hmm
 from seedmap.experiments.runs.compare import PAPER, PaperRow, paper_row, read_runs, row_of
 from seedmap.experiments.runs.compare_joint import fit_runs_together, read_with
@@ -67,6 +68,8 @@ def test_the_table_holds_the_summaries_and_the_papers_row(folders, tmp_path, cap
     out = tmp_path / "out"
     assert seedmap("compare", *folders, "--out", out) == 0
     printed = capsys.readouterr().out
+    assert_of_schema(out / "compare.json")
+    assert_of_schema(folders[0] / "summary.json")
     content = json.loads((out / "compare.json").read_text())
     with (out / "compare.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
@@ -253,6 +256,7 @@ def test_pooling_keeps_runs_lengths_and_the_first_order_of_metrics():
 def test_one_hmm_for_all_by_the_command(folders, tmp_path, capsys):
     out = tmp_path / "out"
     assert seedmap("compare", *folders, "--together", "--out", out) == 0
+    assert_of_schema(out / "compare.json")
     content = json.loads((out / "compare.json").read_text())
     saved = hmm.load_hmm(out)
     assert [len(row["shares"]) for row in content["together"]] == 2 * [len(saved.parameters.means)]
@@ -261,6 +265,7 @@ def test_one_hmm_for_all_by_the_command(folders, tmp_path, capsys):
     assert "fitted to all runs together" in capsys.readouterr().out
     assert (out / "compare.html").read_text().count("data:image/png;base64,") == 2
     assert seedmap("compare", folders[1], "--model", folders[0], "--out", out) == 0
+    assert_of_schema(out / "compare.json")
     content = json.loads((out / "compare.json").read_text())
     assert content["model"] == "one"
     assert [row["run"] for row in content["zero_shot"]] == ["one", "two"]
