@@ -22,7 +22,7 @@ from seedmap.experiments.noise.variants import Variant, rows_of
 from seedmap.experiments.report.html import flatten
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.compare import run_names
-from seedmap.trainer.metrics.replica_distance import APART
+from seedmap.trainer.metrics.replica_distance import DISTANCES
 
 OWN_OF_A_RUN = ("seeds", "seeds_at_once", "data_dir")
 """Hyperparameters that decide nothing about a replica: how many there are, and from where."""
@@ -106,7 +106,7 @@ def take_replica(study: StudyResult, row: int) -> Replica:
         {
             str(name): records[name].values
             for name in records.data_vars
-            if records[name].dims == ("step",) and name not in (*APART, "state")
+            if records[name].dims == ("step",) and name not in (*DISTANCES, "state")
         },
         records.step.values,
         predictions.loss[row],

@@ -33,6 +33,7 @@ class Job:
     """What a part trains, as `job.json` holds it.
 
     Attributes:
+        platform: of the devices it is trained on, as JAX names it.
         identity: everything that decides the results; a resumed training must have the same.
         seeds: seed numbers of this part, one per replica.
         hyperparameters: name to the replicas' values.
@@ -46,6 +47,7 @@ class Job:
         layout: what a row of `records.bin` holds.
     """
 
+    platform: str
     identity: dict[str, Any]
     seeds: tuple[int, ...]
     hyperparameters: dict[str, list[float]]
@@ -69,7 +71,6 @@ def write_job(folder: Path, job: Job) -> None:
     content = {
         "format": FORMAT,
         "jax": jax.__version__,
-        "platform": jax.default_backend(),
         **{name: getattr(job, name) for name in Job.__dataclass_fields__},
         "layout": job.layout._asdict(),
     }
