@@ -8,7 +8,7 @@ import numpy as np
 from seedmap.errors import UserError
 from seedmap.experiments.noise.measures.replicas import churn, logit_correlation, weight_distances
 from seedmap.experiments.noise.study import StudyResult
-from seedmap.trainer.metrics.replica_distance import APART
+from seedmap.trainer.metrics.replica_distance import DISTANCES
 
 
 class Replica(NamedTuple):
@@ -69,7 +69,7 @@ def take_replica(study: StudyResult, row: int) -> Replica:
         {
             str(name): records[name].values
             for name in records.data_vars
-            if records[name].dims == ("step",) and name not in (*APART, "state")
+            if records[name].dims == ("step",) and name not in (*DISTANCES, "state")
         },
         records.step.values,
         predictions.loss[row],

@@ -37,7 +37,7 @@ from seedmap.experiments.tasks.base import FitConfig, MapConfig
 from seedmap.hmm.io import SavedHMM, load_hmm
 from seedmap.hmm.training_map.dissimilarity import pairwise_dissimilarity
 from seedmap.hmm.training_map.regression import bag_of_states
-from seedmap.trainer.metrics.replica_distance import APART
+from seedmap.trainer.metrics.replica_distance import DISTANCES
 
 GROUNDS = ("index", "discrete", "means")
 
@@ -85,7 +85,7 @@ def fit_own_map(
     target = folder / run_folder.NOISE_MAP
     run_folder.clear(folder, (run_folder.NOISE_MAP,))
     target.mkdir()
-    dataset = run_folder.read_dataset(folder).isel(seed=kept).drop_vars(APART, errors="ignore")
+    dataset = run_folder.read_dataset(folder).isel(seed=kept).drop_vars(DISTANCES, errors="ignore")
     run_folder.write_dataset(target, dataset)
     config = run_folder.read_json(folder, run_folder.CONFIG, "noise EXPERIMENT")
     run_folder.write_json(target / run_folder.CONFIG, config)
