@@ -46,7 +46,7 @@ def posterior(parameters: Parameters, sequences: Sequences) -> np.ndarray:
 def filtered(parameters: Parameters, sequences: Sequences) -> np.ndarray:
     """Filtered probabilities p(state_t = k | checkpoints 1..t), float [run, time, K], 0 on padding.
 
-    They use no later checkpoint (paper A, section 3, takes its importances from them).
+    They use no later checkpoint (Hu et al. 2023 take their importances from them).
     """
     initial, transition, shifted, _ = _prepare(parameters, sequences)
     probabilities = np.asarray(_filter(initial, transition, shifted).filtered_probs)
@@ -96,11 +96,11 @@ def _smooth(initial, transition, log_likelihoods):
 def _modes(initial, transition, log_likelihoods, mask):
     from dynamax.hidden_markov_model import hmm_posterior_mode
 
-    def one(log_likelihoods, mask):
+    def mode(log_likelihoods, mask):
         # Into padding every transition costs nothing, or the padding would pull the last state.
         # One padded step more, because Dynamax cannot take a run of a single step.
         goes_on = jnp.append(mask[1:], False)
         free = jnp.where(goes_on[:, None, None], transition, 1.0)
         return hmm_posterior_mode(initial, free, jnp.pad(log_likelihoods, ((0, 1), (0, 0))))[:-1]
 
-    return jax.vmap(one)(log_likelihoods, mask)
+    return jax.vmap(mode)(log_likelihoods, mask)

@@ -1,27 +1,28 @@
-"""Save a fitted HMM without pickle, and exchange it with hmmlearn and Dynamax.
+"""Saves a fitted HMM without pickle, and exchanges it with hmmlearn and Dynamax.
 
 A saved HMM is two files in a folder. `hmm.npz` holds the arrays `initial` [K], `transition` [K, K],
 `means` [K, D] and `covariances` [K, D, D]. `hmm.json` says what the numbers mean: `format`,
 `version`, `num_states`, and the fields of `SavedHMM` other than the parameters.
 """
 
-import contextlib
 import dataclasses
 import json
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import jax.numpy as jnp
 import numpy as np
 
+from seedmap import files
 from seedmap.errors import UserError
+from seedmap.files import json_ready
 from seedmap.hmm.parameters import Parameters
 from seedmap.hmm.selection.criteria import selection_table
-from seedmap.hmm.selection.sweep import Sweep
+from seedmap.hmm.selection.fits import Sweep
 
 if TYPE_CHECKING:
     from dynamax.hidden_markov_model.models.gaussian_hmm import ParamsGaussianHMM
@@ -68,7 +69,7 @@ class SavedHMM:
     def from_sweep(
         cls, sweep: Sweep, parameters: Parameters, z_score: Mapping[str, Any]
     ) -> "SavedHMM":
-        """What there is to save of a sweep and the parameters chosen from it.
+        """Collects what there is to save of a sweep and the parameters chosen from it.
 
         Args:
             sweep: gives the names, the settings and the selection table.
@@ -97,10 +98,10 @@ class HmmlearnGaussian(Protocol):
 
 
 def save_hmm(folder: str | os.PathLike, saved: SavedHMM) -> None:
-    """Write `hmm.npz` and `hmm.json`, replacing earlier ones.
+    """Writes `hmm.npz` and `hmm.json`, replacing earlier ones.
 
-    Each file is written beside its final name and then moved, so an interruption leaves no half
-    file. Numbers that are not finite (the score of a degenerate fit) become null in the JSON.
+    Each file is written whole or not at all. Numbers that are not finite (the score of a degenerate
+    fit) become null in the JSON.
 
     Args:
         folder: where to; created if need be.
@@ -115,17 +116,16 @@ def save_hmm(folder: str | os.PathLike, saved: SavedHMM) -> None:
     _check(arrays, len(saved.metrics), "parameters")
     facts = {name: getattr(saved, name) for name in _JSON_FIELDS}
     header = {"format": FORMAT, "version": VERSION, "num_states": len(arrays["initial"])}
-    text = json.dumps(json_ready({**header, **facts}), indent=2, allow_nan=False)
+    content = json_ready({**header, **facts})
+    json.dumps(content)  # refuse what JSON cannot hold before a file is written
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with _replacing(folder / "hmm.npz") as partial, partial.open("wb") as file:
-        np.savez(file, **arrays)
-    with _replacing(folder / "hmm.json") as partial:
-        partial.write_text(text + "\n", encoding="utf-8")
+    files.make_folder(folder)
+    files.write_npz(folder / "hmm.npz", arrays)
+    files.write_json(folder / "hmm.json", content)
 
 
 def load_hmm(folder: str | os.PathLike) -> SavedHMM:
-    """Read what `save_hmm` wrote. Nothing is unpickled.
+    """Reads what `save_hmm` wrote. Nothing is unpickled.
 
     Args:
         folder: that holds `hmm.npz` and `hmm.json`.
@@ -156,7 +156,7 @@ def load_hmm(folder: str | os.PathLike) -> SavedHMM:
 
 
 def to_hmmlearn(parameters: Parameters) -> dict[str, np.ndarray]:
-    """Attributes to set on an `hmmlearn.hmm.GaussianHMM(K, covariance_type="full")`.
+    """Makes the attributes to set on an `hmmlearn.hmm.GaussianHMM(K, covariance_type="full")`.
 
     Args:
         parameters: of any covariance type; all are written as full matrices.
@@ -175,7 +175,7 @@ def to_hmmlearn(parameters: Parameters) -> dict[str, np.ndarray]:
 
 
 def from_hmmlearn(model: HmmlearnGaussian) -> Parameters:
-    """Parameters of a fitted `hmmlearn.hmm.GaussianHMM` of any covariance type.
+    """Reads the parameters of a fitted `hmmlearn.hmm.GaussianHMM` of any covariance type.
 
     Args:
         model: with startprob_, transmat_, means_, and covars_, which reads as full matrices.
@@ -201,7 +201,7 @@ def from_hmmlearn(model: HmmlearnGaussian) -> Parameters:
 
 
 def to_dynamax(parameters: Parameters) -> "ParamsGaussianHMM":
-    """Parameters for Dynamax's `GaussianHMM`, as JAX arrays (float32 unless JAX allows float64)."""
+    """Makes parameters for Dynamax's `GaussianHMM`, JAX arrays (float32 unless JAX has x64 on)."""
     from dynamax.hidden_markov_model.models import (
         gaussian_hmm,
     )  # 0.6 s, which `import hmm` need not
@@ -215,7 +215,7 @@ def to_dynamax(parameters: Parameters) -> "ParamsGaussianHMM":
 
 
 def from_dynamax(params: "ParamsGaussianHMM") -> Parameters:
-    """Parameters of Dynamax's `GaussianHMM`, as numpy arrays of the same dtype.
+    """Reads parameters of Dynamax's `GaussianHMM`, as numpy arrays of the same dtype.
 
     Raises:
         UserError: the arrays are no HMM, for instance after a degenerate fit.
@@ -254,19 +254,14 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise UserError(f"{path} does not exist: fit an HMM into this folder first")
     try:
-        # np.load leaves a damaged file open if it opens it itself.
-        with path.open("rb") as file:
-            if file.read(2) != b"PK":  # of anything else NumPy would suggest to unpickle it
-                raise UserError("not an npz archive")
-            file.seek(0)
-            archive = np.load(file, allow_pickle=False)
+        with path.open("rb") as file, files.open_npz(file) as archive:
             return {name: archive[name] for name in Parameters._fields}
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} is damaged ({error}): fit again or restore it") from None
 
 
 def _check(arrays: Mapping[str, np.ndarray], num_metrics: int, where: str) -> None:
-    """Raise ValueError unless the arrays are an HMM's."""
+    """Raises UserError unless the arrays are an HMM's."""
     num_states = len(np.atleast_1d(arrays["initial"]))
     shapes = {
         "initial": (num_states,),
@@ -287,27 +282,3 @@ def _check(arrays: Mapping[str, np.ndarray], num_metrics: int, where: str) -> No
         sums = arrays[name].sum(axis=-1)
         if (arrays[name] < 0).any() or not np.allclose(sums, 1, atol=1e-4):
             raise UserError(f"{where}: {name} must be probabilities that sum to 1")
-
-
-def json_ready(value: Any) -> Any:
-    """Plain Python for JSON: arrays to lists, numbers that are not finite to null."""
-    if isinstance(value, Mapping):
-        return {str(key): json_ready(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [json_ready(entry) for entry in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Yield a path to write to; move it onto `path` if the block succeeds, else remove it."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seedmap.errors import UserError
+from seedmap.hmm.em.emissions import FAMILIES, covariance_family
 
-COVARIANCES = ("full", "diagonal", "spherical", "shared")
+COVARIANCES = tuple(FAMILIES)
+"""Names of the emission families."""
 
 
 class Parameters(NamedTuple):
@@ -25,12 +26,6 @@ class Parameters(NamedTuple):
     covariances: np.ndarray
 
 
-def check_covariance(covariance: str) -> None:
-    """Raises UserError unless `covariance` is one of the four types."""
-    if covariance not in COVARIANCES:
-        raise UserError(f"covariance must be one of {', '.join(COVARIANCES)}; got {covariance!r}")
-
-
 def num_parameters(num_states: int, num_metrics: int, covariance: str) -> int:
     """Number of free parameters of the model, as hmmlearn counts them for AIC and BIC.
 
@@ -41,15 +36,8 @@ def num_parameters(num_states: int, num_metrics: int, covariance: str) -> int:
     Raises:
         UserError: If `covariance` is unknown.
     """
-    check_covariance(covariance)
-    triangle = num_metrics * (num_metrics + 1) // 2
-    covariances = {
-        "full": num_states * triangle,
-        "diagonal": num_states * num_metrics,
-        "spherical": num_states,
-        "shared": triangle,
-    }
-    return num_states**2 - 1 + num_states * num_metrics + covariances[covariance]
+    covariances = covariance_family(covariance).num_parameters(num_states, num_metrics)
+    return num_states**2 - 1 + num_states * num_metrics + covariances
 
 
 def log_densities(parameters: Parameters, values: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from seedmap.errors import UserError
 
-MIN_RUNS = 5  # fewer leave less than one run for validation at the paper's 80/20 split
+MIN_RUNS = 5  # fewer leave less than one run for validation at an 80/20 split
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +83,8 @@ def from_arrays(
         UserError: On wrong shapes, empty runs, names that are too few or not unique, or an
             infinite value.
     """
-    padded, found = _pad(values)
-    lengths = found if lengths is None else np.asarray(lengths, np.int64)
+    padded, own_lengths = _pad(values)
+    lengths = own_lengths if lengths is None else np.asarray(lengths, np.int64)
     num_runs, num_steps, num_metrics = padded.shape
     if lengths.shape != (num_runs,) or lengths.min() < 1 or lengths.max() > num_steps:
         raise UserError(
@@ -148,7 +148,7 @@ def z_score(sequences: Sequences, first: int = 1000, per: str = "run") -> Sequen
     Args:
         sequences: The raw metrics; missing values (NaN) stay missing.
         first: How many checkpoints of a run give its mean and standard deviation.
-        per: "run" (paper A, section 3) or "pooled".
+        per: "run" (Hu et al. 2023) or "pooled".
 
     Returns:
         The z-scores, with the same lengths and names.
@@ -195,7 +195,7 @@ def _warn_constant(sequences: Sequences, constant: np.ndarray) -> None:
 def split_runs(
     num_runs: int, validation_share: float = 0.2, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Splits runs at random into training and validation runs (paper A, section 3: 80 % / 20 %).
+    """Splits runs at random into training and validation runs (Hu et al. 2023: 80/20).
 
     Args:
         num_runs: Number of runs, at least 5.

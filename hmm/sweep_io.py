@@ -8,27 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from seedmap import files
 from seedmap.errors import UserError
+from seedmap.hmm.selection.config import SweepConfig
 from seedmap.hmm.selection.cross_validation import CrossValidation
-from seedmap.hmm.selection.sweep import Fit, Sweep, SweepConfig
+from seedmap.hmm.selection.fits import Fit, Sweep
 
 FORMAT = "seedmap-sweep"
 VERSION = 1
 _RUN_SCORES = ("train_run_log_likelihood", "validation_run_log_likelihood")
 
 
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
 def _fit_scores(fit: Fit) -> dict[str, Any]:
-    scores = {f.name: getattr(fit, f.name) for f in fields(Fit) if f.name != "parameters"}
-    for name, value in scores.items():
-        if isinstance(value, np.ndarray):
-            scores[name] = [_number(x) for x in value]
-        elif isinstance(value, float):
-            scores[name] = _number(value)
-    return scores
+    return {f.name: getattr(fit, f.name) for f in fields(Fit) if f.name != "parameters"}
 
 
 def save_sweep(path: str | os.PathLike, sweep: Sweep, chosen: Fit) -> None:
@@ -40,7 +32,7 @@ def save_sweep(path: str | os.PathLike, sweep: Sweep, chosen: Fit) -> None:
     `cross_validation`: the fields of `CrossValidation`. Numbers that are not finite are null.
 
     Args:
-        path: the file; it is written beside its place and then moved there.
+        path: the file, written whole or not at all.
         sweep: the fits.
         chosen: the selected fit.
     """
@@ -55,17 +47,11 @@ def save_sweep(path: str | os.PathLike, sweep: Sweep, chosen: Fit) -> None:
         "num_observations_validation": sweep.num_observations_validation,
         "num_states": chosen.num_states,
         "restart": chosen.restart,
-        "prior_scale": _number(chosen.prior_scale),
+        "prior_scale": chosen.prior_scale,
         "fits": [_fit_scores(fit) for fit in sweep.fits],
-        "cross_validation": [
-            asdict(score) | {"run_log_likelihood": [_number(x) for x in score.run_log_likelihood]}
-            for score in sweep.cross_validation
-        ],
+        "cross_validation": [asdict(score) for score in sweep.cross_validation],
     }
-    path = Path(path)
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-    os.replace(draft, path)
+    files.write_json(Path(path), content, indent=1)
 
 
 def _load_fit(scores: dict[str, Any]) -> Fit:
@@ -105,8 +91,8 @@ def load_sweep(path: str | os.PathLike) -> tuple[Sweep, Fit]:
             },
             cross_validation=tuple(map(_load_score, content.get("cross_validation", ()))),
         )
-        place = (content["num_states"], content["restart"])
-        return sweep, next(fit for fit in fits if (fit.num_states, fit.restart) == place)
+        chosen = (content["num_states"], content["restart"])
+        return sweep, next(fit for fit in fits if (fit.num_states, fit.restart) == chosen)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
         raise UserError(
             f"{path} is not a sweep that this version wrote ({error}); fit again"

@@ -246,7 +246,6 @@ def _train_in_folder(plan: Plan, saving: Saving, settings: dict[str, Any]) -> Tr
     if saved:
         state, step = _continue(program, saved), saved.step
     if before is None:
-        part.mkdir(parents=True, exist_ok=True)
         store.write_job(part, _job(plan, program, settings))
     store.log(part, event="begin", step=step, compile_seconds=program.compile_seconds)
     plan.tell(step, 0.0, done_of(program.placement, state), None)

@@ -22,8 +22,8 @@ import numpy as np
 
 from seedmap.errors import UserError
 from seedmap.experiments.checkpoints.orbax_arrays import METADATA, open_arrays
-from seedmap.experiments.datasets.npz import load_npz
 from seedmap.experiments.datasets.unpickle import UnpicklingError
+from seedmap.files import open_npz
 
 SAFETENSORS = (".safetensors",)
 TORCH = (".bin", ".pt", ".pth")
@@ -110,15 +110,15 @@ def locate(path: Path) -> Path:
         if (path / name).is_file():
             return path / name
     entries = sorted(path.iterdir())
-    found = [entry for entry in (path, *entries) if (entry / METADATA).is_file()]
-    found = found or [entry for entry in entries if entry.suffix in SUFFIXES and entry.is_file()]
-    if len(found) != 1:
-        names = ", ".join(entry.name for entry in (found or entries)[:8]) or "nothing"
+    weights = [entry for entry in (path, *entries) if (entry / METADATA).is_file()]
+    weights = weights or [e for e in entries if e.suffix in SUFFIXES and e.is_file()]
+    if len(weights) != 1:
+        names = ", ".join(entry.name for entry in (weights or entries)[:8]) or "nothing"
         raise UserError(
             f"{path} holds {names}; expected one of {', '.join(HUB_FILES)}, an Orbax folder, or "
             f"one file {', '.join(SUFFIXES)}: make the pattern name the file"
         )
-    return found[0]
+    return weights[0]
 
 
 def fingerprint(path: Path) -> int:
@@ -149,8 +149,8 @@ def _as_float32(array: np.ndarray, source: Path, name: str) -> np.ndarray:
     return array.astype(np.float32, copy=False)
 
 
-def _damaged(path: Path, expected: str, found: str) -> ValueError:
-    return ValueError(f"{path} is damaged: expected {expected}, found {found}; copy it anew")
+def _damaged(path: Path, expected: str, actual: str) -> UserError:
+    return UserError(f"{path} is damaged: expected {expected}, found {actual}; copy it anew")
 
 
 def _open_safetensors(path: Path, stack: ExitStack) -> Opened:
@@ -184,8 +184,8 @@ def _check_safetensors(path: Path) -> None:
         raise _damaged(path, f"{expected} bytes", f"{size}")
 
 
-def _missing(path: Path, library: str, package: str) -> ValueError:
-    return ValueError(f"{path} needs {library} to be read; install it: pip install {package}")
+def _missing(path: Path, library: str, package: str) -> UserError:
+    return UserError(f"{path} needs {library} to be read; install it: pip install {package}")
 
 
 def _open_torch(path: Path) -> Opened:
@@ -260,7 +260,7 @@ def _state_dict(content: Any, path: Path, torch: Any) -> dict[str, Any]:
 def _open_npz(path: Path, stack: ExitStack) -> Opened:
     try:
         opened = stack.enter_context(path.open("rb"))
-        file = stack.enter_context(load_npz(opened))
+        file = stack.enter_context(open_npz(opened))
         members = {name.replace("/", "."): name for name in file.files}
         shapes = {name: _npy_shape(file.zip, member) for name, member in members.items()}
     except (ValueError, zipfile.BadZipFile, EOFError, OSError, KeyError) as error:

@@ -151,14 +151,16 @@ def detect(names: Sequence[str], where: Path) -> Layout:
     Raises:
         UserError: they show none, or several.
     """
-    found = [layout for layout in LAYOUTS.values() if any(re.search(layout.sign, n) for n in names)]
-    if len(found) != 1:
-        which = " and of ".join(layout.name for layout in found) or "no known layout"
+    fitting = [
+        layout for layout in LAYOUTS.values() if any(re.search(layout.sign, n) for n in names)
+    ]
+    if len(fitting) != 1:
+        which = " and of ".join(layout.name for layout in fitting) or "no known layout"
         raise UserError(
             f"{where} has names of {which} ({_some(names)}); choose one by --layout "
             f"({', '.join(LAYOUTS)}), or write rules (--rules FILE)"
         )
-    return found[0]
+    return fitting[0]
 
 
 def _some(names: Sequence[str]) -> str:
@@ -166,7 +168,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def find_layout(name: str | None, rules: Path | None, checkpoint: Checkpoint) -> Layout:
-    """The layout that is asked for, or else the one that the checkpoint's names show.
+    """Returns the layout that is asked for, or else the one that the checkpoint's names show.
 
     Raises:
         UserError: it is not known, its file cannot be understood, or none is recognised.

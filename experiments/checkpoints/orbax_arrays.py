@@ -45,13 +45,13 @@ def open_arrays(folder: Path) -> dict[str, tuple[tuple[int, ...], Callable[[], n
     complete = about.get("store_array_data_equal_to_fill_value") is True
     keys = tensorstore.KvStore.open(store).result().list().result()
     opened = {}
-    for place, _, file in sorted(key.decode().rpartition("/") for key in keys):
+    for name, _, file in sorted(key.decode().rpartition("/") for key in keys):
         if file in ZARR:
-            under = place + "/" if database else files["path"] + place + "/"
+            under = name + "/" if database else files["path"] + name + "/"
             spec = {"driver": ZARR[file], "kvstore": store | {"path": under}}
             spec["fill_missing_data_reads"] = not complete
             array = tensorstore.open(spec, open=True).result()
-            opened[place] = (tuple(array.shape), lambda array=array: _read(array))
+            opened[name] = (tuple(array.shape), lambda array=array: _read(array))
     _check_complete(opened, about)
     return opened
 
@@ -85,12 +85,12 @@ def _check_complete(opened: dict[str, Any], about: dict[str, Any]) -> None:
 
 def _read(array: Any) -> np.ndarray:
     needed = array.size * array.dtype.numpy_dtype.itemsize
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > there:
-        raise UserError(f"{needed / 1e9:.3g} GB, more than the {there / 1e9:.3g} GB of memory")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory:
+        raise UserError(f"{needed / 1e9:.3g} GB, more than the {memory / 1e9:.3g} GB of memory")
     return array.read().result()
 
 
 def dotted(path: tuple[Any, ...]) -> str:
-    """Name of the array of a leaf: what its key path (`jax.tree_util`) holds, joined by dots."""
+    """Names the array of a leaf: what its key path (`jax.tree_util`) holds, joined by dots."""
     return ".".join(map(leaf_name, path))

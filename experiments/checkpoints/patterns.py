@@ -1,4 +1,4 @@
-"""Which runs and steps a pattern such as "ckpts/seed_{run}/step_{step}" finds on disk."""
+"""Finds the runs and steps that a pattern such as "ckpts/seed_{run}/step_{step}" means on disk."""
 
 import glob
 import re
@@ -21,7 +21,7 @@ _HOW = (
 )
 
 
-class Found(NamedTuple):
+class Entry(NamedTuple):
     """A checkpoint on disk.
 
     Attributes:
@@ -36,13 +36,13 @@ class Found(NamedTuple):
 
 
 def parse_step(text: str) -> int:
-    """A step as names on the hub have it: "512", "20k" (20 000), "2000k", "1.5M".
+    """Parses a step as names on the hub have it: "512", "20k" (20 000), "2000k", "1.5M".
 
     Raises:
         UserError: it is no whole number of steps.
     """
-    found = re.fullmatch(f"({_NUMBER})({_SCALE})", text.strip())
-    steps = Decimal(found[1]) * _SCALES.get(found[2].lower(), 1) if found else None
+    match = re.fullmatch(f"({_NUMBER})({_SCALE})", text.strip())
+    steps = Decimal(match[1]) * _SCALES.get(match[2].lower(), 1) if match else None
     if steps is None or steps != int(steps):
         raise UserError(f"step {text!r} is not a whole number; write 512, 20k or 1.5M")
     return int(steps)
@@ -52,7 +52,7 @@ def _regex(pattern: str) -> re.Pattern:
     """Matches the paths that a pattern means, with groups `run` and `step`."""
     seen: set[str] = set()
 
-    def one(token: str) -> str:
+    def as_regex(token: str) -> str:
         if token in ("{run}", "{step}"):
             name = token[1:-1]
             if name in seen:
@@ -61,7 +61,7 @@ def _regex(pattern: str) -> re.Pattern:
             return f"(?P<{name}>{_NUMBER + _SCALE if name == 'step' else '[^/]+?'})"
         return _AS_REGEX.get(token) or re.escape(token)
 
-    return re.compile("".join(one(token) for token in _TOKENS.split(pattern) if token))
+    return re.compile("".join(as_regex(token) for token in _TOKENS.split(pattern) if token))
 
 
 def _as_glob(token: str) -> str:
@@ -70,18 +70,18 @@ def _as_glob(token: str) -> str:
     return token if token in _AS_REGEX else glob.escape(token)
 
 
-def find_checkpoints(pattern: str) -> list[Found]:
-    """The checkpoints that a pattern finds, by run and step.
+def find_checkpoints(pattern: str) -> list[Entry]:
+    """Finds the checkpoints that a pattern means, by run and step.
 
     Args:
-        pattern: a path with {run} and {step}, and with *, ? and ** as in the shell. A place holder
+        pattern: a path with {run} and {step}, and with *, ? and ** as in the shell. A placeholder
             that comes twice stands for the same name.
 
     Returns:
         Runs in natural order of their names (seed2 before seed10), steps ascending.
 
     Raises:
-        UserError: a place holder is missing, nothing is found, or a step of a run comes twice.
+        UserError: a placeholder is missing, no checkpoint matches, or a step of a run comes twice.
 
     Warns:
         UserWarning: names the runs that lack steps which others have.
@@ -97,35 +97,35 @@ def find_checkpoints(pattern: str) -> list[Found]:
     if not named:
         near = f"; found {listed(Path(path).name for path in paths)} there" if paths else ""
         raise UserError(f"no checkpoint is at {pattern!r}{near}; {_HOW}, the step a number")
-    found = [Found(match["run"], parse_step(match["step"]), Path(path)) for match, path in named]
-    found.sort(key=lambda one: (natural(one.run), one.step))
-    for one, other in pairwise(found):
-        if one[:2] == other[:2]:
+    entries = [Entry(match["run"], parse_step(match["step"]), Path(path)) for match, path in named]
+    entries.sort(key=lambda entry: (natural(entry.run), entry.step))
+    for entry, other in pairwise(entries):
+        if entry[:2] == other[:2]:
             raise UserError(
-                f"step {one.step} of run {one.run!r} is both {one.path} and {other.path}; remove "
-                "one, or narrow the pattern"
+                f"step {entry.step} of run {entry.run!r} is both {entry.path} and {other.path}; "
+                "remove one, or narrow the pattern"
             )
-    _warn_of_gaps(found)
-    return found
+    _warn_of_gaps(entries)
+    return entries
 
 
-def steps_by_run(found: list[Found]) -> dict[str, list[int]]:
-    """Steps of every run, ascending."""
+def steps_by_run(entries: list[Entry]) -> dict[str, list[int]]:
+    """Lists the steps of every run, ascending."""
     steps: dict[str, list[int]] = {}
-    for one in found:
-        steps.setdefault(one.run, []).append(one.step)
+    for entry in entries:
+        steps.setdefault(entry.run, []).append(entry.step)
     return steps
 
 
-def _warn_of_gaps(found: list[Found]) -> None:
-    steps = steps_by_run(found)
-    every = sorted({one.step for one in found})
+def _warn_of_gaps(entries: list[Entry]) -> None:
+    steps = steps_by_run(entries)
+    every = sorted({entry.step for entry in entries})
     gaps = {run: [s for s in every if s < own[-1] and s not in own] for run, own in steps.items()}
-    said = [f"{run!r} lacks {', '.join(map(str, gap[:5]))}" for run, gap in gaps.items() if gap]
-    if said:
-        more = "; ..." if len(said) > 5 else ""
+    lacks = [f"{run!r} lacks {', '.join(map(str, gap[:5]))}" for run, gap in gaps.items() if gap]
+    if lacks:
+        more = "; ..." if len(lacks) > 5 else ""
         warnings.warn(
             f"runs lack steps that others have, so that checkpoints are counted 1, 2, ... instead: "
-            f"{'; '.join(said[:5])}{more}",
+            f"{'; '.join(lacks[:5])}{more}",
             stacklevel=3,
         )

@@ -42,9 +42,9 @@ first whose regular expression is found anywhere in the name decides:
     role = "bias"
 
 Parts before "width" may come in any order: the matrices are the same ones.
-`heads` comes from the config.json beside the checkpoint or from --heads; a number may stand in its
-place. Which way round a matrix is stored does not matter to any metric. Embeddings, layers that
-turn them back to words, and normalisation are left out, as in paper A (arXiv 2308.09543, 2.1).
+`heads` comes from the config.json next to the checkpoint or from --heads; a number may be written
+instead. Which way round a matrix is stored does not matter to any metric. Embeddings, layers that
+turn them back to words, and normalisation are left out, as in Hu et al. 2023 (section 2.1).
 """
 
 import difflib

@@ -1,8 +1,8 @@
 """The 14 metrics of a checkpoint, a tensor at a time: memory is that of the largest one.
 
-The same numbers as `trainer.weight_metrics` (paper A, section 2.1), which holds all weights at
-once. Sums are float64. The median over all weights takes two readings of every matrix: floats are
-mapped to 32-bit integers in the same order, the first reading counts their upper 16 bits, the
+The same numbers as `trainer.weight_metrics` (Hu et al. 2023, section 2.1), which holds all weights
+at once. Sums are float64. The median over all weights takes two readings of every matrix: floats
+are mapped to 32-bit integers in the same order, the first reading counts their upper 16 bits, the
 second the lower ones in the one or two bins where the middle falls. That is exact.
 """
 
@@ -160,8 +160,8 @@ def _entry_values(
     }
 
 
-class _Found(NamedTuple):
-    """What is known after some tensors: sums of the values of matrices, how many, all entries."""
+class _Sums(NamedTuple):
+    """Sums over some tensors: of the values of matrices, how many there are, all entries."""
 
     sums: Counter
     numbers: Counter
@@ -169,9 +169,9 @@ class _Found(NamedTuple):
     biases: Entries
 
 
-def _read_leaf(found: _Found, leaf: Leaf, array: np.ndarray) -> _Found:
-    """What is known with one more tensor read."""
-    sums, numbers, weights, biases = found
+def _read_leaf(so_far: _Sums, leaf: Leaf, array: np.ndarray) -> _Sums:
+    """Adds one more tensor."""
+    sums, numbers, weights, biases = so_far
     if leaf.rule.role == "bias":
         for block in _blocks(array.reshape(-1, 1)):
             biases = _add(biases, block, block.astype(np.float64))
@@ -187,11 +187,11 @@ def _read_leaf(found: _Found, leaf: Leaf, array: np.ndarray) -> _Found:
             for name, value in values.items():
                 sums[name] += value
                 numbers[name] += 1
-    return _Found(sums, numbers, weights, biases)
+    return _Sums(sums, numbers, weights, biases)
 
 
 class Measured(NamedTuple):
-    """What is found of a checkpoint.
+    """The metrics of a checkpoint.
 
     Attributes:
         values: each of the 14 metrics to its value; no mean_b, median_b and var_b of a
@@ -204,7 +204,7 @@ class Measured(NamedTuple):
 
 
 def measure_checkpoint(checkpoint: Checkpoint, leaves: list[Leaf]) -> Measured:
-    """The 14 metrics, as `trainer.weight_metrics` defines them, from one tensor at a time.
+    """Computes the 14 metrics, as `trainer.weight_metrics` defines them, a tensor at a time.
 
     Args:
         checkpoint: an open one.
@@ -213,22 +213,22 @@ def measure_checkpoint(checkpoint: Checkpoint, leaves: list[Leaf]) -> Measured:
     Returns:
         The metrics, NaN or infinite where the weights are, and what they were counted over.
 
-    Source: paper A, section 2.1 and appendix A.
+    Source: Hu et al. 2023, section 2.1.
     """
-    found = _Found(Counter(), Counter(), _no_entries(), _no_entries())
+    total = _Sums(Counter(), Counter(), _no_entries(), _no_entries())
     with np.errstate(all="ignore"):  # of a diverged run; 0 / 0 of a matrix of zeros
         for leaf in leaves:
-            found = _read_leaf(found, leaf, checkpoint.read(leaf.name))
+            total = _read_leaf(total, leaf, checkpoint.read(leaf.name))
     names = {role: [leaf.name for leaf in leaves if leaf.rule.role == role] for role in ROLES}
-    values = {name: found.sums[name] / found.numbers[name] for name in found.sums}
-    values |= _entry_values(found.weights, "w", checkpoint.read, names["matrix"] + names["kernels"])
-    if found.biases.count:
-        values |= _entry_values(found.biases, "b", checkpoint.read, names["bias"])
-    matrices = found.numbers["trace"]
+    values = {name: total.sums[name] / total.numbers[name] for name in total.sums}
+    values |= _entry_values(total.weights, "w", checkpoint.read, names["matrix"] + names["kernels"])
+    if total.biases.count:
+        values |= _entry_values(total.biases, "b", checkpoint.read, names["bias"])
+    matrices = total.numbers["trace"]
     counts = {
         "matrices": matrices,
-        "kernels": found.numbers["l1"] - matrices,
-        "weights": found.weights.count,
-        "biases": found.biases.count,
+        "kernels": total.numbers["l1"] - matrices,
+        "weights": total.weights.count,
+        "biases": total.biases.count,
     }
     return Measured(values, counts)

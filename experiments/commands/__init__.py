@@ -1,1 +1,93 @@
-"""The commands of `seedmap`, a file each: they parse flags and call what does the work."""
+"""The commands of `seedmap` by name; each is a file here, imported when it is asked for."""
+
+from types import MappingProxyType
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """A command.
+
+    Attributes:
+        arguments: what follows its name, for `--help`.
+        summary: one line for `--help`.
+        module: in this package.
+        function: of the module, from the words that follow the name to nothing.
+    """
+
+    arguments: str
+    summary: str
+    module: str
+    function: str
+
+
+COMMANDS = MappingProxyType(
+    {
+        "run": Command(
+            "EXPERIMENT", "train, fit, map and report in one go", "train", "run_command"
+        ),
+        "train": Command(
+            "EXPERIMENT", "train all seeds and record their metrics", "train", "train_command"
+        ),
+        "import": Command(
+            "KIND",
+            "make a run of checkpoints or metrics that were recorded elsewhere",
+            "import_runs",
+            "import_command",
+        ),
+        "collect": Command(
+            "DIR", "put together what several processes have trained", "train", "collect_command"
+        ),
+        "fit": Command(
+            "PATH",
+            "fit the HMM sweep to a run's metrics, or to CSV files, and decode every run",
+            "fit",
+            "fit_command",
+        ),
+        "map": Command(
+            "DIR", "build the training map of a fitted run: summary.json", "map", "map_command"
+        ),
+        "report": Command("DIR", "draw the figures and write report.html", "map", "report_command"),
+        "baselines": Command(
+            "DIR",
+            "the regression beside k-means, HMMs on fewer metrics, and early checkpoints",
+            "baselines",
+            "baselines_command",
+        ),
+        "noise": Command(
+            "EXPERIMENT",
+            "what each source of randomness does: initialisation, order, rounding, ...",
+            "noise",
+            "noise_command",
+        ),
+        "noise compare": Command(
+            "RUN RUN",
+            "studies of noise trained in separate processes, replica by replica",
+            "noise_compare",
+            "compare_noise_command",
+        ),
+        "noise backend": Command(
+            "EXPERIMENT",
+            "one replica under other flags, threads and batching, a process for each",
+            "noise_backend",
+            "backend_command",
+        ),
+        "compare": Command(
+            "RUN RUN",
+            "the maps of several runs side by side, and one HMM for all of them",
+            "compare",
+            "compare_command",
+        ),
+        "forecast": Command(
+            "DIR",
+            "forecast seeds that have not converged by --upto, each without itself",
+            "forecast",
+            "forecast_command",
+        ),
+        "overhead": Command(
+            "",
+            "time training steps: what determinism, precision and many seeds cost",
+            "overhead",
+            "overhead_command",
+        ),
+    }
+)

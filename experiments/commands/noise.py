@@ -52,15 +52,7 @@ class NoiseOptions(Generic[Config]):
 
 
 def noise_command(argv: Sequence[str]) -> None:
-    """`seedmap noise EXPERIMENT`, `seedmap noise compare` and `seedmap noise backend`."""
-    if argv[:1] == ["compare"]:
-        from seedmap.experiments.commands.noise_compare import compare_noise_command
-
-        return compare_noise_command(argv[1:])
-    if argv[:1] == ["backend"]:
-        from seedmap.experiments.commands.noise_backend import backend_command
-
-        return backend_command(argv[1:])
+    """`seedmap noise EXPERIMENT`."""
     # A preset's number of seeds side by side is for its number of seeds, not for a study's.
     experiment, options = parse_experiment(NoiseOptions, "noise", argv, seeds_at_once=None)
     check_noise(options.noise)

@@ -7,6 +7,7 @@ from typing import Any, Generic
 
 import tyro
 
+from seedmap.errors import UserError
 from seedmap.experiments.commands.experiment_flags import (
     Config,
     Flat,
@@ -105,7 +106,7 @@ def backend_command(argv: Sequence[str]) -> None:
         failed = run_children(children, argv)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"; go on with --resume --out {folder}") from None
-    except UsageError:  # a child refuses what it was told
+    except UserError:  # a child refuses what it was told
         if fresh:
             take_away(folder)
         raise

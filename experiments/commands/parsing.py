@@ -4,10 +4,12 @@ tyro has no public hook for errors, only the text it prints. That text is all th
 that wording this module does not know still comes out as one line.
 """
 
+import difflib
 import io
 import re
 from collections.abc import Sequence
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from dataclasses import fields
 from itertools import dropwhile, takewhile
 from typing import Any
 
@@ -55,8 +57,37 @@ def parse(options: Any, command: str, argv: Sequence[str], **settings: Any) -> A
             raise
         raise UsageError(f"{one_line(said.getvalue())}; see `seedmap {command} --help`") from None
     if unknown:
-        raise UsageError(f"{unknown[0]!r} is unknown; `seedmap {command} --help` lists all flags")
+        hint = _nearest_flag(unknown[0], options, settings)
+        raise UsageError(
+            f"{unknown[0]!r} is unknown{hint}; `seedmap {command} --help` lists all flags"
+        )
     return parsed
+
+
+def _nearest_flag(word: str, options: Any, settings: dict[str, Any]) -> str:
+    """The flag that a word is nearest to, as a question; "" where none is near."""
+    help_text = io.StringIO()
+    with redirect_stdout(help_text), suppress(SystemExit):
+        tyro.cli(options, args=["--help"], **settings)
+    plain = re.sub(r"\x1b\[[\d;]*m", "", help_text.getvalue())
+    flags = set(re.findall(r"--[a-z][a-z0-9-]*", plain))
+    nearest = difflib.get_close_matches(word.partition("=")[0].replace("_", "-"), flags, n=1)
+    return f" (did you mean {nearest[0]}?)" if nearest else ""
+
+
+def by_its_flag(message: str) -> str:
+    """A message that begins with a parameter's name, with the flag of that name in its stead.
+
+    `trainer` and `hmm` speak of parameters (`batch_size is 0; ...`), users of flags.
+    """
+    from seedmap.experiments.commands.experiment_flags import Session
+    from seedmap.experiments.tasks.base import FitConfig, MapConfig, TrainingConfig
+
+    match = re.match(r"([a-z_]+)(?=: | is | needs | must )", message)
+    kinds = (TrainingConfig, FitConfig, MapConfig, Session)
+    if match and any(match[1] == field.name for kind in kinds for field in fields(kind)):
+        return "--" + match[1].replace("_", "-") + message[match.end() :]
+    return message
 
 
 def one_line(box: str) -> str:

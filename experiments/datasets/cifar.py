@@ -24,8 +24,8 @@ import numpy as np
 
 from seedmap.errors import UserError
 from seedmap.experiments.datasets.images import Examples, Images, check_images, open_image
-from seedmap.experiments.datasets.npz import load_npz
 from seedmap.experiments.datasets.unpickle import read_pickle
+from seedmap.files import open_npz
 
 SHAPE = (32, 32, 3)
 PIXELS = 32 * 32 * 3
@@ -245,7 +245,7 @@ def _class_names(folder: Path) -> list[str]:
 def _archive(path: Path, part: str) -> Source:
     names = [f"{part}_{what}" for what in ("jpeg", "length", "label")]
     try:
-        with path.open("rb") as file, load_npz(file) as archive:
+        with path.open("rb") as file, open_npz(file) as archive:
             missing = [name for name in names if name not in archive]
             found = ", ".join(archive.files)
             content, lengths, labels = (archive[n] for n in names) if not missing else 3 * (None,)

@@ -88,7 +88,7 @@ def prepare(experiment: Experiment, config: TrainingConfig, noise: NoiseConfig) 
 
 
 def trial(prepared: Prepared) -> Choice:
-    """Replicas to run side by side, and the seconds of a step of one, by a short trial.
+    """Finds how many replicas to run side by side, and the seconds of a step, by a short trial.
 
     Where their number is not given, it is one at which copies stay alike to the bit.
     """
@@ -111,14 +111,14 @@ def trial(prepared: Prepared) -> Choice:
     replicas = prepared.rows.streams, {}, prepared.rows.perturb
     asked = config.seeds_at_once
     sizes = None if asked is None else [asked]
-    found = choose_seeds_at_once(
+    choice = choose_seeds_at_once(
         build, replicas, task.pool, jax.local_devices(), sizes, alike=asked is None
     )
-    return found._replace(seconds=found.seconds / steps)
+    return choice._replace(seconds=choice.seconds / steps)
 
 
 def record_names(prepared: Prepared) -> set[str]:
-    """Names of what training will record; nothing is compiled."""
+    """Lists the names of what training will record; nothing is compiled."""
     setup, config = prepared.setup, prepared.config
     metrics = choose(config.record, setup.rule, config.spectrum)
     trainer = make_trainer(setup.task, setup.optimizer, config.batch_size, 1, metrics)
@@ -139,15 +139,15 @@ def train_study(
     save_seconds: float = 60.0,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> None:
-    """Trains a study into a run folder, with `predictions.npz` and `barriers.nc` beside the rest.
+    """Trains a study into a run folder, with `predictions.npz` and `barriers.nc`.
 
     Args:
         prepared: as `prepare` gives it.
         noise: settings of the study, for `config.json`.
         folder: the run folder.
         threshold: evaluation accuracy above which a replica has converged.
-        overwrite: whether a run that stands there may be replaced.
-        resume: go on with what stands there.
+        overwrite: whether a run that is there may be replaced.
+        resume: go on with what is there.
         save_seconds: seconds between two save points.
         on_progress: as of `trainer.train`.
 
@@ -164,10 +164,11 @@ def train_study(
         check_logits(predictions.logits, run.diverged)
         save_predictions(draft, predictions)
         errors = barriers_of(setup.task, variants, model, run.diverged, root)
-        xr.Dataset(
+        barriers = xr.Dataset(
             {"error": (("variant", "pair", "point"), errors)},
             {"variant": [v.name for v in variants]},
-        ).to_netcdf(draft / run_folder.BARRIERS, engine="h5netcdf")
+        )
+        run_folder.write_netcdf(draft / run_folder.BARRIERS, barriers)
 
     content = {
         **noise,
@@ -189,7 +190,7 @@ def train_study(
 
 
 def fingerprint(task: Task, root: int) -> str:
-    """SHA-256 of the examples a study trains and tests on: equal for equal data, in any run."""
+    """Computes the SHA-256 of the examples a study trains and tests on."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(shared_data(task, root)):
         values = np.asarray(leaf)
@@ -199,7 +200,7 @@ def fingerprint(task: Task, root: int) -> str:
 
 
 def load_study(folder: Path) -> StudyResult:
-    """A study from its folder.
+    """Reads a study from its folder.
 
     Raises:
         UserError: the folder holds no study, or a file of it cannot be read.

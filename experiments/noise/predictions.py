@@ -8,8 +8,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from seedmap import files
 from seedmap.errors import UserError
-from seedmap.experiments.datasets.npz import load_npz
 from seedmap.experiments.noise.measures.barrier import line_errors
 from seedmap.experiments.runs.folder import PREDICTIONS
 from seedmap.trainer import Data, Task, Variables, make_streams
@@ -113,7 +113,7 @@ def save_predictions(folder: Path, found: Predictions) -> None:
     if found.groups:
         arrays["group"] = np.stack(list(found.groups.values()))
         arrays["group_name"] = np.array(list(found.groups), dtype="U")
-    np.savez(folder / PREDICTIONS, **arrays)
+    files.write_npz(folder / PREDICTIONS, arrays)
 
 
 def load_predictions(folder: Path) -> Predictions:
@@ -128,7 +128,7 @@ def load_predictions(folder: Path) -> Predictions:
             f"{folder} has no {PREDICTIONS}; make it with `seedmap noise EXPERIMENT --overwrite`"
         )
     try:
-        with path.open("rb") as file, load_npz(file) as archive:
+        with path.open("rb") as file, files.open_npz(file) as archive:
             arrays = dict(archive)
         groups = dict(zip(arrays.get("group_name", ()), arrays.get("group", ()), strict=True))
         return Predictions(

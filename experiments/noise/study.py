@@ -1,7 +1,7 @@
 """A study of noise: replicas of every variant trained as one program, and what they predict.
 
-found = run_study(task, optimizer, batch_size=50, steps=400, record_every=20)  # one's own task
-findings(found)["variants"]  # `experiments.noise.summary`
+study = run_study(task, optimizer, batch_size=50, steps=400, record_every=20)  # one's own task
+summarise_study(study).variants  # `experiments.noise.summary`
 
 `experiments.noise.folder` does the same for an experiment, into a folder, resumable.
 """

@@ -1,9 +1,10 @@
-"""A process that times one network under one mode: `python -m seedmap.experiments.overhead.child`.
+"""A process that times one network under one mode (`processes.child` says how it is started).
 
-Its only argument is a `Job` in JSON; XLA's flags and the like stand in its environment. It answers
-on standard output, a JSON object a line: first what it is ready to run, then, for every number of
-steps it reads from standard input, the seconds they took; `error` if something fails. It ends when
-its input does. Whatever libraries print goes to standard error.
+python -P -m seedmap.experiments.overhead.child JOB
+
+Its only argument is a `Job` in JSON; XLA's flags and the like are in its environment. It answers
+first what it is ready to run, then, for every number of steps that it is sent, the `seconds` they
+took; `error` if something fails.
 """
 
 import dataclasses
@@ -20,6 +21,7 @@ import jax
 
 from seedmap.experiments.overhead.networks import NETWORKS, build, num_parameters
 from seedmap.experiments.overhead.step import make_step, random_batch, side_by_side, start
+from seedmap.experiments.processes.child import answers, end_with_parent
 
 WARM_UP = 3  # steps before the first that count; the last two of them are the trial
 
@@ -43,12 +45,12 @@ class Job:
     bfloat16: bool = False
 
     def json(self) -> str:
-        """For the command line."""
+        """Writes it for the command line."""
         return json.dumps(dataclasses.asdict(self))
 
 
 def platform() -> dict[str, Any]:
-    """The device that JAX computes on."""
+    """Describes the device that JAX computes on."""
     devices = jax.devices()
     return {
         "platform": devices[0].platform,
@@ -91,7 +93,7 @@ def prepare(job: Job) -> tuple[Callable[[int], float], dict[str, Any]]:
 
 
 def _memory() -> dict[str, int]:
-    """Bytes taken at most by this process, and how many there are: of the device, or the host."""
+    """Returns the most bytes this process took and how many there are, of the device or host."""
     stats = jax.devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in stats and "bytes_limit" in stats:
         return {"bytes": stats["peak_bytes_in_use"], "bytes_limit": stats["bytes_limit"]}
@@ -107,22 +109,17 @@ def _one_line(error: Exception) -> str:
 
 def main() -> None:
     """Answers until its input ends."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-
-    def answer(content: dict[str, Any]) -> None:
-        print(json.dumps(content), file=answers, flush=True)
-
+    next_line, answer = end_with_parent(), answers()
     try:
         if len(sys.argv) == 1:
-            answer(platform())
+            answer(**platform())
             return
         run, known = prepare(Job(**json.loads(sys.argv[1])))
-        answer(known)
-        for line in sys.stdin:
-            answer({"seconds": run(int(line))})
+        answer(**known)
+        while True:
+            answer(seconds=run(int(next_line())))
     except Exception as error:  # whatever it is, the parent reports it and goes on
-        answer({"error": _one_line(error)})
+        answer(error=_one_line(error))
         sys.exit(1)
 
 

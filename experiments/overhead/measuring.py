@@ -10,7 +10,8 @@ from typing import Any
 from seedmap.experiments.overhead.child import WARM_UP, Job
 from seedmap.experiments.overhead.modes import Mode
 from seedmap.experiments.overhead.networks import Network, usual_image_size
-from seedmap.experiments.overhead.processes import Process, ProcessFailed, environment
+from seedmap.experiments.overhead.processes import Process, environment
+from seedmap.experiments.processes.child import ProcessFailed
 
 _SHARE_OF_MEMORY = 0.7  # that the processes of a network may take together
 
@@ -40,11 +41,11 @@ class Settings:
     image_size: int | None = None
 
     def size_for(self, network: Network) -> int:
-        """Rows and columns of the images of a network."""
+        """Returns the rows and columns of the images of a network."""
         return self.image_size or usual_image_size(network, self.platform)
 
     def job(self, network: Network, mode: Mode) -> Job:
-        """What the process of a network and a mode is to do."""
+        """Describes what the process of a network and a mode is to do."""
         seeds = self.seeds if mode.vmapped else None
         size = self.size_for(network)
         return Job(network.name, self.batch_size, size, seeds, mode.bfloat16)
@@ -83,7 +84,7 @@ class Timing:
     error: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Makes plain Python of it, for JSON."""
         return asdict(self)
 
 
@@ -119,7 +120,7 @@ def try_network(network: Network, mode: Mode, settings: Settings) -> Trial:
 
 
 def estimate_seconds(trial: Trial, modes: Sequence[Mode], settings: Settings) -> float:
-    """Seconds that the turns of a network are likely to take, by its trial.
+    """Estimates the seconds that the turns of a network take, by its trial.
 
     As if every mode took as long as the default one, a seed; processes that must be started anew
     each round take longer.
@@ -131,7 +132,7 @@ def estimate_seconds(trial: Trial, modes: Sequence[Mode], settings: Settings) ->
 
 
 def turns(names: Sequence[str], rounds: int) -> Iterator[str]:
-    """Who is next, round by round; each round begins with another one.
+    """Says who is next, round by round; each round begins with another one.
 
     So whatever drifts over the rounds drifts for all, and none is always behind the same one.
     """
@@ -141,7 +142,7 @@ def turns(names: Sequence[str], rounds: int) -> Iterator[str]:
 
 
 def fit_together(modes: Sequence[Mode], seeds: int, known: dict[str, Any], platform: str) -> bool:
-    """Whether the processes of all modes may live at the same time.
+    """Tells whether the processes of all modes may live at the same time.
 
     Not on a TPU, which one process holds; elsewhere by the memory that the default one takes.
 
@@ -205,7 +206,7 @@ class _Measurement:
         return list(self.rows.values())
 
     def _attempt(self, name: str, action: Callable[[], None]) -> None:
-        """Does it, and one turn is done; if it fails, so are all that were left to the mode."""
+        """Does a turn; if it fails, all that were left to the mode are done with."""
         label = f"{self.network.name} {name}"
         self.on_turn(label, 0)
         try:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from seedmap.errors import UserError
+from seedmap.experiments.processes.settings import DEFAULT as UNCHANGED
+from seedmap.experiments.processes.settings import FLAGS, TOOLS, Tools, parse_flags
 
-FLAGS = "flags:"  # of a mode: what follows are XLA's flags
 PLATFORMS = ("cpu", "gpu", "tpu")
 DEFAULT = "default"
 
@@ -17,8 +18,7 @@ class Mode:
     Attributes:
         name: as on the command line.
         about: what it is, a sentence for the report.
-        xla_flags: added to XLA_FLAGS of its process.
-        environment: variables of its process, names and values.
+        tools: flags and variables of its process.
         bfloat16: whether weights and images are rounded to bfloat16 for the forward and backward
             pass; the optimiser's weights stay float32.
         vmapped: whether many seeds train side by side in one program.
@@ -29,20 +29,13 @@ class Mode:
 
     name: str
     about: str
-    xla_flags: tuple[str, ...] = ()
-    environment: tuple[tuple[str, str], ...] = ()
+    tools: Tools = UNCHANGED
     bfloat16: bool = False
     vmapped: bool = False
     platforms: tuple[str, ...] = PLATFORMS
     idle: tuple[str, ...] = ()
 
 
-def _precision(name: str) -> tuple[tuple[str, str], ...]:
-    return (("JAX_DEFAULT_MATMUL_PRECISION", name),)
-
-
-# On GPU JAX's precision "bfloat16" is XLA's default, which is TensorFloat-32 there: bfloat16 has to
-# be asked for by the type of the numbers. On TPU there is no TensorFloat-32.
 MODES = {
     mode.name: mode
     for mode in (
@@ -50,27 +43,25 @@ MODES = {
         Mode(
             "deterministic",
             "--xla_gpu_deterministic_ops: deterministic kernels, or serial ones in their place.",
-            xla_flags=("--xla_gpu_deterministic_ops=true",),
+            tools=TOOLS["deterministic"],
             idle=("cpu", "tpu"),
         ),
         Mode(
             "exclude-nondeterministic",
             "--xla_gpu_exclude_nondeterministic_ops: deterministic kernels, or refusal.",
-            xla_flags=("--xla_gpu_exclude_nondeterministic_ops=true",),
+            tools=TOOLS["exclude-nondeterministic"],
             idle=("cpu", "tpu"),
         ),
         Mode(
-            # XLA's own --xla_cpu_multi_thread_eigen is accepted, but jaxlib 0.10.2 computes on as
-            # many threads with it; the size of the pool is read from this variable.
             "one-thread",
             "One thread for XLA:CPU to compute on: sums in one order on every machine.",
-            environment=(("NPROC", "1"),),
+            tools=TOOLS["one-thread"],
             platforms=("cpu",),
         ),
         Mode(
             "tf32",
             "Products of float32 in TensorFloat-32; the default already where the GPU has it.",
-            environment=_precision("tensorfloat32"),
+            tools=TOOLS["tf32"],
             platforms=("gpu",),
         ),
         Mode(
@@ -81,7 +72,7 @@ MODES = {
         Mode(
             "float32-highest",
             "Products of float32 in float32, no shorter inputs.",
-            environment=_precision("float32"),
+            tools=TOOLS["float32-highest"],
             platforms=("gpu", "tpu"),
         ),
         Mode("vmapped", "Seeds side by side in one program; time per seed.", vmapped=True),
@@ -96,12 +87,12 @@ _USUAL = {
 
 
 def usual_modes(platform: str) -> tuple[str, ...]:
-    """Names of the modes that are compared on a platform unless others are asked for."""
+    """Names the modes that are compared on a platform unless others are asked for."""
     return _USUAL[platform]
 
 
 def find_modes(names: Sequence[str]) -> tuple[Mode, ...]:
-    """The modes of the given names, each once; the default, which is what ratios are over, first.
+    """Finds the modes of the given names, each once, after the default, which ratios are over.
 
     Args:
         names: of `MODES`, or `flags:` and XLA's flags, separated by spaces.
@@ -118,18 +109,11 @@ def _find(name: str) -> Mode:
     if not name.startswith(FLAGS):
         known = ", ".join(MODES)
         raise UserError(f"--modes: unknown mode {name!r}; there are: {known}, {FLAGS}--xla_...")
-    flags = tuple(name.removeprefix(FLAGS).split())
-    wrong = [flag for flag in flags if not flag.startswith("--xla_")]
-    if wrong or not flags:
-        raise UserError(
-            f"--modes: {name!r} has {wrong[0] if wrong else 'nothing'!r} for a flag of XLA's; "
-            f"write {FLAGS}--xla_name=value"
-        )
-    return Mode(name, "As given.", xla_flags=flags)
+    return Mode(name, "As given.", parse_flags(name, "--modes"))
 
 
 def note_of(mode: Mode, platform: str) -> str | None:
-    """What a reader must know of a mode on a platform, if anything."""
+    """Returns what a reader must know of a mode on a platform, if anything."""
     if platform in mode.idle:
         return (
             f"{mode.name}: the flag is for GPUs; on {platform.upper()} it is accepted and changes "

@@ -10,7 +10,7 @@ import optax
 
 from seedmap.experiments.overhead.networks import Arrays, Model, draw
 
-LEARNING_RATE = 4e-4  # paper B's
+LEARNING_RATE = 4e-4  # Zhuang et al. 2022
 
 Step = Callable[["StepState", jax.Array, jax.Array], tuple["StepState", jax.Array]]
 
@@ -24,7 +24,7 @@ class StepState(NamedTuple):
 
 
 def make_step(model: Model) -> Step:
-    """A step of Adam (4e-4) on the cross-entropy of a batch.
+    """Makes a step of Adam (4e-4) on the cross-entropy of a batch.
 
     Returns:
         (state, images [B, H, W, C], labels int [B]) -> (state, loss before the step).
@@ -46,12 +46,12 @@ def make_step(model: Model) -> Step:
 
 
 def side_by_side(step: Step) -> Step:
-    """The step of many seeds at once, all on the same batch."""
+    """Makes the step of many seeds at once, all on the same batch."""
     return jax.vmap(step, in_axes=(0, None, None))
 
 
 def start(model: Model, num_seeds: int | None, seed: int = 0) -> StepState:
-    """The state before the first step; seeds differ in their kernels."""
+    """Draws the state before the first step; seeds differ in their kernels."""
     rng = np.random.default_rng(seed)
     params, state = draw(model.params, num_seeds, rng), draw(model.state, num_seeds, rng)
     init = optax.adam(LEARNING_RATE).init
@@ -61,7 +61,7 @@ def start(model: Model, num_seeds: int | None, seed: int = 0) -> StepState:
 def random_batch(
     batch_size: int, image_size: int, num_classes: int, seed: int = 1
 ) -> tuple[jax.Array, jax.Array]:
-    """Standard normal images [B, H, W, 3] and uniform labels int32 [B], on the device."""
+    """Draws standard normal images [B, H, W, 3] and uniform labels int32 [B], on the device."""
     rng = np.random.default_rng(seed)
     x_BxHxWxC = rng.standard_normal((batch_size, image_size, image_size, 3), np.float32)
     labels_B = rng.integers(num_classes, size=batch_size, dtype=np.int32)

@@ -1,17 +1,17 @@
 """The baselines and ablations of paper A beside the HMM of a run, and the honest early test."""
 
-from seedmap.errors import UserError
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs.analysis import (convergence_times, raw_sequences, seed_rows, time_unit)
-from seedmap.experiments.tasks.base import (FitConfig)
-from seedmap.experiments.runs.fit_and_map import (read_config)
-from seedmap.experiments.runs.settings import (split, sweep_config)
-from seedmap.hmm.training_map.baselines import (compare_baselines)
+from seedmap.experiments.runs.analysis import convergence_times, raw_sequences, seed_rows, time_unit
+from seedmap.experiments.runs.fit_and_map import read_config
+from seedmap.experiments.runs.settings import split, sweep_config
+from seedmap.experiments.tasks.base import FitConfig
+from seedmap.hmm.training_map.baselines import compare_baselines
 
 EARLY = (0.1, 0.25, 0.5)  # shares of the converging runs that have converged by the early times
 

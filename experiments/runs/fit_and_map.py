@@ -1,35 +1,97 @@
-"""The steps of a run after training (`experiments.runs.train`), each a function of a run folder.
+"""The steps of a run between training (`runs.train`) and its report (`runs.report`).
 
-fit_run(folder, FitConfig())               # hmm.npz, hmm.json, sweep.json, `state`
-map_run(folder)                            # summary.json
-report_run(folder)                         # figures/, report.html
+fitted = fit_run(folder, FitConfig())      # hmm.npz, hmm.json, sweep.json, stability.json, `state`
+mapped = map_run(fitted)                   # summary.json
+
+Each step hands on what it has made, so that one command reads and computes everything once;
+`read_fitted` and `read_mapped` begin from the files of an earlier command.
 """
 
-from seedmap.errors import UserError
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from matplotlib.figure import Figure
 
 from seedmap import hmm
+from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs.analysis import (Analysis, analyse, check_usable, metric_sequences, seed_rows, summarise, time_unit)
-from seedmap.experiments.tasks.base import (FitConfig, MapConfig)
-from seedmap.experiments.report.run import (write_report)
-from seedmap.experiments.runs.robustness import (fit_both_priors, prior_row, refit_stability, restart_stability, stability)
-from seedmap.experiments.runs.settings import (check_threshold, sweep_config)
-from seedmap.hmm import figures
-from seedmap.hmm.training_map.dissimilarity import (pairwise_dissimilarity)
-from seedmap.hmm.io import (SavedHMM, load_hmm, save_hmm)
-from seedmap.hmm.sweep_io import (load_sweep, save_sweep)
+from seedmap.experiments.runs.analysis import (
+    Analysis,
+    analyse,
+    check_usable,
+    metric_sequences,
+    seed_rows,
+)
+from seedmap.experiments.runs.robustness import (
+    fit_priors,
+    prior_row,
+    refit_stability,
+    restart_stability,
+    stability,
+)
+from seedmap.experiments.runs.settings import check_threshold, sweep_config
+from seedmap.experiments.runs.summary import (
+    RunSummary,
+    Seconds,
+    Stability,
+    read_summary,
+    summarise,
+)
+from seedmap.experiments.tasks.base import FitConfig, MapConfig
+from seedmap.hmm.io import SavedHMM, load_hmm, save_hmm
+from seedmap.hmm.sweep_io import load_sweep, save_sweep
+from seedmap.results import from_json, to_json
 
 Z_SCORE = {"first": 1000, "per": "run"}
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A run whose HMM is fitted, as its folder holds it.
+
+    Attributes:
+        folder: of the run.
+        config: content of `config.json`.
+        dataset: metrics, outcomes and decoded states of all seeds.
+        sequences: z-scored metrics [run, time, metric] of the seeds the HMM can use.
+        paths: int32 [run, time], decoded states, -1 past a run's end.
+        saved: the HMM, states in canonical order.
+        sweep: scores of all fits.
+        chosen: the fit that was chosen among them.
+        stability: content of `stability.json`.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    dataset: xr.Dataset
+    sequences: hmm.Sequences
+    paths: np.ndarray
+    saved: SavedHMM
+    sweep: hmm.Sweep
+    chosen: hmm.Fit
+    stability: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Mapped:
+    """A fitted run and its training map.
+
+    Attributes:
+        fitted: the run.
+        question: what the map was asked, the threshold filled in.
+        analysis: what the HMM says about the runs.
+        summary: content of `summary.json`.
+    """
+
+    fitted: Fitted
+    question: MapConfig
+    analysis: Analysis
+    summary: RunSummary
 
 
 def read_config(folder: Path, *fields: str) -> dict[str, Any]:
@@ -38,24 +100,35 @@ def read_config(folder: Path, *fields: str) -> dict[str, Any]:
     Raises:
         UserError: the file is missing, is not JSON or lacks a field.
     """
-    trained = run_folder.read_json(
+    content = run_folder.read_json(
         folder, run_folder.CONFIG, "train", ("experiment", "threshold", "wall_seconds")
     )
-    return trained | run_folder.read_json(folder, run_folder.CONFIG, f"fit {folder}", fields)
+    lacking = [name for name in fields if name not in content]
+    if lacking:
+        raise UserError(
+            f"{folder / run_folder.CONFIG} has no {lacking[0]!r}; make it anew with `seedmap fit "
+            f"{folder}`"
+        )
+    return content
 
 
-def _update_config(folder: Path, changes: dict[str, Any], seconds: dict[str, float]) -> None:
-    config = read_config(folder) | changes
-    config["wall_seconds"] = config["wall_seconds"] | seconds
-    run_folder.write_json(folder / run_folder.CONFIG, config)
+def write_config(
+    folder: Path, config: dict[str, Any], changes: dict[str, Any], seconds: dict[str, float]
+) -> dict[str, Any]:
+    """Writes `config.json` with fields and times added, and returns it."""
+    times = {"wall_seconds": config["wall_seconds"] | seconds}
+    changed = to_json(config | changes | times)
+    run_folder.write_json(folder / run_folder.CONFIG, changed)
+    return changed
 
 
 def fit_run(
     folder: Path, config: FitConfig, callback: Callable[[int, int], None] | None = None
-) -> None:
+) -> Fitted:
     """Fits the sweep to a run's metrics and decodes every run.
 
-    Writes `sweep.json`, `hmm.npz`, `hmm.json` and the variable `state` of `metrics.nc`.
+    Writes `sweep.json`, `hmm.npz`, `hmm.json`, `stability.json` and the variable `state` of
+    `metrics.nc`.
 
     Args:
         folder: a run folder with metrics.
@@ -68,12 +141,12 @@ def fit_run(
     started = time.perf_counter()
     settings = sweep_config(config)
     dataset = run_folder.read_dataset(folder)
-    read_config(folder)
+    trained = read_config(folder)
     check_usable(dataset)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         sequences = metric_sequences(dataset, config.metrics)
-        sweep, other = fit_both_priors(sequences, settings, config, callback)
+        sweep, other = fit_priors(sequences, settings, config, callback)
         chosen = hmm.select(sweep, config.criterion, config.one_standard_error)
         hmm.dominant_validation_runs(sweep)
     notes = [str(w.message) for w in caught if w.category is UserWarning]
@@ -82,34 +155,36 @@ def fit_run(
     paths = hmm.viterbi(chosen.parameters, sequences)
     order = hmm.canonical_order(paths, chosen.num_states)
     parameters, paths = hmm.permute(chosen.parameters, order), hmm.relabel(paths, order)
-    save_sweep(folder / run_folder.SWEEP, sweep, chosen)
-    save_hmm(
-        folder,
-        SavedHMM(
-            parameters=parameters,
-            metrics=sequences.metrics,
-            covariance=settings.covariance,
-            z_score=Z_SCORE,
-            train_runs=sweep.train_runs,
-            validation_runs=sweep.validation_runs,
-            config=asdict(settings),
-            selection=hmm.selection_table(sweep),
-        ),
+    saved = SavedHMM(
+        parameters=parameters,
+        metrics=sequences.metrics,
+        covariance=settings.covariance,
+        z_score=Z_SCORE,
+        train_runs=sweep.train_runs,
+        validation_runs=sweep.validation_runs,
+        config=asdict(settings),
+        selection=hmm.selection_table(sweep),
     )
-    priors = [
-        prior_row(sweep, chosen, config.criterion, sequences, paths),
-        prior_row(other, hmm.select(other), None, sequences, paths),
-    ]
-    found = restart_stability(sweep, chosen, sequences, paths)
-    found |= {"refits": refit_stability(sweep, chosen, sequences, paths, config), "priors": priors}
-    run_folder.write_json(folder / run_folder.STABILITY, found)
+    priors = [prior_row(sweep, chosen, config.criterion, sequences, paths)]
+    if other is not None:
+        priors.append(prior_row(other, hmm.select(other), None, sequences, paths))
+    agreement = restart_stability(sweep, chosen, sequences, paths) | {
+        "refits": refit_stability(sweep, chosen, sequences, paths, config),
+        "priors": priors,
+    }
+    save_sweep(folder / run_folder.SWEEP, sweep, chosen)
+    save_hmm(folder, saved)
+    run_folder.write_json(folder / run_folder.STABILITY, agreement)
     run_folder.clear(folder, run_folder.FROM_MAP)
-    run_folder.write_dataset(folder, _with_states(dataset, sequences, paths))
+    decoded = _with_states(dataset, sequences, paths)
+    run_folder.write_dataset(folder, decoded)
     seconds = {"fit": time.perf_counter() - started}
-    _update_config(folder, {"fit": asdict(config), "fit_notes": notes}, seconds)
+    written = write_config(folder, trained, {"fit": asdict(config), "fit_notes": notes}, seconds)
+    agreement = to_json(agreement)
+    return Fitted(folder, written, decoded, sequences, paths, saved, sweep, chosen, agreement)
 
 
-def _with_states(dataset, sequences: hmm.Sequences, paths: np.ndarray):
+def _with_states(dataset: xr.Dataset, sequences: hmm.Sequences, paths: np.ndarray) -> xr.Dataset:
     """The dataset with the decoded state of every seed and step, -1 where there is none."""
     state = np.full((dataset.sizes["seed"], dataset.sizes["step"]), -1, dtype=np.int32)
     state[seed_rows(dataset, sequences.runs), : paths.shape[1]] = paths
@@ -117,10 +192,11 @@ def _with_states(dataset, sequences: hmm.Sequences, paths: np.ndarray):
     return dataset.assign(state=(("seed", "step"), state, attributes))
 
 
-def load_analysis(folder: Path, asked: MapConfig | None):
-    """A fitted run folder and what it says: dataset, config, question, HMM, analysis.
+def read_fitted(folder: Path) -> Fitted:
+    """Reads a run that an earlier command has fitted.
 
-    Without a question, the one that the last `map_run` recorded.
+    Raises:
+        UserError: the folder is not a run, or is not fitted yet.
     """
     dataset = run_folder.read_dataset(folder)
     if "state" not in dataset:
@@ -132,152 +208,66 @@ def load_analysis(folder: Path, asked: MapConfig | None):
         sequences = metric_sequences(dataset, saved.metrics)
     rows = seed_rows(dataset, sequences.runs)
     paths = dataset.state.values[rows, : sequences.values.shape[1]]
-    question = _question(asked, config)
-    analysis = analyse(dataset, sequences, saved.parameters, paths, question)
-    return dataset, config, question, saved, analysis
-
-
-def _question(asked: MapConfig | None, config: dict[str, Any]) -> MapConfig:
-    if asked is None:
-        return MapConfig(**config["map"])
-    if asked.threshold is None:
-        return replace(asked, threshold=config["threshold"])
-    return asked
-
-
-def map_run(folder: Path, asked: MapConfig | None = None) -> dict[str, Any]:
-    """Builds the training map of a fitted run and writes `summary.json`.
-
-    Args:
-        folder: a run folder with a fitted HMM.
-        asked: what to ask of it; by default convergence time at the experiment's threshold.
-
-    Returns:
-        The summary (the README describes its fields).
-
-    Raises:
-        UserError: the folder is not a run, or is not fitted yet.
-    """
-    started = time.perf_counter()
-    check_threshold(asked.threshold if asked is not None else None)
-    loaded = load_analysis(folder, asked if asked is not None else MapConfig())
-    dataset, config, question, saved, analysis = loaded
     sweep, chosen = load_sweep(folder / run_folder.SWEEP)
-    lengths = dict(zip(analysis.sequences.runs, analysis.sequences.lengths, strict=True))
-    scores = zip(sweep.validation_runs, chosen.validation_run_log_likelihood, strict=True)
-    held_out = {run: score / lengths[run] for run, score in scores}
-    summary = summarise(dataset, analysis, saved.selection, question, config["fit_notes"], held_out)
-    found = run_folder.read_json(
+    agreement = run_folder.read_json(
         folder,
         run_folder.STABILITY,
         f"fit {folder}",
         ("adjusted_rand", "edges", "refits", "priors"),
     )
-    summary["stability"] = stability(analysis, found)
-    _update_config(folder, {"map": asdict(question)}, {"analyse": time.perf_counter() - started})
-    seconds = read_config(folder)["wall_seconds"]
-    summary["seconds"] = {
-        name: seconds.get(name) for name in ("compile", "train", "fit", "analyse")
-    }
+    return Fitted(folder, config, dataset, sequences, paths, saved, sweep, chosen, agreement)
+
+
+def analyse_fitted(fitted: Fitted, question: MapConfig) -> Analysis:
+    """What the HMM of a fitted run says about its runs."""
+    return analyse(
+        fitted.dataset, fitted.sequences, fitted.saved.parameters, fitted.paths, question
+    )
+
+
+def map_run(fitted: Fitted, asked: MapConfig | None = None) -> Mapped:
+    """Builds the training map of a fitted run and writes `summary.json`.
+
+    Args:
+        fitted: the run.
+        asked: what to ask of it; by default convergence time at the experiment's threshold.
+
+    Raises:
+        UserError: the threshold is out of range, or the outcome is not recorded.
+    """
+    started = time.perf_counter()
+    asked = MapConfig() if asked is None else asked
+    check_threshold(asked.threshold)
+    folder, config = fitted.folder, fitted.config
+    question = asked
+    if asked.threshold is None:
+        question = replace(asked, threshold=config["threshold"])
+    analysis = analyse_fitted(fitted, question)
+    lengths = dict(zip(fitted.sequences.runs, fitted.sequences.lengths, strict=True))
+    scores = zip(
+        fitted.sweep.validation_runs, fitted.chosen.validation_run_log_likelihood, strict=True
+    )
+    held_out = {run: score / lengths[run] for run, score in scores}
+    summary = summarise(
+        fitted.dataset, analysis, fitted.saved.selection, question, config["fit_notes"], held_out
+    )
+    robustness = from_json(Stability, to_json(stability(analysis, fitted.stability)))
+    seconds = {"analyse": time.perf_counter() - started}
+    config = write_config(folder, config, {"map": asdict(question)}, seconds)
+    times = {name: config["wall_seconds"].get(name) for name in Seconds.__dataclass_fields__}
+    summary = replace(summary, stability=robustness, seconds=Seconds(**times))
     run_folder.clear(folder, run_folder.FROM_MAP)
-    run_folder.write_json(folder / run_folder.SUMMARY, summary)
-    return run_folder.json_ready(summary)
+    run_folder.write_json(folder / run_folder.SUMMARY, to_json(summary))
+    return Mapped(replace(fitted, config=config), question, analysis, summary)
 
 
-def make_figures(folder: Path) -> dict[str, Figure]:
-    """All figures of a fitted run, by name."""
-    dataset, config, question, _, analysis = load_analysis(folder, None)
-    unit = time_unit(dataset)
-    by_time = question.outcome == "convergence"
-    measure = f"{unit}s later than the mean run" if by_time else f"{question.outcome} over the mean"
-    runs, regression = analysis.sequences.runs, analysis.regression
-    drawn = {
-        "training_map": figures.plot_training_map(analysis.training_map, analysis.detours),
-        "convergence": _convergence_figure(dataset, analysis, question.threshold),
-        "coefficients": figures.plot_coefficients(regression, analysis.detours, measure),
-        "dissimilarity": figures.plot_dissimilarity(
-            pairwise_dissimilarity(analysis.bag, "discrete"), runs
-        ),
-    }
-    return (
-        drawn
-        | _figures_over_time(dataset, analysis)
-        | _selection_figures(folder, analysis, config["fit"]["criterion"])
-    )
-
-
-def _convergence_figure(dataset: xr.Dataset, analysis: Analysis, threshold: float) -> Figure:
-    diverged = (dataset.diverged.values >= 0) & np.isnan(analysis.convergence)
-    times = dataset[time_unit(dataset)].values.astype(float)
-    return figures.plot_convergence(
-        analysis.convergence,
-        threshold,
-        time_unit(dataset),
-        num_diverged=int(diverged.sum()),
-        resolution=float(np.median(np.diff(times))),
-    )
-
-
-def _figures_over_time(dataset: xr.Dataset, analysis: Analysis) -> dict[str, Figure]:
-    """State raster, and the losses of a few runs where losses were recorded."""
-    runs, paths = analysis.sequences.runs, analysis.paths
-    usable = dataset.isel(seed=seed_rows(dataset, runs), step=slice(paths.shape[1]))
-    unit = time_unit(dataset)
-    when = (usable[unit].values.astype(float), analysis.run_convergence, runs)
-    rest = (analysis.training_map.num_states, unit, usable.diverged.values >= 0)
-    curves = {
-        kind: {
-            part: usable[f"{part}_{kind}"].values
-            for part in ("train", "eval")
-            if f"{part}_{kind}" in usable
-        }
-        for kind in ("loss", "accuracy")
-    }
-    drawn = {"state_raster": figures.plot_state_raster(paths, *when, *rest)}
-    if curves["loss"]:  # runs trained elsewhere may come without
-        drawn["losses"] = figures.plot_losses(
-            curves["loss"], curves["accuracy"], paths, *when, *rest
-        )
-    return drawn
-
-
-def _selection_figures(
-    folder: Path, analysis: Analysis, criterion: str | None
-) -> dict[str, Figure]:
-    sweep, chosen = load_sweep(folder / run_folder.SWEEP)
-    lengths = dict(zip(analysis.sequences.runs, analysis.sequences.lengths, strict=True))
-    return {
-        "model_selection": figures.plot_model_selection(sweep, chosen.num_states, criterion),
-        "held_out": figures.plot_held_out(
-            chosen.validation_run_log_likelihood,
-            np.array([lengths[name] for name in sweep.validation_runs]),
-            sweep.validation_runs,
-        ),
-    }
-
-
-def report_run(folder: Path) -> Path:
-    """Draws every figure and writes `report.html`; returns its path.
+def read_mapped(folder: Path) -> Mapped:
+    """Reads a run that an earlier command has mapped; the analysis is done again.
 
     Raises:
         UserError: the folder is not a run, or has no map yet.
     """
-    started = time.perf_counter()
-    summary = run_folder.read_json(folder, run_folder.SUMMARY, f"map {folder}", ("notes",))
-    read_config(folder, "map")
-    drawn = make_figures(folder)
-    paths = {
-        name: figures.save(figure, folder / run_folder.FIGURES / f"{name}.png")
-        for name, figure in drawn.items()
-    }
-    config = read_config(folder)
-    report = write_report(
-        folder / run_folder.REPORT,
-        f"Training map of {config['experiment']}",
-        summary,
-        config,
-        paths,
-        summary["notes"],
-    )
-    _update_config(folder, {}, {"report": time.perf_counter() - started})
-    return report
+    summary = read_summary(folder)
+    fitted = read_fitted(folder)
+    question = MapConfig(**fitted.config["map"])
+    return Mapped(fitted, question, analyse_fitted(fitted, question), summary)

@@ -1,17 +1,12 @@
-"""The run folder: where a run's files live, and how each is read and written.
+"""The run folder: where a run's files live, and how each is read and written."""
 
-Every file is written beside its place and then moved there, so that a command cut short leaves
-the old file or the new one, never half of one.
-"""
-
-from seedmap.errors import UserError
 import importlib.metadata
+import io
 import json
 import os
-import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +14,12 @@ import jax
 import orbax.checkpoint as ocp
 import xarray as xr
 
-from seedmap.experiments.checkpoints.orbax_arrays import (dotted, open_arrays)
-from seedmap.hmm.io import (json_ready)
+from seedmap import files
+from seedmap.errors import UserError
+from seedmap.experiments.checkpoints.orbax_arrays import dotted, open_arrays
+from seedmap.files import clear as clear
+from seedmap.files import json_ready as json_ready
+from seedmap.files import write_json as write_json
 
 # Variables of the environment by which the same program may compute other bits.
 ARITHMETIC = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NPROC", "OMP_NUM_THREADS", "NVIDIA_TF32_OVERRIDE")
@@ -34,6 +33,7 @@ REPORT = "report.html"
 FIGURES = "figures"
 CHECKPOINT = "checkpoint"
 TRAINING = "training"  # what a training writes until it is done
+COLLECTED = "collected"  # in there: the run's own files while they are written
 IMPORTED = "import.jsonl"  # in there: what an import of checkpoints has done
 LOG = "log.jsonl"
 FORECAST = "forecast.json"
@@ -45,7 +45,7 @@ NOISE_MAP = "map"  # the run whose training map a study's replicas are read with
 HMM = ("hmm.npz", "hmm.json")
 FILES = (CONFIG, METRICS, LOG, SWEEP, STABILITY, SUMMARY, REPORT, FORECAST, BASELINES, *HMM)
 FILES += (PREDICTIONS, BARRIERS, NOISE)
-OWN = {*FILES, *(f"{name}.part" for name in FILES), FIGURES, CHECKPOINT, TRAINING, NOISE_MAP}
+OWN = {*FILES, FIGURES, CHECKPOINT, TRAINING, NOISE_MAP}  # and drafts of them
 FROM_MAP = (SUMMARY, REPORT, FIGURES)  # what a new fit makes stale
 
 
@@ -62,10 +62,10 @@ def check_free(folder: Path, overwrite: bool) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out: {folder} is a file; name a folder that does not exist yet")
-    entries = list(folder.iterdir()) if folder.is_dir() else []
-    if not entries:
+    if is_empty(folder):
         return
-    foreign = sorted(entry.name for entry in entries if entry.name not in OWN)
+    names = sorted(entry.name for entry in folder.iterdir())
+    foreign = [name for name in names if files.without_draft(name) not in OWN]
     if foreign:
         raise UserError(
             f"--out: {folder} holds {foreign[0]}, which is not a seedmap run's; name another folder"
@@ -83,80 +83,31 @@ def check_free(folder: Path, overwrite: bool) -> None:
         )
 
 
+def is_empty(folder: Path) -> bool:
+    """Tells whether a folder is missing or holds nothing, but for what a kill left in making it."""
+    names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    return names <= {files.draft_of(folder / CONFIG).name}
+
+
 def _is_run(folder: Path) -> bool:
-    begun = any((folder / TRAINING).glob("part-*/job.json"))
-    if begun or (folder / TRAINING / IMPORTED).is_file():
+    """Tells whether a run is in the folder, complete, begun, or in the middle of being moved in."""
+    training = folder / TRAINING
+    if any(training.glob("part-*/job.json")) or (training / IMPORTED).is_file():
         return True
+    return _is_config(folder / CONFIG) or _is_config(training / COLLECTED / CONFIG)
+
+
+def _is_config(path: Path) -> bool:
     try:
-        return "seedmap" in json.loads((folder / CONFIG).read_text())["versions"]
+        return "seedmap" in json.loads(path.read_text())["versions"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def claim(folder: Path, overwrite: bool, config: Mapping[str, Any], resume: bool = False) -> bool:
-    """Makes a run folder with its `config.json`, unless a run stands there that may be gone on.
-
-    Returns:
-        Whether it was made here.
-
-    Raises:
-        UserError: as `check_free`, or the folder cannot be made.
-    """
-    check_free(folder, overwrite or resume)
-    if folder.is_dir() and any(folder.iterdir()):
-        return False
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / CONFIG, config)
-    except OSError as error:
-        raise UserError(f"--out: cannot write to {folder} ({error.strerror})") from None
-    return True
-
-
-@contextmanager
-def claimed(
-    folder: Path, overwrite: bool, config: Mapping[str, Any], resume: bool = False
-) -> Iterator[None]:
-    """Claims a folder for a run: `config.json` stands there while the body makes the rest.
-
-    A run that is replaced stays whole until the body is done: the body must call `clear` before it
-    writes. If the body fails, a folder made here is taken away again, but for one with a save point
-    to resume from.
-
-    Raises:
-        UserError: as `check_free`, or the folder cannot be made.
-    """
-    fresh = claim(folder, overwrite, config, resume)
-    try:
-        yield
-    except BaseException:
-        if not can_resume(folder):
-            clear(folder, OWN if fresh else (TRAINING,))
-            if fresh:
-                folder.rmdir()
-        raise
-
-
 def can_resume(folder: Path) -> bool:
-    """Whether a training or an import in the folder has come to a save point."""
+    """Tells whether a training or an import in the folder has come to a save point."""
     saved = any((folder / TRAINING).glob("part-*/checkpoints/*/commit_success.txt"))
     return saved or (folder / TRAINING / IMPORTED).is_file()
-
-
-def clear(folder: Path, names: Iterable[str]) -> None:
-    """Removes the named files and folders of a run, where they are there."""
-    for path in (folder / name for name in names):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON whole or not at all; numbers that are not finite become null."""
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(json.dumps(json_ready(content), indent=2, allow_nan=False) + "\n")
-    os.replace(draft, path)
 
 
 def read_json(folder: Path, name: str, made_by: str, fields: Sequence[str] = ()) -> dict[str, Any]:
@@ -183,9 +134,17 @@ def read_json(folder: Path, name: str, made_by: str, fields: Sequence[str] = ())
 
 def write_dataset(folder: Path, dataset: xr.Dataset) -> None:
     """Writes `metrics.nc` (NetCDF 4) whole or not at all."""
-    draft = folder / (METRICS + ".part")
-    dataset.to_netcdf(draft, engine="h5netcdf")
-    os.replace(draft, folder / METRICS)
+    write_netcdf(folder / METRICS, dataset)
+
+
+def write_netcdf(path: Path, dataset: xr.Dataset) -> None:
+    """Writes a dataset (NetCDF 4) whole or not at all.
+
+    It is made in memory: HDF5 ends the process where it meets a full disk.
+    """
+    buffer = io.BytesIO()
+    dataset.to_netcdf(buffer, engine="h5netcdf")
+    files.write_bytes(path, buffer.getbuffer())
 
 
 def read_dataset(folder: Path, made_by: str = "train") -> xr.Dataset:
@@ -210,12 +169,13 @@ def read_dataset(folder: Path, made_by: str = "train") -> xr.Dataset:
 
 def save_params(folder: Path, params: Any) -> None:
     """Saves the final parameters of all seeds in `checkpoint/` (Orbax, leaves [seed, ...])."""
+    files.announce("write", folder / CHECKPOINT)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save((folder / CHECKPOINT).resolve(), params)
 
 
 def load_params(folder: Path, made_by: str = "train") -> Any:
-    """Final parameters as numpy arrays, every leaf with a leading seed axis.
+    """Reads the final parameters as numpy arrays, every leaf with a leading seed axis.
 
     Args:
         folder: the run folder.
@@ -232,7 +192,7 @@ def load_params(folder: Path, made_by: str = "train") -> Any:
         # Not of a Checkpointer, which warns of what is not there.
         with closing(ocp.PyTreeCheckpointHandler()) as handler:
             tree = handler.metadata(path).tree
-        return jax.tree_util.tree_map_with_path(lambda place, _: arrays[dotted(place)][1](), tree)
+        return jax.tree_util.tree_map_with_path(lambda keys, _: arrays[dotted(keys)][1](), tree)
     # Broad on purpose: a damaged folder of Orbax's raises anything from AttributeError to what its
     # storage library says, and all of it means the same.
     except Exception as error:
@@ -243,7 +203,7 @@ def load_params(folder: Path, made_by: str = "train") -> Any:
 
 
 def git_commit() -> str | None:
-    """Commit of the source tree that tracks this module; None where no git checkout does."""
+    """Returns the commit of the source tree that tracks this module; None without a checkout."""
     source = Path(__file__)
 
     def git(*arguments: str) -> str:
@@ -260,13 +220,13 @@ def git_commit() -> str | None:
 
 
 def _usable_cores() -> int | None:
-    """Cores this process may run on, which decide XLA's threads on a CPU."""
+    """Counts the cores this process may run on, which decide XLA's threads on a CPU."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on every system
     return os.cpu_count() if affinity is None else len(affinity(0))
 
 
 def environment() -> dict[str, Any]:
-    """Versions, devices, what bears on arithmetic, source commit: as `config.json` has them."""
+    """Returns versions, devices, what bears on arithmetic and the commit, for `config.json`."""
     devices = jax.devices()
     return {
         "versions": {name: importlib.metadata.version(name) for name in VERSIONED},

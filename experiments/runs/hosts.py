@@ -1,7 +1,8 @@
 """Joining a training over several hosts."""
 
-from seedmap.errors import UserError
 import jax
+
+from seedmap.errors import UserError
 
 
 def join(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:

@@ -1,6 +1,5 @@
 """Runs trained elsewhere, as a run folder: from then on they are treated like our own."""
 
-from seedmap.errors import UserError
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -10,14 +9,17 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from seedmap import files
+from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.hmm.readers.read import (RunTable, from_pandas, read_csv_folder, read_metrics)
+from seedmap.experiments.runs import session
+from seedmap.hmm.readers.read import RunTable, from_pandas, read_csv_folder, read_metrics
 
 TAKEN = ("seed", "step", "diverged")  # what a run folder's dataset calls its own
 
 
 def to_dataset(table: RunTable) -> xr.Dataset:
-    """The dataset of a run folder: dimensions seed, step; NaN after a run's end.
+    """Makes the dataset of a run folder: dimensions seed, step; NaN after a run's end.
 
     Runs whose steps are a beginning of the longest run's share its steps. Where runs were recorded
     at other steps than each other, the `step` coordinate counts checkpoints from 1. Decoded states
@@ -62,7 +64,8 @@ def import_csv(
     Args:
         source: folder with a CSV file for each run.
         folder: the run folder to make.
-        metrics: columns the HMM is to see; none for the paper's metrics that all files have.
+        metrics: columns the HMM is to see; none for those of Hu et al. 2023
+            that all files have.
         threshold: evaluation accuracy of convergence, where `eval_accuracy` is a column.
         overwrite: whether a run that stands there may be replaced.
 
@@ -88,8 +91,8 @@ def import_metrics(
     Args:
         source: a file with all runs, or a folder with a file or folder for each.
         folder: the run folder to make.
-        metrics: columns the HMM is to see, by our names; none for the paper's metrics that all
-            runs have.
+        metrics: columns the HMM is to see, by our names; none for those of Hu et
+            al. 2023 that all runs have.
         threshold: evaluation accuracy of convergence, where `eval_accuracy` is a column.
         overwrite: whether a run that stands there may be replaced.
         columns: our name -> theirs.
@@ -121,8 +124,8 @@ def import_frame(
     Args:
         frame: a row for each checkpoint of each run, or a mapping from run name to such a frame.
         folder: the run folder to make.
-        metrics: columns the HMM is to see, by our names; none for the paper's metrics that all
-            runs have.
+        metrics: columns the HMM is to see, by our names; none for those of Hu et
+            al. 2023 that all runs have.
         threshold: evaluation accuracy of convergence, where `eval_accuracy` is a column.
         overwrite: whether a run that stands there may be replaced.
         columns: our name -> theirs.
@@ -151,10 +154,16 @@ def _write_run(
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "wall_seconds": {"compile": 0.0, "train": 0.0},
     }
-    with run_folder.claimed(folder, overwrite, config):
-        run_folder.clear(folder, run_folder.OWN)
-        run_folder.write_json(folder / run_folder.CONFIG, config)
-        run_folder.write_dataset(folder, dataset)
+    _write_folder(folder, config, dataset, overwrite)
+
+
+def _write_folder(
+    folder: Path, config: Mapping[str, Any], dataset: xr.Dataset, overwrite: bool
+) -> None:
+    """Writes `config.json` and `metrics.nc` whole or not at all; a former run stays until then."""
+    with session.claimed(folder, overwrite, config), session.collected(folder) as draft:
+        files.write_json(draft / run_folder.CONFIG, config)
+        run_folder.write_dataset(draft, dataset)
 
 
 def copy_run(source: Path, folder: Path, overwrite: bool = False) -> None:
@@ -167,7 +176,4 @@ def copy_run(source: Path, folder: Path, overwrite: bool = False) -> None:
     config = run_folder.read_json(source, run_folder.CONFIG, "train")
     if folder.resolve() == source.resolve():
         raise UserError(f"--out: {folder} is the run itself; leave --out away to fit it in place")
-    with run_folder.claimed(folder, overwrite, config):
-        run_folder.clear(folder, run_folder.OWN)
-        run_folder.write_json(folder / run_folder.CONFIG, config)
-        run_folder.write_dataset(folder, dataset)
+    _write_folder(folder, config, dataset, overwrite)

@@ -8,29 +8,40 @@ import jax
 import numpy as np
 
 from seedmap import hmm
-from seedmap.experiments.runs.analysis import (Analysis)
-from seedmap.experiments.tasks.base import (FitConfig)
-from seedmap.experiments.runs.settings import (split)
-from seedmap.hmm.training_map.bootstrap import (bootstrap_map)
-from seedmap.hmm.training_map.stability import (adjusted_rand_index, edge_inclusion, edge_recurrence)
+from seedmap.experiments.runs.analysis import Analysis
+from seedmap.experiments.runs.settings import split
+from seedmap.experiments.tasks.base import FitConfig
+from seedmap.hmm.selection.sweep import num_iterations
+from seedmap.hmm.training_map.bootstrap import bootstrap_map
+from seedmap.hmm.training_map.stability import adjusted_rand_index, edge_inclusion, edge_recurrence
 
 
-def fit_both_priors(
+def fit_priors(
     sequences: hmm.Sequences,
     settings: hmm.SweepConfig,
     config: FitConfig,
     callback: Callable[[int, int], None] | None,
-) -> tuple[hmm.Sweep, hmm.Sweep]:
-    """The sweep that is asked for, and one under the other prior to compare it with.
+) -> tuple[hmm.Sweep, hmm.Sweep | None]:
+    """The sweep that is asked for, and one under the other prior where a comparison is asked for.
 
     Both run the same compiled program, so the second costs a fraction of the first.
     """
     train_runs, held_out = split(sequences.runs, config)
-    parts = sequences.select(train_runs), sequences.select(held_out)
+    runs = sequences.select(train_runs), sequences.select(held_out)
     key = jax.random.key(config.fit_seed)
-    sweep = hmm.fit_sweep(*parts, settings, key, callback)
-    other = "weak" if settings.prior == "held-out" else "held-out"
-    return sweep, hmm.fit_sweep(*parts, replace(settings, prior=other), key)
+    if not config.compare_priors:
+        return hmm.fit_sweep(*runs, settings, key, callback), None
+    other = replace(settings, prior="weak" if settings.prior == "held-out" else "held-out")
+    passes = num_iterations(settings), num_iterations(other)
+    sweep = hmm.fit_sweep(*runs, settings, key, _of_all(callback, 0, sum(passes)))
+    return sweep, hmm.fit_sweep(*runs, other, key, _of_all(callback, passes[0], sum(passes)))
+
+
+def _of_all(
+    callback: Callable[[int, int], None] | None, before: int, total: int
+) -> Callable[[int, int], None] | None:
+    """A callback that counts the iterations of one sweep among those of all."""
+    return None if callback is None else lambda done, _: callback(before + done, total)
 
 
 def prior_row(

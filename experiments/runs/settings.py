@@ -1,6 +1,5 @@
 """Hyperparameters and flags checked, and turned into what the engine and the split want."""
 
-from seedmap.errors import UserError
 import math
 import re
 from collections.abc import Sequence
@@ -9,12 +8,13 @@ from dataclasses import asdict
 import numpy as np
 
 from seedmap import hmm
-from seedmap.experiments.runs.analysis import (FIRST_CHECKPOINTS)
-from seedmap.experiments.tasks.base import (FitConfig, MapConfig, TrainingConfig)
-from seedmap.hmm.readers.run_table import (listed)
-from seedmap.trainer.checks import (MAX_SEED)
-from seedmap.trainer.metrics.registry import (choose)
-from seedmap.trainer.order import (batches_per_epoch)
+from seedmap.errors import UserError
+from seedmap.experiments.runs.analysis import FIRST_CHECKPOINTS
+from seedmap.experiments.tasks.base import FitConfig, MapConfig, TrainingConfig
+from seedmap.hmm.readers.run_table import listed
+from seedmap.trainer.checks import MAX_SEED
+from seedmap.trainer.metrics.registry import choose
+from seedmap.trainer.order import batches_per_epoch
 
 MIN_SEEDS = 5
 MAX_STATES = 1000

@@ -1,13 +1,13 @@
 """Training curves for TensorBoard, where the extra `tensorboard` is installed."""
 
-from seedmap.errors import UserError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from seedmap.trainer import (Progress)
+from seedmap.errors import UserError
+from seedmap.trainer import Progress
 
 
 @contextmanager

@@ -1,9 +1,9 @@
-"""Training into a run folder: begun, cut short, resumed, collected.
+"""Trains into a run folder: begun, cut short, resumed (`session`), collected.
 
 train_run(experiment, config, folder, threshold)    # config.json, metrics.nc, checkpoint/
 
-While it lasts, records and checkpoints of every process stand in `training/` of the run folder;
-`collect_run` makes the run's own files of them and takes that folder away.
+While it lasts, records and checkpoints of every process are in `training/` of the run folder;
+`collect_run` makes the run's own files of them and removes that folder.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,8 +17,10 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from seedmap import files
 from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
+from seedmap.experiments.runs import session
 from seedmap.experiments.runs.settings import MIN_SEEDS, check_saving, check_training, schedule
 from seedmap.experiments.tasks.base import Experiment, TrainingConfig
 from seedmap.trainer import (
@@ -29,11 +31,11 @@ from seedmap.trainer import (
     Streams,
     TrainingRun,
     choose,
+    collect,
     train,
 )
 from seedmap.trainer.checks import check_seeds, check_sizes
 from seedmap.trainer.storage import folder as store
-from seedmap.trainer.storage import results as collect
 
 SAVE_SECONDS = 60.0
 
@@ -111,9 +113,10 @@ def train_run(
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "wall_seconds": {},
     }
-    if resume and _is_complete(folder, content):
+    work = _work(content)
+    if resume and session.is_complete(folder, work):
         return True
-    with _claimed(folder, overwrite, resume, content):
+    with _begun(folder, work, overwrite, resume):
         train(
             setup.task,
             setup.optimizer,
@@ -143,52 +146,51 @@ def train_run(
 
 def _identity(content: dict[str, Any]) -> dict[str, Any]:
     """What decides the results; how many seeds go side by side is kept by the trainer."""
-    decided = {k: v for k, v in content["hyperparameters"].items() if k != "seeds_at_once"}
+    settings = content.get("hyperparameters", {})
+    decided = {name: value for name, value in settings.items() if name != "seeds_at_once"}
     if "noise" in content:  # but for the notes on it, which are for readers
         decided["noise"] = {k: v for k, v in content["noise"].items() if k != "notes"}
     return {"experiment": content["experiment"], "experiment_settings": decided}
 
 
-def _check_experiment(folder: Path, before: dict[str, Any], content: dict[str, Any]) -> None:
-    if before["experiment"] != content["experiment"]:
-        raise UserError(
-            f"--resume: {folder} holds a training of {before['experiment']}, not of "
-            f"{content['experiment']}; name another folder"
-        )
+def _work(content: dict[str, Any]) -> session.Work:
+    """Describes a training of this `config.json`."""
 
+    def check(folder: Path, before: dict[str, Any]) -> None:
+        if before.get("experiment") != content["experiment"]:
+            raise UserError(
+                f"--resume: {folder} holds a training of {before.get('experiment')}, not of "
+                f"{content['experiment']}; name another folder"
+            )
+        store.check_same(folder, _identity(before), _identity(content))
 
-def _is_complete(folder: Path, content: dict[str, Any]) -> bool:
-    """Whether the run that stands in the folder is the one asked for, and trained to its end.
-
-    Raises:
-        UserError: it is trained, but with other settings.
-    """
-    if (folder / run_folder.TRAINING).exists() or not (folder / run_folder.METRICS).exists():
-        return False
-    before = run_folder.read_json(folder, run_folder.CONFIG, "train", ("experiment",))
-    before |= {"hyperparameters": before.get("hyperparameters", {})}
-    _check_experiment(folder, before, content)
-    store.check_same(folder, _identity(before), _identity(content))
-    return True
+    return session.Work(
+        kind="a training",
+        command="train",
+        config=content,
+        record=run_folder.CONFIG,
+        content=content,
+        progress="part-*",
+        check_config=check,
+        check_record=check,
+        fields=("experiment",),
+    )
 
 
 @contextmanager
-def _claimed(
-    folder: Path, overwrite: bool, resume: bool, content: dict[str, Any]
-) -> Iterator[None]:
-    """Claims the run folder: alone, or for all processes by the first of them."""
+def _begun(folder: Path, work: session.Work, overwrite: bool, resume: bool) -> Iterator[None]:
+    """Begins the training in its folder: alone, or for all processes by the first of them."""
     if jax.process_count() == 1:
-        _check_training(folder, resume)
-        with run_folder.claimed(folder, overwrite, content, resume):
-            _begin(folder, resume, content)
+        with session.begun(folder, work, overwrite, resume):
             yield
         return
     refusal = None
     if jax.process_index() == 0:
         try:
-            _check_training(folder, resume)
-            run_folder.claim(folder, overwrite, content, resume)
-            _begin(folder, resume, content)
+            if resume:
+                session.check_kind(folder, work)
+            session.claim(folder, overwrite, work.config, resume)
+            session.begin(folder, work, resume)
         except ValueError as error:
             refusal = error
     accepted = multihost_utils.broadcast_one_to_all(np.int32(refusal is None))
@@ -196,36 +198,14 @@ def _claimed(
         raise refusal
     if not accepted:
         raise UserError(f"--out: process 0 refuses {folder}; its message says why")
-    (folder / run_folder.TRAINING).mkdir(parents=True, exist_ok=True)  # where disks are not shared
+    files.make_folder(folder / run_folder.TRAINING)  # where disks are not shared
     yield
-
-
-def _check_training(folder: Path, resume: bool) -> None:
-    """Refuses to go on where an import was cut short: it would be lost."""
-    if resume and any((folder / run_folder.TRAINING).glob("import.json*")):
-        raise UserError(
-            f"--resume: {folder} holds an import cut short, not a training; name another folder"
-        )
-
-
-def _begin(folder: Path, resume: bool, content: dict[str, Any]) -> None:
-    """Makes `training/` with the `config.json` to be, that of the first session where resumed."""
-    training = folder / run_folder.TRAINING
-    if not resume:
-        run_folder.clear(folder, (run_folder.TRAINING,))
-    training.mkdir(exist_ok=True)
-    if (training / run_folder.CONFIG).exists():
-        before = run_folder.read_json(training, run_folder.CONFIG, "train", ("experiment",))
-        _check_experiment(folder, before, content)
-    else:
-        run_folder.write_json(training / run_folder.CONFIG, content)
 
 
 def collect_run(folder: Path, finish: Callable[[Path, TrainingRun], None] | None = None) -> None:
     """Makes `config.json`, `metrics.nc`, `checkpoint/` and `log.jsonl` of a trained `training/`.
 
-    `finish` writes what else the run is to have. All are written inside `training/` first and moved
-    when whole: cut short, it can be done again.
+    `finish` writes what else the run is to have. Cut short, it can be done again.
 
     Raises:
         UserError: there is nothing to collect, parts are missing or not trained to their end, or
@@ -251,18 +231,11 @@ def collect_run(folder: Path, finish: Callable[[Path, TrainingRun], None] | None
     dataset = run.dataset.assign(
         diverged=("seed", run.diverged, {"long_name": "step at which a seed diverged, else -1"})
     )
-    draft = training / "collected"
-    run_folder.clear(training, (draft.name,))
-    draft.mkdir()
-    run_folder.save_params(draft, run.params)
-    run_folder.write_dataset(draft, dataset)
-    (draft / run_folder.LOG).write_bytes(
-        b"".join((part / store.LOG).read_bytes() for part in parts)
-    )
-    run_folder.write_json(draft / run_folder.CONFIG, content)
-    if finish is not None:
-        finish(draft, run)
-    run_folder.clear(folder, run_folder.OWN - {run_folder.TRAINING})
-    for made in draft.iterdir():
-        made.rename(folder / made.name)
-    run_folder.clear(folder, (run_folder.TRAINING,))
+    with session.collected(folder) as draft:
+        run_folder.save_params(draft, run.params)
+        run_folder.write_dataset(draft, dataset)
+        log = b"".join((part / store.LOG).read_bytes() for part in parts)
+        files.write_bytes(draft / run_folder.LOG, log)
+        files.write_json(draft / run_folder.CONFIG, content)
+        if finish is not None:
+            finish(draft, run)

@@ -64,6 +64,8 @@ class FitConfig:
     prior: Literal["held-out", "weak"] = "held-out"
     """How strongly covariances are regularised: held-out by what runs left out say, robustly; weak
     is near maximum likelihood, as in the paper."""
+    compare_priors: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Also fit under the other prior, and show in the report what it would have said."""
     criterion: str | None = None
     """What chooses the number of states (`hmm.CRITERIA`): by default robust_bic under the prior
     held-out, and validation_bic, the paper's, under weak."""

@@ -17,7 +17,7 @@ from seedmap.hmm.forecasting.forecaster import (
     median,
 )
 from seedmap.hmm.inference import filtered
-from seedmap.hmm.selection.sweep import SweepConfig
+from seedmap.hmm.selection.config import SweepConfig
 from seedmap.hmm.sequences import Sequences
 
 PENALTIES = 10.0 ** np.arange(-2, 7)
@@ -103,12 +103,12 @@ def forecast_skill(
     """
     outcome, steps = np.asarray(outcome, dtype=float), np.asarray(steps, dtype=float)
     indices = _last_seen(steps, np.asarray(upto, dtype=float), minimum)
-    parts = [
+    by_fold = [
         [_forecasts(split, index, level) for index in indices]
         for split in _splits(sequences, outcome, steps, folds, config, seed, minimum)
     ]
-    joined = [np.concatenate(part, axis=1) for part in zip(*parts, strict=True)]
-    rows = [_row(float(step), found, level) for step, found in zip(upto, joined, strict=True)]
+    by_step = [np.concatenate(folds, axis=1) for folds in zip(*by_fold, strict=True)]
+    rows = [_row(float(step), made, level) for step, made in zip(upto, by_step, strict=True)]
     return [row for row in rows if row is not None]
 
 
@@ -190,9 +190,9 @@ def _median(split: _Split, index: int) -> float:
     return float(survival.quantiles[reached.argmax()]) if reached.any() else np.inf
 
 
-def _row(upto: float, found: np.ndarray, level: float) -> SkillRow | None:
+def _row(upto: float, made: np.ndarray, level: float) -> SkillRow | None:
     """The row of one step from `_forecasts` of all folds; None where skill is undefined."""
-    truth, *forecasts, low, high = found
+    truth, *forecasts, low, high = made
     mean, median, regression, medians = np.abs(np.stack(forecasts) - truth)
     if len(truth) < MIN_AT_RISK or not mean.any():
         return None

@@ -7,7 +7,7 @@ import numpy as np
 
 from seedmap.errors import UserError
 from seedmap.hmm.selection.cross_validation import robust, robust_error
-from seedmap.hmm.selection.sweep import Fit, Sweep
+from seedmap.hmm.selection.fits import Fit, Sweep
 
 CRITERIA = (
     *(f"{half}_{kind}" for half in ("train", "validation") for kind in ("bic", "aic", "icl")),
@@ -17,7 +17,7 @@ CRITERIA = (
 
 
 def default_criterion(sweep: Sweep) -> str:
-    """What `select` goes by: "validation_bic" (paper A) under the weak prior, else "robust_bic"."""
+    """What `select` goes by: "validation_bic" under the weak prior, else "robust_bic"."""
     return "robust_bic" if sweep.config.prior == "held-out" else "validation_bic"
 
 
@@ -74,13 +74,13 @@ def select(sweep: Sweep, criterion: str | None = None, one_standard_error: bool 
     """The chosen fit: best K by `criterion`, its restart by penalised training log-likelihood.
 
     The criterion of a K is that of its restart from `best_restarts`, so the number that is compared
-    belongs to the model that is returned. (The code released with paper A averages the BIC over
+    belongs to the model that is returned. (The code of Hu et al. 2023 averages the BIC over
     restarts instead; `selection_table` has that mean too.)
 
     With p = `hmm.num_parameters`, and L and n the log-likelihood and the number of checkpoints of
     the training runs ("train_...") or of the held-out runs ("validation_..."):
 
-    - "..._aic" = -2 L + 2 p and "..._bic" = -2 L + p log n; "validation_bic" is that of paper A.
+    - "..._aic" = -2 L + 2 p and "..._bic" = -2 L + p log n; "validation_bic" is theirs.
     - "..._icl" = -2 L* + p log n, with L* = log p(runs, their Viterbi paths) (Biernacki, Celeux and
       Govaert, 2000): states that overlap cost more than in the BIC.
     - "..._log_likelihood" = L.

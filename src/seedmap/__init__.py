@@ -1,1 +1,67 @@
-"""Training maps: train many seeds at once, record their weights, fit an HMM to the records."""
+"""Training maps: train many seeds at once, record their weights, fit an HMM to the records.
+
+    import seedmap as sm
+
+    runs = sm.load("runs/parities")        # or sm.from_frame(...), sm.from_arrays(...)
+    m = sm.fit_map(runs)
+    m.num_states, m.paths, m.notes
+
+Names are imported when they are used, so that `import seedmap` takes no time.
+`seedmap.trainer`, `seedmap.hmm` and `seedmap.experiments` hold the rest.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seedmap.errors import UserError
+    from seedmap.experiments.runs.load import load
+    from seedmap.fitting import Fit, fit
+    from seedmap.mapping import Map, fit_map
+    from seedmap.runs import Runs, from_arrays, from_frame
+    from seedmap.trainer import Data, Task, TrainingRun, train
+
+_HOMES = {
+    "Data": "seedmap.trainer",
+    "Fit": "seedmap.fitting",
+    "Map": "seedmap.mapping",
+    "Runs": "seedmap.runs",
+    "Task": "seedmap.trainer",
+    "TrainingRun": "seedmap.trainer",
+    "UserError": "seedmap.errors",
+    "fit": "seedmap.fitting",
+    "fit_map": "seedmap.mapping",
+    "from_arrays": "seedmap.runs",
+    "from_frame": "seedmap.runs",
+    "load": "seedmap.experiments.runs.load",
+    "train": "seedmap.trainer",
+}
+
+__all__ = [
+    "Data",
+    "Fit",
+    "Map",
+    "Runs",
+    "Task",
+    "TrainingRun",
+    "UserError",
+    "fit",
+    "fit_map",
+    "from_arrays",
+    "from_frame",
+    "load",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a name when it is first used."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'seedmap' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -20,7 +20,7 @@ NAMES = sorted(
 MODULES = [name for name in NAMES if name.partition(".")[0] not in ENGINE]
 HELPERS = {  # between modules
     *("best_scale", "robust", "robust_error"),
-    *("check_covariance", "check_num_runs"),
+    "check_num_runs",
     *("convergence_distribution", "interval", "median", "ridge", "skill"),
     *("HmmlearnGaussian", "json_ready"),
 }

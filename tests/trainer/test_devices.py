@@ -10,14 +10,14 @@ import pytest
 
 from seedmap.trainer import train
 from seedmap.trainer.storage import folder as store
-from seedmap.trainer.storage import results as collect
+from seedmap.trainer.storage.results import collect
 
 HERE = Path(__file__).parent
 
 
 def start(*arguments):
     return subprocess.Popen(
-        [sys.executable, HERE / "several_devices.py", *map(str, arguments)],
+        [sys.executable, HERE.parent / "helpers" / "several_devices.py", *map(str, arguments)],
         cwd=HERE.parent,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -15,8 +14,9 @@ import optax
 import pytest
 
 from seedmap.experiments.tasks.sparse_parities import ParitiesConfig, parities_task
-from seedmap.trainer import Replicas, Saving, collect, train
+from seedmap.trainer import Replicas, Saving, train
 from seedmap.trainer.storage.records import RecordLayout, append_records, intact_rows, read_records
+from seedmap.trainer.storage.results import collect
 
 CONFIG = ParitiesConfig(hidden=8, bits=6, train_size=40, test_size=20)
 OPTIONS = {"batch_size": 16, "steps": 36, "record_every": 3, "threshold": 0.9, "seeds_at_once": 6}
@@ -174,16 +174,15 @@ def test_a_resumed_model_of_another_shape_is_refused(tmp_path):
 
 
 SCRIPT = """
-import sys
-from tests.trainer.test_resume import run
-run(sys.argv[1], resume=True, save_seconds=0, steps=3000)
+import pathlib, runpy, sys
+run = runpy.run_path(sys.argv[1])["run"]
+run(pathlib.Path(sys.argv[2]), resume=True, save_seconds=0, steps=3000)
 """
 
 
 def start(folder):
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(folder)],
-        cwd=Path(__file__).parents[2],
+        [sys.executable, "-c", SCRIPT, __file__, str(folder)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

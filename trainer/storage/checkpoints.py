@@ -1,4 +1,4 @@
-"""Checkpoints of a training's state: kept by Orbax whole or not at all, checked when read.
+"""Checkpoints of a training's state: written by Orbax whole or not at all, checked when read.
 
 Orbax makes them atomic, clears what a kill left and drops old ones. Its own array formats write
 arrays of one process from process 0 alone, and those of several as parts of one; here every process
@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from seedmap import files
 from seedmap.errors import UserError
 
 KEPT = 2  # the last one, and one in case it is damaged
@@ -26,7 +27,7 @@ KEPT = 2  # the last one, and one in case it is damaged
 
 @contextmanager
 def checkpoints(folder: Path) -> Iterator[ocp.CheckpointManager]:
-    """Orbax's manager of a folder that this process alone writes; what a kill left is cleared."""
+    """Opens Orbax's manager of a folder that this process alone writes, cleared of drafts."""
     me = jax.process_index()
     options = ocp.CheckpointManagerOptions(
         max_to_keep=KEPT,
@@ -44,7 +45,7 @@ def checkpoints(folder: Path) -> Iterator[ocp.CheckpointManager]:
 
 
 class Saved(NamedTuple):
-    """A checkpoint as read.
+    """A checkpoint.
 
     Attributes:
         step: optimisation steps done.
@@ -72,14 +73,16 @@ class _LeavesHandler(ocp.CheckpointHandler):
             "dtypes": [leaf.dtype.name for leaf in leaves],
             "crc32": [zlib.crc32(leaf.tobytes()) for leaf in leaves],
         }
-        (directory / "about.json").write_text(json.dumps(about))
-        with (directory / "leaves.npz").open("wb") as file:
-            np.savez(file, *(np.frombuffer(leaf.tobytes(), np.uint8) for leaf in leaves))
+        raw = (np.frombuffer(leaf.tobytes(), np.uint8) for leaf in leaves)
+        files.write_text(Path(directory) / "about.json", json.dumps(about))
+        files.write_npz(
+            Path(directory) / "leaves.npz", {f"arr_{i}": array for i, array in enumerate(raw)}
+        )
 
     def restore(self, directory, args: "_LeavesArgs | None" = None) -> Saved:
         about = json.loads((directory / "about.json").read_text())
-        with (directory / "leaves.npz").open("rb") as file, np.load(file) as found:
-            raw = [found[f"arr_{i}"].tobytes() for i in range(len(about["paths"]))]
+        with (directory / "leaves.npz").open("rb") as file, files.open_npz(file) as arrays:
+            raw = [arrays[f"arr_{i}"].tobytes() for i in range(len(about["paths"]))]
         if [zlib.crc32(content) for content in raw] != about["crc32"]:
             raise UserError("its checksums do not match")
         leaves = [
@@ -98,7 +101,7 @@ class _LeavesArgs(ocp.args.CheckpointArgs):
 
 
 def leaf_name(key: Any) -> str:
-    """What a key on the way to a leaf is saved as: a dictionary's key, a field or an index."""
+    """Returns what a key on the way to a leaf is saved as: a dictionary's key, a field or index."""
     return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))
 
 
@@ -108,9 +111,10 @@ def save(manager: ocp.CheckpointManager, step: int, tree: Any, finished: bool) -
     Raises:
         OSError: it cannot be written; earlier checkpoints stay.
     """
-    found = jax.tree_util.tree_leaves_with_path(tree)
-    paths = [[leaf_name(key) for key in path] for path, _ in found]
-    saved = Saved(step, finished, paths, [leaf for _, leaf in found])
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    paths = [[leaf_name(key) for key in path] for path, _ in leaves]
+    saved = Saved(step, finished, paths, [leaf for _, leaf in leaves])
+    files.announce("write", Path(manager.directory) / str(step))
     try:
         manager.save(step, args=_LeavesArgs(saved))
     except OSError as error:
@@ -120,7 +124,7 @@ def save(manager: ocp.CheckpointManager, step: int, tree: Any, finished: bool) -
 
 
 def load_latest(manager: ocp.CheckpointManager, at_most: int) -> Saved | None:
-    """The last good checkpoint up to step `at_most`; later and damaged ones are deleted.
+    """Reads the last intact checkpoint up to step `at_most`; deletes later and damaged ones.
 
     Warns:
         UserWarning: for each damaged one, with what was wrong.

@@ -9,7 +9,6 @@ Each process of a training over several hosts has a part of its own, with its ow
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from seedmap import files
 from seedmap.errors import UserError
 from seedmap.trainer.storage import records
 from seedmap.trainer.storage.checkpoints import Saved, checkpoints, load_latest
@@ -33,7 +33,7 @@ class Job:
     """What a part trains, as `job.json` holds it.
 
     Attributes:
-        platform: of the devices it is trained on, as JAX names it.
+        platform: of the devices that train: "cpu", "gpu" or "tpu".
         identity: everything that decides the results; a resumed training must have the same.
         seeds: seed numbers of this part, one per replica.
         hyperparameters: name to the replicas' values.
@@ -62,21 +62,17 @@ class Job:
 
 
 def part_folder(folder: Path, part: int) -> Path:
-    """Where one part of a training is."""
+    """Returns the folder of one part of a training."""
     return folder / f"part-{part}"
 
 
 def write_job(folder: Path, job: Job) -> None:
-    """Writes `job.json` whole or not at all."""
-    content = {
-        "format": FORMAT,
-        "jax": jax.__version__,
-        **{name: getattr(job, name) for name in Job.__dataclass_fields__},
-        "layout": job.layout._asdict(),
-    }
-    draft = folder / f"{JOB}.part"
-    draft.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(draft, folder / JOB)
+    """Makes a part's folder with its `job.json`."""
+    fields = {name: getattr(job, name) for name in Job.__dataclass_fields__}
+    layout = {"layout": job.layout._asdict()}
+    content = {"format": FORMAT, "jax": jax.__version__, **fields, **layout}
+    files.make_folder(folder)
+    files.write_json(folder / JOB, content)
 
 
 def read_job(folder: Path) -> Job:
@@ -104,7 +100,7 @@ def read_job(folder: Path) -> Job:
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with those of inner mappings, at any depth, lifted up: "outer.inner"."""
+    """Lifts the settings of inner mappings, at any depth, up: "outer.inner"."""
     flat = {}
     for name, value in settings.items():
         inner = _flat(value) if isinstance(value, dict) else None
@@ -123,7 +119,7 @@ def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) 
     Raises:
         UserError: with every setting that differs, before and now.
     """
-    before, now = _flat(before), _flat(json.loads(json.dumps(now)))
+    before, now = _flat(files.json_ready(before)), _flat(files.json_ready(now))
     names = sorted(set(before) | set(now))
     changed = [
         f"{name} was {_short(before.get(name))} and is {_short(now.get(name))}"
@@ -132,13 +128,13 @@ def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) 
     ]
     if changed:
         raise UserError(
-            f"--resume: {folder} was begun with other settings: {'; '.join(changed)}; give the "
+            f"resume: {folder} was begun with other settings: {'; '.join(changed)}; give the "
             "same again, or train anew in another folder"
         )
 
 
 def restore(folder: Path, job: Job) -> Saved | None:
-    """The last save point that is whole; None to begin anew.
+    """Finds the last intact save point; None to begin anew.
 
     A save point counts if its checkpoint and all records up to it are intact. Records after it are
     dropped: they will be made again, to the bit.
@@ -146,21 +142,20 @@ def restore(folder: Path, job: Job) -> Saved | None:
     path = folder / RECORDS
     intact = records.intact_rows(path, job.layout)
     with checkpoints(folder / CHECKPOINTS) as manager:
-        found = load_latest(manager, at_most=intact * job.record_every)
-    step = found.step if found else 0
+        saved = load_latest(manager, at_most=intact * job.record_every)
+    step = saved.step if saved else 0
     records.keep_rows(path, job.layout, step // job.record_every)
-    return found
+    return saved
 
 
 def log(folder: Path, **content: Any) -> None:
     """Appends a line to `log.jsonl`, with the time."""
     line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds")} | content
-    with (folder / LOG).open("a") as file:
-        file.write(json.dumps(line) + "\n")
+    files.append(folder / LOG, json.dumps(line).encode() + b"\n")
 
 
 def parts(folder: Path) -> list[Path]:
-    """Folders of all parts of a training, in order.
+    """Lists the folders of all parts of a training, in order.
 
     Raises:
         UserError: there is none, or some are missing.
@@ -168,18 +163,18 @@ def parts(folder: Path) -> list[Path]:
     first = part_folder(folder, 0)
     if not (first / JOB).is_file():
         raise UserError(f"{folder} holds no training: there is no {first.name}/{JOB}")
-    found = [part_folder(folder, i) for i in range(read_job(first).num_parts)]
-    missing = [part.name for part in found if not (part / JOB).is_file()]
+    folders = [part_folder(folder, i) for i in range(read_job(first).num_parts)]
+    missing = [part.name for part in folders if not (part / JOB).is_file()]
     if missing:
         raise UserError(
-            f"{folder} lacks {', '.join(missing)} of {len(found)} parts: copy them there from the "
-            "hosts that trained them"
+            f"{folder} lacks {', '.join(missing)} of {len(folders)} parts: copy them there from "
+            "the hosts that trained them"
         )
-    return found
+    return folders
 
 
 def split(seeds: Sequence[int], part: int, num_parts: int) -> slice:
-    """Which of the replicas a part trains: even shares, the first ones larger by one.
+    """Returns the replicas that a part trains: even shares, the first ones larger by one.
 
     Raises:
         UserError: there are fewer replicas than parts.

@@ -4,13 +4,14 @@ A row is the values of all variables and replicas at one record, then the CRC-32
 process that is killed while it appends leaves a row cut short, which `intact_rows` does not count.
 """
 
-import os
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from seedmap import files
 
 
 class RecordLayout(NamedTuple):
@@ -45,27 +46,18 @@ def append_records(
     for row, record in zip(rows, records, strict=True):
         row["values"] = np.stack([record[name] for name in layout.names])
         row["crc"] = zlib.crc32(row["values"].tobytes())
-    before = path.stat().st_size if path.exists() else 0
-    try:
-        with path.open("ab") as file:
-            file.write(rows.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        if path.exists():
-            os.truncate(path, before)
-        raise OSError(error.errno, error.strerror, str(path)) from None
+    files.append(path, rows.tobytes())
 
 
 def _rows(path: Path, layout: RecordLayout) -> np.ndarray:
-    """The whole rows of the file, mapped and not read."""
+    """Returns the complete rows of the file, mapped into memory."""
     size = path.stat().st_size if path.exists() else 0
     count = size // layout.row.itemsize
     return np.memmap(path, layout.row, "r", shape=(count,)) if count else np.zeros(0, layout.row)
 
 
 def intact_rows(path: Path, layout: RecordLayout) -> int:
-    """Number of rows from the start on whose checksums are right."""
+    """Counts the rows from the start on whose checksums are right."""
     rows = _rows(path, layout)
     for index, row in enumerate(rows):
         if zlib.crc32(row["values"].tobytes()) != row["crc"]:
@@ -75,12 +67,11 @@ def intact_rows(path: Path, layout: RecordLayout) -> int:
 
 def keep_rows(path: Path, layout: RecordLayout, count: int) -> None:
     """Drops all rows after the first `count`."""
-    if path.exists():
-        os.truncate(path, count * layout.row.itemsize)
+    files.truncate(path, count * layout.row.itemsize)
 
 
 def read_records(path: Path, layout: RecordLayout) -> dict[str, np.ndarray]:
-    """All rows as arrays [replica, record] by name."""
+    """Reads all rows as arrays [replica, record] by name."""
     values = _rows(path, layout)["values"]
     return {
         name: np.ascontiguousarray(values[:, i].T.astype(layout.dtype))

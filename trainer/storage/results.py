@@ -16,7 +16,7 @@ from seedmap.trainer.storage.checkpoints import Saved, checkpoints, leaf_name, l
 
 
 class TrainingRun(NamedTuple):
-    """What training gives.
+    """The results of a training.
 
     Attributes:
         dataset: dimensions `seed`, `step`; one float variable for each metric and outcome, NaN from
@@ -50,7 +50,7 @@ def make_dataset(
     record_every: int,
     per_epoch: int,
 ) -> xr.Dataset:
-    """Records [seed, record] by name as a dataset with its coordinates."""
+    """Makes a dataset with its coordinates of records [seed, record] by name."""
     count = next(iter(values.values())).shape[1]
     step = record_every * np.arange(1, count + 1)
     coordinates = {
@@ -65,7 +65,7 @@ def make_dataset(
 
 
 def nest(paths: Iterable[Sequence[str]], leaves: Iterable[np.ndarray]) -> Any:
-    """A tree of dictionaries from the leaves and their paths; () without leaves."""
+    """Makes a tree of dictionaries of the leaves and their paths; () without leaves."""
     tree: Any = {}
     for path, leaf in zip(paths, leaves, strict=True):
         if not path:
@@ -78,7 +78,7 @@ def nest(paths: Iterable[Sequence[str]], leaves: Iterable[np.ndarray]) -> Any:
 
 
 def unnest(target: Any, nested: Any) -> Any:
-    """The inverse of `nest`: a tree like `target`, its leaves those of the nested dictionaries.
+    """Inverts `nest`: gives a tree like `target`, its leaves those of the nested dictionaries.
 
     Raises:
         UserError: a leaf is missing.
@@ -96,7 +96,7 @@ def unnest(target: Any, nested: Any) -> Any:
 
 
 def _branch(saved: Saved, name: str) -> Any:
-    """What a checkpoint holds under one name."""
+    """Returns what a checkpoint holds under a name."""
     under = [
         (path[1:], leaf)
         for path, leaf in zip(saved.paths, saved.leaves, strict=True)
@@ -106,7 +106,7 @@ def _branch(saved: Saved, name: str) -> Any:
 
 
 def _seconds(part: Path) -> tuple[float, float]:
-    """Seconds of compiling and of training in all sessions, from the log's readable lines."""
+    """Adds up the seconds of compiling and of training in all sessions, from the log."""
     path = part / store.LOG
     compiled = trained = 0.0
     for line in path.read_bytes().splitlines() if path.exists() else ():
@@ -120,7 +120,7 @@ def _seconds(part: Path) -> tuple[float, float]:
 
 
 def collect_part(part: Path) -> TrainingRun:
-    """The results of one part of a training that has come to its end.
+    """Reads the results of one part of a training that has come to its end.
 
     Raises:
         UserError: the part is missing, or its last checkpoint does not go with its last record.
@@ -131,7 +131,7 @@ def collect_part(part: Path) -> TrainingRun:
     with checkpoints(part / store.CHECKPOINTS) as manager:
         saved = load_latest(manager, at_most=job.steps)
     if saved is None or saved.step != count * job.record_every or not saved.finished:
-        raise UserError(f"{part} is not trained to its end; go on with --resume")
+        raise UserError(f"{part} is not trained to its end; resume it")
     dataset = make_dataset(values, job.seeds, job.hyperparameters, job.record_every, job.per_epoch)
     return TrainingRun(
         dataset,
@@ -144,7 +144,7 @@ def collect_part(part: Path) -> TrainingRun:
 
 
 def collect(folder: Path) -> TrainingRun:
-    """The results of a training in a folder, those of all hosts put together in the seeds' order.
+    """Reads the results of a training in a folder, those of all hosts in the seeds' order.
 
     Times are the longest of all parts; parameters come as nested dictionaries of numpy arrays.
 

@@ -1,22 +1,20 @@
 """A child of `seedmap noise backend`: trains one replica under the environment it was started in.
 
-python -m seedmap.experiments.noise.backend.child SETTING FOLDER EXPERIMENT --flags
+python -P -m seedmap.experiments.noise.backend.child SETTING FOLDER EXPERIMENT --flags
 
-It reads the same command line as its parent, and says on standard output how far it is, a line of
-JSON at a time; what is wrong it says on standard error.
+It reads the same command line as its parent and answers how far it is (`processes.child`).
 """
 
-import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from seedmap.experiments.processes.child import answers, end_with_parent
 from seedmap.trainer import Progress
 
 
-def train_child(argv: Sequence[str]) -> None:
+def train_child(argv: Sequence[str], answer: Callable[..., None]) -> None:
     """Trains the replica, in as many copies as the setting has, into a study's folder."""
     from seedmap.experiments.commands.noise import settings
     from seedmap.experiments.commands.noise_backend import parse_backend
@@ -32,7 +30,7 @@ def train_child(argv: Sequence[str]) -> None:
 
     def on_progress(progress: Progress) -> None:
         if progress.record is not None:
-            _say(step=progress.step, steps=progress.steps, seconds=progress.seconds)
+            answer(step=progress.step, steps=progress.steps, seconds=progress.seconds)
 
     train_study(
         prepared,
@@ -45,11 +43,14 @@ def train_child(argv: Sequence[str]) -> None:
     )
 
 
-def _say(**message: Any) -> None:
-    print(json.dumps(message), flush=True)
+def main() -> None:
+    """Trains as the command line says."""
+    from seedmap.experiments.commands.main import guarded
+
+    end_with_parent()
+    answer = answers()
+    guarded(lambda argv: train_child(argv, answer), sys.argv[1:])
 
 
 if __name__ == "__main__":
-    from seedmap.experiments.commands.main import guarded
-
-    guarded(train_child, sys.argv[1:])
+    main()

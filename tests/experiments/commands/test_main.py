@@ -95,7 +95,7 @@ def test_summary_has_the_promised_fields(run):
         assert set(transition) == {"from", "to", "probability", "num_runs", "top_features"}
         assert len(transition["top_features"]) == 3
     stability = content["stability"]
-    assert [row["prior"] for row in stability["priors"]] == ["held-out", "weak"]
+    assert [row["prior"] for row in stability["priors"]] == ["held-out"]
     assert stability["priors"][0]["num_states"] == content["num_states"]
     assert stability["priors"][0]["adjusted_rand"] == 1
     assert len(stability["adjusted_rand"]) == 1  # two restarts: the other one
@@ -108,6 +108,40 @@ def test_summary_has_the_promised_fields(run):
     assert len(refits["adjusted_rand"]) == 20 - refits["num_degenerate"]
     assert all(0 <= e["refits"] <= 1 for e in stability["edges"])
     assert set(content["seconds"]) == {"compile", "train", "fit", "analyse"}
+
+
+def test_the_other_prior_is_fitted_where_a_comparison_is_asked_for(copy):
+    before = summary(copy)["stability"]["priors"]
+    assert seedmap("fit", copy, "--overwrite", "--compare-priors", *FITTING) == 0
+    rows = json.loads((copy / "stability.json").read_text())["priors"]
+    assert [row["prior"] for row in rows] == ["held-out", "weak"]
+    assert rows[:1] == before
+    assert rows[1]["scale"] == 1e-4
+    assert 0 <= rows[1]["adjusted_rand"] <= 1
+
+
+def test_a_fit_asks_before_it_makes_a_map_stale(copy, capsys):
+    content = {path.name: path.read_bytes() for path in copy.iterdir() if path.is_file()}
+    assert seedmap("fit", copy, *FITTING) == 2
+    assert "add --overwrite to replace fit and map, or --out" in capsys.readouterr().err
+    assert content == {path.name: path.read_bytes() for path in copy.iterdir() if path.is_file()}
+    assert seedmap("fit", copy, "--overwrite", *FITTING) == 0
+    assert not (copy / "summary.json").exists()
+
+
+def test_what_was_probably_meant_is_named(run, tmp_path, capsys):
+    (tmp_path / "all.csv").write_text("run,step,l2\n")
+    for words, meant in [
+        (("report", run / "metrics.nc"), f"seedmap report {run}"),
+        (("map", run.parent), f"{run.parent} holds a run; name one: seedmap map {run}"),
+        (("fit", tmp_path / "all.csv"), f"seedmap import metrics {tmp_path / 'all.csv'} --out"),
+        (("baselines", tmp_path / "nowhere"), f"there is no folder {tmp_path / 'nowhere'}"),
+        (("rune", "parities"), "(did you mean run?)"),
+        (("run", "paritis"), "(did you mean parities?)"),
+        (("run", "parities", "--learning_rat", "1"), "(did you mean --learning-rate?)"),
+    ]:
+        assert seedmap(*words) == 2
+        assert meant in capsys.readouterr().err
 
 
 def test_states_in_the_dataset_are_those_of_the_map(run):
@@ -148,7 +182,7 @@ def test_a_diverged_seed_is_told_of_and_the_others_go_on(copy, capsys):
     dataset["diverged"][2] = 56
     run_folder.write_dataset(copy, dataset)
     for command in ("fit", "map", "report"):
-        flags = FITTING if command == "fit" else []
+        flags = ["--overwrite", *FITTING] if command == "fit" else []
         assert seedmap(command, copy, *flags) == 0
     content, state = summary(copy), run_folder.read_dataset(copy).state.values
     assert content["num_diverged"] == 1
@@ -241,7 +275,7 @@ def test_every_help_names_its_flags(arguments, capsys):
         (["run", "parities", "--epochs", "7"], ["--epochs 7", "--record-every 5"]),
         (["run", "parities", "--epochs", "-5"], ["--epochs is -5"]),
         (["run", "parities", "--hidden", "0"], ["hidden is 0"]),
-        (["run", "parities", "--batch-size", "2000"], ["batch_size is 2000", "1000"]),
+        (["run", "parities", "--batch-size", "2000"], ["--batch-size is 2000", "1000"]),
         (["run", "parities", "--parity-bits", "41"], ["parity_bits is 41", "40"]),
         (["run", "parities", "--seeds", "abc"], ["--seeds: 'abc' is not a whole number"]),
         (["run", "parities", "--seeds", "4.5"], ["'4.5'", "see `seedmap run parities --help`"]),
@@ -255,7 +289,7 @@ def test_every_help_names_its_flags(arguments, capsys):
         (["fit", "--states", "3"], ["PATH must be given"]),
         (["forecast"], ["DIR and --upto FLOAT must be given"]),
         (["forecast", "nowhere", "--upto", "noon"], ["--upto: 'noon' is not a number"]),
-        (["fit", "nowhere"], ["nowhere", "not a folder"]),
+        (["fit", "nowhere"], ["nowhere", "there is no folder nowhere"]),
         (["map", "nowhere"], ["nowhere"]),
         (["report", "nowhere"], ["nowhere"]),
     ],
@@ -272,16 +306,19 @@ def test_wrong_input_gets_one_line_and_exit_code_2(arguments, words, capsys, tmp
 
 
 def test_the_paper_prior_and_criterion_can_be_chosen(copy, capsys):
-    assert seedmap("fit", copy, "--prior", "weak", "--criterion", "train_bic", *FITTING) == 0
+    assert (
+        seedmap("fit", copy, "--overwrite", "--prior", "weak", "--criterion", "train_bic", *FITTING)
+        == 0
+    )
     sweep = json.loads((copy / "sweep.json").read_text())
     assert sweep["config"]["prior"] == "weak"
     assert {fit["prior_scale"] for fit in sweep["fits"]} == {1e-4}
-    assert seedmap("fit", copy, "--criterion", "vibes", *FITTING) == 2
+    assert seedmap("fit", copy, "--overwrite", "--criterion", "vibes", *FITTING) == 2
     assert "validation_bic" in capsys.readouterr().err
 
 
 def test_without_resamples_the_rest_of_the_report_stands(copy):
-    assert seedmap("fit", copy, "--resamples", "0", *FITTING) == 0
+    assert seedmap("fit", copy, "--overwrite", "--resamples", "0", *FITTING) == 0
     assert seedmap("map", copy) == seedmap("report", copy) == 0
     assert summary(copy)["stability"]["refits"] is None
     assert all(edge["refits"] is None for edge in summary(copy)["stability"]["edges"])
@@ -343,7 +380,7 @@ def test_training_that_fails_leaves_no_folder_behind(tmp_path, monkeypatch):
 
 
 def test_a_new_fit_makes_the_old_report_go(copy, capsys):
-    assert seedmap("fit", copy, *FITTING) == 0
+    assert seedmap("fit", copy, "--overwrite", *FITTING) == 0
     assert not (copy / "report.html").exists()
     assert seedmap("report", copy) == 2
     assert "seedmap map" in capsys.readouterr().err
@@ -375,13 +412,13 @@ def test_map_before_fit_says_so(copy, capsys):
 
 
 def test_more_states_than_the_data_allow(copy, capsys):
-    assert seedmap("fit", copy, "--states", "60") == 2
+    assert seedmap("fit", copy, "--overwrite", "--states", "60") == 2
     assert "more than the data allow" in capsys.readouterr().err
 
 
 def test_a_damaged_metrics_file_is_named(copy, capsys):
     (copy / "metrics.nc").write_bytes(b"\x00" * 100)
-    assert seedmap("fit", copy) == 2
+    assert seedmap("fit", copy, "--overwrite") == 2
     assert "metrics.nc" in capsys.readouterr().err
 
 

@@ -34,7 +34,7 @@ def test_words_of_tyro_that_are_not_known_still_make_one_line():
     assert parsing.one_line(box.replace("--a", "\x1b[1;31m--a\x1b[0m")) == parsing.one_line(box)
 
 
-@pytest.mark.parametrize("module", ["experiments", "jax", "tyro"])
+@pytest.mark.parametrize("module", ["seedmap.experiments", "jax", "tyro"])
 def test_ctrl_c_while_the_command_is_imported_leaves_quietly(module):
     script = f"""
 import os, signal, sys
@@ -42,9 +42,9 @@ def interrupt(event, arguments):
     if event == "import" and arguments[0] == {module!r}:
         os.kill(os.getpid(), signal.SIGINT)
 sys.addaudithook(interrupt)
-import seedmap
-sys.argv[1:] = ["--help"]
-seedmap.main()
+from seedmap._command import main
+sys.argv[1:] = ["run", "parities", "--help"]
+main()
 """
     left = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
     assert (left.returncode, left.stdout, left.stderr) == (130, b"", b"seedmap: stopped\n")
@@ -52,4 +52,34 @@ seedmap.main()
 
 def test_the_installed_command_is_the_door_that_can_be_interrupted():
     (entry,) = tomllib.loads(PYPROJECT.read_text())["project"]["scripts"].items()
-    assert entry == ("seedmap", "seedmap:main")
+    assert entry == ("seedmap", "seedmap._command:main")
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        ("batch_size is 0; it must be at least 1", "--batch-size is 0; it must be at least 1"),
+        (
+            "resume: the checkpoint is of another model",
+            "--resume: the checkpoint is of another model",
+        ),
+        (
+            "task: score must give one loss per example",
+            "task: score must give one loss per example",
+        ),
+        ("seeds left alone are few", "seeds left alone are few"),
+        ("no metric is in every run", "no metric is in every run"),
+    ],
+)
+def test_a_parameter_is_shown_as_its_flag(message, line):
+    assert parsing.by_its_flag(message) == line
+
+
+def test_help_needs_neither_jax_nor_tyro():
+    script = (
+        "from seedmap.experiments.commands.main import usage; import sys; "
+        "usage(); print(*sys.modules)"
+    )
+    command = [sys.executable, "-c", script]
+    loaded = subprocess.run(command, capture_output=True, check=True, text=True)
+    assert not {"jax", "numpy", "tyro", "xarray"} & set(loaded.stdout.split())

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,10 +28,11 @@ from seedmap.experiments.overhead.measuring import (
 )
 from seedmap.experiments.overhead.modes import MODES, find_modes, note_of, usual_modes
 from seedmap.experiments.overhead.networks import KERNEL_SIZES, NETWORKS, find_networks
-from seedmap.experiments.overhead.processes import Process, ProcessFailed, environment, last_words
+from seedmap.experiments.overhead.processes import Process, environment
 from seedmap.experiments.overhead.report import check_out
 from seedmap.experiments.overhead.results import cells, results_of
 from seedmap.experiments.overhead.statistics import median_interval, ratio_interval
+from seedmap.experiments.processes.child import ProcessFailed
 
 # Modes and names
 
@@ -42,7 +42,7 @@ def test_the_default_mode_comes_first_and_once():
         "default",
         "vmapped",
     ]
-    assert find_modes(["flags:--xla_a=1 --xla_b=2"])[1].xla_flags == ("--xla_a=1", "--xla_b=2")
+    assert find_modes(["flags:--xla_a=1 --xla_b=2"])[1].tools.flags == ("--xla_a=1", "--xla_b=2")
 
 
 def test_usual_modes_run_where_they_are_usual():
@@ -324,15 +324,6 @@ def test_when_nothing_could_be_timed_the_command_fails(fake_command, tmp_path, c
 
 
 # Processes
-
-
-def test_last_words_are_the_reason():
-    stack = (
-        "F1121 18:00:32.835827 10180 parse.cc:234] Unknown flag: --xla_x\n*** stack ***\n @ main"
-    )
-    assert last_words(1, stack) == "ended with exit code 1: Unknown flag: --xla_x"
-    assert last_words(-signal.SIGABRT, "a\nb\n") == "ended by SIGABRT: b"
-    assert last_words(-signal.SIGKILL, "").startswith("killed (SIGKILL, as the system does")
 
 
 def test_a_killed_process_is_reported_as_such(tmp_path):

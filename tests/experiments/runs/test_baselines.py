@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from helpers.command import (seedmap)
 
-from seedmap.experiments.runs.folder import (read_dataset, write_dataset)
+from helpers.command import seedmap
+from seedmap.experiments.runs.folder import read_dataset, write_dataset
 
 SETTINGS = (
     "--metrics l2 trace --states 1-4 --restarts 2 --iterations 8 --covariance diagonal "

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from helpers.command import (seedmap)
 
+from helpers.command import seedmap
 from seedmap.experiments.runs import folder as run_folder
 
 FITTING = ["--states", "1-3", "--restarts", "2", "--iterations", "6", "--covariance", "diagonal"]

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from helpers.command import (seedmap)
 
-from seedmap.experiments.runs.import_metrics import (import_frame, import_metrics)
-from seedmap.experiments.runs.folder import (read_dataset)
+from helpers.command import seedmap
+from seedmap.experiments.runs.folder import read_dataset
+from seedmap.experiments.runs.import_metrics import import_frame, import_metrics
 from seedmap.hmm import from_pandas, read_metrics
 from seedmap.metric_names import PAPER_METRICS
 

@@ -1,0 +1,185 @@
+"""From runs to an HMM that is chosen among many fits, and every run decoded by it."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Int
+
+from seedmap import hmm
+from seedmap.errors import UserError
+from seedmap.hmm.readers.run_table import listed
+from seedmap.runs import Runs
+
+FIRST_RECORDS = 1000  # Hu et al. 2023, section 2: the HMM sees no later ones
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """The HMM that was chosen for a set of runs, and all fits it was chosen among.
+
+    Attributes:
+        runs: what it was fitted to.
+        sequences: the metrics [run, time, metric] as the HMM sees them, z-scored within each run.
+        sweep: every candidate: numbers of states x restarts.
+        chosen: the candidate that was chosen.
+        criterion: what it was chosen by, one of `seedmap.hmm.CRITERIA`.
+        parameters: of the chosen HMM, states in canonical order (state 0 is where runs start).
+        paths: int32 [run, time], the state of every record, -1 past a run's end.
+        notes: what a reader should know of the fit, a sentence each.
+    """
+
+    runs: Runs
+    sequences: hmm.Sequences
+    sweep: hmm.Sweep
+    chosen: hmm.Fit
+    criterion: str
+    parameters: hmm.Parameters
+    paths: Int[np.ndarray, "run time"]
+    notes: tuple[str, ...]
+
+    @property
+    def num_states(self) -> int:
+        """Number of states of the chosen HMM."""
+        return self.chosen.num_states
+
+    @property
+    def candidates(self) -> list[dict[str, Any]]:
+        """A row for each number of states, with every criterion (`seedmap.hmm.selection_table`)."""
+        return hmm.selection_table(self.sweep)
+
+    def __repr__(self) -> str:
+        tried = sorted({fit.num_states for fit in self.sweep.fits})
+        return (
+            f"Fit({self.num_states} states of {tried[0]}-{tried[-1]} by {self.criterion}, "
+            f"{len(self.runs)} runs)"
+        )
+
+    def decode(self, runs: Runs) -> Int[np.ndarray, "run time"]:
+        """Returns the states of any runs with the same metrics, int32, -1 past a run's end.
+
+        Raises:
+            UserError: the runs have other metrics.
+        """
+        if runs.metrics != self.runs.metrics:
+            raise UserError(
+                f"the HMM was fitted to {', '.join(self.runs.metrics)}; the runs to decode have "
+                f"{', '.join(runs.metrics)}"
+            )
+        return hmm.viterbi(self.parameters, scale(runs.sequences))
+
+
+def scale(sequences: hmm.Sequences) -> hmm.Sequences:
+    """Returns the first 1000 records of raw metrics, z-scored within each run."""
+    first = hmm.from_arrays(
+        sequences.values[:, :FIRST_RECORDS],
+        np.minimum(sequences.lengths, FIRST_RECORDS),
+        sequences.metrics,
+        sequences.runs,
+    )
+    return hmm.z_score(first, first=FIRST_RECORDS)
+
+
+def split_by_name(
+    names: Sequence[str], validation_share: float, validation_runs: Sequence[str], seed: int
+) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " held_out"]]:
+    """Returns the indices of the training runs and of the held-out ones.
+
+    Args:
+        names: of all runs.
+        validation_share: share of the runs to hold out, where none are named.
+        validation_runs: names of the runs to hold out.
+        seed: of the random split.
+
+    Raises:
+        UserError: a run to hold out does not exist, or none is left to train on.
+    """
+    if not validation_runs:
+        return hmm.split_runs(len(names), validation_share, seed)
+    unknown = [name for name in validation_runs if name not in names]
+    if unknown:
+        raise UserError(
+            f"validation_runs: there is no run {unknown[0]!r}; runs are {listed(names)}"
+        )
+    held_out = np.isin(names, validation_runs)
+    if held_out.all():
+        raise UserError("validation_runs names every run; leave some to train on")
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def fit(
+    runs: Runs,
+    *,
+    states: Sequence[int] = range(1, 9),
+    restarts: int = 5,
+    iterations: int = 32,
+    covariance: str = "full",
+    prior: str = "held-out",
+    criterion: str | None = None,
+    one_standard_error: bool = False,
+    validation_share: float = 0.2,
+    validation_runs: Sequence[str] = (),
+    seed: int = 0,
+    callback: Callable[[int, int], None] | None = None,
+) -> Fit:
+    """Fits Gaussian HMMs of several sizes to runs, chooses one and decodes every run.
+
+    Metrics are z-scored within each run (Hu et al. 2023, section 2); some runs are held out to
+    choose the number of states; states come in the order in which runs visit them.
+
+    Args:
+        runs: at least 5.
+        states: numbers of states to try.
+        restarts: starts of EM for each number of states.
+        iterations: EM iterations of each start.
+        covariance: of the emissions, one of `seedmap.hmm.COVARIANCES`.
+        prior: "held-out" or "weak", see `seedmap.hmm.SweepConfig`.
+        criterion: what chooses the number of states, one of `seedmap.hmm.CRITERIA`; by default
+            the one that suits the prior.
+        one_standard_error: take the fewest states within one standard error of the best.
+        validation_share: share of the runs held out.
+        validation_runs: names of the runs to hold out, in place of a random share.
+        seed: of the split and of the starts.
+        callback: called with (EM iterations done, in all), first before compilation.
+
+    Raises:
+        UserError: an argument is out of its range, or the data allow no fit.
+    """
+    config = hmm.SweepConfig(
+        states=tuple(states),
+        restarts=restarts,
+        iterations=iterations,
+        covariance=covariance,
+        prior=prior,
+    )
+    train, held_out = split_by_name(runs.names, validation_share, validation_runs, seed)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        sequences = scale(runs.sequences)
+        sweep = hmm.fit_sweep(
+            sequences.select(train),
+            sequences.select(held_out),
+            config,
+            jax.random.key(seed),
+            callback,
+        )
+        chosen = hmm.select(sweep, criterion, one_standard_error)
+        hmm.dominant_validation_runs(sweep)
+    notes = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
+    if chosen.num_states == max(config.states) > min(config.states):
+        notes.append(f"the most states tried, {chosen.num_states}, were chosen: try more")
+    paths = hmm.viterbi(chosen.parameters, sequences)
+    order = hmm.canonical_order(paths, chosen.num_states)
+    return Fit(
+        runs=runs,
+        sequences=sequences,
+        sweep=sweep,
+        chosen=chosen,
+        criterion=criterion or hmm.default_criterion(sweep),
+        parameters=hmm.permute(chosen.parameters, order),
+        paths=hmm.relabel(paths, order),
+        notes=tuple(notes),
+    )

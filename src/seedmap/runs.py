@@ -1,0 +1,191 @@
+"""Runs: the metrics of several trained networks, and what became of each."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+
+from seedmap import hmm
+from seedmap.errors import UserError
+from seedmap.hmm.readers.run_table import Run, RunTable, run_table
+
+DEFAULT_THRESHOLD = 0.9
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """Metrics of several runs and what became of them; [run] counts those with 2 records or more.
+
+    Attributes:
+        sequences: the metrics as recorded, NaN where one is missing.
+        steps: float64 [run, time], when each record was made, in `unit`; NaN on padding.
+        unit: what steps are counted in, such as "step" or "epoch".
+        convergence: float64 [run], time of convergence in `unit`; NaN where it never came or is
+            not recorded.
+        diverged: bool [run], whether the run was cut where a metric was no longer finite.
+        outcomes: whatever else was recorded, name to float64 [run, time].
+    """
+
+    sequences: hmm.Sequences
+    steps: Float[np.ndarray, "run time"]
+    unit: str
+    convergence: Float[np.ndarray, " run"]
+    diverged: Bool[np.ndarray, " run"]
+    outcomes: Mapping[str, Float[np.ndarray, "run time"]]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics."""
+        return self.sequences.metrics
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the runs."""
+        return self.sequences.runs
+
+    def __len__(self) -> int:
+        return self.sequences.num_runs
+
+    def __repr__(self) -> str:
+        converged = int(np.isfinite(self.convergence).sum())
+        records = self.sequences.values.shape[1]
+        return (
+            f"Runs({len(self)} runs, up to {records} records of {len(self.metrics)} metrics, "
+            f"{converged} converged)"
+        )
+
+    def select(self, indices: Sequence[int]) -> "Runs":
+        """Returns the runs at `indices`, in that order."""
+        rows = np.asarray(indices, int)
+        return replace(
+            self,
+            sequences=self.sequences.select(rows),
+            steps=self.steps[rows],
+            convergence=self.convergence[rows],
+            diverged=self.diverged[rows],
+            outcomes={name: values[rows] for name, values in self.outcomes.items()},
+        )
+
+
+def from_arrays(
+    values: Shaped[np.ndarray, "run time metric"] | Sequence[Shaped[np.ndarray, "_ metric"]],
+    *,
+    steps: Sequence[float] | Shaped[np.ndarray, " time"] | None = None,
+    convergence: Sequence[float] | Shaped[np.ndarray, " run"] | None = None,
+    metrics: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+) -> Runs:
+    """Returns runs from arrays.
+
+    Args:
+        values: array [run, time, metric], or an array [time, metric] for each run. NaN is a
+            missing value; a run that ends in NaN, or turns infinite, is cut there.
+        steps: [time], when the records were made, ascending. Default: 0, 1, 2, ...
+        convergence: [run], time of convergence of each run in the unit of `steps`; NaN where it
+            never came. Default: not recorded.
+        metrics: names of the metrics. Default: "metric_0", "metric_1", ...
+        names: names of the runs. Default: "0", "1", ...
+
+    Returns:
+        The runs with at least 2 usable records.
+
+    Raises:
+        UserError: shapes that do not fit, steps that do not rise, or no run that is usable.
+
+    Example:
+        >>> import numpy as np
+        >>> runs = from_arrays(np.random.default_rng(0).normal(size=(6, 20, 2)))
+        >>> runs.names, runs.metrics
+        (('0', '1', '2', '3', '4', '5'), ('metric_0', 'metric_1'))
+    """
+    arrays = [np.asarray(run, float) for run in values]
+    if not arrays or any(array.ndim != 2 for array in arrays):
+        shapes = [array.shape for array in arrays[:3]]
+        raise UserError(
+            "values must be an array [run, time, metric] or a list of arrays [time, metric]; got "
+            f"shapes {shapes}"
+        )
+    length, width = max(map(len, arrays)), arrays[0].shape[1]
+    times = np.arange(length, dtype=float) if steps is None else np.asarray(steps, float)
+    if times.shape != (length,) or not (np.diff(times) > 0).all():
+        raise UserError(f"steps must be {length} rising numbers, one per record")
+    columns = [f"metric_{i}" for i in range(width)] if metrics is None else list(metrics)
+    labels = [str(i) for i in range(len(arrays))] if names is None else list(map(str, names))
+    if len(columns) != width or len(labels) != len(arrays):
+        raise UserError(
+            f"need {width} names of metrics and {len(arrays)} of runs; got {len(columns)} and "
+            f"{len(labels)}"
+        )
+    reached = (
+        np.full(len(arrays), np.nan) if convergence is None else np.asarray(convergence, float)
+    )
+    if reached.shape != (len(arrays),) or np.isinf(reached).any():
+        raise UserError(f"convergence must be {len(arrays)} numbers, one per run; NaN where none")
+    records = [
+        Run(
+            label,
+            f"run {label}",
+            "step",
+            times[: len(array)],
+            dict(zip(columns, array.T, strict=True)),
+            text={},
+        )
+        for label, array in zip(labels, arrays, strict=True)
+    ]
+    table = run_table(records, columns)
+    rows = [labels.index(name) for name in table.sequences.runs]
+    return runs_of_table(table, reached[rows])
+
+
+def from_frame(
+    frame: Any,
+    *,
+    run: str = "run",
+    step: str | None = None,
+    metrics: Sequence[str] | None = None,
+    columns: Mapping[str, str] | None = None,
+    threshold: float = DEFAULT_THRESHOLD,
+) -> Runs:
+    """Returns runs from a pandas frame with a row for each record of each run.
+
+    Args:
+        frame: a `pandas.DataFrame`, or a mapping from run name to the frame of that run.
+        run: column that tells the runs apart.
+        step: column that orders the records. Default: "step", or else "epoch".
+        metrics: columns the HMM is to see. Default: those of the paper's 14 that are there.
+        columns: our name -> the frame's, for columns that are called otherwise there.
+        threshold: a run has converged at the first record whose `eval_accuracy` is above it.
+
+    Returns:
+        The runs with at least 2 usable records, cut where a metric was no longer finite.
+
+    Raises:
+        UserError: a column is missing or not numeric, or a step comes twice in a run.
+    """
+    table = hmm.from_pandas(frame, metrics, run, step, columns)
+    return runs_of_table(table, threshold=threshold)
+
+
+def runs_of_table(
+    table: RunTable,
+    convergence: Float[np.ndarray, " run"] | None = None,
+    threshold: float = DEFAULT_THRESHOLD,
+) -> Runs:
+    """Returns the runs of a table, with times of convergence that are given or by accuracy."""
+    if convergence is None:
+        convergence = _convergence(table, threshold)
+    diverged = np.array([name in table.cut for name in table.sequences.runs])
+    return Runs(
+        table.sequences, table.steps, table.step_name, convergence, diverged, table.outcomes
+    )
+
+
+def _convergence(table: RunTable, threshold: float) -> Float[np.ndarray, " run"]:
+    """Returns the first step of each run with `eval_accuracy` above the threshold, else NaN."""
+    if "eval_accuracy" not in table.outcomes:
+        return np.full(table.sequences.num_runs, np.nan)
+    accurate = table.outcomes["eval_accuracy"] > threshold
+    first = table.steps[np.arange(len(accurate)), accurate.argmax(axis=1)]
+    return np.where(accurate.any(axis=1), first, np.nan)
