@@ -65,7 +65,7 @@ class Sequences:
 
 
 def from_arrays(
-    values: Real[np.ndarray, "..."] | Sequence[Any],
+    values: Real[np.ndarray, "run time metric"] | Sequence[Any],
     lengths: Sequence[int] | Int[np.ndarray, " _run"] | None = None,
     metrics: Sequence[object] | None = None,
     runs: Sequence[object] | None = None,

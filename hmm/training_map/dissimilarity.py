@@ -27,9 +27,9 @@ _PAIRS_PER_PROGRAM = 1000
 
 
 def pairwise_dissimilarity(
-    bag: Real[np.ndarray, "..."],
+    bag: Real[np.ndarray, "run state"],
     ground: str = "discrete",
-    means: Real[np.ndarray, "..."] | None = None,
+    means: Real[np.ndarray, "state metric"] | None = None,
 ) -> Float[np.ndarray, "run run"]:
     """Returns the Wasserstein-1 distance between the state distributions of every pair of runs.
 
@@ -71,9 +71,9 @@ def pairwise_dissimilarity(
 
 
 def dissimilarity(
-    bag: Real[np.ndarray, "..."],
+    bag: Real[np.ndarray, "run state"],
     ground: str = "discrete",
-    means: Real[np.ndarray, "..."] | None = None,
+    means: Real[np.ndarray, "state metric"] | None = None,
 ) -> float:
     """Returns the mean over the pairs of runs of their Wasserstein-1 distance.
 

@@ -146,8 +146,8 @@ def convergence_time(
 
 
 def regress(
-    bag: Real[np.ndarray, "..."],
-    outcome: Real[np.ndarray, "..."],
+    bag: Real[np.ndarray, "run state"],
+    outcome: Real[np.ndarray, " run"],
     confidence: float = 0.95,
     cap: float | None = None,
 ) -> Regression:
@@ -203,8 +203,8 @@ def regress(
 
 
 def permutation_pvalue(
-    bag: Real[np.ndarray, "..."],
-    outcome: Real[np.ndarray, "..."],
+    bag: Real[np.ndarray, "run state"],
+    outcome: Real[np.ndarray, " run"],
     seed: int | np.random.Generator,
     num_permutations: int = 9999,
     cap: float | None = None,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int, Real
 
 from seedmap import hmm
 from seedmap.errors import UserError
@@ -79,7 +79,7 @@ class Map:
 def fit_map(
     runs: Runs,
     *,
-    outcome: Sequence[float] | Float[np.ndarray, " run"] | None = None,
+    outcome: Sequence[float] | Real[np.ndarray, " run"] | None = None,
     **settings: Any,
 ) -> Map:
     """Fits an HMM to runs, chooses the number of states, decodes every run and builds the map.
