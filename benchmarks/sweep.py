@@ -21,7 +21,7 @@ from hmmlearn.hmm import GaussianHMM
 from threadpoolctl import threadpool_limits
 
 from seedmap import hmm
-from seedmap.experiments.runs.analysis import metric_sequences
+from seedmap.experiments.runs.dataset import metric_sequences
 from seedmap.experiments.runs.folder import read_dataset
 
 STATES = tuple(range(1, 9))
@@ -96,9 +96,7 @@ def precision(sequences: hmm.Sequences) -> None:
             config = hmm.SweepConfig(states=STATES, prior=prior)
             parts = (sequences.select(train), sequences.select(held_out))
             fit = hmm.select(hmm.fit_sweep(*parts, config, jax.random.key(0)))
-            found = hmm.viterbi(fit.parameters, sequences)
-            order = hmm.canonical_order(found, fit.num_states)
-            paths.append(hmm.relabel(found, order)[sequences.mask])
+            paths.append(hmm.decode(fit.parameters, sequences).paths[sequences.mask])
             chosen.append((fit.num_states, fit.restart, fit.prior_scale))
         alike = (paths[0] == paths[1]).mean()
         print(f"float32 {chosen[0]}, float64 {chosen[1]} ({prior}): {alike:.2%} decoded alike")

@@ -8,9 +8,8 @@ From arrays to a decoded model:
         sequences.select(train), sequences.select(validation), SweepConfig(), jax.random.key(0)
     )
     fit = select(sweep)
-    paths = viterbi(fit.parameters, sequences)             # int32 [run, time], -1 on padding
-    order = canonical_order(paths, fit.num_states)         # state 0 is where runs start
-    parameters, paths = permute(fit.parameters, order), relabel(paths, order)
+    decoded = decode(fit.parameters, sequences)            # state 0 is where runs start
+    decoded.parameters, decoded.paths                      # int32 [run, time], -1 on padding
 
 Signatures (arrays are numpy, float64 unless said otherwise):
 
@@ -24,6 +23,8 @@ Signatures (arrays are numpy, float64 unless said otherwise):
     dominant_validation_runs(sweep, share=0.8) -> tuple of run names (and a UserWarning)
     num_parameters(num_states, num_metrics, covariance) -> int
     log_densities(parameters, values) -> [..., state]
+    decode(parameters, sequences) -> Decoded, states in order of first visit
+    fit_and_decode(sequences, train, held_out, config, seed=0) -> Decoded: all of the above
     viterbi(parameters, sequences) -> int32 [run, time], -1 on padding
     posterior(parameters, sequences), filtered(parameters, sequences) -> [run, time, state]
     log_likelihood(parameters, sequences) -> [run]
@@ -35,6 +36,7 @@ From there to what the states mean, and back to files:
 
     read_metrics(path, metrics=None, columns=None), from_pandas(...), from_xarray(...) -> RunTable
     build_map(parameters, sequences, paths) -> TrainingMap
+    analyse(parameters, sequences, paths, outcome, ...) -> Analysis: the map and what follows
     bag_of_states(paths, num_states) -> [run, state]; regress(bag, outcome) -> Regression
     detours(paths, converged, regression) -> list of states
     dissimilarity(bag, ground, means=None) -> float
@@ -50,6 +52,7 @@ From there to what the states mean, and back to files:
 `hmm.figures` draws.
 """
 
+from seedmap.hmm.decoding import Decoded, decode, fit_and_decode
 from seedmap.hmm.forecasting.absorbing import absorbed, exit_probabilities, pass_probabilities
 from seedmap.hmm.forecasting.causal import causal_z_score
 from seedmap.hmm.forecasting.forecaster import Forecast, Forecaster, fit_forecaster, forecast
@@ -80,6 +83,7 @@ from seedmap.hmm.readers import (
     read_csv_folder,
     read_metrics,
 )
+from seedmap.hmm.selection.config import PRIORS, SweepConfig
 from seedmap.hmm.selection.criteria import (
     CRITERIA,
     best_restarts,
@@ -90,15 +94,15 @@ from seedmap.hmm.selection.criteria import (
     selection_table,
 )
 from seedmap.hmm.selection.cross_validation import CrossValidation
-from seedmap.hmm.selection.sweep import PRIORS, Fit, Sweep, SweepConfig, fit_sweep
+from seedmap.hmm.selection.fits import Fit, Sweep
+from seedmap.hmm.selection.sweep import fit_sweep
 from seedmap.hmm.sequences import Sequences, from_arrays, split_runs, z_score
 from seedmap.hmm.sweep_io import load_sweep, save_sweep
+from seedmap.hmm.training_map.analyse import Analysis, analyse
 from seedmap.hmm.training_map.baselines import (
     Clustering,
-    Decoding,
     compare_baselines,
     early_bag_regression,
-    fit_and_decode,
     kmeans,
     only_metrics,
     rank_metrics,
@@ -137,11 +141,12 @@ __all__ = [
     "CRITERIA",
     "PRIORS",
     "READABLE_PVALUE",
+    "Analysis",
     "Bootstrap",
     "Clustering",
     "Coefficient",
     "CrossValidation",
-    "Decoding",
+    "Decoded",
     "Edge",
     "Fit",
     "Forecast",
@@ -159,6 +164,7 @@ __all__ = [
     "Transfer",
     "absorbed",
     "adjusted_rand_index",
+    "analyse",
     "apply_model",
     "bag_of_states",
     "belief_gradient",
@@ -171,6 +177,7 @@ __all__ = [
     "compare_baselines",
     "convergence_time",
     "criterion_value",
+    "decode",
     "decoding_agreement",
     "default_criterion",
     "detours",

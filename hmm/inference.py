@@ -11,6 +11,7 @@ Dynamax is imported where it is used: it takes 0.6 s, which training need not wa
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int
 
 from seedmap.errors import UserError
 from seedmap.hmm.parameters import Parameters, log_densities
@@ -21,8 +22,8 @@ from seedmap.hmm.sequences import Sequences
 _FLOOR = 1e-15
 
 
-def viterbi(parameters: Parameters, sequences: Sequences) -> np.ndarray:
-    """Most likely state path of every run.
+def viterbi(parameters: Parameters, sequences: Sequences) -> Int[np.ndarray, "run time"]:
+    """Returns the most likely state path of every run.
 
     Args:
         parameters: The fitted model.
@@ -36,25 +37,28 @@ def viterbi(parameters: Parameters, sequences: Sequences) -> np.ndarray:
     return np.where(sequences.mask, paths, -1)
 
 
-def posterior(parameters: Parameters, sequences: Sequences) -> np.ndarray:
-    """Smoothed probabilities p(state_t = k | whole run), float [run, time, K], 0 on padding."""
+def posterior(parameters: Parameters, sequences: Sequences) -> Float[np.ndarray, "run time state"]:
+    """Returns the smoothed probabilities p(state_t = k | run), [run, time, K], 0 on padding.
+
+    Arguments as those of `viterbi`.
+    """
     initial, transition, shifted, _ = _prepare(parameters, sequences)
     smoothed = np.asarray(_smooth(initial, transition, shifted))
     return np.where(sequences.mask[:, :, None], smoothed, 0.0)
 
 
-def filtered(parameters: Parameters, sequences: Sequences) -> np.ndarray:
-    """Filtered probabilities p(state_t = k | checkpoints 1..t), float [run, time, K], 0 on padding.
+def filtered(parameters: Parameters, sequences: Sequences) -> Float[np.ndarray, "run time state"]:
+    """Returns the filtered probabilities p(state_t = k | checkpoints 1..t), 0 on padding.
 
-    They use no later checkpoint (paper A, section 3, takes its importances from them).
+    They use no later checkpoint (Hu et al. 2023 take their importances from them).
     """
     initial, transition, shifted, _ = _prepare(parameters, sequences)
     probabilities = np.asarray(_filter(initial, transition, shifted).filtered_probs)
     return np.where(sequences.mask[:, :, None], probabilities, 0.0)
 
 
-def log_likelihood(parameters: Parameters, sequences: Sequences) -> np.ndarray:
-    """Log-likelihood log p(run) of every run under the model, float64 [run], in nats."""
+def log_likelihood(parameters: Parameters, sequences: Sequences) -> Float[np.ndarray, " run"]:
+    """Returns the log-likelihood log p(run) of every run under the model, in nats."""
     initial, transition, shifted, shift = _prepare(parameters, sequences)
     return shift.sum(1) + np.asarray(_filter(initial, transition, shifted).marginal_loglik)
 
@@ -96,11 +100,11 @@ def _smooth(initial, transition, log_likelihoods):
 def _modes(initial, transition, log_likelihoods, mask):
     from dynamax.hidden_markov_model import hmm_posterior_mode
 
-    def one(log_likelihoods, mask):
+    def mode(log_likelihoods, mask):
         # Into padding every transition costs nothing, or the padding would pull the last state.
         # One padded step more, because Dynamax cannot take a run of a single step.
         goes_on = jnp.append(mask[1:], False)
         free = jnp.where(goes_on[:, None, None], transition, 1.0)
         return hmm_posterior_mode(initial, free, jnp.pad(log_likelihoods, ((0, 1), (0, 0))))[:-1]
 
-    return jax.vmap(one)(log_likelihoods, mask)
+    return jax.vmap(mode)(log_likelihoods, mask)

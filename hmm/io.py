@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +22,7 @@ from seedmap.errors import UserError
 from seedmap.files import json_ready
 from seedmap.hmm.parameters import Parameters
 from seedmap.hmm.selection.criteria import selection_table
-from seedmap.hmm.selection.sweep import Sweep
+from seedmap.hmm.selection.fits import Sweep
 
 if TYPE_CHECKING:
     from dynamax.hidden_markov_model.models.gaussian_hmm import ParamsGaussianHMM
@@ -88,6 +88,7 @@ class SavedHMM:
         )
 
 
+@runtime_checkable
 class HmmlearnGaussian(Protocol):
     """What `from_hmmlearn` reads of hmmlearn's GaussianHMM."""
 
@@ -156,7 +157,7 @@ def load_hmm(folder: str | os.PathLike) -> SavedHMM:
 
 
 def to_hmmlearn(parameters: Parameters) -> dict[str, np.ndarray]:
-    """Makes the attributes to set on an `hmmlearn.hmm.GaussianHMM(K, covariance_type="full")`.
+    """Returns the attributes to set on an `hmmlearn.hmm.GaussianHMM(K, covariance_type="full")`.
 
     Args:
         parameters: of any covariance type; all are written as full matrices.
@@ -201,7 +202,7 @@ def from_hmmlearn(model: HmmlearnGaussian) -> Parameters:
 
 
 def to_dynamax(parameters: Parameters) -> "ParamsGaussianHMM":
-    """Makes parameters for Dynamax's `GaussianHMM`, JAX arrays (float32 unless JAX has x64 on)."""
+    """Returns parameters for Dynamax's `GaussianHMM`, as JAX arrays in JAX's precision."""
     from dynamax.hidden_markov_model.models import (
         gaussian_hmm,
     )  # 0.6 s, which `import hmm` need not
@@ -215,7 +216,7 @@ def to_dynamax(parameters: Parameters) -> "ParamsGaussianHMM":
 
 
 def from_dynamax(params: "ParamsGaussianHMM") -> Parameters:
-    """Reads parameters of Dynamax's `GaussianHMM`, as numpy arrays of the same dtype.
+    """Reads the parameters of Dynamax's `GaussianHMM`, as numpy arrays of the same dtype.
 
     Raises:
         UserError: the arrays are no HMM, for instance after a degenerate fit.

@@ -3,10 +3,12 @@
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int, Real
 
-from seedmap.errors import UserError
+from seedmap.hmm.em.emissions import FAMILIES, covariance_family
 
-COVARIANCES = ("full", "diagonal", "spherical", "shared")
+COVARIANCES = tuple(FAMILIES)
+"""Names of the emission families."""
 
 
 class Parameters(NamedTuple):
@@ -25,14 +27,8 @@ class Parameters(NamedTuple):
     covariances: np.ndarray
 
 
-def check_covariance(covariance: str) -> None:
-    """Raises UserError unless `covariance` is one of the four types."""
-    if covariance not in COVARIANCES:
-        raise UserError(f"covariance must be one of {', '.join(COVARIANCES)}; got {covariance!r}")
-
-
 def num_parameters(num_states: int, num_metrics: int, covariance: str) -> int:
-    """Number of free parameters of the model, as hmmlearn counts them for AIC and BIC.
+    """Returns the number of free parameters of the model, as hmmlearn counts them for AIC and BIC.
 
     With K states and D metrics: (K - 1) initial + K (K - 1) transition + K D means + covariance,
     where the covariance has K D (D + 1) / 2 (full), K D (diagonal), K (spherical) or
@@ -41,19 +37,14 @@ def num_parameters(num_states: int, num_metrics: int, covariance: str) -> int:
     Raises:
         UserError: If `covariance` is unknown.
     """
-    check_covariance(covariance)
-    triangle = num_metrics * (num_metrics + 1) // 2
-    covariances = {
-        "full": num_states * triangle,
-        "diagonal": num_states * num_metrics,
-        "spherical": num_states,
-        "shared": triangle,
-    }
-    return num_states**2 - 1 + num_states * num_metrics + covariances[covariance]
+    covariances = covariance_family(covariance).num_parameters(num_states, num_metrics)
+    return num_states**2 - 1 + num_states * num_metrics + covariances
 
 
-def log_densities(parameters: Parameters, values: np.ndarray) -> np.ndarray:
-    """Emission log-densities log N(x; mu_k, Sigma_k) in float64; missing values marginalised.
+def log_densities(
+    parameters: Parameters, values: Real[np.ndarray, "*batch metric"]
+) -> Float[np.ndarray, "*batch state"]:
+    """Returns the log-densities log N(x; mu_k, Sigma_k) in float64; missing values marginalised.
 
     The marginal of a Gaussian over the metrics that are present is the Gaussian with their means
     and their block of the covariance, so a NaN is integrated out exactly; a checkpoint where every
@@ -89,8 +80,10 @@ def _marginal_log_densities(parameters, values, known) -> np.ndarray:
     return np.stack(columns, -1)
 
 
-def canonical_order(paths: np.ndarray, num_states: int) -> np.ndarray:
-    """Order of the states by mean time of first visit over the runs that visit them.
+def canonical_order(
+    paths: Int[np.ndarray, "run time"], num_states: int
+) -> Int[np.ndarray, " state"]:
+    """Returns the order of the states by mean time of first visit over the runs that visit them.
 
     Args:
         paths: int [run, time], decoded states, -1 on padding.
@@ -108,8 +101,8 @@ def canonical_order(paths: np.ndarray, num_states: int) -> np.ndarray:
     return np.argsort(first, kind="stable")
 
 
-def permute(parameters: Parameters, order: np.ndarray) -> Parameters:
-    """Parameters whose state i is the old state order[i]; the model stays the same."""
+def permute(parameters: Parameters, order: Int[np.ndarray, " state"]) -> Parameters:
+    """Returns the parameters whose state i is the old state order[i]; the model stays the same."""
     return Parameters(
         parameters.initial[order],
         parameters.transition[np.ix_(order, order)],
@@ -118,7 +111,9 @@ def permute(parameters: Parameters, order: np.ndarray) -> Parameters:
     )
 
 
-def relabel(paths: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Decoded paths after `permute(parameters, order)`; padding (-1) stays -1."""
+def relabel(
+    paths: Int[np.ndarray, "*batch"], order: Int[np.ndarray, " state"]
+) -> Int[np.ndarray, "*batch"]:
+    """Returns decoded paths after `permute(parameters, order)`; padding (-1) stays -1."""
     new = np.append(np.argsort(order), -1)  # the last entry is what label -1 indexes
     return new[paths].astype(paths.dtype)

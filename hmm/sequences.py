@@ -7,12 +7,14 @@ lengths; they are stored in one padded array so that a compiled program sees one
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from jaxtyping import Int, Real
 
 from seedmap.errors import UserError
 
-MIN_RUNS = 5  # fewer leave less than one run for validation at the paper's 80/20 split
+MIN_RUNS = 5  # fewer leave less than one run for validation at an 80/20 split
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +57,7 @@ class Sequences:
         """All checkpoints in a row, float64 [observation, metric], run by run."""
         return self.values[self.mask]
 
-    def select(self, indices: Sequence[int]) -> "Sequences":
+    def select(self, indices: Sequence[int] | Int[np.ndarray, " index"]) -> "Sequences":
         """The runs at `indices`, in that order, as a new `Sequences` of the same padded length."""
         indices = np.asarray(indices, int)
         runs = tuple(self.runs[i] for i in indices)
@@ -63,10 +65,10 @@ class Sequences:
 
 
 def from_arrays(
-    values: np.ndarray | Sequence[np.ndarray],
-    lengths: Sequence[int] | None = None,
-    metrics: Sequence[str] | None = None,
-    runs: Sequence[str] | None = None,
+    values: Real[np.ndarray, "run time metric"] | Sequence[Any],
+    lengths: Sequence[int] | Int[np.ndarray, " _run"] | None = None,
+    metrics: Sequence[object] | None = None,
+    runs: Sequence[object] | None = None,
 ) -> Sequences:
     """Builds `Sequences` from one array or from a list of arrays of unequal length.
 
@@ -83,8 +85,8 @@ def from_arrays(
         UserError: On wrong shapes, empty runs, names that are too few or not unique, or an
             infinite value.
     """
-    padded, found = _pad(values)
-    lengths = found if lengths is None else np.asarray(lengths, np.int64)
+    padded, own_lengths = _pad(values)
+    lengths = own_lengths if lengths is None else np.asarray(lengths, np.int64)
     num_runs, num_steps, num_metrics = padded.shape
     if lengths.shape != (num_runs,) or lengths.min() < 1 or lengths.max() > num_steps:
         raise UserError(
@@ -148,7 +150,7 @@ def z_score(sequences: Sequences, first: int = 1000, per: str = "run") -> Sequen
     Args:
         sequences: The raw metrics; missing values (NaN) stay missing.
         first: How many checkpoints of a run give its mean and standard deviation.
-        per: "run" (paper A, section 3) or "pooled".
+        per: "run" (Hu et al. 2023) or "pooled".
 
     Returns:
         The z-scores, with the same lengths and names.
@@ -194,8 +196,8 @@ def _warn_constant(sequences: Sequences, constant: np.ndarray) -> None:
 
 def split_runs(
     num_runs: int, validation_share: float = 0.2, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Splits runs at random into training and validation runs (paper A, section 3: 80 % / 20 %).
+) -> tuple[Int[np.ndarray, " fitted"], Int[np.ndarray, " held_out"]]:
+    """Splits runs at random into training and validation runs (Hu et al. 2023: 80/20).
 
     Args:
         num_runs: Number of runs, at least 5.

@@ -10,8 +10,9 @@ import numpy as np
 
 from seedmap import files
 from seedmap.errors import UserError
+from seedmap.hmm.selection.config import SweepConfig
 from seedmap.hmm.selection.cross_validation import CrossValidation
-from seedmap.hmm.selection.sweep import Fit, Sweep, SweepConfig
+from seedmap.hmm.selection.fits import Fit, Sweep
 
 FORMAT = "seedmap-sweep"
 VERSION = 1

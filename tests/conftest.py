@@ -9,6 +9,10 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 import jax
 import pytest
 from hypothesis import settings
+from jaxtyping import install_import_hook
+
+SHAPED = ("trainer", "hmm", "runs", "fitting", "mapping", "experiments.noise.measures")
+install_import_hook([f"seedmap.{name}" for name in SHAPED], "helpers.shapes.check_arrays")
 
 settings.register_profile("fixed", derandomize=True)
 settings.load_profile("fixed")

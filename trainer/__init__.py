@@ -7,7 +7,7 @@ The natural way: a `Task` (data, model, loss) -> `train(task, optimizer, seeds, 
 from seedmap.metric_names import PAPER_METRICS
 from seedmap.trainer.batched import Trainer, TrainState, make_trainer
 from seedmap.trainer.checks import grid
-from seedmap.trainer.loop import train
+from seedmap.trainer.loop import Replicas, Saving, train
 from seedmap.trainer.metrics.registry import MEASURES, choose
 from seedmap.trainer.metrics.weights import Role, Rule, flax_rule, weight_metrics
 from seedmap.trainer.noise.perturb import Fork, Perturbations
@@ -26,8 +26,10 @@ __all__ = [
     "Noise",
     "Perturbations",
     "Progress",
+    "Replicas",
     "Role",
     "Rule",
+    "Saving",
     "SeedState",
     "Streams",
     "Task",

@@ -6,37 +6,27 @@ state, record = trainer.advance(state)      # 160 steps of 40 seeds, then their 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.sharding import Mesh, PartitionSpec
 
 from seedmap.errors import UserError
-from seedmap.trainer.metrics.arguments import Metric, Record, measure
-from seedmap.trainer.metrics.replica_distance import APART, apart_from_first, digest
+from seedmap.trainer.checks import PRECISIONS
+from seedmap.trainer.metrics.arguments import Metric, Record
+from seedmap.trainer.metrics.replica_distance import distance_to_first
 from seedmap.trainer.metrics.weights import weight_metrics
-from seedmap.trainer.noise.perturb import Perturbations, keys_at, move_by_ulp, places
+from seedmap.trainer.noise.perturb import Perturbations
 from seedmap.trainer.noise.rounding import MANTISSA_BITS, round_products
-from seedmap.trainer.order import batch_rows
-from seedmap.trainer.step import (
-    OUTCOMES,
-    SeedState,
-    evaluate,
-    evaluate_and_predict,
-    freeze,
-    mean_batch_loss,
-    take_rows,
-    train_step,
-)
+from seedmap.trainer.recipe import Optimizer, Recipe, make_recipe
+from seedmap.trainer.replica import advance, exact_data, init_replica, take_steps
+from seedmap.trainer.step import SeedState
 from seedmap.trainer.streams import Streams
-from seedmap.trainer.task import Data, Noise, Task, check_task, draw_data, init_model
+from seedmap.trainer.task import Task
 
-PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
 SEED_AXIS = "seed"
-
-Optimizer = optax.GradientTransformation | Callable[[Mapping], optax.GradientTransformation]
 
 
 class TrainState(NamedTuple):
@@ -65,37 +55,42 @@ class Trainer(NamedTuple):
     walk: Callable[..., TrainState]
 
 
-def check_sizes(task: Task, batch_size: int, record_every: int) -> None:
-    """Raises UserError unless `make_trainer` can build a trainer of these sizes."""
-    if not 1 <= batch_size <= task.num_train:
-        raise UserError(
-            f"batch_size is {batch_size}; it must lie between 1 and the {task.num_train} "
-            "training examples"
-        )
-    if record_every < 1:
-        raise UserError(f"record_every is {record_every} steps; it must be at least 1")
+class Batching(NamedTuple):
+    """How a program goes through its replicas.
+
+    Attributes:
+        seeds_at_once: replicas vmapped together on a device; the groups take turns. None: all.
+        mesh: devices over which replicas are spread, one axis named "seed"; None: no sharding.
+    """
+
+    seeds_at_once: int | None = None
+    mesh: Mesh | None = None
 
 
-def check_precision(precision: str) -> None:
-    """Raises UserError for a precision that is unknown."""
-    if precision not in PRECISIONS:
-        raise UserError(f"precision {precision!r} is unknown; choose from {', '.join(PRECISIONS)}")
-
-
-def _at_precision(function: Callable, precision: str) -> Callable:
+def at_precision(
+    function: Callable, precision: str, mantissa_bits: jax.Array | None = None
+) -> Callable:
     """A function of one replica with its products in a precision.
 
-    It is the device's own mode; on CPU, which has none, products are rounded as the mode does. A
-    replica that brings its own number of bits has its products rounded everywhere.
+    It is the device's own mode; in a program for CPUs, which have none, products are rounded as the
+    mode does. A replica that brings its own number of bits has its products rounded everywhere.
+
+    Args:
+        function: pure function of pytrees of arrays.
+        precision: a key of `PRECISIONS`.
+        mantissa_bits: int32 scalar, the replica's own; None: it has none.
     """
-    if precision != "float32" and jax.default_backend() == "cpu":
-        return round_products(function, MANTISSA_BITS[precision])
+    if mantissa_bits is not None:
+        return round_products(function, mantissa_bits)
 
     def precise(*args):
         with jax.default_matmul_precision(PRECISIONS[precision]):
             return function(*args)
 
-    return precise
+    if precision == "float32":
+        return precise
+    rounded = round_products(function, MANTISSA_BITS[precision])
+    return partial(jax.lax.platform_dependent, cpu=rounded, default=precise)
 
 
 def in_groups(
@@ -121,8 +116,8 @@ def in_groups(
         if groups == 1:
             return group(tree)
         split = jax.tree.map(lambda leaf: leaf.reshape(groups, length, *leaf.shape[1:]), tree)
-        done = jax.lax.map(group, split)
-        return jax.tree.map(lambda leaf: leaf.reshape(count, *leaf.shape[2:]), done)
+        results = jax.lax.map(group, split)
+        return jax.tree.map(lambda leaf: leaf.reshape(count, *leaf.shape[2:]), results)
 
     return batched
 
@@ -131,28 +126,32 @@ def _alone(function: Callable) -> Callable:
     """A function of a group of one."""
 
     def group(tree):
-        done = function(jax.tree.map(lambda leaf: leaf[0], tree))
-        return jax.tree.map(lambda leaf: leaf[None], done)
+        result = function(jax.tree.map(lambda leaf: leaf[0], tree))
+        return jax.tree.map(lambda leaf: leaf[None], result)
 
     return group
 
 
-def _skip_resting(group: Callable) -> Callable:
-    """A group of which every replica is frozen costs nothing: it stays, its records are NaN."""
+def skip_frozen(group: Callable) -> Callable:
+    """Makes a group of which every replica is frozen cost nothing: it stays, its records are NaN.
+
+    Args:
+        group: SeedState [replica] -> (SeedState, Record, Comparable), the last empty.
+    """
 
     def guarded(seeds: SeedState):
-        def rest(seeds):
-            _, record, seen = jax.eval_shape(group, seeds)  # `seen` is empty: nothing is compared
+        def stay(seeds):
+            _, record, comparable = jax.eval_shape(group, seeds)
             nothing = jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), record)
-            return seeds, nothing, seen
+            return seeds, nothing, comparable
 
-        resting = (seeds.diverged >= 0) | (seeds.converged >= 0)
-        return jax.lax.cond(resting.all(), rest, group, seeds)
+        frozen = (seeds.diverged >= 0) | (seeds.converged >= 0)
+        return jax.lax.cond(frozen.all(), stay, group, seeds)
 
     return guarded
 
 
-def _over_devices(function: Callable, mesh: Mesh | None) -> Callable:
+def over_devices(function: Callable, mesh: Mesh | None) -> Callable:
     """Runs a function of (shared, seeds) on every device's own seeds, without communication.
 
     `check_vma` must stay off: with it, gradients of parameters that start out equal on all devices
@@ -164,6 +163,76 @@ def _over_devices(function: Callable, mesh: Mesh | None) -> Callable:
     return jax.shard_map(
         function, mesh=mesh, in_specs=(shared, own), out_specs=own, check_vma=False
     )
+
+
+def over_replicas(
+    function: Callable,
+    precision: str,
+    batching: Batching,
+    wrap: Callable[[Callable], Callable] | None = None,
+) -> Callable:
+    """Batches a function of (*shared, replica) over replicas: their precision, groups and devices.
+
+    Args:
+        function: of one replica; a `SeedState` may bring a number of mantissa bits of its own.
+        precision: of products.
+        batching: groups and devices.
+        wrap: changes the function of a group, replicas [replica] -> results.
+
+    Returns:
+        (shared tuple, replicas with leading axis [replica]) -> results [replica].
+    """
+
+    def of_replica(shared, replica):
+        own = replica.perturb.mantissa_bits if isinstance(replica, SeedState) else None
+        return at_precision(function, precision, own)(*shared, replica)
+
+    def on_device(shared, replicas):
+        group = partial(of_replica, shared)
+        return in_groups(group, batching.seeds_at_once, wrap)(replicas)
+
+    return over_devices(on_device, batching.mesh)
+
+
+def init_all(
+    recipe: Recipe,
+    batching: Batching,
+    keys: Streams,
+    hyper: Mapping[str, jax.Array] | None = None,
+    perturb: Perturbations | None = None,
+) -> TrainState:
+    """State of all replicas before the first step; see `Trainer.init`."""
+
+    def init(replica):
+        return init_replica(recipe, *replica)
+
+    replicas = keys, dict(hyper or {}), perturb or Perturbations()
+    return TrainState(jnp.int32(0), over_replicas(init, recipe.precision, batching)((), replicas))
+
+
+def advance_all(
+    recipe: Recipe, batching: Batching, state: TrainState, pool: Any = ()
+) -> tuple[TrainState, Record]:
+    """Trains all replicas to their next record; see `Trainer.advance`."""
+    wrap = skip_frozen if recipe.stop_converged else None
+    batched = over_replicas(partial(advance, recipe), recipe.precision, batching, wrap)
+    seeds, record, comparable = batched((state.step, pool), state.seeds)
+    if recipe.compare:
+        distances = distance_to_first(seeds.model.params, *comparable, state.step + 1)
+        alive = (seeds.diverged < 0) & (seeds.diverged[:1] < 0)
+        record |= {name: jnp.where(alive, value, jnp.nan) for name, value in distances.items()}
+    return TrainState(state.step + recipe.record_every, seeds), record
+
+
+def walk_all(recipe: Recipe, batching: Batching, state: TrainState, pool: Any = ()) -> TrainState:
+    """Trains all replicas as far as `advance_all` does, and measures nothing."""
+
+    def walk(step, pool, seed):
+        data = exact_data(recipe.task, seed.keys.data, pool)
+        return take_steps(recipe, step, data, seed).state
+
+    seeds = over_replicas(walk, recipe.precision, batching)((state.step, pool), state.seeds)
+    return TrainState(state.step + recipe.record_every, seeds)
 
 
 def make_trainer(
@@ -189,20 +258,21 @@ def make_trainer(
         batch_size: examples per step; the last batch of an epoch is smaller where
             `task.num_train` is not a multiple.
         record_every: optimisation steps between records.
-        metrics: a function from parts it names to named scalars
+        metrics: a function from the arguments it names to named scalars
             (`trainer.metrics.arguments.measure`), or several, computed in-graph at every record.
         threshold: evaluation accuracy above which a replica has converged.
         stop_converged: freeze a replica once it has converged; its records are NaN from the next
             one on.
         precision: of matrix products and convolutions: "float32", or the faster modes of
-            GPUs and TPUs, "tf32" or "bfloat16" (inputs rounded to it, sums in float32). On CPU the
-            inputs are rounded alike (`trainer.noise.rounding`), which is no faster.
+            GPUs and TPUs, "tf32" or "bfloat16" (inputs rounded to it, sums in float32). In a
+            program for CPUs the inputs are rounded alike (`trainer.noise.rounding`), which is no
+            faster.
         seeds_at_once: replicas vmapped together on a device; the groups take turns. It must divide
             the number of replicas on a device. None: all.
         mesh: devices over which replicas are spread, of one axis named "seed"; their number must
             divide the number of replicas. None: no sharding.
-        compare: also record how far every replica is from the first one, and when they part
-            (`trainer.metrics.replica_distance.apart_from_first`); NaN for one that has diverged,
+        compare: also record how far every replica is from the first one, and since when
+            (`trainer.metrics.replica_distance.distance_to_first`); NaN for one that has diverged,
             and for all once the first has.
 
     Returns:
@@ -218,150 +288,27 @@ def make_trainer(
             may stop; when `advance` is traced: a metric has the name of an outcome or needs what
             is not there.
     """
-    check_sizes(task, batch_size, record_every)
-    check_task(task, batch_size)
-    check_precision(precision)
-    if stop_converged and threshold is None:
-        raise UserError("stop_converged needs a threshold: the accuracy that counts as converged")
-    if stop_converged and compare:
-        raise UserError("compare needs replicas that train equally long; leave out stop_converged")
-    build = optimizer if callable(optimizer) else lambda hyper: optimizer
-    functions = [metrics] if callable(metrics) else list(metrics)
+    recipe = make_recipe(
+        task,
+        optimizer,
+        batch_size,
+        record_every,
+        metrics,
+        threshold=threshold,
+        stop_converged=stop_converged,
+        precision=precision,
+        compare=compare,
+    )
+    return build_trainer(recipe, seeds_at_once, mesh)
 
-    def init_one(replica) -> SeedState:
-        keys, hyper, perturb = replica
-        model = _initial_model(task, keys, hyper)
-        opt_state, never = build(hyper).init(model.params), jnp.int32(-1)
-        return SeedState(keys, hyper, model, opt_state, never, never, perturb)
 
-    def parts(state: SeedState, step, data) -> dict[str, Callable[[], Any]]:
-        """What metrics may ask for, each made only if one does."""
-        keys = keys_at(state.keys, state.perturb, step)
-        rows = batch_rows(keys.order, step, 1, task.num_train, batch_size)[0]
-        noise = _noise(keys, step)
-
-        def loss(params):
-            return mean_batch_loss(
-                task, state.model._replace(params=params), data.train, rows, noise
-            )[0]
-
-        def grads():
-            return jax.grad(loss)(state.model.params)
-
-        def updates():
-            return build(state.hyper).update(grads(), state.opt_state, state.model.params)[0]
-
-        return {
-            "params": lambda: state.model.params,
-            "initial": lambda: _initial_model(task, state.keys, state.hyper).params,
-            "batch": lambda: take_rows(data.train, rows),
-            "grads": grads,
-            "updates": updates,
-            "loss": lambda: loss,
-            "key": lambda: jax.random.key(0),
-        }
-
-    def walk_one(step, data, state: SeedState):
-        """`record_every` steps: state, batch losses, share predicted right, digests of steps."""
-        keys = keys_at(state.keys, state.perturb, step)
-        rows = batch_rows(keys.order, step, record_every, task.num_train, batch_size)
-        steps = step + jnp.arange(record_every)
-        place = places(state.perturb, steps, batch_size)
-        if place is not None:
-            rows = jnp.take_along_axis(rows, place, axis=1)
-        params = move_by_ulp(state.model.params, state.perturb, step)
-        state = state._replace(model=state.model._replace(params=params))
-
-        def one_step(state, at):
-            step, rows, place = at
-            noise = _noise(keys, step)._replace(place=place)
-            state, scored = train_step(task, build(state.hyper), state, data.train, rows, noise)
-            return state, (*scored, digest(state.model.params) if compare else None)
-
-        after, (losses, correct, digests) = jax.lax.scan(one_step, state, (steps, rows, place))
-        return after, losses, jnp.sum(correct) / jnp.sum(rows >= 0), digests
-
-    def evaluated(model, examples) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-        """Loss, accuracy and, where replicas are compared, predictions."""
-        if compare and task.classify is not None:
-            return evaluate_and_predict(task, model, examples)
-        return *evaluate(task, model, examples), None
-
-    def advance_one(step, pool, state: SeedState) -> tuple[SeedState, Record, tuple]:
-        data = exact_data(task, state.keys.data, pool)
-        after, losses, accuracy, digests = walk_one(step, data, state)
-        now = step + record_every
-        record = measure(functions, parts(after, now, data))
-        reserved = sorted(set(record) & set(OUTCOMES + APART * compare))
-        if reserved:
-            raise UserError(
-                f"metrics: {reserved[0]!r} is the name of an outcome; give the metric another"
-            )
-        record["train_loss"] = jnp.mean(losses)
-        record["train_accuracy"] = accuracy
-        scored = evaluated(after.model, data.test)
-        record["eval_loss"], record["eval_accuracy"], predictions = scored
-        settled, record = freeze(now, state, after, record, threshold, stop_converged)
-        return settled, record, (predictions, digests)
-
-    def all_seeds(function, shared, seeds, wrap=None):
-        def of_seed(shared, seed):
-            bits = seed.perturb.mantissa_bits if isinstance(seed, SeedState) else None
-            if bits is not None:
-                return round_products(function, bits)(*shared, seed)
-            return _at_precision(function, precision)(*shared, seed)
-
-        def on_device(shared, seeds):
-            return in_groups(lambda seed: of_seed(shared, seed), seeds_at_once, wrap)(seeds)
-
-        return _over_devices(on_device, mesh)(shared, seeds)
-
-    def init(
-        keys: Streams,
-        hyper: Mapping[str, jax.Array] | None = None,
-        perturb: Perturbations | None = None,
-    ) -> TrainState:
-        replicas = keys, dict(hyper or {}), perturb or Perturbations()
-        return TrainState(jnp.int32(0), all_seeds(init_one, (), replicas))
-
-    def advance(state: TrainState, pool: Any = ()) -> tuple[TrainState, Record]:
-        wrap = _skip_resting if stop_converged else None
-        seeds, record, seen = all_seeds(advance_one, (state.step, pool), state.seeds, wrap)
-        if compare:
-            apart = apart_from_first(seeds.model.params, *seen, state.step + 1)
-            alive = (seeds.diverged < 0) & (seeds.diverged[:1] < 0)
-            record |= {name: jnp.where(alive, value, jnp.nan) for name, value in apart.items()}
-        return TrainState(state.step + record_every, seeds), record
-
-    def walk(state: TrainState, pool: Any = ()) -> TrainState:
-        def one(step, pool, seed):
-            return walk_one(step, exact_data(task, seed.keys.data, pool), seed)[0]
-
-        seeds = all_seeds(one, (state.step, pool), state.seeds)
-        return TrainState(state.step + record_every, seeds)
-
+def build_trainer(
+    recipe: Recipe, seeds_at_once: int | None = None, mesh: Mesh | None = None
+) -> Trainer:
+    """Builds the trainer of a recipe; see `make_trainer`."""
+    batching = Batching(seeds_at_once, mesh)
     return Trainer(
-        jax.jit(init), jax.jit(advance, donate_argnums=0), jax.jit(walk, donate_argnums=0)
+        jax.jit(partial(init_all, recipe, batching)),
+        jax.jit(partial(advance_all, recipe, batching), donate_argnums=0),
+        jax.jit(partial(walk_all, recipe, batching), donate_argnums=0),
     )
-
-
-def exact_data(task: Task, key: jax.Array, pool: Any) -> Data:
-    """The examples of one replica: the same whatever the precision of training is."""
-    with jax.default_matmul_precision("highest"):
-        return draw_data(task, key, pool)
-
-
-def _initial_model(task: Task, keys: Streams, hyper: Mapping[str, jax.Array]):
-    """Parameters and state at step 0, scaled if the replica has a scale of its own."""
-    model = init_model(task, keys.init)
-    if "init_scale" not in hyper:
-        return model
-    scaled = jax.tree.map(
-        lambda leaf: (hyper["init_scale"] * leaf).astype(leaf.dtype), model.params
-    )
-    return model._replace(params=scaled)
-
-
-def _noise(keys: Streams, step: jax.Array) -> Noise:
-    """The keys of one step: functions of the replica and the step alone."""
-    return Noise(jax.random.fold_in(keys.augment, step), jax.random.fold_in(keys.dropout, step))

@@ -6,9 +6,12 @@ from typing import Any
 import numpy as np
 
 from seedmap.errors import UserError
+from seedmap.trainer.task import Task
 
 MAX_SEED = 2**32 - 1
 EARLY_STOPS = ("never", "each", "all")
+PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
+"""Precisions of products, and what JAX calls them."""
 
 
 def check_seeds(
@@ -57,6 +60,23 @@ def check_steps(steps: int, record_every: int) -> None:
         )
 
 
+def check_sizes(task: Task, batch_size: int, record_every: int) -> None:
+    """Raises UserError unless a task can be trained in batches of these sizes."""
+    if not 1 <= batch_size <= task.num_train:
+        raise UserError(
+            f"batch_size is {batch_size}; it must lie between 1 and the {task.num_train} "
+            "training examples"
+        )
+    if record_every < 1:
+        raise UserError(f"record_every is {record_every} steps; it must be at least 1")
+
+
+def check_precision(precision: str) -> None:
+    """Raises UserError for a precision that is unknown."""
+    if precision not in PRECISIONS:
+        raise UserError(f"precision {precision!r} is unknown; choose from {', '.join(PRECISIONS)}")
+
+
 def check_stop(early_stop: str, threshold: float | None) -> None:
     """Raises UserError for an early stop that is unknown or has no threshold to go by."""
     if early_stop not in EARLY_STOPS:
@@ -67,6 +87,12 @@ def check_stop(early_stop: str, threshold: float | None) -> None:
         raise UserError(
             f"early_stop {early_stop!r} needs a threshold: the accuracy that counts as converged"
         )
+
+
+def check_seeds_at_once(seeds_at_once: int | None) -> None:
+    """Raises UserError for a size of groups that is not positive."""
+    if seeds_at_once is not None and seeds_at_once < 1:
+        raise UserError(f"seeds_at_once is {seeds_at_once}; it must be at least 1")
 
 
 def grid(seeds: Sequence[int], **values: Sequence[float]) -> tuple[list[int], dict[str, Any]]:

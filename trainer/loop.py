@@ -2,28 +2,20 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from seedmap.errors import UserError
 from seedmap.trainer import checks
-from seedmap.trainer.batched import (
-    Optimizer,
-    Trainer,
-    TrainState,
-    check_precision,
-    check_sizes,
-    make_trainer,
-)
+from seedmap.trainer.batched import TrainState
 from seedmap.trainer.metrics.arguments import Metric
 from seedmap.trainer.metrics.weights import weight_metrics
 from seedmap.trainer.noise.perturb import Perturbations
-from seedmap.trainer.order import batches_per_epoch
 from seedmap.trainer.placement import Placement, gather, share, spread
 from seedmap.trainer.program import (
     Chunk,
@@ -35,6 +27,7 @@ from seedmap.trainer.program import (
     done_of,
     train_chunks,
 )
+from seedmap.trainer.recipe import Optimizer, make_recipe
 from seedmap.trainer.step import SeedState
 from seedmap.trainer.storage import folder as store
 from seedmap.trainer.storage.checkpoints import Saved, checkpoints, save
@@ -46,6 +39,48 @@ from seedmap.trainer.task import Task, Variables
 _CHUNK_SECONDS = 1.0  # records are collected for at most so long, then written and shown
 
 
+@dataclass(frozen=True)
+class Replicas:
+    """What distinguishes replicas beyond the numbers of their seeds.
+
+    Attributes:
+        vary: the random streams that differ between seeds (`Streams`).
+        hyperparameters: values of each replica by name, for an optimizer that is a function, and
+            `init_scale`; a seed may stand several times if these differ (`grid`).
+        streams: keys of every replica, in place of those that the seeds and `vary` give; the seeds
+            are then only names. What distinguishes them belongs in `Saving.identity`.
+        perturb: noise of tools to imitate in each replica (`trainer.noise`); the same holds.
+        compare: also record how far each replica is from the first one, and since when
+            (`trainer.metrics.replica_distance`); a `seeds_at_once` that is found by trial then is
+            one at which copies of a replica stay alike to the bit.
+    """
+
+    vary: Sequence[str] = Streams._fields
+    hyperparameters: Mapping[str, Sequence[float]] | None = None
+    streams: Streams | None = None
+    perturb: Perturbations | None = None
+    compare: bool = False
+
+
+@dataclass(frozen=True)
+class Saving:
+    """Where and how a training is saved as it goes.
+
+    Attributes:
+        folder: for its records and checkpoints.
+        resume: go on from the last save point in `folder`, to the bit, or begin if there is none.
+            Settings are compared with those it was begun with; of the functions (task, optimizer,
+            metrics) only what they give can be, so name what distinguishes them in `identity`.
+        identity: further settings (JSON values) that a resumed training must share.
+        save_seconds: seconds between two checkpoints; the last one is always saved.
+    """
+
+    folder: Path | str
+    resume: bool = False
+    identity: Mapping[str, Any] | None = None
+    save_seconds: float = 60.0
+
+
 def train(
     task: Task,
     optimizer: Optimizer,
@@ -54,21 +89,14 @@ def train(
     batch_size: int,
     steps: int,
     record_every: int,
-    vary: Sequence[str] = Streams._fields,
-    hyperparameters: Mapping[str, Sequence[float]] | None = None,
+    replicas: Replicas = Replicas(),
     metrics: Metric | Sequence[Metric] = weight_metrics,
     threshold: float | None = None,
     early_stop: str = "never",
     precision: str = "float32",
     seeds_at_once: int | None = None,
     devices: Sequence[jax.Device] | None = None,
-    streams: Streams | None = None,
-    perturb: Perturbations | None = None,
-    compare: bool = False,
-    folder: Path | None = None,
-    resume: bool = False,
-    identity: Mapping[str, Any] | None = None,
-    save_seconds: float = 60.0,
+    saving: Saving | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> TrainingRun:
     """Trains all seeds as one compiled program.
@@ -84,9 +112,7 @@ def train(
         batch_size: examples per step.
         steps: optimisation steps, a multiple of `record_every`.
         record_every: optimisation steps between records.
-        vary: the random streams that differ between seeds (`Streams`).
-        hyperparameters: values of each replica by name, for `optimizer` as a function, and
-            `init_scale`; a seed may stand several times if these differ (`grid`).
+        replicas: what differs between them: random streams, hyperparameters, imitated noise.
         metrics: what to record besides the outcomes, see `trainer.metrics.arguments.measure`.
         threshold: evaluation accuracy above which a replica has converged.
         early_stop: "never"; "each": a replica stops once it has converged; "all": training ends
@@ -94,18 +120,7 @@ def train(
         precision: of products: "float32", "tf32" or "bfloat16".
         seeds_at_once: replicas vmapped together on a device; None: the fastest that fits, by trial.
         devices: devices of this process to use; None: all.
-        streams: keys of every replica, in place of those that `seeds` and `vary` give; the seeds
-            are then only names. What distinguishes them belongs in `identity`.
-        perturb: noise of tools to imitate in each replica (`trainer.noise`); the same holds.
-        compare: also record how far each replica is from the first one, and when they part
-            (`trainer.metrics.replica_distance`); a `seeds_at_once` that is found by trial then is
-            one at which copies of a replica stay alike to the bit.
-        folder: where to write records and checkpoints as training goes; None: memory only.
-        resume: go on from the last save point in `folder`, to the bit, or begin if there is none.
-            Settings are compared with those it was begun with; of the functions (task, optimizer,
-            metrics) only what they give can be, so name what distinguishes them in `identity`.
-        identity: further settings (JSON values) that a resumed training must share.
-        save_seconds: seconds between two checkpoints; the last one is always saved.
+        saving: where to write records and checkpoints as training goes; None: memory only.
         on_progress: called with how far it is: before compilation, after it, then about every
             second.
 
@@ -116,68 +131,87 @@ def train(
         UserError: an argument is out of its range, or the folder holds another training; the
             message names it.
         OSError: the folder cannot be written; all up to the last save point is kept.
+
+    Example:
+        train(task, optax.adam(1e-2), seeds=range(8), batch_size=50, steps=200, record_every=10,
+              replicas=Replicas(vary=("init",)), saving=Saving("my-training", resume=True))
     """
-    hyper = {name: list(map(float, column)) for name, column in (hyperparameters or {}).items()}
-    check_sizes(task, batch_size, record_every)
+    hyper = {
+        name: list(map(float, column)) for name, column in (replicas.hyperparameters or {}).items()
+    }
+    checks.check_sizes(task, batch_size, record_every)
     checks.check_seeds(seeds, hyper)
     checks.check_steps(steps, record_every)
     checks.check_stop(early_stop, threshold)
-    check_precision(precision)
     checks.check_hyperparameters(hyper, callable(optimizer))
-    if resume and folder is None:
-        raise UserError("resume needs a folder: name the one to go on with")
-    if seeds_at_once is not None and seeds_at_once < 1:
-        raise UserError(f"seeds_at_once is {seeds_at_once}; it must be at least 1")
-
-    def build(size: int, mesh: Mesh, every: int = record_every) -> Trainer:
-        return make_trainer(
-            task,
-            optimizer,
-            batch_size,
-            every,
-            metrics,
-            threshold=threshold,
-            stop_converged=early_stop == "each",
-            precision=precision,
-            seeds_at_once=size,
-            mesh=mesh,
-            compare=compare,
-        )
-
-    settings = {
-        "seeds": [int(seed) for seed in seeds],
-        "hyperparameters": hyper,
-        "batch_size": batch_size,
-        "steps": steps,
-        "record_every": record_every,
-        "vary": [name for name in Streams._fields if name in vary],
-        "threshold": threshold,
-        "early_stop": early_stop,
-        "precision": precision,
-        **(identity or {}),
-    }
-    if (streams, perturb, compare) != (None, None, False) and jax.process_count() > 1:
-        raise UserError("streams, perturb and compare are for one process; start only one")
-    if streams is not None and len(streams.init) != len(seeds):
-        raise UserError(f"streams are of {len(streams.init)} replicas, for {len(seeds)} seeds")
+    checks.check_seeds_at_once(seeds_at_once)
+    _check_replicas(replicas, len(seeds))
+    recipe = make_recipe(
+        task,
+        optimizer,
+        batch_size,
+        record_every,
+        metrics,
+        threshold=threshold,
+        stop_converged=early_stop == "each",
+        precision=precision,
+        compare=replicas.compare,
+    )
     own = store.split(seeds, jax.process_index(), jax.process_count())
+    streams = replicas.streams
     plan = Plan(
-        build=build,
+        recipe=recipe,
         seeds=tuple(int(seed) for seed in seeds[own]),
-        streams=make_streams(seeds[own], vary) if streams is None else streams,
-        perturb=perturb or Perturbations(),
+        streams=make_streams(seeds[own], replicas.vary) if streams is None else streams,
+        perturb=replicas.perturb or Perturbations(),
         hyper={name: column[own] for name, column in hyper.items()},
-        pool=task.pool,
-        settings=settings,
-        per_epoch=batches_per_epoch(task.num_train, batch_size),
+        steps=steps,
+        early_stop=early_stop,
         seeds_at_once=seeds_at_once,
-        compare=compare,
         devices=tuple(devices or jax.local_devices()),
         report=on_progress or (lambda progress: None),
     )
-    if folder is None:
+    if saving is None:
         return _train_in_memory(plan)
-    return _train_in_folder(plan, Path(folder), resume, save_seconds)
+    everyone = {"seeds": [int(seed) for seed in seeds], "hyperparameters": hyper}
+    settings = _settings(plan, everyone, replicas.vary, saving.identity or {})
+    return _train_in_folder(plan, saving, settings)
+
+
+def _check_replicas(replicas: Replicas, num_seeds: int) -> None:
+    """Raises UserError for replicas of another number, or of several processes at once."""
+    ours = replicas.streams is not None or replicas.perturb is not None or replicas.compare
+    if ours and jax.process_count() > 1:
+        raise UserError("streams, perturb and compare are for one process; start only one")
+    if replicas.streams is not None and len(replicas.streams.init) != num_seeds:
+        raise UserError(
+            f"streams are of {len(replicas.streams.init)} replicas, for {num_seeds} seeds"
+        )
+
+
+def _settings(
+    plan: Plan, everyone: dict[str, Any], vary: Sequence[str], identity: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a resumed training must share with the one it goes on with.
+
+    Args:
+        plan: of this process.
+        everyone: seeds and hyperparameters of all processes' replicas.
+        vary: streams that differ between seeds.
+        identity: further settings.
+    """
+    recipe = plan.recipe
+    return {
+        **everyone,
+        "batch_size": recipe.batch_size,
+        "steps": plan.steps,
+        "record_every": recipe.record_every,
+        "vary": [name for name in Streams._fields if name in vary],
+        "threshold": recipe.threshold,
+        "early_stop": plan.early_stop,
+        "precision": recipe.precision,
+        **identity,
+    }
 
 
 def _train_in_memory(plan: Plan) -> TrainingRun:
@@ -201,9 +235,9 @@ def _train_in_memory(plan: Plan) -> TrainingRun:
     )
 
 
-def _train_in_folder(plan: Plan, folder: Path, resume: bool, save_seconds: float) -> TrainingRun:
-    part = store.part_folder(folder, jax.process_index())
-    before = _job_before(part, plan, resume)
+def _train_in_folder(plan: Plan, saving: Saving, settings: dict[str, Any]) -> TrainingRun:
+    part = store.part_folder(Path(saving.folder), jax.process_index())
+    before = _job_before(part, settings, saving.resume)
     saved = store.restore(part, before) if before else None
     if saved and saved.finished:
         return collect_part(part)
@@ -212,24 +246,24 @@ def _train_in_folder(plan: Plan, folder: Path, resume: bool, save_seconds: float
     if saved:
         state, step = _continue(program, saved), saved.step
     if before is None:
-        store.write_job(part, _job(plan, program))
+        store.write_job(part, _job(plan, program, settings))
     store.log(part, event="begin", step=step, compile_seconds=program.compile_seconds)
     plan.tell(step, 0.0, done_of(program.placement, state), None)
     seconds, last_save = 0.0, time.perf_counter()
     with checkpoints(part / store.CHECKPOINTS) as manager:
-        chunk_seconds = min(_CHUNK_SECONDS, save_seconds)
+        chunk_seconds = min(_CHUNK_SECONDS, saving.save_seconds)
         for chunk in train_chunks(plan, program, state, step, chunk_seconds):
             append_records(part / store.RECORDS, program.layout, chunk.records)
             seconds += chunk.seconds
             _log_chunk(part, plan, chunk)
             plan.tell(chunk.step, seconds, chunk.done, chunk.records[-1])
-            if chunk.last or time.perf_counter() - last_save >= save_seconds:
+            if chunk.last or time.perf_counter() - last_save >= saving.save_seconds:
                 save(manager, chunk.step, _to_save(program.placement, chunk.state), chunk.last)
                 last_save = time.perf_counter()
     return collect_part(part)
 
 
-def _job_before(part: Path, plan: Plan, resume: bool) -> store.Job | None:
+def _job_before(part: Path, settings: dict[str, Any], resume: bool) -> store.Job | None:
     """The job that stands in the folder, if it may be gone on with."""
     if not (part / store.JOB).is_file():
         if (part / store.RECORDS).exists() or (part / store.CHECKPOINTS).exists():
@@ -238,14 +272,14 @@ def _job_before(part: Path, plan: Plan, resume: bool) -> store.Job | None:
     if not resume:
         raise UserError(f"{part} holds a training: resume it, or train in another folder")
     job = store.read_job(part)
-    store.check_same(part, job.identity, plan.settings)
+    store.check_same(part, job.identity, settings)
     return job
 
 
-def _job(plan: Plan, program: Program) -> store.Job:
+def _job(plan: Plan, program: Program, settings: dict[str, Any]) -> store.Job:
     return store.Job(
         platform=plan.devices[0].platform,
-        identity=plan.settings,
+        identity=settings,
         seeds=plan.seeds,
         hyperparameters=plan.hyper,
         part=jax.process_index(),
@@ -297,7 +331,7 @@ def _continue(program: Program, saved: Saved) -> TrainState:
     fresh, structure = jax.tree.flatten(_saved_part(program.state.seeds))
     shapes = [gather(program.placement, leaf).shape for leaf in fresh]
     if shapes != [leaf.shape for leaf in saved.leaves]:
-        raise UserError("--resume: the checkpoint is of another model or optimiser; train anew")
+        raise UserError("resume: the checkpoint is of another model or optimiser; train anew")
     leaves = [
         jax.random.wrap_key_data(leaf) if jnp.issubdtype(new.dtype, jax.dtypes.prng_key) else leaf
         for new, leaf in zip(fresh, saved.leaves, strict=True)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,10 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seedmap.trainer.batched import Trainer, TrainState
+from seedmap.trainer.batched import TrainState, build_trainer
 from seedmap.trainer.group_size import choose_seeds_at_once
 from seedmap.trainer.noise.perturb import Perturbations
+from seedmap.trainer.order import batches_per_epoch
 from seedmap.trainer.placement import Placement, gather, place, share, spread
+from seedmap.trainer.recipe import Recipe
 from seedmap.trainer.storage.records import RecordLayout
 from seedmap.trainer.streams import Streams
 
@@ -44,30 +47,41 @@ class Progress(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What `train` was asked for, checked; only this process's replicas."""
+    """What `train` was asked for, checked; only this process's replicas.
 
-    build: Callable[..., Trainer]
+    Attributes:
+        recipe: how they are trained.
+        seeds: their seed numbers.
+        streams: their keys, each [replica].
+        perturb: the noise imitated in them, each [replica].
+        hyper: their hyperparameters by name, each [replica].
+        steps: optimisation steps in all.
+        early_stop: one of `trainer.checks.EARLY_STOPS`.
+        seeds_at_once: replicas vmapped together; None: found by trial.
+        devices: of this process, to be used.
+        report: called with how far it is.
+    """
+
+    recipe: Recipe
     seeds: tuple[int, ...]
     streams: Streams
     perturb: Perturbations
     hyper: dict[str, list[float]]
-    pool: Any
-    settings: dict[str, Any]
-    per_epoch: int
+    steps: int
+    early_stop: str
     seeds_at_once: int | None
-    compare: bool
     devices: tuple[jax.Device, ...]
     report: Callable[[Progress], None]
 
     @property
-    def steps(self) -> int:
-        """Optimisation steps in all."""
-        return self.settings["steps"]
-
-    @property
     def record_every(self) -> int:
         """Steps between two records."""
-        return self.settings["record_every"]
+        return self.recipe.record_every
+
+    @property
+    def per_epoch(self) -> int:
+        """Steps of a pass over the training data."""
+        return batches_per_epoch(self.recipe.task.num_train, self.recipe.batch_size)
 
     def tell(self, step: int, seconds: float, done: "Done", record: Record | None) -> None:
         """Reports how far it is."""
@@ -124,14 +138,17 @@ def compile_program(plan: Plan, seeds_at_once: int | None) -> Program:
     started = time.perf_counter()
     hyper = {name: jnp.asarray(column, jnp.float32) for name, column in plan.hyper.items()}
     replicas = plan.streams, hyper, plan.perturb
+    recipe, pool = plan.recipe, plan.recipe.task.pool
     if seeds_at_once is None:
-        trial = partial(plan.build, every=min(_TRIAL_STEPS, plan.record_every))
-        found = choose_seeds_at_once(trial, replicas, plan.pool, plan.devices, alike=plan.compare)
-        seeds_at_once = found.seeds_at_once
+        trial = replace(recipe, record_every=min(_TRIAL_STEPS, plan.record_every))
+        choice = choose_seeds_at_once(
+            partial(build_trainer, trial), replicas, pool, plan.devices, alike=recipe.compare
+        )
+        seeds_at_once = choice.seeds_at_once
     placement = place(len(plan.seeds), seeds_at_once, plan.devices)
-    trainer = plan.build(placement.seeds_at_once, placement.mesh)
+    trainer = build_trainer(recipe, placement.seeds_at_once, placement.mesh)
     state = trainer.init(*(spread(placement, tree) for tree in replicas))
-    pool = share(placement, plan.pool)
+    pool = share(placement, pool)
     lowered = trainer.advance.lower(state, pool)
     compiled = lowered.compile()
     record = lowered.out_info[1]
@@ -149,7 +166,7 @@ def train_chunks(
     plan: Plan, program: Program, state: TrainState, step: int, chunk_seconds: float
 ) -> Iterator[Chunk]:
     """Trains on from a step to the end, so many seconds' records at a time, one at least."""
-    placement, stops = program.placement, plan.settings["early_stop"] != "never"
+    placement, stops = program.placement, plan.early_stop != "never"
     last = False
     while not last:
         records, started = [], time.perf_counter()

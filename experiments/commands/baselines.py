@@ -10,7 +10,7 @@ def baselines_command(argv: Sequence[str]) -> None:
     """`seedmap baselines DIR`."""
     options = parse(FolderOptions, "baselines", argv)
     check_is_run("baselines", options.folder)
-    from seedmap.experiments.report.terminal import baselines
+    from seedmap.experiments.report.run_text import baselines
     from seedmap.experiments.runs.baselines import baselines_run
     from seedmap.experiments.runs.folder import BASELINES
 

@@ -1,9 +1,9 @@
 """`seedmap compare RUN RUN ...`: what several runs found, and one HMM for all of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
@@ -27,18 +27,18 @@ class CompareOptions:
 def compare_command(argv: Sequence[str]) -> None:
     """`seedmap compare RUN RUN ...`."""
     options = parse(CompareOptions, "compare", argv)
-    from seedmap.experiments.report.comparison import check_out, terminal, write_comparison
-    from seedmap.experiments.runs.compare import notes_of, read_runs, row_of
+    from seedmap.experiments.report.comparison import check_free, terminal, write_comparison
+    from seedmap.experiments.runs.compare import compare_runs, read_runs
 
     if options.together and options.model is not None:
         raise UsageError("--together and --model are two questions; ask one at a time")
     if options.out is not None:
-        check_out(options.out)
+        check_free(options.out)
     folders, model = list(options.folders), options.model
     if model is not None and model.resolve() not in [folder.resolve() for folder in folders]:
         folders.insert(0, model)
     runs = read_runs(folders)
-    content: dict[str, Any] = {"runs": [row_of(run) for run in runs], "notes": notes_of(runs)}
+    comparison = compare_runs(runs)
     joint = None
     if options.together:
         from seedmap.experiments.report.progress import fit_bar
@@ -46,15 +46,17 @@ def compare_command(argv: Sequence[str]) -> None:
 
         with fit_bar() as callback:
             joint = fit_runs_together(runs, callback)
-        content |= {"together": joint.rows, "notes": content["notes"] + joint.notes}
+        notes = comparison.notes + joint.notes
+        comparison = replace(comparison, together=joint.rows, notes=notes)
     if model is not None:
         from seedmap.experiments.runs.compare_joint import read_with
 
         (source,) = [run for run in runs if run.folder.resolve() == model.resolve()]
-        content |= {"model": source.name, "zero_shot": read_with(source, runs)}
-    print(terminal(content))
+        rows = read_with(source, runs)
+        comparison = replace(comparison, model=source.name, zero_shot=rows)
+    print(terminal(comparison))
     if options.out is not None:
-        page = write_comparison(options.out, content)
+        page = write_comparison(options.out, comparison)
         if joint is not None:
             joint.save(options.out)
         print(f"Written: {page}")

@@ -24,7 +24,7 @@ def forecast_command(argv: Sequence[str]) -> None:
     """`seedmap forecast DIR --upto TIME`."""
     options = parse(ForecastOptions, "forecast", argv)
     check_is_run("forecast", options.folder)
-    from seedmap.experiments.report.terminal import forecasts
+    from seedmap.experiments.report.run_text import forecasts
     from seedmap.experiments.runs.folder import FORECAST
     from seedmap.experiments.runs.forecast import forecast_run, skill_run
 

@@ -20,11 +20,11 @@ def map_command(argv: Sequence[str]) -> None:
     """`seedmap map DIR`."""
     options = parse(MapOptions, "map", argv)
     check_is_run("map", options.folder)
-    from seedmap.experiments.report.terminal import findings
+    from seedmap.experiments.report.run_text import summary_text
     from seedmap.experiments.runs.fit_and_map import map_run, read_fitted
 
     mapped = map_run(read_fitted(options.folder), options.map)
-    print(findings(mapped.summary))
+    print(summary_text(mapped.summary))
     print(f"Next: seedmap report {options.folder}")
 
 

@@ -100,7 +100,7 @@ def backend_command(argv: Sequence[str]) -> None:
     folder = folder_of(experiment, place)
     plan = plan_of(experiment, options, settings)
     fresh = not folder.exists()
-    begin(folder, plan, place.overwrite, session.resume)
+    plan = begin(folder, plan, place.overwrite, session.resume)
     children = children_of(settings, options.backend.replicas, folder)
     try:
         failed = run_children(children, argv)
@@ -111,9 +111,9 @@ def backend_command(argv: Sequence[str]) -> None:
             take_away(folder)
         raise
     # Nothing was computed here before the last child was done: a GPU is theirs alone.
-    content = measure(plan, children, failed)
-    page = write_backend(folder, content)
-    print(terminal(content))
+    summary = measure(plan, children, failed)
+    page = write_backend(folder, summary)
+    print(terminal(summary))
     print(f"Report: {page}")
 
 

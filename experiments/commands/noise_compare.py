@@ -30,7 +30,7 @@ def compare_noise_command(argv: Sequence[str]) -> None:
 
     if options.out is not None:
         check_free(options.out)
-    content = compare_studies(options.folders)
-    print(terminal(content))
+    comparison = compare_studies(options.folders)
+    print(terminal(comparison))
     if options.out is not None:
-        print(f"Written: {write_comparison(options.out, content)}")
+        print(f"Written: {write_comparison(options.out, comparison)}")

@@ -45,7 +45,7 @@ def overhead_command(argv: Sequence[str]) -> None:
     from seedmap.experiments.overhead import report
     from seedmap.experiments.overhead.modes import find_modes
     from seedmap.experiments.overhead.networks import find_networks
-    from seedmap.experiments.overhead.results import results_of, terminal
+    from seedmap.experiments.overhead.results import results_of
 
     _check(options)
     report.check_out(options.out, options.overwrite)
@@ -58,12 +58,12 @@ def overhead_command(argv: Sequence[str]) -> None:
         try:
             for timings in _measure(networks, modes, settings, trials):
                 results = results_of(timings, settings.steps)
-                content = report.content_of(device, settings, modes, trials, results)
-                page = report.write_measurement(options.out, content, results)
+                summary = report.summarise_measurement(device, settings, modes, trials, results)
+                page = report.write_measurement(options.out, summary)
                 said = f"; the networks timed before are in {page}"
         except KeyboardInterrupt:
             raise KeyboardInterrupt(said) from None
-    print(terminal(content, results))
+    print(report.terminal(summary))
     print(f"Written: {page}")
     if not any(result.step_ms for result in results):
         raise UserError(f"nothing could be timed: {options.out / report.CSV} has the reasons")

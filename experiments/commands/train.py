@@ -28,7 +28,7 @@ class RunOptions(TrainOptions[Config]):
 def run_command(argv: Sequence[str]) -> None:
     """`seedmap run EXPERIMENT`: every step, then a short table."""
     experiment, options = parse_experiment(RunOptions, "run", argv, ("training", "fit", "map"))
-    from seedmap.experiments.report.terminal import findings
+    from seedmap.experiments.report.run_text import summary_text
     from seedmap.experiments.runs.fit_and_map import fit_run, map_run
     from seedmap.experiments.runs.report import report_run
     from seedmap.experiments.runs.settings import check_run, check_states
@@ -46,7 +46,7 @@ def run_command(argv: Sequence[str]) -> None:
         fitted = fit_run(folder, options.fit, callback)
     mapped = map_run(fitted, options.map)
     report = report_run(mapped)
-    print(findings(mapped.summary))
+    print(summary_text(mapped.summary))
     print(f"Report: {report}")
 
 

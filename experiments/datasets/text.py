@@ -24,7 +24,7 @@ PAD, UNKNOWN, CLS, SEP, MASK = range(5)
 _LETTERS = 1000  # at most, the commonest: the usual bound of BERT's vocabularies
 _BLOCK_BYTES = 1 << 16
 _BLOCKS_AT_ONCE = 64
-_MOST_ROWS = 2**24  # that `trainer.shuffle.permutation` can put in an order
+_MOST_ROWS = 2**24  # that `trainer.order.permutation` can put in an order
 
 
 class TokenRows(NamedTuple):

@@ -2,8 +2,8 @@
 
 Trained under many seeds at once, a convolution has a kernel per seed. `vmap` makes a grouped
 convolution of that, and inside a loop XLA:CPU loses its fast single one as well. So there are three
-ways to compute the same convolution, and `fastest` chooses among them by the backend;
-`benchmarks/convolution.py` has the numbers behind the choice.
+ways to compute the same convolution, and the platform that a program is compiled for chooses among
+them; `benchmarks/convolution.py` has the numbers behind the choice.
 """
 
 import math
@@ -15,15 +15,10 @@ import jax
 import jax.numpy as jnp
 
 Padding = Literal["SAME", "VALID"]
-Strategy = Literal["lax", "patches", "shifts"]
+Strategy = Literal["platform", "lax", "patches", "shifts"]
 
 CACHE_BYTES = 3 * 2**20  # of shifted images; 2 to 4 MiB are equally good on CPUs measured
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
-
-
-def fastest() -> Strategy:
-    """The strategy for the backend in use: products of matrices on CPU, XLA's own elsewhere."""
-    return "shifts" if jax.default_backend() == "cpu" else "lax"
 
 
 def _by_lax(x_BxHxWxC: jax.Array, kernel_hxwxCxO: jax.Array, stride: int) -> jax.Array:
@@ -71,7 +66,18 @@ def _shifted_product(x_BxHxWxC: jax.Array, kernel_hxwxCxO: jax.Array, stride: in
     return jnp.concatenate(shifts, axis=-1) @ kernel_hxwxCxO.reshape(-1, channels)
 
 
+def _by_platform(x_BxHxWxC: jax.Array, kernel_hxwxCxO: jax.Array, stride: int) -> jax.Array:
+    """What is fastest where the program runs: products of matrices on CPU, XLA's own elsewhere."""
+    return jax.lax.platform_dependent(
+        x_BxHxWxC,
+        kernel_hxwxCxO,
+        cpu=partial(_by_shifts, stride=stride),
+        default=partial(_by_lax, stride=stride),
+    )
+
+
 _STRATEGIES: dict[Strategy, Callable[[jax.Array, jax.Array, int], jax.Array]] = {
+    "platform": _by_platform,
     "lax": _by_lax,
     "patches": _by_patches,
     "shifts": _by_shifts,
@@ -83,7 +89,7 @@ def conv(
     kernel_hxwxCxO: jax.Array,
     stride: int = 1,
     padding: Padding = "SAME",
-    strategy: Strategy | None = None,
+    strategy: Strategy = "platform",
 ) -> jax.Array:
     """Convolution (cross-correlation, as in every deep-learning library) without a bias.
 
@@ -99,7 +105,7 @@ def conv(
             its outputs belong to places one pixel further on.
         strategy: how it is computed: "lax" by XLA's convolution, "patches" by XLA's patches and a
             product of matrices, "shifts" by shifted images side by side and a product, a few
-            images at a time. None: `fastest`.
+            images at a time; "platform" by shifts in a program for CPUs, by XLA's elsewhere.
 
     Returns:
         [B, ceil(H / s), ceil(W / s), O], or [B, (H - h) // s + 1, (W - w) // s + 1, O] where VALID.
@@ -108,7 +114,7 @@ def conv(
         height, width = kernel_hxwxCxO.shape[:2]
         around = [((size - 1) // 2, size // 2) for size in (height, width)]
         x_BxHxWxC = jnp.pad(x_BxHxWxC, ((0, 0), *around, (0, 0)))
-    return _STRATEGIES[strategy or fastest()](x_BxHxWxC, kernel_hxwxCxO, stride)
+    return _STRATEGIES[strategy](x_BxHxWxC, kernel_hxwxCxO, stride)
 
 
 def max_pool(x_BxHxWxC: jax.Array, size: int = 2) -> jax.Array:

@@ -1,7 +1,7 @@
-"""How much replicas of one training differ, by what, and how surely (paper B, arXiv 2106.11872).
+"""How much replicas of one training differ, by what, and how surely (Zhuang et al. 2022).
 
 study = run_study(task, optimizer, batch_size=50, steps=400, record_every=20, noise=NoiseConfig())
-findings(study)["variants"]                  # every measure, with intervals, source by source
+summarise_study(study).variants              # every measure, with intervals, source by source
 
 The measures are functions of arrays of replicas and can be had without any of that.
 """
@@ -48,7 +48,7 @@ from seedmap.experiments.noise.measures.variance import (
     independent_error_variance,
 )
 from seedmap.experiments.noise.study import NoiseConfig, StudyResult, run_study
-from seedmap.experiments.noise.summary import findings
+from seedmap.experiments.noise.summary import summarise_study
 
 __all__ = [
     "ClassAccuracy",
@@ -66,7 +66,6 @@ __all__ = [
     "distribution_variance",
     "ensemble_gain",
     "error_barrier",
-    "findings",
     "first_apart",
     "group_rates",
     "growth",
@@ -86,5 +85,6 @@ __all__ = [
     "sd_error",
     "sd_interval",
     "standard_deviation",
+    "summarise_study",
     "weight_distances",
 ]

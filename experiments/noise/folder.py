@@ -31,7 +31,7 @@ from seedmap.experiments.runs.settings import check_training, schedule
 from seedmap.experiments.runs.train import Study, train_run
 from seedmap.experiments.tasks.base import Experiment, Setup, TrainingConfig
 from seedmap.trainer import Progress, Task, TrainingRun, make_trainer
-from seedmap.trainer.batched import check_sizes
+from seedmap.trainer.checks import check_sizes
 from seedmap.trainer.group_size import Choice, choose_seeds_at_once
 from seedmap.trainer.metrics.registry import choose
 from seedmap.trainer.storage.results import unnest

@@ -1,13 +1,13 @@
 """Which way replicas take through the training map, by what differs between them.
 
-The link between the two papers: the map of paper A is read by replicas that differ, as in paper B,
-in one source of noise alone. If those that differ only in rounding take the paths that other seeds
+The training map of Hu et al. (2023) is read by replicas that differ, as in Zhuang et al. (2022), in
+one source of noise alone. If those that differ only in rounding take the paths that other seeds
 take, the forks of the map are not the seed's doing.
 """
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -15,23 +15,31 @@ import xarray as xr
 from seedmap import hmm
 from seedmap.errors import UserError
 from seedmap.experiments.noise.measures.intervals import pair_interval, sd_interval
+from seedmap.experiments.noise.results import (
+    DetourTime,
+    MapSummary,
+    PathConvergence,
+    PathDissimilarity,
+    PathSummary,
+    estimate,
+)
 from seedmap.experiments.noise.variants import CONTROL, Variant, rows_of
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs.analysis import (
+from seedmap.experiments.runs.dataset import (
     convergence_times,
     metric_sequences,
     seed_rows,
     time_unit,
 )
 from seedmap.experiments.runs.fit_and_map import fit_run, map_run
+from seedmap.experiments.runs.summary import RunSummary, read_summary
 from seedmap.experiments.tasks.base import FitConfig, MapConfig
 from seedmap.hmm.io import SavedHMM, load_hmm
 from seedmap.hmm.training_map.dissimilarity import pairwise_dissimilarity
 from seedmap.hmm.training_map.regression import bag_of_states
-from seedmap.trainer.metrics.replica_distance import APART
+from seedmap.trainer.metrics.replica_distance import DISTANCES
 
 GROUNDS = ("index", "discrete", "means")
-OF_MAP = ("detours", "num_states", "regression", "forking")  # of `summary.json`
 
 
 class Paths(NamedTuple):
@@ -45,7 +53,7 @@ class Paths(NamedTuple):
 
     state: np.ndarray
     means: np.ndarray
-    summary: dict[str, Any]
+    summary: RunSummary
 
 
 def fit_own_map(
@@ -77,7 +85,7 @@ def fit_own_map(
     target = folder / run_folder.NOISE_MAP
     run_folder.clear(folder, (run_folder.NOISE_MAP,))
     target.mkdir()
-    dataset = run_folder.read_dataset(folder).isel(seed=kept).drop_vars(APART, errors="ignore")
+    dataset = run_folder.read_dataset(folder).isel(seed=kept).drop_vars(DISTANCES, errors="ignore")
     run_folder.write_dataset(target, dataset)
     config = run_folder.read_json(folder, run_folder.CONFIG, "noise EXPERIMENT")
     run_folder.write_json(target / run_folder.CONFIG, config)
@@ -85,7 +93,7 @@ def fit_own_map(
     return target
 
 
-def read_map(experiment: str, run: Path) -> tuple[dict[str, Any], SavedHMM]:
+def read_map(experiment: str, run: Path) -> tuple[RunSummary, SavedHMM]:
     """`summary.json` of a run with a training map, and its HMM.
 
     Args:
@@ -95,7 +103,7 @@ def read_map(experiment: str, run: Path) -> tuple[dict[str, Any], SavedHMM]:
     Raises:
         UserError: the run has no map, or is of another experiment, or its map is not of its HMM.
     """
-    summary = run_folder.read_json(run, run_folder.SUMMARY, f"map {run}", OF_MAP)
+    summary = read_summary(run)
     config = run_folder.read_json(run, run_folder.CONFIG, "train", ("experiment",))
     if config["experiment"] != experiment:
         raise UserError(
@@ -111,14 +119,9 @@ def read_map(experiment: str, run: Path) -> tuple[dict[str, Any], SavedHMM]:
     return summary, saved
 
 
-def _is_of(summary: dict[str, Any], num_states: int) -> bool:
-    detours, regression = summary["detours"], summary["regression"]
-    return (
-        summary["num_states"] == num_states
-        and isinstance(detours, list)
-        and all(isinstance(state, int) and 0 <= state < num_states for state in detours)
-        and isinstance(regression, dict)
-        and "r2" in regression
+def _is_of(summary: RunSummary, num_states: int) -> bool:
+    return summary.num_states == num_states and all(
+        0 <= state < num_states for state in summary.detours
     )
 
 
@@ -154,8 +157,8 @@ def read_paths(dataset: xr.Dataset, experiment: str, run: Path) -> Paths:
 
 def paths_by_variant(
     paths: Paths, dataset: xr.Dataset, variants: list[Variant], threshold: float
-) -> dict[str, dict[str, Any]]:
-    """How differently the replicas of each variant pass through the map.
+) -> dict[str, PathSummary]:
+    """Summarises how differently the replicas of each variant pass through the map.
 
     Args:
         paths: of all replicas.
@@ -164,48 +167,46 @@ def paths_by_variant(
         threshold: evaluation accuracy above which a replica has converged.
 
     Returns:
-        By variant: `dissimilarity` (mean over pairs of the Wasserstein distance of their states,
-        paper A, section A.8, by ground metric, with intervals), `distinct` (how many different
-        sequences of states, repeats left out), `detour_rate` (share of replicas that pass a detour
-        state of the map; None where it has none), `detour_time` (how long a replica is in such
-        states, in the unit of `convergence`; None likewise) and `convergence` of those that
-        converge.
+        By variant; dissimilarities are the mean over pairs of the Wasserstein distance of the
+        replicas' shares of time in the states.
     """
-    whole = (dataset.diverged.values < 0) & (paths.state[:, 0] >= 0)
+    usable = (dataset.diverged.values < 0) & (paths.state[:, 0] >= 0)
     times, unit = convergence_times(dataset, threshold), time_unit(dataset)
     between = np.diff(dataset[unit].values.astype(float), prepend=0.0)
-    detours = paths.summary["detours"]
-    found = {}
+    detours = paths.summary.detours
+    summaries = {}
     for name, rows in rows_of(variants).items():
-        used = rows[whole[rows]]
+        used = rows[usable[rows]]
         states = paths.state[used]
-        converged = times[used][np.isfinite(times[used])]
-        found[name] = {
-            "dissimilarity": _dissimilarity(states, paths.means) if len(used) > 1 else None,
-            "distinct": len({_sequence(row) for row in states}),
-            "detour_rate": _detour_rate(states, detours),
-            "detour_time": _detour_time(states, detours, between),
-            "convergence": {
-                "num": len(converged),
-                "mean": float(converged.mean()) if len(converged) else None,
-                "sd": _interval(sd_interval(converged)) if len(converged) > 1 else None,
-                "unit": unit,
-            },
-        }
-    return found
+        summaries[name] = PathSummary(
+            dissimilarity=_dissimilarity(states, paths.means) if len(used) > 1 else None,
+            distinct=len({_sequence(row) for row in states}),
+            detour_rate=_detour_rate(states, detours),
+            detour_time=_detour_time(states, detours, between),
+            convergence=_convergence(times[used], unit),
+        )
+    return summaries
 
 
-def _dissimilarity(states: np.ndarray, means: np.ndarray) -> dict[str, Any]:
+def _convergence(times: np.ndarray, unit: str) -> PathConvergence:
+    converged = times[np.isfinite(times)]
+    return PathConvergence(
+        num=len(converged),
+        mean=float(converged.mean()) if len(converged) else None,
+        sd=estimate(sd_interval(converged)) if len(converged) > 1 else None,
+        unit=unit,
+    )
+
+
+def _dissimilarity(states: np.ndarray, means: np.ndarray) -> PathDissimilarity:
     bag = bag_of_states(states, len(means))
     matrices = {
         ground: pairwise_dissimilarity(bag, ground, means if ground == "means" else None)
         for ground in GROUNDS
     }
-    return {ground: _interval(pair_interval(matrix)) for ground, matrix in matrices.items()}
-
-
-def _interval(interval) -> dict[str, float]:
-    return {**interval._asdict(), "low": max(interval.low, 0.0)}
+    return PathDissimilarity(
+        **{ground: estimate(pair_interval(matrix)) for ground, matrix in matrices.items()}
+    )
 
 
 def _sequence(states: np.ndarray) -> tuple[int, ...]:
@@ -220,23 +221,17 @@ def _detour_rate(states: np.ndarray, detours: list[int]) -> float | None:
     return float(np.isin(states, detours).any(axis=1).mean())
 
 
-def _detour_time(
-    states: np.ndarray, detours: list[int], between: np.ndarray
-) -> dict[str, Any] | None:
+def _detour_time(states: np.ndarray, detours: list[int], between: np.ndarray) -> DetourTime | None:
     """A record stands for the time since the one before it."""
     if not detours or not len(states):
         return None
     times = np.isin(states, detours) @ between[: states.shape[1]]
-    sd = _interval(sd_interval(times)) if len(times) > 1 else None
-    return {"mean": float(times.mean()), "sd": sd}
+    sd = estimate(sd_interval(times)) if len(times) > 1 else None
+    return DetourTime(float(times.mean()), sd)
 
 
-def map_of(summary: Mapping[str, Any], run: str) -> dict[str, Any]:
-    """What `noise.json` says of the map itself."""
-    return {
-        "run": run,
-        "num_states": summary["num_states"],
-        "detours": summary["detours"],
-        "r2": summary["regression"]["r2"],
-        "forking": summary["forking"],
-    }
+def map_of(summary: RunSummary, run: str) -> MapSummary:
+    """Returns what `noise.json` says of the map itself."""
+    return MapSummary(
+        run, summary.num_states, summary.detours, summary.regression.r2, summary.forking
+    )

@@ -5,8 +5,8 @@ report_study(folder)                          # figures/, report.html
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -23,12 +23,16 @@ from seedmap.experiments.noise.map_paths import (
 )
 from seedmap.experiments.noise.report.figures import make_figures
 from seedmap.experiments.noise.report.page import write_noise_report
-from seedmap.experiments.noise.summary import findings, is_sampled, parted_note, without_ends
+from seedmap.experiments.noise.results import StudySummary, without_ends
+from seedmap.experiments.noise.study import StudyResult
+from seedmap.experiments.noise.summary import is_sampled, parted_note, summarise_study
 from seedmap.experiments.report.figures import make_figures as make_map_figures
+from seedmap.experiments.report.files import save_figures
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.fit_and_map import read_config, read_mapped
+from seedmap.experiments.runs.read_result import read_result
 from seedmap.experiments.tasks.base import FitConfig, MapConfig
-from seedmap.hmm import figures
+from seedmap.results import to_json
 
 OWN_MAP, NO_MAP = "own", "none"
 _MAP_FIGURES = ("training_map", "coefficients")
@@ -40,7 +44,7 @@ def measure_study(
     fit: FitConfig,
     asked: MapConfig,
     callback: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
+) -> StudySummary:
     """Takes all measures of a trained study and writes `noise.json`.
 
     Args:
@@ -52,38 +56,49 @@ def measure_study(
         callback: called with (EM iterations done, in all).
 
     Returns:
-        The content of `noise.json` (the README describes its fields).
+        The content of `noise.json`.
 
     Raises:
         UserError: the folder holds no study, or the map is of another experiment.
     """
     study, config = load_study(folder), read_config(folder)
-    content = {"experiment": config["experiment"], **findings(study), "map": None}
-    content["unused"] = [
-        name for name in config["noise"]["asked"] if name not in content["sources"]
-    ]
+    summary = replace(summarise_study(study), experiment=config["experiment"])
+    unused = [name for name in config["noise"]["asked"] if name not in summary.sources]
+    notes = summary.notes
     try:
         paths = _paths(folder, map_from, study, fit, asked, callback)
     except UserError as error:  # too few replicas left, or too little that varies, for a fit
         if map_from != OWN_MAP:
             raise
-        content["notes"].append(f"no training map of these replicas: {error}")
+        notes = [*notes, f"no training map of these replicas: {error}"]
         paths = None
     run_folder.clear(folder, (run_folder.NOISE, run_folder.REPORT, run_folder.FIGURES))
     if paths is not None:
-        threshold = config["threshold"]
-        found = paths_by_variant(paths, study.dataset, study.variants, threshold)
-        for variant, entry in zip(study.variants, content["variants"], strict=True):
-            paths_of = found[variant.name]
-            entry["paths"] = paths_of if is_sampled(variant) else without_ends(paths_of)
         run = run_folder.NOISE_MAP if map_from == OWN_MAP else str(Path(map_from).absolute())
-        content["map"] = map_of(paths.summary, run)
+        summary = _with_paths(summary, study, paths, config["threshold"], run)
         run_folder.write_dataset(folder, _with_states(study.dataset, paths))
-    parted = parted_note(content["control"])
-    if parted is not None:
-        content["notes"].insert(0, parted)
-    run_folder.write_json(folder / run_folder.NOISE, content)
-    return run_folder.json_ready(content)
+    parted = parted_note(summary.control)
+    notes = notes if parted is None else [parted, *notes]
+    summary = replace(summary, notes=notes, unused=unused)
+    run_folder.write_json(folder / run_folder.NOISE, to_json(summary))
+    return summary
+
+
+def _with_paths(
+    summary: StudySummary, study: StudyResult, paths: Paths, threshold: float, run: str
+) -> StudySummary:
+    """Adds what the replicas' paths through a map say, and the map itself, by its run."""
+    by_variant = paths_by_variant(paths, study.dataset, study.variants, threshold)
+    variants = [
+        replace(
+            entry,
+            paths=by_variant[variant.name]
+            if is_sampled(variant)
+            else without_ends(by_variant[variant.name]),
+        )
+        for variant, entry in zip(study.variants, summary.variants, strict=True)
+    ]
+    return replace(summary, variants=variants, map=map_of(paths.summary, run))
 
 
 def _paths(folder, map_from, study, fit, asked, callback) -> Paths | None:
@@ -109,22 +124,21 @@ def report_study(folder: Path) -> Path:
     Raises:
         UserError: the folder holds no study, or has no `noise.json` yet.
     """
-    found = run_folder.read_json(folder, run_folder.NOISE, "noise EXPERIMENT", ("variants",))
+    summary = read_result(StudySummary, folder, run_folder.NOISE, "noise EXPERIMENT")
     config, study = read_config(folder), load_study(folder)
-    state = study.dataset.state.values if found["map"] is not None else None
-    drawn = make_figures(found, study.dataset, state, study.barriers)
-    for name, figure in drawn.items():
-        figures.save(figure, folder / run_folder.FIGURES / f"{name}.png")
+    state = study.dataset.state.values if summary.map is not None else None
+    drawn = make_figures(summary, study.dataset, state, study.barriers)
+    save_figures(folder, drawn)
     return write_noise_report(
-        folder, found, drawn, config, _map_figures(folder, found), found["notes"]
+        folder, summary, drawn, config, _map_figures(folder, summary), summary.notes
     )
 
 
-def _map_figures(folder: Path, found: dict[str, Any]) -> dict[str, Figure]:
+def _map_figures(folder: Path, summary: StudySummary) -> dict[str, Figure]:
     """The training map that the replicas were read with; nothing where its run has gone."""
-    if found["map"] is None:
+    if summary.map is None:
         return {}
-    run = folder / found["map"]["run"]  # an absolute path stays what it is
+    run = folder / summary.map.run  # an absolute path stays what it is
     if not (run / run_folder.SUMMARY).is_file():
         return {}
     drawn = make_map_figures(read_mapped(run))

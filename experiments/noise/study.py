@@ -1,7 +1,7 @@
 """A study of noise: replicas of every variant trained as one program, and what they predict.
 
-found = run_study(task, optimizer, batch_size=50, steps=400, record_every=20)  # one's own task
-findings(found)["variants"]  # `experiments.noise.summary`
+study = run_study(task, optimizer, batch_size=50, steps=400, record_every=20)  # one's own task
+summarise_study(study).variants  # `experiments.noise.summary`
 
 `experiments.noise.folder` does the same for an experiment, into a folder, resumable.
 """
@@ -27,10 +27,10 @@ from seedmap.experiments.noise.variants import (
     rows_of,
     used_sources,
 )
-from seedmap.trainer import Progress, Task, Variables, train, weight_metrics
-from seedmap.trainer.batched import Optimizer, check_sizes
-from seedmap.trainer.checks import check_steps
+from seedmap.trainer import Progress, Replicas, Task, Variables, train, weight_metrics
+from seedmap.trainer.checks import check_sizes, check_steps
 from seedmap.trainer.metrics.arguments import Metric
+from seedmap.trainer.recipe import Optimizer
 
 BARRIER_PAIRS = 3  # of each variant: replicas 0 and 1, 2 and 3, 4 and 5
 BARRIER_POINTS = 11
@@ -193,9 +193,7 @@ def run_study(
         record_every=record_every,
         metrics=metrics,
         seeds_at_once=seeds_at_once,
-        streams=rows.streams,
-        perturb=rows.perturb,
-        compare=True,
+        replicas=Replicas(streams=rows.streams, perturb=rows.perturb, compare=True),
         on_progress=on_progress,
     )
     model = Variables(run.params, run.state)

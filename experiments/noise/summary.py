@@ -1,7 +1,7 @@
-"""What a study of noise found, as the numbers of `noise.json` (the README describes the fields)."""
+"""From a trained study of noise to its measures: `StudySummary`, the content of `noise.json`."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -10,7 +10,6 @@ from seedmap.experiments.noise.measures.barrier import error_barrier
 from seedmap.experiments.noise.measures.divergence import growth
 from seedmap.experiments.noise.measures.groups import class_accuracy, group_rates
 from seedmap.experiments.noise.measures.intervals import (
-    Interval,
     mean_interval,
     pair_interval,
     ratio_of_pairs,
@@ -32,20 +31,28 @@ from seedmap.experiments.noise.measures.variance import (
     independent_error_variance,
 )
 from seedmap.experiments.noise.predictions import Predictions
+from seedmap.experiments.noise.results import (
+    Barrier,
+    ClassRatio,
+    ClassSpread,
+    Control,
+    Estimate,
+    GroupSpread,
+    GrowthSummary,
+    Parting,
+    RateSpread,
+    Spread,
+    StudySummary,
+    VariantSummary,
+    estimate,
+    without_ends,
+)
 from seedmap.experiments.noise.study import StudyResult
 from seedmap.experiments.noise.variants import CONTROL, SOURCES, Variant, rows_of
 
-Found = dict[str, Any]
 
-_MEASURED = (
-    *("accuracy", "cross_entropy", "churn", "l2_distance", "angle", "logit_correlation"),
-    *("ensemble_gain", "test_set_variance", "distribution_variance"),
-    *("share_of_variance", "share_of_churn", "share_of_l2", "classes", "class_ratio", "groups"),
-)
-
-
-def findings(study: StudyResult) -> Found:
-    """All measures of a study, variant by variant, with 95 % intervals over replicas.
+def summarise_study(study: StudyResult) -> StudySummary:
+    """Takes all measures of a study, variant by variant, with 95 % intervals over replicas.
 
     Replicas that diverged have no part in the measures. Shares are of the variant with the most
     sources, "whole"; sources are not additive, and shares need not sum to 1. Their intervals take
@@ -57,30 +64,31 @@ def findings(study: StudyResult) -> Found:
         study: trained.
 
     Returns:
-        What `noise.json` holds, but for the names of the experiment and the training map.
+        What `noise.json` holds, without the name of an experiment, a training map and paths.
     """
     variants, rows = study.variants, rows_of(study.variants)
-    measured = {v.name: _Measures(study, rows[v.name]) for v in variants}
-    whole = max(variants, key=lambda variant: (len(variant.varied), -variant.fork)).name
-    steps = study.dataset.step.values
-    return {
-        "replicas": variants[0].replicas,
-        "steps": int(steps[-1]),
-        "record_every": int(steps[0]),
-        "epochs": float(study.dataset.epoch.values[-1]),
-        "num_test": study.predictions.correct.shape[1],
-        "num_classes": None
-        if study.predictions.logits is None
-        else study.predictions.logits.shape[-1],
-        "sources": [name for name in SOURCES if any(v.varied == (name,) for v in variants)],
-        "whole": whole,
-        "control": _control(study, rows),
-        "variants": [
-            _variant(study, variant, rows[variant.name], measured[variant.name], measured[whole])
+    samples = {v.name: _Sample(study, rows[v.name]) for v in variants}
+    most = max(variants, key=lambda variant: (len(variant.varied), -variant.fork)).name
+    steps, logits = study.dataset.step.values, study.predictions.logits
+    return StudySummary(
+        experiment=None,
+        replicas=variants[0].replicas,
+        steps=int(steps[-1]),
+        record_every=int(steps[0]),
+        epochs=float(study.dataset.epoch.values[-1]),
+        num_test=study.predictions.correct.shape[1],
+        num_classes=None if logits is None else logits.shape[-1],
+        sources=[name for name in SOURCES if any(v.varied == (name,) for v in variants)],
+        whole=most,
+        control=_control(study, rows),
+        variants=[
+            _variant(study, variant, rows[variant.name], samples[variant.name], samples[most])
             for variant in variants
         ],
-        "notes": [*study.notes, *_left_out(study)],
-    }
+        notes=[*study.notes, *_left_out(study)],
+        map=None,
+        unused=[],
+    )
 
 
 def _left_out(study: StudyResult) -> list[str]:
@@ -95,8 +103,8 @@ def _is_binary(predictions: Predictions) -> bool:
     return predictions.logits.shape[-1] == 2
 
 
-class _Measures:
-    """What of a variant several numbers need; None where fewer than two replicas are left."""
+class _Sample:
+    """What of a variant several measures need; None where fewer than two replicas are left."""
 
     def __init__(self, study: StudyResult, rows: np.ndarray):
         self.used = rows[study.diverged[rows] < 0]
@@ -114,7 +122,7 @@ class _Measures:
         self.logits = None if self.classes is None else predictions.logits[self.used]
 
 
-def _control(study: StudyResult, rows_by_name: Mapping[str, np.ndarray]) -> Found:
+def _control(study: StudyResult, rows_by_name: Mapping[str, np.ndarray]) -> Control:
     """Whether replicas in which nothing varies are one: weights and predictions, to the bit.
 
     Those of CONTROL, and the first of every other variant, which is the same training once more.
@@ -134,12 +142,12 @@ def _control(study: StudyResult, rows_by_name: Mapping[str, np.ndarray]) -> Foun
     diverged = study.diverged[rows][study.diverged[rows] >= 0]
     seen = not len(diverged) or diverged.min() > study.dataset.step.values[0]
     exact = alike and not len(parted)
-    return {
-        "exact": exact if seen or not exact else None,
-        "first_apart": int(parted.min()) if len(parted) else None,
-        "diverged": int(diverged.min()) if len(diverged) else None,
-        "replicas": len(rows),
-    }
+    return Control(
+        exact=exact if seen or not exact else None,
+        first_apart=int(parted.min()) if len(parted) else None,
+        diverged=int(diverged.min()) if len(diverged) else None,
+        replicas=len(rows),
+    )
 
 
 def _kind(variant: Variant) -> str:
@@ -151,41 +159,46 @@ def _kind(variant: Variant) -> str:
 
 
 def _variant(
-    study: StudyResult, variant: Variant, rows: np.ndarray, own: _Measures, whole: _Measures
-) -> Found:
-    diverged = {r: int(study.diverged[row]) for r, row in enumerate(rows)}
+    study: StudyResult, variant: Variant, rows: np.ndarray, own: _Sample, whole: _Sample
+) -> VariantSummary:
+    diverged = {str(r): int(study.diverged[row]) for r, row in enumerate(rows)}
     diverged = {r: step for r, step in diverged.items() if step >= 0}
-    found: Found = {
+    summary = VariantSummary(
         **variant._asdict(),
-        "kind": _kind(variant),
-        "rows": [int(rows[0]), int(rows[-1]) + 1],
-        "num_diverged": len(diverged),
-        "diverged": diverged,
-        "used": len(own.used),
-        "parting": _parting(study, variant, rows),
-        "barrier": _barrier(study, variant),
-        "paths": None,
-    }
-    found |= dict.fromkeys(_MEASURED)
+        kind=_kind(variant),
+        rows=(int(rows[0]), int(rows[-1]) + 1),
+        num_diverged=len(diverged),
+        diverged=diverged,
+        used=len(own.used),
+        parting=_parting(study, variant, rows),
+        barrier=_barrier(study, variant),
+    )
     if not own.enough:
-        return found
-    found |= {
-        "accuracy": _spread(own.accuracy, (0.0, 1.0)),
-        "cross_entropy": _spread(own.loss, (0.0, np.inf)),
-        "l2_distance": _interval(pair_interval, own.weights.l2_RxR, within=(0.0, 2.0)),
-        "angle": _interval(pair_interval, own.weights.angle_RxR, within=(0.0, np.pi)),
-    }
+        return summary
+    summary = replace(
+        summary,
+        accuracy=_spread(own.accuracy, (0.0, 1.0)),
+        cross_entropy=_spread(own.loss, (0.0, np.inf)),
+        l2_distance=estimate(pair_interval(own.weights.l2_RxR), (0.0, 2.0)),
+        angle=estimate(pair_interval(own.weights.angle_RxR), (0.0, np.pi)),
+    )
     if own.classes is not None:
-        found |= _of_classes(study, own)
+        summary = _with_classes(summary, study, own)
     if whole.enough and own is not whole and variant.varied:
-        found |= {
-            "share_of_variance": _interval(ratio_of_variance, own.accuracy, whole.accuracy),
-            "share_of_l2": _interval(ratio_of_pairs, own.weights.l2_RxR, whole.weights.l2_RxR),
-        }
-        if own.churn is not None:
-            found["share_of_churn"] = _interval(ratio_of_pairs, own.churn, whole.churn)
+        summary = _with_shares(summary, own, whole)
     # Its modes are all there are, not a sample of them.
-    return found if is_sampled(variant) else without_ends(found)
+    return summary if is_sampled(variant) else without_ends(summary)
+
+
+def _with_shares(summary: VariantSummary, own: _Sample, whole: _Sample) -> VariantSummary:
+    return replace(
+        summary,
+        share_of_variance=estimate(ratio_of_variance(own.accuracy, whole.accuracy)),
+        share_of_churn=None
+        if own.churn is None
+        else estimate(ratio_of_pairs(own.churn, whole.churn)),
+        share_of_l2=estimate(ratio_of_pairs(own.weights.l2_RxR, whole.weights.l2_RxR)),
+    )
 
 
 def is_sampled(variant: Variant) -> bool:
@@ -193,44 +206,47 @@ def is_sampled(variant: Variant) -> bool:
     return variant.varied != ("precision",)
 
 
-def _of_classes(study: StudyResult, own: _Measures) -> Found:
-    """Measures that need to know what each example is taken for."""
+def _with_classes(summary: VariantSummary, study: StudyResult, own: _Sample) -> VariantSummary:
+    """Adds the measures that need to know what each example is taken for."""
     label = study.predictions.label
-    by_class = class_accuracy(own.correct, label)
-    top_line = _sd(own.accuracy)
-    classes = [
-        {
-            "class": int(name),
-            "accuracy": float(values.mean()),
-            "sd": _sd(values),
-            "ratio": _ratio(_sd(values), top_line),
-            "interval": _interval(ratio_within, values, own.accuracy),
-        }
+    classes = _classes(own, label)
+    ratios = [entry.ratio for entry in classes if entry.ratio is not None]
+    gain = ensemble_gain(own.logits, label)
+    return replace(
+        summary,
+        churn=estimate(pair_interval(own.churn), (0.0, 1.0)),
+        logit_correlation=_correlation(own.logits),
+        ensemble_gain=estimate(pair_interval(gain), (-1.0, 1.0)),
+        test_set_variance=independent_error_variance(own.correct),
+        distribution_variance=distribution_variance(own.correct),
+        classes=classes,
+        class_ratio=ClassRatio(float(np.mean(ratios)), max(ratios)) if ratios else None,
+        groups=_groups(study, own),
+    )
+
+
+def _classes(own: _Sample, label: np.ndarray) -> list[ClassSpread]:
+    by_class, top_line = class_accuracy(own.correct, label), _sd(own.accuracy)
+    return [
+        ClassSpread(
+            label=int(name),
+            accuracy=float(values.mean()),
+            sd=_sd(values),
+            ratio=_ratio(_sd(values), top_line),
+            interval=estimate(ratio_within(values, own.accuracy)),
+        )
         for name, values in zip(by_class.classes, by_class.accuracy_RxK.T, strict=True)
     ]
-    ratios = [entry["ratio"] for entry in classes if entry["ratio"] is not None]
-    return {
-        "churn": _interval(pair_interval, own.churn, within=(0.0, 1.0)),
-        "logit_correlation": _correlation(own.logits),
-        "ensemble_gain": _interval(
-            pair_interval, ensemble_gain(own.logits, label), within=(-1.0, 1.0)
-        ),
-        "test_set_variance": independent_error_variance(own.correct),
-        "distribution_variance": distribution_variance(own.correct),
-        "classes": classes,
-        "class_ratio": {"mean": float(np.mean(ratios)), "max": max(ratios)} if ratios else None,
-        "groups": _groups(study, own),
-    }
 
 
-def _correlation(logits: np.ndarray) -> Found | None:
+def _correlation(logits: np.ndarray) -> Estimate | None:
     """None where all logits of a replica are alike, which have no correlation."""
     if (np.ptp(logits.reshape(len(logits), -1), axis=1) == 0).any():
         return None
-    return _interval(pair_interval, logit_correlation(logits), within=(-1.0, 1.0))
+    return estimate(pair_interval(logit_correlation(logits)), (-1.0, 1.0))
 
 
-def _groups(study: StudyResult, own: _Measures) -> list[Found] | None:
+def _groups(study: StudyResult, own: _Sample) -> list[GroupSpread] | None:
     """Spread of accuracy and of both error rates by subgroup, beside that of the whole.
 
     Accuracy counts what `correct` does, a tie as wrong; the rates count what is predicted.
@@ -244,23 +260,29 @@ def _groups(study: StudyResult, own: _Measures) -> list[Found] | None:
     of_all = group_rates(own.classes, predictions.label, everyone)
     of_groups = of_groups._replace(accuracy=_of_members(own.correct, members))
     of_all = of_all._replace(accuracy=_of_members(own.correct, everyone))
-
-    def entry(rate: str, column: int) -> Found:
-        values, whole = getattr(of_groups, rate)[:, column], getattr(of_all, rate)[:, 0]
-        if not np.isfinite(values).all():  # a group without a positive, or a negative
-            return {"mean": None, "sd": None, "ratio": None, "interval": None}
-        return {
-            "mean": float(values.mean()),
-            "sd": _sd(values),
-            "ratio": _ratio(_sd(values), _sd(whole)),
-            "interval": _interval(ratio_within, values, whole),
-        }
-
     return [
-        {"group": name, "size": int(members[column].sum())}
-        | {rate: entry(rate, column) for rate in ("accuracy", "fpr", "fnr")}
+        GroupSpread(
+            group=name,
+            size=int(members[column].sum()),
+            **{
+                rate: _rate(getattr(of_groups, rate)[:, column], getattr(of_all, rate)[:, 0])
+                for rate in ("accuracy", "fpr", "fnr")
+            },
+        )
         for column, name in enumerate(predictions.groups)
     ]
+
+
+def _rate(values: np.ndarray, whole: np.ndarray) -> RateSpread:
+    """Spread of a rate [replica] of a group, beside that of all examples."""
+    if not np.isfinite(values).all():  # a group without a positive, or a negative
+        return RateSpread(None, None, None, None)
+    return RateSpread(
+        mean=float(values.mean()),
+        sd=_sd(values),
+        ratio=_ratio(_sd(values), _sd(whole)),
+        interval=estimate(ratio_within(values, whole)),
+    )
 
 
 def _of_members(correct: np.ndarray, members: np.ndarray) -> np.ndarray:
@@ -274,82 +296,63 @@ def _of_members(correct: np.ndarray, members: np.ndarray) -> np.ndarray:
     return np.stack(shares, axis=1)
 
 
-def _parting(study: StudyResult, variant: Variant, rows: np.ndarray) -> Found:
+def _parting(study: StudyResult, variant: Variant, rows: np.ndarray) -> Parting:
     """When replicas part from the first one, and how fast their distance grows."""
     others = rows[1:]  # replica 0 of every variant is row 0 again
-    first = study.dataset.first_apart.values[others]
+    first = study.dataset.first_apart.values[others].astype(float)
+    used = others[study.diverged[others] < 0]
+    churns = study.dataset.churn.values[used] if "churn" in study.dataset else np.zeros((0, 1))
+    return Parting(
+        first_apart=[None if np.isnan(row).all() else int(np.nanmin(row)) for row in first],
+        growth=_growth(study, variant, others),
+        # Where all replicas end alike, as after grokking, they differ on the way.
+        largest_churn=_median([float(np.nanmax(row)) for row in churns if np.isfinite(row).any()]),
+    )
+
+
+def _growth(study: StudyResult, variant: Variant, others: np.ndarray) -> GrowthSummary:
+    """How the distance of the other replicas to the first grows, from where they may differ."""
     steps = study.dataset.step.values
     begins = study.ulp_step if variant.varied == ("ulp",) else variant.fork
     after = steps > begins
-    grown = []
-    for row in study.dataset.distance.values[others][:, after]:
-        if np.isfinite(row).all():
-            grown.append(growth(row.astype(np.float64), steps[after] - begins))
-    kinds = [found.better for found in grown if found.better]
-    used = others[study.diverged[others] < 0]
-    churns = study.dataset.churn.values[used] if "churn" in study.dataset else np.zeros((0, 1))
-    return {
-        "first_apart": [
-            None if np.isnan(row).all() else int(np.nanmin(row)) for row in first.astype(float)
-        ],
-        "growth": {
-            "rate": _median([found.rate for found in grown]),
-            "power": _median([found.power for found in grown]),
-            "better": max(sorted(set(kinds)), key=kinds.count) if kinds else None,
-            "replicas": sum(found.rate is not None for found in grown),
-        },
-        # Where all replicas end alike, as after grokking, they differ on the way.
-        "largest_churn": _median(
-            [float(np.nanmax(row)) for row in churns if np.isfinite(row).any()]
-        ),
-    }
+    grown = [
+        growth(row.astype(np.float64), steps[after] - begins)
+        for row in study.dataset.distance.values[others][:, after]
+        if np.isfinite(row).all()
+    ]
+    kinds = [curve.better for curve in grown if curve.better]
+    return GrowthSummary(
+        rate=_median([curve.rate for curve in grown]),
+        power=_median([curve.power for curve in grown]),
+        better=max(sorted(set(kinds)), key=kinds.count) if kinds else None,
+        replicas=sum(curve.rate is not None for curve in grown),
+    )
 
 
-def _barrier(study: StudyResult, variant: Variant) -> Found | None:
+def _barrier(study: StudyResult, variant: Variant) -> Barrier | None:
     """Height of the barrier between pairs of replicas."""
     errors = study.barriers[study.variants.index(variant)]
     values = error_barrier(errors[np.isfinite(errors).all(axis=1)])
-    return {"values": values.tolist(), "mean": float(values.mean())} if len(values) else None
+    return Barrier(values.tolist(), float(values.mean())) if len(values) else None
 
 
-def _spread(values: np.ndarray, within: tuple[float, float]) -> Found:
+def _spread(values: np.ndarray, within: tuple[float, float]) -> Spread:
     # What lies in a range spreads by half of it at most; of a few values ddof 1 makes it more.
     largest = max((within[1] - within[0]) / 2, _sd(values))
-    return {
-        "mean": _interval(mean_interval, values, within=within),
-        "sd_error": sd_error(values),
-        "sd": _interval(sd_interval, values, within=(0.0, largest)),
-        "values": values.tolist(),
-    }
-
-
-def _interval(
-    make: Callable[..., Interval],
-    *samples: np.ndarray,
-    within: tuple[float, float] = (0.0, np.inf),
-) -> Found:
-    """An interval, cut to the values there can be: near an end few replicas reach beyond it."""
-    value, low, high = make(*samples)
-    return {"value": float(value), "low": max(low, within[0]), "high": min(high, within[1])}
+    return Spread(
+        mean=estimate(mean_interval(values), within),
+        sd_error=sd_error(values),
+        sd=estimate(sd_interval(values), (0.0, largest)),
+        values=values.tolist(),
+    )
 
 
 def _sd(values: np.ndarray) -> float:
     return float(standard_deviation(values))
 
 
-def without_ends(found: Any) -> Any:
-    """The numbers alone, of what no interval or standard error can be told of."""
-    if isinstance(found, list):
-        return [without_ends(entry) for entry in found]
-    if not isinstance(found, dict):
-        return found
-    unknown = {"low", "high"} if {"value", "low", "high"} <= found.keys() else {"sd_error"}
-    kept = {name: without_ends(entry) for name, entry in found.items()}
-    return kept | dict.fromkeys(unknown & found.keys())
-
-
-def _ratio(part: float, whole: float) -> float | None:
-    return part / whole if whole > 0 else None
+def _ratio(sd: float, whole: float) -> float | None:
+    return sd / whole if whole > 0 else None
 
 
 def _median(values: list[float | None]) -> float | None:
@@ -357,14 +360,14 @@ def _median(values: list[float | None]) -> float | None:
     return float(np.median(known)) if known else None
 
 
-def parted_note(control: Mapping[str, Any]) -> str | None:
-    """The finding that CONTROL is not exactly zero, in words; None where that was not found."""
-    if control["exact"] is not False:
+def parted_note(control: Control) -> str | None:
+    """Returns the finding that CONTROL is not exactly zero, in words; None where it is."""
+    if control.exact is not False:
         return None
-    when = control["first_apart"]
+    when = control.first_apart
     first = f"first after step {when}" if when is not None else "in what they predict"
     return (
-        f"CONTROL is not zero: {control['replicas']} replicas in which nothing varies part, "
+        f"CONTROL is not zero: {control.replicas} replicas in which nothing varies part, "
         f"{first}; the program itself does not treat equal replicas alike here, and every other "
         "variant has that in it; --seeds-at-once 1 trains them one by one"
     )

@@ -24,17 +24,17 @@ from seedmap.hmm.figures.style import (
 
 _PANELS = 3  # in a row: the longest name of a mode fits above one
 _FAILED = "#d55e00"
-_BLACK = 6  # its place in the palette
+_BLACK = 6  # its index in the palette
 
 
 def _modes(results: Sequence[Result]) -> list[str]:
-    return list(dict.fromkeys(result.timing.mode for result in results))
+    return list(dict.fromkeys(result.mode for result in results))
 
 
 def _colours(results: Sequence[Result]) -> dict[str, str]:
     # The palette's black is left out: whiskers are.
-    places = [i for i in range(len(_modes(results)) + 1) if i != _BLACK]
-    return {m: state_colour(i) for m, i in zip(_modes(results), places, strict=False)}
+    indices = [i for i in range(len(_modes(results)) + 1) if i != _BLACK]
+    return {m: state_colour(i) for m, i in zip(_modes(results), indices, strict=False)}
 
 
 @styled
@@ -50,7 +50,7 @@ def plot_overhead(results: Sequence[Result]) -> Figure:
         The figure.
     """
     modes = [mode for mode in _modes(results) if mode != DEFAULT]
-    networks = list(dict.fromkeys(result.timing.network for result in results))
+    networks = list(dict.fromkeys(result.network for result in results))
     rows, columns = -(-max(1, len(modes)) // _PANELS), min(_PANELS, max(1, len(modes)))
     height = rows * (0.75 + 0.2 * len(networks)) + 0.2
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -60,7 +60,7 @@ def plot_overhead(results: Sequence[Result]) -> Figure:
     if not modes:
         say_nothing_to_show(axes[0], "only the default mode was timed")
     for ax, mode in zip(axes, modes, strict=False):
-        of_mode = {r.timing.network: r for r in results if r.timing.mode == mode}
+        of_mode = {r.network: r for r in results if r.mode == mode}
         _draw_panel(ax, [of_mode[network] for network in networks], _colours(results)[mode])
         ax.set(title=shorten(mode), xlabel="time / default")
         ax.set_yticks(range(len(networks)), networks)
@@ -74,7 +74,7 @@ def _draw_panel(ax: Axes, results: Sequence[Result], colour: str) -> None:
     ends = [1.0]
     for row, result in enumerate(results):
         if result.ratio is None:
-            words = "failed" if result.timing.error else "no default"
+            words = "failed" if result.error else "no default"
             ax.text(1, row, f" {words}", va="center", color=_FAILED, fontsize=7, gid="failed")
             continue
         ratio = result.ratio
@@ -112,10 +112,10 @@ def plot_kernels(results: Sequence[Result]) -> Figure | None:
     right.set(title="Over the default mode", ylabel="time / default")
     right.axhline(1, color=PALE, zorder=0)
     handles = []
-    for place, (mode, colour) in enumerate(_colours(results).items()):
-        of_mode = [result for result in results if result.timing.mode == mode]
+    for position, (mode, colour) in enumerate(_colours(results).items()):
+        of_mode = [result for result in results if result.mode == mode]
         # A little apart, since whiskers of modes that cost the same would hide each other.
-        shift = 0.12 * (place - (len(_modes(results)) - 1) / 2)
+        shift = 0.12 * (position - (len(_modes(results)) - 1) / 2)
         handles.append(_draw_line(left, [(r, r.step_ms) for r in of_mode], shift, colour, mode))
         if mode != DEFAULT:
             _draw_line(right, [(r, r.ratio) for r in of_mode], shift, colour, mode)
@@ -129,14 +129,14 @@ def plot_kernels(results: Sequence[Result]) -> Figure | None:
 
 def _draw_line(ax: Axes, points, shift: float, colour: str, label: str):
     """A line through the points that are there; × at the bottom where one failed."""
-    there = [(result.kernel_size + shift, value) for result, value in points if value is not None]
+    timed = [(result.kernel_size + shift, value) for result, value in points if value is not None]
     (line,) = ax.plot(
-        [x for x, _ in there], [v.median for _, v in there], "o-", ms=3, color=colour, label=label
+        [x for x, _ in timed], [v.median for _, v in timed], "o-", ms=3, color=colour, label=label
     )
-    for x, value in there:
+    for x, value in timed:
         ax.errorbar(x, value.median, yerr=_around(value), color=colour, lw=0.9, capsize=1.5)
     for result, value in points:
-        if value is None and result.timing.error:
+        if value is None and result.error:
             bottom = {"transform": ax.get_xaxis_transform(), "clip_on": False, "gid": "failed"}
             ax.plot(result.kernel_size + shift, 0.03, "x", ms=5, color=colour, **bottom)
             ax.annotate(

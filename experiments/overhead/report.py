@@ -1,11 +1,9 @@
 """What modes cost, as JSON, CSV, figures and one HTML page."""
 
-import csv
 import importlib.metadata
 import importlib.util
-import os
 from collections.abc import Mapping, Sequence
-from html import escape
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +14,21 @@ from seedmap.experiments.overhead.figures import plot_kernels, plot_overhead
 from seedmap.experiments.overhead.measuring import Settings, Trial
 from seedmap.experiments.overhead.modes import Mode, note_of
 from seedmap.experiments.overhead.networks import CIFAR_SIZE
-from seedmap.experiments.overhead.results import Result, cells, failures, header
-from seedmap.experiments.report import comparison as compare_report
-from seedmap.experiments.report import html
+from seedmap.experiments.overhead.results import (
+    Device,
+    OverheadSummary,
+    Result,
+    Sizes,
+    failures,
+)
+from seedmap.experiments.report import files, html, page
+from seedmap.experiments.report.terminal import aligned, blocks
+from seedmap.experiments.report.text import fixed, number
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.hmm import figures
+from seedmap.results import from_json, to_json
 
 JSON, CSV, HTML = "overhead.json", "overhead.csv", "overhead.html"
-FILES = (JSON, CSV, HTML)
-OWN = {*FILES, *(f"{name}.part" for name in FILES), run_folder.FIGURES}
+OWN = files.own_names((JSON, CSV, HTML))
 
 
 def check_out(folder: Path, overwrite: bool) -> None:
@@ -34,7 +38,7 @@ def check_out(folder: Path, overwrite: bool) -> None:
         UserError: it is a file, cannot be written to, holds a measurement and `overwrite` is
             false, or holds something that is not a measurement's.
     """
-    compare_report.check_out(folder, JSON, OWN, "a measurement")
+    files.check_out(folder, JSON, OWN, "a measurement")
     if (folder / JSON).exists() and not overwrite:
         raise UserError(
             f"--out: {folder} holds another measurement; name another folder, or add --overwrite "
@@ -42,25 +46,25 @@ def check_out(folder: Path, overwrite: bool) -> None:
         )
 
 
-def content_of(
+def summarise_measurement(
     device: Mapping[str, Any],
     settings: Settings,
     modes: Sequence[Mode],
     trials: Sequence[Trial],
     results: Sequence[Result],
-) -> dict[str, Any]:
-    """What `overhead.json` holds."""
-    names = ("steps", "batch_size", "rounds", "seeds", "image_size")
-    return {
-        "device": dict(device),
-        "versions": _versions(),
-        "git_commit": run_folder.git_commit(),
-        "settings": {name: getattr(settings, name) for name in names},
-        "modes": {mode.name: mode.about for mode in modes},
-        "trials": [vars(trial) for trial in trials],
-        "notes": _notes(settings, modes, results) + _unfinished(trials, results),
-        "rows": [result.as_dict() for result in results],
-    }
+) -> OverheadSummary:
+    """Returns what `overhead.json` holds."""
+    sizes = {field.name: getattr(settings, field.name) for field in fields(Sizes)}
+    return OverheadSummary(
+        device=from_json(Device, dict(device)),
+        versions=_versions(),
+        git_commit=run_folder.git_commit(),
+        settings=Sizes(**sizes),
+        modes={mode.name: mode.about for mode in modes},
+        trials=list(trials),
+        notes=_notes(settings, modes, results) + _unfinished(trials, results),
+        rows=list(results),
+    )
 
 
 def _versions() -> dict[str, str]:
@@ -87,13 +91,12 @@ def _notes(settings: Settings, modes: Sequence[Mode], results: Sequence[Result])
     if failed:
         notes.append(f"{failed} of {len(results)} could not be timed; the reasons are listed.")
     notes += filter(None, (note_of(mode, settings.platform) for mode in modes))
-    timings = [result.timing for result in results]
-    if any(t.network == "resnet18" and t.image_size != CIFAR_SIZE for t in timings):
+    if any(r.network == "resnet18" and r.image_size != CIFAR_SIZE for r in results):
         notes.append(
             "resnet18 is the one for CIFAR (3x3 stem, no pooling after it) at every image size; "
             "the ImageNet network of that name does far less work at 224x224."
         )
-    if any(t.turns == "started anew each round" for t in timings):
+    if any(r.turns == "started anew each round" for r in results):
         notes.append(
             "Where the processes of a network did not fit the device together, each was started "
             "anew, and warmed up again, every round."
@@ -103,37 +106,25 @@ def _notes(settings: Settings, modes: Sequence[Mode], results: Sequence[Result])
 
 def _unfinished(trials: Sequence[Trial], results: Sequence[Result]) -> list[str]:
     """Says which networks a measurement that was stopped has not come to."""
-    done = {result.timing.network for result in results}
+    done = {result.network for result in results}
     left = [trial.network for trial in trials if trial.network not in done]
     return [f"Not measured when this was written: {', '.join(left)}."] * bool(left)
 
 
-def write_measurement(folder: Path, content: Mapping[str, Any], results: Sequence[Result]) -> Path:
+def write_measurement(folder: Path, summary: OverheadSummary) -> Path:
     """Writes `overhead.json`, `overhead.csv`, the figures and `overhead.html`; returns its path.
 
     Args:
         folder: made if need be; an earlier measurement in it is replaced.
-        content: of `content_of`.
-        results: the same rows.
+        summary: what to write.
     """
     folder.mkdir(parents=True, exist_ok=True)
     run_folder.clear(folder, OWN - {JSON})  # which marks the folder as ours, and is replaced
-    run_folder.write_json(folder / JSON, content)
-    _write_csv(folder / CSV, results)
-    drawn = make_figures(results)
-    for name, figure in drawn.items():
-        figures.save(figure, folder / run_folder.FIGURES / f"{name}.png")
-    return html.write_page(folder / HTML, "What modes cost", _parts(content, results, drawn))
-
-
-def _write_csv(path: Path, results: Sequence[Result]) -> None:
-    rows = [result.flat() for result in results]
-    draft = path.with_name(path.name + ".part")
-    with draft.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(draft, path)
+    run_folder.write_json(folder / JSON, to_json(summary))
+    files.write_csv(folder / CSV, [result.flat() for result in summary.rows])
+    drawn = make_figures(summary.rows)
+    files.save_figures(folder, drawn)
+    return html.write_page(folder / HTML, "What modes cost", _parts(summary, drawn))
 
 
 def make_figures(results: Sequence[Result]) -> dict[str, Figure]:
@@ -149,27 +140,38 @@ _CAPTIONS = {
     ),
     "kernels": "The six-layer network by the size of its kernels, under each mode.",
 }
+_HEADER = ("network", "mode", "ms a step and seed", "interval", "ratio", "interval", "compile s")
 
 
-def _parts(
-    content: Mapping[str, Any], results: Sequence[Result], drawn: Mapping[str, Figure]
-) -> list[str]:
+def cells(result: Result) -> list[str]:
+    """A row of the table, as text; where there was an error, it takes the place of the times."""
+    compiled = fixed(result.compile_seconds, 1, undefined="")
+    if result.step_ms is None:
+        return [result.network, result.mode, "failed", "", "", "", compiled]
+    step_ms, ratio = result.step_ms, result.ratio
+    ratios = ["", ""]
+    if ratio is not None:
+        ratios = [fixed(ratio.median), f"{fixed(ratio.low)} to {fixed(ratio.high)}"]
+    times = [number(step_ms.median, 4), f"{number(step_ms.low, 4)} to {number(step_ms.high, 4)}"]
+    return [result.network, result.mode, *times, *ratios, compiled]
+
+
+def terminal(summary: OverheadSummary) -> str:
+    """The table as aligned text; what failed, and notes, last."""
+    failed = [f"failed: {failure}" for failure in failures(summary.rows)]
+    return blocks(aligned(_HEADER, map(cells, summary.rows)), *failed, notes=summary.notes)
+
+
+def _parts(summary: OverheadSummary, drawn: Mapping[str, Figure]) -> list[str]:
     """The page's HTML."""
-    device = content["device"]
-    where = f"{device['count']} x {device['kind']} ({device['platform']})"
-    failed = "".join(f"<li>{escape(said)}</li>" for said in failures(results))
-    images = [
-        html.figure(name, html.image_source(name, figure), _CAPTIONS[name])
-        for name, figure in drawn.items()
-    ]
-    numbers = run_folder.json_ready(dict(content))
+    device = summary.device
     return [
-        f"<p>{escape(where)}, {device['cpu_cores']} CPU cores.</p>",
-        html.notes(content["notes"]),
-        *images,
-        html.table(header(), map(cells, results)),
-        f"<h2>Not timed</h2>\n<ul>{failed}</ul>" if failed else "",
-        "<h2>Modes</h2>",
-        html.key_values(content["modes"].items()),
-        html.details("All numbers", html.key_values(html.flatten(numbers))),
+        page.paragraph(
+            f"{device.count} x {device.kind} ({device.platform}), {device.cpu_cores} CPU cores."
+        ),
+        html.notes(summary.notes),
+        *(page.figure(name, figure, _CAPTIONS[name]) for name, figure in drawn.items()),
+        html.table(_HEADER, map(cells, summary.rows)),
+        page.titled("Not timed", page.bullets(failures(summary.rows))),
+        page.titled("Modes", html.key_values(summary.modes.items()), page.all_numbers(summary)),
     ]

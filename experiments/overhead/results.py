@@ -1,13 +1,14 @@
-"""What the times of all networks and modes come to: a row each."""
+"""What the times of all networks and modes come to: a row each, and `overhead.json`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seedmap.experiments.overhead.measuring import Timing
+from seedmap.experiments.overhead.measuring import Timing, Trial
 from seedmap.experiments.overhead.modes import DEFAULT
 from seedmap.experiments.overhead.networks import NETWORKS
 from seedmap.experiments.overhead.statistics import Interval, median_interval, ratio_interval
+from seedmap.results import to_json
 
 
 @dataclass(frozen=True)
@@ -15,40 +16,95 @@ class Result:
     """One network under one mode.
 
     Attributes:
-        timing: the raw times.
+        network: its name.
+        mode: its name.
+        image_size: rows and columns.
+        seeds: trained in one step.
+        seconds: of a turn's steps, a number a round.
+        parameters: of the network.
+        compile_seconds: what XLA took for the step.
+        bytes: of memory that the process took at most while it warmed up.
+        turns: how the modes took turns.
+        error: why there are no times, or not all.
+        kernel_size: of a six-layer network.
         step_ms: milliseconds a step and seed; None where there was an error.
         ratio: time over that of the default mode, seed for seed, within rounds; None where either
             has an error.
     """
 
-    timing: Timing
+    network: str
+    mode: str
+    image_size: int
+    seeds: int
+    seconds: list[float]
+    parameters: int | None
+    compile_seconds: float | None
+    bytes: int | None
+    turns: str | None
+    error: str | None
+    kernel_size: int | None
     step_ms: Interval | None
     ratio: Interval | None
 
-    @property
-    def kernel_size(self) -> int | None:
-        """Of a six-layer network."""
-        return NETWORKS[self.timing.network].kernel_size
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        intervals = {"step_ms": self.step_ms, "ratio": self.ratio}
-        named = {name: value and value._asdict() for name, value in intervals.items()}
-        return {**self.timing.as_dict(), "kernel_size": self.kernel_size, **named}
-
     def flat(self) -> dict[str, Any]:
         """For CSV."""
-        row = self.as_dict()
+        row = to_json(self)
         for name in ("step_ms", "ratio"):
-            value = row.pop(name) or dict.fromkeys(Interval._fields)
+            interval = row.pop(name) or dict.fromkeys(("median", "low", "high"))
             row |= {
-                name: value["median"],
-                f"{name}_low": value["low"],
-                f"{name}_high": value["high"],
+                name: interval["median"],
+                f"{name}_low": interval["low"],
+                f"{name}_high": interval["high"],
             }
         row["coverage"] = self.step_ms and self.step_ms.coverage
-        row["seconds"] = " ".join(f"{seconds:.6g}" for seconds in row["seconds"])
+        row["seconds"] = " ".join(f"{seconds:.6g}" for seconds in self.seconds)
         return row
+
+
+@dataclass(frozen=True)
+class Device:
+    """What the processes ran on."""
+
+    platform: str
+    kind: str
+    count: int
+    cpu_cores: int | None
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much was timed, see `measuring.Settings`."""
+
+    steps: int
+    batch_size: int
+    rounds: int
+    seeds: int
+    image_size: int | None
+
+
+@dataclass(frozen=True)
+class OverheadSummary:
+    """The content of `overhead.json`.
+
+    Attributes:
+        device: that was used.
+        versions: of the packages that bear on the times.
+        git_commit: of the source; None where no checkout tracks it.
+        settings: how much was timed.
+        modes: what each is, by name.
+        trials: by which the whole cost was estimated.
+        notes: what a reader must know, most important first.
+        rows: a network under a mode each.
+    """
+
+    device: Device
+    versions: dict[str, str]
+    git_commit: str | None
+    settings: Sizes
+    modes: dict[str, str]
+    trials: list[Trial]
+    notes: list[str]
+    rows: list[Result]
 
 
 def results_of(timings: Sequence[Timing], steps: int) -> list[Result]:
@@ -63,47 +119,15 @@ def results_of(timings: Sequence[Timing], steps: int) -> list[Result]:
 
 
 def _result(timing: Timing, base: Timing, steps: int) -> Result:
-    if timing.error is not None:
-        return Result(timing, None, None)
-    a_seed = [seconds / timing.seeds for seconds in timing.seconds]
-    step_ms = median_interval([1000 * seconds / steps for seconds in a_seed])
-    ratio = ratio_interval(a_seed, base.seconds) if base.error is None else None
-    return Result(timing, step_ms, ratio)
-
-
-_HEADER = ("network", "mode", "ms a step and seed", "interval", "ratio", "interval", "compile s")
-
-
-def header() -> tuple[str, ...]:
-    """Of `cells`."""
-    return _HEADER
-
-
-def cells(result: Result) -> list[str]:
-    """A row of the table, as text; where there was an error, it takes the place of the times."""
-    timing = result.timing
-    compiled = "" if timing.compile_seconds is None else f"{timing.compile_seconds:.1f}"
-    if result.step_ms is None:
-        return [timing.network, timing.mode, "failed", "", "", "", compiled]
-    ratio = ["", ""] if result.ratio is None else _median_and_ends(result.ratio, ".3f")
-    return [timing.network, timing.mode, *_median_and_ends(result.step_ms, ".4g"), *ratio, compiled]
-
-
-def _median_and_ends(interval: Interval, form: str) -> list[str]:
-    ends = f"{interval.low:{form}} to {interval.high:{form}}"
-    return [f"{interval.median:{form}}", ends]
-
-
-def terminal(content: Mapping[str, Any], results: Sequence[Result]) -> str:
-    """The table as aligned text; what failed, and notes, last."""
-    lines = [list(_HEADER), *map(cells, results)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    table = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
-    failed = [f"failed: {said}" for said in failures(results)]
-    return "\n".join([*table, *failed, *(f"note: {note}" for note in content["notes"])])
+    step_ms = ratio = None
+    if timing.error is None:
+        a_seed = [seconds / timing.seeds for seconds in timing.seconds]
+        step_ms = median_interval([1000 * seconds / steps for seconds in a_seed])
+        ratio = ratio_interval(a_seed, base.seconds) if base.error is None else None
+    kernel_size = NETWORKS[timing.network].kernel_size
+    return Result(**timing.as_dict(), kernel_size=kernel_size, step_ms=step_ms, ratio=ratio)
 
 
 def failures(results: Sequence[Result]) -> list[str]:
     """Networks and modes without times, with the reason."""
-    timings = [result.timing for result in results]
-    return [f"{t.network} {t.mode}: {t.error}" for t in timings if t.error is not None]
+    return [f"{r.network} {r.mode}: {r.error}" for r in results if r.error is not None]

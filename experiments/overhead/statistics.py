@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,7 +11,8 @@ from seedmap.errors import UserError
 LEVEL = 0.95
 
 
-class Interval(NamedTuple):
+@dataclass(frozen=True)
+class Interval:
     """A median with its confidence interval.
 
     Attributes:

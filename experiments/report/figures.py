@@ -4,7 +4,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from seedmap.experiments.runs.analysis import Analysis, seed_rows, time_unit
+from seedmap.experiments.runs.analysis import Analysis
+from seedmap.experiments.runs.dataset import seed_rows, time_unit
 from seedmap.experiments.runs.fit_and_map import Fitted, Mapped
 from seedmap.hmm import figures
 from seedmap.hmm.training_map.dissimilarity import pairwise_dissimilarity

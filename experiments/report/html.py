@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from seedmap.errors import UserError
-from seedmap.experiments.report.captions import text
+from seedmap.experiments.report.text import cell
 from seedmap.hmm.figures import png
 
 _STYLE = """
@@ -97,7 +97,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 def _cell(value: Any) -> str:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     start = '<td class="number">' if number else "<td>"
-    return f"{start}{escape(text(value))}</td>"
+    return f"{start}{escape(cell(value))}</td>"
 
 
 def key_values(pairs: Iterable[tuple[str, Any]]) -> str:

@@ -1,40 +1,27 @@
-"""The report: one HTML file that opens anywhere, figures inlined, no script, no network."""
+"""The report of a run: one HTML file that opens anywhere, with its figures inside."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from html import escape
+from dataclasses import astuple
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
-from matplotlib.figure import Figure
-
-from seedmap.experiments.report import captions, html
-from seedmap.experiments.report.captions import measure, part, text, threshold
+from seedmap.experiments.report import captions, html, page
+from seedmap.experiments.report.captions import measure
+from seedmap.experiments.report.page import Drawn, Section
+from seedmap.experiments.report.text import fixed, mean_and_sd
+from seedmap.experiments.runs.summary import RunSummary
 from seedmap.hmm.figures.semantics import MORE_TIME
 from seedmap.hmm.figures.style import signed
-
-
-class Section(NamedTuple):
-    """A part of the report.
-
-    Attributes:
-        heading: Its heading.
-        figures: Names of its figures, each with the function that writes its caption from the
-            summary.
-        tables: Functions from the summary to HTML.
-    """
-
-    heading: str
-    figures: Mapping[str, Callable[[Mapping], str]]
-    tables: tuple[Callable[[Mapping], str], ...] = ()
+from seedmap.results import ABSENT, to_json
 
 
 def write_report(
     path: str | Path,
     title: str,
-    summary: Mapping[str, Any],
+    summary: RunSummary,
     config: Mapping[str, Any],
-    figures: Mapping[str, Figure | str | Path],
+    figures: Drawn,
     notes: Sequence[str] = (),
 ) -> Path:
     """Write the report of a run as one self-contained HTML file, whole or not at all.
@@ -57,24 +44,15 @@ def write_report(
     Raises:
         UserError: A figure's file is missing.
     """
-    images = {name: html.image_source(name, figure) for name, figure in figures.items()}
-    parts = [html.notes(notes), _headline(summary)]
-    parts += [_section(section, summary, images) for section in SECTIONS]
-    known = {name for section in SECTIONS for name in section.figures}
-    further = {name: _no_caption for name in images if name not in known}
-    if further:
-        parts.append(_section(Section("Further figures", further), summary, images))
-    parts.append(html.details("All numbers of the summary", html.key_values(html.flatten(summary))))
-    parts.append("<h2>Configuration</h2>" + html.key_values(html.flatten(config)))
+    parts = [
+        html.notes(notes),
+        _headline(summary),
+        *(page.section(section, summary, figures) for section in SECTIONS),
+        page.further_figures(SECTIONS, figures),
+        page.all_numbers(summary, "All numbers of the summary"),
+        page.titled("Configuration", page.numbers(config)),
+    ]
     return html.write_page(Path(path), title, parts)
-
-
-def _section(section: Section, summary: Mapping, images: Mapping[str, str]) -> str:
-    shown = [name for name in section.figures if name in images]
-    parts = [html.figure(name, images[name], section.figures[name](summary)) for name in shown]
-    parts += [table(summary) for table in section.tables]
-    parts = [part for part in parts if part]
-    return "\n".join([f"<h2>{escape(section.heading)}</h2>", *parts]) if parts else ""
 
 
 def _records(records: Sequence[Mapping[str, Any]]) -> str:
@@ -84,40 +62,42 @@ def _records(records: Sequence[Mapping[str, Any]]) -> str:
     return html.table([key.replace("_", " ") for key in keys], rows)
 
 
-def _headline(summary: Mapping) -> str:
-    unit = part(summary, "convergence", "unit")
-    mean, spread = (text(part(summary, "convergence", key)) for key in ("mean", "std"))
+def _headline(summary: RunSummary) -> str:
+    times, regression = summary.convergence, summary.regression
+    when = mean_and_sd(times.mean, times.std)
     rows = [
-        ("seeds", part(summary, "num_seeds")),
-        ("diverged", part(summary, "num_diverged")),
-        ("converged", part(summary, "num_converged")),
-        ("time of convergence", f"{mean} ± {spread} ({text(unit)}; mean ± standard deviation)"),
-        ("converged means", f"evaluation accuracy above {threshold(summary)}"),
-        ("states", part(summary, "num_states")),
-        ("runs fork", part(summary, "forking")),
-        ("detour states", part(summary, "detours")),
-        ("R² of bag of states on time of convergence", part(summary, "regression", "r2")),
-        ("R² on left-out runs", part(summary, "regression", "leave_one_out_r2")),
-        ("p (F test)", part(summary, "regression", "f_pvalue")),
+        ("seeds", summary.num_seeds),
+        ("diverged", summary.num_diverged),
+        ("converged", summary.num_converged),
+        ("time of convergence", f"{when} ({times.unit}; mean ± standard deviation)"),
+        ("converged means", f"evaluation accuracy above {times.threshold:.4g}"),
+        ("states", summary.num_states),
+        ("runs fork", summary.forking),
+        ("detour states", summary.detours),
+        ("R² of bag of states on time of convergence", regression.r2),
+        ("R² on left-out runs", regression.leave_one_out_r2),
+        ("p (F test)", regression.f_pvalue),
     ]
     rows += [
         (f"dissimilarity of runs ({ground})", value)
-        for ground, value in (part(summary, "dissimilarity") or {}).items()
+        for ground, value in to_json(summary.dissimilarity).items()
     ]
     rows += [
-        (f"seconds to {what}", value) for what, value in (part(summary, "seconds") or {}).items()
+        (f"seconds to {step}", value) for step, value in (to_json(summary.seconds) or {}).items()
     ]
     return html.table((), rows)
 
 
-def _transitions(summary: Mapping) -> str:
-    transitions = part(summary, "transitions") or []
+def _transitions(summary: RunSummary) -> str:
     return _records(
-        [t | {"top_features": _features(t.get("top_features") or [])} for t in transitions]
+        [
+            to_json(transition) | {"top_features": _features(transition.top_features)}
+            for transition in summary.transitions
+        ]
     )
 
 
-def _features(features: Iterable[Sequence[Any]]) -> str:
+def _features(features: Iterable[tuple[str, float]]) -> str:
     return ", ".join(f"{name} {signed(change)}" for name, change in features)
 
 
@@ -136,86 +116,94 @@ _SELECTION = {
 }
 
 
-def _selection(summary: Mapping) -> str:
-    rows = part(summary, "selection") or []
-    columns = {key: label for key, label in _SELECTION.items() if any(key in row for row in rows)}
-    shown = html.table(list(columns.values()), [[row.get(key) for key in columns] for row in rows])
-    return shown and shown + "\n<p>Further criteria are in <code>summary.json</code>.</p>"
+def _selection(summary: RunSummary) -> str:
+    rows = summary.selection
+    columns = {
+        key: label
+        for key, label in _SELECTION.items()
+        if any(getattr(row, key) is not ABSENT for row in rows)
+    }
+    table = html.table(list(columns.values()), [[getattr(row, k) for k in columns] for row in rows])
+    return table and table + "\n<p>Further criteria are in <code>summary.json</code>.</p>"
 
 
-def _coefficients(summary: Mapping) -> str:
-    whole = f"{measure(summary)}, wholly in the state"
-    header = ("state", whole, "standard error", "low", "high", "for 10 % more of the time there")
-    rows = []
-    for row in part(summary, "regression", "coefficients") or []:
-        kept = [row.get(key) for key in ("state", "value", "standard_error", "low", "high")]
-        value = row.get("value")
-        rows.append([*kept, None if value is None else MORE_TIME * value])
+def _coefficients(summary: RunSummary) -> str:
+    in_state = f"{measure(summary)}, wholly in the state"
+    header = ("state", in_state, "standard error", "low", "high", "for 10 % more of the time there")
+    rows = [
+        (*astuple(row), None if row.value is None else MORE_TIME * row.value)
+        for row in summary.regression.coefficients
+    ]
     return html.table(header, rows)
 
 
-def _circularity(summary: Mapping) -> str:
+def _circularity(summary: RunSummary) -> str:
     """How far R² can be believed, with what the beginnings of the runs alone explain."""
-    outcome = part(summary, "regression", "outcome")
-    if part(summary, "regression", "r2") is None or outcome != "convergence":
+    regression = summary.regression
+    if regression.r2 is None or regression.outcome != "convergence":
         return ""
-    early = part(summary, "regression", "early")
-    beginnings = ", and at R² from the beginnings of the runs that converge later" if early else ""
-    return (
-        "<p>R² is partly circular where runs enter a state at about the time they converge: then "
+    beginnings = ", and at R² from the beginnings of the runs that converge later"
+    sentences = (
+        "R² is partly circular where runs enter a state at about the time they converge: then "
         "the share of their time in it is the time of convergence in other words. So look also at "
-        f"R² on left-out runs{beginnings}.</p>\n" + (_early(summary) if early else "")
+        f"R² on left-out runs{beginnings if regression.early else ''}."
     )
+    return page.paragraph(sentences) + "\n" + (_early(summary) if regression.early else "")
 
 
-def _early(summary: Mapping) -> str:
-    unit = text(part(summary, "convergence", "unit"))
+def _early(summary: RunSummary) -> str:
     header = (
-        f"R² from the checkpoints up to {unit}",
+        f"R² from the checkpoints up to {summary.convergence.unit}",
         "R²",
         "R² on left-out runs",
         "p (F test)",
         "runs that converge later",
     )
-    keys = ("upto", "r2", "leave_one_out_r2", "f_pvalue", "num_runs")
-    rows = [[row.get(key) for key in keys] for row in part(summary, "regression", "early")]
+    rows = [
+        (row.upto, row.r2, row.leave_one_out_r2, row.f_pvalue, row.num_runs)
+        for row in summary.regression.early
+    ]
     return html.table(header, rows)
 
 
-def _visits(summary: Mapping) -> str:
-    return _records(part(summary, "states") or [])
+def _visits(summary: RunSummary) -> str:
+    return _records(to_json(summary.states))
 
 
-def _restarts(summary: Mapping) -> str:
-    agreement = part(summary, "stability", "adjusted_rand")
+def _of_stability(table: Callable[[RunSummary], str]) -> Callable[[RunSummary], str]:
+    """A table of the stability; nothing where it was not measured."""
+    return lambda summary: "" if summary.stability is None else table(summary)
+
+
+def _restarts(summary: RunSummary) -> str:
+    agreement = summary.stability.adjusted_rand
     if not agreement:
         return ""
-    return (
-        "<p>Adjusted Rand index of the decoding with that of the other restarts (1: the same "
+    return page.paragraph(
+        "Adjusted Rand index of the decoding with that of the other restarts (1: the same "
         "states whatever their labels, 0: as independent ones): "
-        + escape(", ".join(f"{value:.2f}" for value in agreement))
-        + ".</p>"
+        + ", ".join(fixed(value, 2) for value in agreement)
+        + "."
     )
 
 
-def _refits(summary: Mapping) -> str:
-    refits = part(summary, "stability", "refits")
+def _refits(summary: RunSummary) -> str:
+    refits = summary.stability.refits
     if not refits:
         return ""
-    agreement, broken = sorted(refits["adjusted_rand"]), refits["num_degenerate"]
-    found = "none could be fitted"
+    agreement, broken = sorted(refits.adjusted_rand), refits.num_degenerate
+    outcome = "none could be fitted"
     if agreement:
-        low, middle, high = agreement[0], median(agreement), agreement[-1]
-        found = f"median {middle:.2f}, from {low:.2f} to {high:.2f}"
+        low, middle, high = (fixed(v, 2) for v in (agreement[0], median(agreement), agreement[-1]))
+        outcome = f"median {middle}, from {low} to {high}"
     failed = f"; {broken} broke down and are left out" if broken else ""
-    return (
-        "<p>The same, of the model refitted to each of "
-        f"{refits['num_resamples']} resamples of its training runs, from this map's parameters: "
-        f"{found}{failed}.</p>"
+    return page.paragraph(
+        f"The same, of the model refitted to each of {refits.num_resamples} resamples of its "
+        f"training runs, from this map's parameters: {outcome}{failed}."
     )
 
 
-def _priors(summary: Mapping) -> str:
+def _priors(summary: RunSummary) -> str:
     header = (
         "prior",
         "criterion",
@@ -226,42 +214,36 @@ def _priors(summary: Mapping) -> str:
         "held out, median run",
         "agreement with this map",
     )
-    rows = [tuple(row.values()) for row in part(summary, "stability", "priors") or []]
-    return html.table(header, rows)
+    return html.table(header, map(astuple, summary.stability.priors))
 
 
-def _edges(summary: Mapping) -> str:
-    shares = {
-        "restarts": "share of restarts with the edge",
-        "bootstrap": "share of resamples of the runs",
-        "refits": "share of refits to resamples",
-    }
-    edges = part(summary, "stability", "edges") or []
-    rows = [(e["from"], e["to"], *(e.get(name) for name in shares)) for e in edges]
-    return html.table(("from", "to", *shares.values()), rows)
+def _edges(summary: RunSummary) -> str:
+    header = (
+        *("from", "to", "share of restarts with the edge", "share of resamples of the runs"),
+        "share of refits to resamples",
+    )
+    return html.table(header, map(astuple, summary.stability.edges))
 
 
-def _held_out(summary: Mapping) -> str:
-    runs = part(summary, "held_out_log_likelihood") or {}
-    return html.table(("held-out run", "log-likelihood per checkpoint (nats)"), runs.items())
+def _held_out(summary: RunSummary) -> str:
+    header = ("held-out run", "log-likelihood per checkpoint (nats)")
+    return html.table(header, summary.held_out_log_likelihood.items())
 
 
-def _convergence_times(summary: Mapping) -> str:
-    times = part(summary, "convergence", "values")
+def _convergence_times(summary: RunSummary) -> str:
+    times = summary.convergence.values
     if not times:
         return ""
-    seeds = part(summary, "seeds")
-    diverged = part(summary, "diverged_seeds") or []
     rows = [
-        (seed, time if time is not None else "diverged" if seed in diverged else "never")
-        for seed, time in zip(seeds, times, strict=True)
+        (seed, time if time is not None else _instead(summary, seed))
+        for seed, time in zip(summary.seeds, times, strict=True)
     ]
-    header = ("seed", text(part(summary, "convergence", "unit")))
+    header = ("seed", summary.convergence.unit)
     return html.details("Time of convergence of every seed", html.table(header, rows))
 
 
-def _no_caption(summary: Mapping) -> str:
-    return ""
+def _instead(summary: RunSummary, seed: int | str) -> str:
+    return "diverged" if seed in summary.diverged_seeds else "never"
 
 
 SECTIONS = (
@@ -285,5 +267,9 @@ SECTIONS = (
         {"model_selection": captions.model_selection, "held_out": captions.held_out},
         (_selection, _held_out),
     ),
-    Section("How far the map can be trusted", {}, (_priors, _restarts, _refits, _edges)),
+    Section(
+        "How far the map can be trusted",
+        {},
+        tuple(map(_of_stability, (_priors, _restarts, _refits, _edges))),
+    ),
 )

@@ -7,7 +7,7 @@ import numpy as np
 
 from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs.analysis import convergence_times, raw_sequences, seed_rows, time_unit
+from seedmap.experiments.runs.dataset import convergence_times, raw_sequences, seed_rows, time_unit
 from seedmap.experiments.runs.fit_and_map import read_config
 from seedmap.experiments.runs.settings import split, sweep_config
 from seedmap.experiments.tasks.base import FitConfig

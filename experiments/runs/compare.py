@@ -1,7 +1,8 @@
-"""The map of maps: what several mapped runs found, a row each, beside the rows of paper A."""
+"""What several mapped runs found, a row each, beside the rows of Hu et al. (2023)."""
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,14 +12,15 @@ from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.analysis import Analysis
 from seedmap.experiments.runs.fit_and_map import read_mapped
+from seedmap.experiments.runs.summary import DissimilaritySummary, RunSummary
 from seedmap.experiments.tasks.base import FitConfig, MapConfig
 from seedmap.hmm.io import SavedHMM
+from seedmap.results import ABSENT, Absent
 
-GROUNDS = ("index", "discrete", "means")
 
-
-class PaperRow(NamedTuple):
-    """A row of paper A's tables (arXiv 2308.09543; 40 seeds; MultiBERTs: 5).
+@dataclass(frozen=True)
+class PaperRow:
+    """A row of the tables of Hu et al. 2023 (arXiv 2308.09543; 40 seeds; MultiBERTs: 5).
 
     Attributes:
         states: number of states chosen.
@@ -55,6 +57,135 @@ PAPERS_OWN = {  # hyperparameters by which a run is of the paper's network, task
 }
 
 
+@dataclass(frozen=True)
+class RunRow:
+    """What one run found, with the paper's row of its experiment, if it has one.
+
+    Attributes:
+        run: what the comparison calls it.
+        experiment: what was trained.
+        seeds: how many.
+        converged: how many of them.
+        diverged: likewise.
+        checkpoints: records of each.
+        num_metrics: that its HMM sees.
+        states: chosen.
+        outcome: that the regression explains.
+        r2: of it; None where it is not defined.
+        f_pvalue: likewise.
+        leave_one_out_r2: likewise.
+        dissimilarity: mean over pairs of seeds.
+        forks: whether the seeds fork.
+        detours: its detour states.
+        convergence_mean: mean time of those that converge.
+        convergence_std: standard deviation.
+        unit: of these times.
+        threshold: evaluation accuracy of convergence.
+        paper: the row of Hu et al. (2023); None for another experiment.
+    """
+
+    run: str
+    experiment: str
+    seeds: int
+    converged: int
+    diverged: int
+    checkpoints: int
+    num_metrics: int
+    states: int
+    outcome: str
+    r2: float | None
+    f_pvalue: float | None
+    leave_one_out_r2: float | None
+    dissimilarity: DissimilaritySummary
+    forks: bool
+    detours: list[int]
+    convergence_mean: float | None
+    convergence_std: float | None
+    unit: str
+    threshold: float
+    paper: PaperRow | None
+
+
+@dataclass(frozen=True)
+class PerCheckpoint:
+    """Log-likelihood in nats per checkpoint: over all checkpoints, and of the median run."""
+
+    mean: float | None
+    median: float | None
+
+
+@dataclass(frozen=True)
+class JointLikelihood:
+    """Of the held-out runs under the HMM in question, under their own, and of all runs."""
+
+    held_out: PerCheckpoint
+    own_held_out: PerCheckpoint
+    all_runs: PerCheckpoint
+
+
+@dataclass(frozen=True)
+class JointRow:
+    """What an HMM says of a run that is not its own, or not its own alone.
+
+    Attributes:
+        run: what the comparison calls it.
+        experiment: what was trained.
+        states_visited: those of the HMM's states that any seed visits.
+        shares: of the checkpoints in each state, mean over seeds.
+        num_runs: seeds that visit each state.
+        own_states: number of states of the run's own HMM.
+        adjusted_rand: agreement of the two decodings.
+        log_likelihood: in nats per checkpoint.
+        outcome: that the regression explains.
+        r2: of the outcome on these shares.
+        f_pvalue: likewise.
+        leave_one_out_r2: likewise.
+        own_r2: with the run's own HMM.
+        dissimilarity: mean over pairs of seeds.
+        forks: whether the seeds fork.
+        detours: detour states.
+        prediction_r2: of the coefficients of the HMM's run, unchanged; None where the two cannot be
+            compared. Absent of an HMM fitted to all runs.
+    """
+
+    run: str
+    experiment: str
+    states_visited: list[int]
+    shares: list[float | None]
+    num_runs: list[int]
+    own_states: int
+    adjusted_rand: float | None
+    log_likelihood: JointLikelihood
+    outcome: str
+    r2: float | None
+    f_pvalue: float | None
+    leave_one_out_r2: float | None
+    own_r2: float | None
+    dissimilarity: DissimilaritySummary
+    forks: bool
+    detours: list[int]
+    prediction_r2: float | Absent | None = ABSENT
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The content of `compare.json`.
+
+    Attributes:
+        runs: a row each.
+        notes: what a reader should know first.
+        together: what one HMM fitted to all runs says of each, where it was asked for.
+        model: the run whose HMM read the others, where one was asked for.
+        zero_shot: what that says of each.
+    """
+
+    runs: list[RunRow]
+    notes: list[str]
+    together: list[JointRow] | Absent = ABSENT
+    model: str | Absent = ABSENT
+    zero_shot: list[JointRow] | Absent = ABSENT
+
+
 def paper_row(config: Mapping[str, Any]) -> PaperRow | None:
     """The paper's row of a run's experiment.
 
@@ -88,7 +219,7 @@ class MappedRun(NamedTuple):
     name: str
     folder: Path
     config: Mapping[str, Any]
-    summary: Mapping[str, Any]
+    summary: RunSummary
     dataset: xr.Dataset
     question: MapConfig
     saved: SavedHMM
@@ -135,18 +266,13 @@ def _read_run(name: str, folder: Path) -> MappedRun:
     dataset = run_folder.read_dataset(folder)
     if "state" not in dataset:
         raise UserError(f"{folder} is not fitted; make it so with `seedmap fit {folder}`")
-    fields = (
-        *("num_seeds", "num_converged", "num_diverged", "convergence", "regression"),
-        *("dissimilarity", "num_states", "forking", "detours"),
-    )
-    summary = run_folder.read_json(folder, run_folder.SUMMARY, f"map {folder}", fields)
     mapped = read_mapped(folder)
     fitted = mapped.fitted
     return MappedRun(
         name,
         folder,
         fitted.config,
-        summary,
+        mapped.summary,
         fitted.dataset,
         mapped.question,
         fitted.saved,
@@ -154,68 +280,63 @@ def _read_run(name: str, folder: Path) -> MappedRun:
     )
 
 
-def row_of(run: MappedRun) -> dict[str, Any]:
-    """What a run found, by its summary, and what paper A found of the same experiment.
-
-    Returns:
-        The columns of `compare.csv`, with `dissimilarity` {ground: value} and `paper` (None for
-        an experiment that is not the paper's).
-    """
-    summary, paper = run.summary, paper_row(run.config)
-    convergence, regression = summary["convergence"], summary["regression"]
-    return {
-        "run": run.name,
-        "experiment": run.config["experiment"],
-        "seeds": summary["num_seeds"],
-        "converged": summary["num_converged"],
-        "diverged": summary["num_diverged"],
-        "checkpoints": run.dataset.sizes["step"],
-        "num_metrics": len(run.saved.metrics),
-        "states": summary["num_states"],
-        "outcome": regression["outcome"],
-        "r2": regression["r2"],
-        "f_pvalue": regression["f_pvalue"],
-        "leave_one_out_r2": regression["leave_one_out_r2"],
-        "dissimilarity": {ground: summary["dissimilarity"][ground] for ground in GROUNDS},
-        "forks": summary["forking"],
-        "detours": summary["detours"],
-        "convergence_mean": convergence["mean"],
-        "convergence_std": convergence["std"],
-        "unit": convergence["unit"],
-        "threshold": convergence["threshold"],
-        "paper": None if paper is None else paper._asdict(),
-    }
-
-
-def notes_of(runs: Sequence[MappedRun]) -> list[str]:
-    """What runs differ in, as far as it bears on a comparison."""
+def compare_runs(runs: Sequence[MappedRun]) -> Comparison:
+    """Sets runs side by side, a row each."""
     rows = [row_of(run) for run in runs]
-    lengths = {row["run"]: row["checkpoints"] for row in rows}
-    units = {row["run"]: row["unit"] for row in rows}
-    metrics = {run.name: ", ".join(sorted(run.saved.metrics)) for run in runs}
-    outcomes = {row["run"]: row["outcome"] for row in rows}
-    said = [
-        (lengths, "the number of checkpoints", "z-scores and shares are over each run's own"),
-        (units, "the unit of time", "times of convergence cannot be set side by side"),
-        (outcomes, "the outcome explained", "R² is of different things"),
+    return Comparison(rows, _notes(runs, rows))
+
+
+def row_of(run: MappedRun) -> RunRow:
+    """What a run found, by its summary, beside what the paper found of the same experiment."""
+    summary = run.summary
+    return RunRow(
+        run=run.name,
+        experiment=run.config["experiment"],
+        seeds=summary.num_seeds,
+        converged=summary.num_converged,
+        diverged=summary.num_diverged,
+        checkpoints=run.dataset.sizes["step"],
+        num_metrics=len(run.saved.metrics),
+        states=summary.num_states,
+        outcome=summary.regression.outcome,
+        r2=summary.regression.r2,
+        f_pvalue=summary.regression.f_pvalue,
+        leave_one_out_r2=summary.regression.leave_one_out_r2,
+        dissimilarity=summary.dissimilarity,
+        forks=summary.forking,
+        detours=summary.detours,
+        convergence_mean=summary.convergence.mean,
+        convergence_std=summary.convergence.std,
+        unit=summary.convergence.unit,
+        threshold=summary.convergence.threshold,
+        paper=paper_row(run.config),
+    )
+
+
+def _notes(runs: Sequence[MappedRun], rows: Sequence[RunRow]) -> list[str]:
+    """What runs differ in, as far as it bears on a comparison."""
+    fields = [
+        ("checkpoints", "the number of checkpoints", "z-scores and shares are over each run's own"),
+        ("unit", "the unit of time", "times of convergence cannot be set side by side"),
+        ("outcome", "the outcome explained", "R² is of different things"),
     ]
-    found = [
-        f"runs differ in {what} ({_each(values)}): {so}"
-        for values, what, so in said
-        if len(set(values.values())) > 1
-    ]
-    if len(set(metrics.values())) > 1:
-        counts = {run.name: len(run.saved.metrics) for run in runs}
-        found.append(
+    notes = []
+    for field, name, consequence in fields:
+        values = {row.run: getattr(row, field) for row in rows}
+        if len(set(values.values())) > 1:
+            notes.append(f"runs differ in {name} ({_each(values)}): {consequence}")
+    if len({frozenset(run.saved.metrics) for run in runs}) > 1:
+        counts = {row.run: row.num_metrics for row in rows}
+        notes.append(
             f"runs differ in the metrics that their HMMs see ({_each(counts)} of them): "
             "dissimilarities by means are in different spaces"
         )
-    if any(row["paper"] for row in rows):
-        found.append(
-            "paper A's rows are of its own settings (40 seeds, prior near maximum likelihood); see "
-            "each run's configuration for what differs"
+    if any(row.paper for row in rows):
+        notes.append(
+            "the rows of Hu et al. (2023) are of their own settings (40 seeds, prior near maximum "
+            "likelihood); see each run's configuration for what differs"
         )
-    return found
+    return notes
 
 
 def _each(values: Mapping[str, Any]) -> str:

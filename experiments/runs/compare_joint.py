@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,16 +10,24 @@ import jax
 import numpy as np
 
 from seedmap import hmm
-from seedmap.experiments.runs.analysis import Analysis, analyse, metric_sequences, time_unit
-from seedmap.experiments.runs.compare import MappedRun
+from seedmap.experiments.runs.analysis import Analysis, analyse
+from seedmap.experiments.runs.compare import (
+    JointLikelihood,
+    JointRow,
+    MappedRun,
+    PerCheckpoint,
+)
+from seedmap.experiments.runs.dataset import metric_sequences, time_unit
 from seedmap.experiments.runs.folder import SWEEP
 from seedmap.experiments.runs.settings import sweep_config
+from seedmap.experiments.runs.summary import DissimilaritySummary
 from seedmap.hmm.inference import log_likelihood
 from seedmap.hmm.io import SavedHMM, save_hmm
 from seedmap.hmm.sweep_io import save_sweep
 from seedmap.hmm.training_map.prediction import predict_outcome, prediction_r2
 from seedmap.hmm.training_map.stability import adjusted_rand_index
 from seedmap.hmm.training_map.transfer import apply_model, check_same_metrics, fit_together
+from seedmap.results import to_json
 
 FIT_SETTINGS = (
     *("states", "restarts", "iterations", "covariance", "prior", "criterion"),
@@ -40,7 +49,7 @@ class Joint(NamedTuple):
     saved: SavedHMM
     sweep: hmm.Sweep
     chosen: hmm.Fit
-    rows: list[dict[str, Any]]
+    rows: list[JointRow]
     notes: list[str]
 
     def save(self, folder: Path) -> None:
@@ -72,15 +81,13 @@ def fit_runs_together(
     settings, key = sweep_config(first.fit), jax.random.key(first.fit.fit_seed)
     sweep = fit_together(groups, held_out, settings, key, callback)
     chosen = hmm.select(sweep, first.fit.criterion, first.fit.one_standard_error)
-    pooled = hmm.pool(groups)
-    order = hmm.canonical_order(hmm.viterbi(chosen.parameters, pooled), chosen.num_states)
-    parameters = hmm.permute(chosen.parameters, order)
+    parameters = hmm.decode(chosen.parameters, hmm.pool(groups)).parameters
     saved = SavedHMM.from_sweep(sweep, parameters, first.saved.z_score)
     rows = [_row(run, groups[run.name], saved)[0] for run in runs]
     return Joint(saved, sweep, chosen, rows, _setting_notes(runs))
 
 
-def read_with(model: MappedRun, runs: Sequence[MappedRun]) -> list[dict[str, Any]]:
+def read_with(model: MappedRun, runs: Sequence[MappedRun]) -> list[JointRow]:
     """Reads runs with the HMM of one of them, its parameters unchanged.
 
     Args:
@@ -99,7 +106,7 @@ def read_with(model: MappedRun, runs: Sequence[MappedRun]) -> list[dict[str, Any
     rows = []
     for run in runs:
         row, analysis = _row(run, _sequences(run, model.saved.metrics), model.saved)
-        rows.append(row | {"prediction_r2": _prediction(model, run, analysis)})
+        rows.append(replace(row, prediction_r2=to_json(_prediction(model, run, analysis))))
     return rows
 
 
@@ -119,58 +126,57 @@ def _prediction(model: MappedRun, run: MappedRun, analysis: Analysis) -> float |
     return prediction_r2(predict_outcome(known.bag, known.outcome, analysis.bag), analysis.outcome)
 
 
-def _row(
-    run: MappedRun, sequences: hmm.Sequences, saved: SavedHMM
-) -> tuple[dict[str, Any], Analysis]:
+def _row(run: MappedRun, sequences: hmm.Sequences, saved: SavedHMM) -> tuple[JointRow, Analysis]:
     """What a model says of a run, beside the run's own model."""
     read = apply_model(saved.parameters, saved.metrics, sequences)
     analysis = analyse(run.dataset, sequences, saved.parameters, read.paths, run.question)
     regression, tmap = analysis.regression, analysis.training_map
     own = _sequences(run, run.saved.metrics)
     away = np.isin(sequences.runs, run.saved.validation_runs)
-    scores = {
-        "held_out": (read.log_likelihood, away),
-        "own_held_out": (log_likelihood(run.saved.parameters, own), away),
-        "all_runs": (read.log_likelihood, np.full(len(away), True)),
-    }
-    row = {
-        "run": run.name,
-        "experiment": run.config["experiment"],
-        "states_visited": np.flatnonzero(tmap.visits).tolist(),
-        "shares": analysis.bag.mean(axis=0),
-        "num_runs": tmap.visits,
-        "own_states": run.summary["num_states"],
-        "adjusted_rand": adjusted_rand_index(run.analysis.paths, read.paths),
-        "log_likelihood": {
-            name: _per_checkpoint(values[mask], sequences.lengths[mask])
-            for name, (values, mask) in scores.items()
-        },
-        "outcome": run.question.outcome,
-        "r2": regression.r2,
-        "f_pvalue": regression.f_pvalue,
-        "leave_one_out_r2": regression.leave_one_out_r2,
-        "own_r2": run.analysis.regression.r2,
-        "dissimilarity": analysis.dissimilarity,
-        "forks": tmap.forking,
-        "detours": analysis.detours,
-    }
+    every = np.full(len(away), True)
+    row = JointRow(
+        run=run.name,
+        experiment=run.config["experiment"],
+        states_visited=np.flatnonzero(tmap.visits).tolist(),
+        shares=to_json(analysis.bag.mean(axis=0)),
+        num_runs=to_json(tmap.visits),
+        own_states=run.summary.num_states,
+        adjusted_rand=to_json(adjusted_rand_index(run.analysis.paths, read.paths)),
+        log_likelihood=JointLikelihood(
+            held_out=_per_checkpoint(read.log_likelihood, sequences.lengths, away),
+            own_held_out=_per_checkpoint(
+                log_likelihood(run.saved.parameters, own), sequences.lengths, away
+            ),
+            all_runs=_per_checkpoint(read.log_likelihood, sequences.lengths, every),
+        ),
+        outcome=run.question.outcome,
+        r2=to_json(regression.r2),
+        f_pvalue=to_json(regression.f_pvalue),
+        leave_one_out_r2=to_json(regression.leave_one_out_r2),
+        own_r2=to_json(run.analysis.regression.r2),
+        dissimilarity=DissimilaritySummary(**to_json(analysis.dissimilarity)),
+        forks=bool(tmap.forking),
+        detours=to_json(analysis.detours),
+    )
     return row, analysis
 
 
-def _per_checkpoint(totals: np.ndarray, lengths: np.ndarray) -> dict[str, float]:
-    """Log-likelihood in nats per checkpoint: over all checkpoints, and of the median run."""
-    return {"mean": totals.sum() / lengths.sum(), "median": float(np.median(totals / lengths))}
+def _per_checkpoint(totals: np.ndarray, lengths: np.ndarray, used: np.ndarray) -> PerCheckpoint:
+    """Log-likelihood [run] in nats per checkpoint, of the runs used."""
+    totals, lengths = totals[used], lengths[used]
+    mean, median = totals.sum() / lengths.sum(), float(np.median(totals / lengths))
+    return PerCheckpoint(to_json(mean), to_json(median))
 
 
 def _setting_notes(runs: Sequence[MappedRun]) -> list[str]:
     """Where the runs' own fits had other settings than the first's, which the joint fit takes."""
-    first, found = runs[0], []
+    first, notes = runs[0], []
     for name in FIT_SETTINGS:
         values: Mapping[str, Any] = {run.name: getattr(run.fit, name) for run in runs}
         if len(set(values.values())) > 1:
-            said = ", ".join(f"{run} {value}" for run, value in values.items())
-            found.append(
-                f"runs were fitted with different {name} ({said}); the joint fit takes that of "
+            each = ", ".join(f"{run} {value}" for run, value in values.items())
+            notes.append(
+                f"runs were fitted with different {name} ({each}); the joint fit takes that of "
                 f"{first.name}"
             )
-    return found
+    return notes

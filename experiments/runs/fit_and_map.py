@@ -20,13 +20,12 @@ import xarray as xr
 from seedmap import hmm
 from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs.analysis import (
-    Analysis,
-    analyse,
+from seedmap.experiments.runs.analysis import Analysis, analyse
+from seedmap.experiments.runs.dataset import (
     check_usable,
+    dataset_runs,
     metric_sequences,
     seed_rows,
-    summarise,
 )
 from seedmap.experiments.runs.robustness import (
     fit_priors,
@@ -36,9 +35,17 @@ from seedmap.experiments.runs.robustness import (
     stability,
 )
 from seedmap.experiments.runs.settings import check_threshold, sweep_config
+from seedmap.experiments.runs.summary import (
+    RunSummary,
+    Seconds,
+    Stability,
+    read_summary,
+    summarise,
+)
 from seedmap.experiments.tasks.base import FitConfig, MapConfig
 from seedmap.hmm.io import SavedHMM, load_hmm, save_hmm
 from seedmap.hmm.sweep_io import load_sweep, save_sweep
+from seedmap.results import from_json, to_json
 
 Z_SCORE = {"first": 1000, "per": "run"}
 
@@ -84,7 +91,7 @@ class Mapped:
     fitted: Fitted
     question: MapConfig
     analysis: Analysis
-    summary: dict[str, Any]
+    summary: RunSummary
 
 
 def read_config(folder: Path, *fields: str) -> dict[str, Any]:
@@ -110,7 +117,7 @@ def write_config(
 ) -> dict[str, Any]:
     """Writes `config.json` with fields and times added, and returns it."""
     times = {"wall_seconds": config["wall_seconds"] | seconds}
-    changed = run_folder.json_ready(config | changes | times)
+    changed = to_json(config | changes | times)
     run_folder.write_json(folder / run_folder.CONFIG, changed)
     return changed
 
@@ -132,38 +139,29 @@ def fit_run(
         UserError: the folder has no metrics, a setting is out of range, or the data allow no fit.
     """
     started = time.perf_counter()
-    settings = sweep_config(config)
+    sweep_config(config)  # refuses wrong settings before the folder is read
     dataset = run_folder.read_dataset(folder)
     trained = read_config(folder)
     check_usable(dataset)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        sequences = metric_sequences(dataset, config.metrics)
-        sweep, other = fit_priors(sequences, settings, config, callback)
-        chosen = hmm.select(sweep, config.criterion, config.one_standard_error)
-        hmm.dominant_validation_runs(sweep)
-    notes = [str(w.message) for w in caught if w.category is UserWarning]
-    if chosen.num_states == max(settings.states) > min(settings.states):
-        notes.append(f"the most states tried, {chosen.num_states}, were chosen: try more")
-    paths = hmm.viterbi(chosen.parameters, sequences)
-    order = hmm.canonical_order(paths, chosen.num_states)
-    parameters, paths = hmm.permute(chosen.parameters, order), hmm.relabel(paths, order)
+        runs = dataset_runs(dataset, config.metrics)
+    fitted, other = fit_priors(runs, config, callback)
+    notes = [str(w.message) for w in caught if w.category is UserWarning] + list(fitted.notes)
+    sweep, chosen, sequences, paths = fitted.sweep, fitted.chosen, fitted.sequences, fitted.paths
     saved = SavedHMM(
-        parameters=parameters,
+        parameters=fitted.parameters,
         metrics=sequences.metrics,
-        covariance=settings.covariance,
+        covariance=sweep.config.covariance,
         z_score=Z_SCORE,
         train_runs=sweep.train_runs,
         validation_runs=sweep.validation_runs,
-        config=asdict(settings),
-        selection=hmm.selection_table(sweep),
+        config=asdict(sweep.config),
+        selection=fitted.candidates,
     )
-    priors = [prior_row(sweep, chosen, config.criterion, sequences, paths)]
-    if other is not None:
-        priors.append(prior_row(other, hmm.select(other), None, sequences, paths))
-    agreement = restart_stability(sweep, chosen, sequences, paths) | {
-        "refits": refit_stability(sweep, chosen, sequences, paths, config),
-        "priors": priors,
+    agreement = restart_stability(fitted) | {
+        "refits": refit_stability(fitted, config),
+        "priors": [prior_row(each, paths) for each in (fitted, other) if each is not None],
     }
     save_sweep(folder / run_folder.SWEEP, sweep, chosen)
     save_hmm(folder, saved)
@@ -173,7 +171,7 @@ def fit_run(
     run_folder.write_dataset(folder, decoded)
     seconds = {"fit": time.perf_counter() - started}
     written = write_config(folder, trained, {"fit": asdict(config), "fit_notes": notes}, seconds)
-    agreement = run_folder.json_ready(agreement)
+    agreement = to_json(agreement)
     return Fitted(folder, written, decoded, sequences, paths, saved, sweep, chosen, agreement)
 
 
@@ -244,15 +242,13 @@ def map_run(fitted: Fitted, asked: MapConfig | None = None) -> Mapped:
     summary = summarise(
         fitted.dataset, analysis, fitted.saved.selection, question, config["fit_notes"], held_out
     )
-    summary["stability"] = stability(analysis, fitted.stability)
+    robustness = from_json(Stability, to_json(stability(analysis, fitted.stability)))
     seconds = {"analyse": time.perf_counter() - started}
     config = write_config(folder, config, {"map": asdict(question)}, seconds)
-    summary["seconds"] = {
-        name: config["wall_seconds"].get(name) for name in ("compile", "train", "fit", "analyse")
-    }
+    times = {name: config["wall_seconds"].get(name) for name in Seconds.__dataclass_fields__}
+    summary = replace(summary, stability=robustness, seconds=Seconds(**times))
     run_folder.clear(folder, run_folder.FROM_MAP)
-    summary = run_folder.json_ready(summary)
-    run_folder.write_json(folder / run_folder.SUMMARY, summary)
+    run_folder.write_json(folder / run_folder.SUMMARY, to_json(summary))
     return Mapped(replace(fitted, config=config), question, analysis, summary)
 
 
@@ -262,7 +258,7 @@ def read_mapped(folder: Path) -> Mapped:
     Raises:
         UserError: the folder is not a run, or has no map yet.
     """
-    summary = run_folder.read_json(folder, run_folder.SUMMARY, f"map {folder}", ("notes",))
+    summary = read_summary(folder)
     fitted = read_fitted(folder)
     question = MapConfig(**fitted.config["map"])
     return Mapped(fitted, question, analyse_fitted(fitted, question), summary)

@@ -1,6 +1,6 @@
 """Forecasts of a run's seeds from the checkpoints so far, each made without that seed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 from seedmap import hmm
 from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs.analysis import convergence_times, seed_rows, time_unit
+from seedmap.experiments.runs.dataset import convergence_times, seed_rows, time_unit
 from seedmap.experiments.runs.fit_and_map import read_config
 from seedmap.hmm import figures
 from seedmap.hmm.forecasting.forecaster import Forecast, fit_forecaster, forecast
@@ -20,13 +20,9 @@ FOLDS = 5
 SKILL_POINTS = 8  # times at which skill is measured, evenly spread up to the last convergence
 
 
-def _row(name: str, made: Forecast, detours: Sequence[int], actual: float) -> dict[str, Any]:
-    state = int(np.argmax(made.state_probabilities))
+def _row(name: str, made: Forecast, actual: float) -> dict[str, Any]:
     return {
         "seed": name,
-        "state": state,
-        "state_probability": made.state_probabilities[state],
-        "detour_probability": {str(k): made.pass_probabilities[k] for k in detours},
         "convergence_probability": made.convergence_probability,
         "median": made.convergence_median,
         "low": made.low,
@@ -41,9 +37,9 @@ def forecast_run(
 ) -> list[dict[str, Any]]:
     """Forecasts every seed that has not converged at `upto`; writes `forecast.json`.
 
-    Seeds are left out in 5 groups; what forecasts a seed has seen only the other groups. States are
-    numbered within the group's model. Nothing of the seed after `upto` is read but `actual`, which
-    is there to compare.
+    Seeds are left out in 5 groups; what forecasts a seed has seen only the other groups. Nothing of
+    the seed after `upto` is read but `actual`, which is there to compare. Each group's model has
+    states of its own, which are not the map's and therefore not shown.
 
     Args:
         folder: a run folder with metrics and `eval_accuracy`.
@@ -51,9 +47,8 @@ def forecast_run(
         callback: called with (groups done, groups in all).
 
     Returns:
-        A row per seed: `seed`, `state` (most probable now), `state_probability`,
-        `detour_probability` {state: of passing it before the end}, `convergence_probability`,
-        `median`, `low`, `high` (time of convergence), `level`, `actual`.
+        A row per seed: `seed`, `convergence_probability`, `median`, `low`, `high` (time of
+        convergence), `level`, `actual`.
 
     Raises:
         UserError: the folder is no run, or too few of its seeds converge after `upto`.
@@ -83,7 +78,7 @@ def forecast_run(
         model = fit_forecaster(sequences.select(others), convergence[others], steps)
         for run in waiting:
             made = forecast(model, sequences.values[run, :seen])
-            rows.append(_row(sequences.runs[run], made, model.detours, convergence[run]))
+            rows.append(_row(sequences.runs[run], made, convergence[run]))
     if callback is not None:
         callback(len(groups), len(groups))
     run_folder.write_json(folder / run_folder.FORECAST, {"upto": upto, "forecasts": rows})

@@ -24,7 +24,7 @@ def report_run(mapped: Mapped) -> Path:
         mapped.summary,
         config,
         paths,
-        mapped.summary["notes"],
+        mapped.summary.notes,
     )
     write_config(folder, config, {}, {"report": time.perf_counter() - started})
     return report

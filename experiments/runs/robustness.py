@@ -4,37 +4,61 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
-import jax
 import numpy as np
 
 from seedmap import hmm
 from seedmap.experiments.runs.analysis import Analysis
-from seedmap.experiments.runs.settings import split
+from seedmap.experiments.runs.settings import sweep_config
 from seedmap.experiments.tasks.base import FitConfig
+from seedmap.fitting import Fit, fit
 from seedmap.hmm.selection.sweep import num_iterations
 from seedmap.hmm.training_map.bootstrap import bootstrap_map
 from seedmap.hmm.training_map.stability import adjusted_rand_index, edge_inclusion, edge_recurrence
+from seedmap.runs import Runs
 
 
 def fit_priors(
-    sequences: hmm.Sequences,
-    settings: hmm.SweepConfig,
-    config: FitConfig,
-    callback: Callable[[int, int], None] | None,
-) -> tuple[hmm.Sweep, hmm.Sweep | None]:
-    """The sweep that is asked for, and one under the other prior where a comparison is asked for.
+    runs: Runs, config: FitConfig, callback: Callable[[int, int], None] | None
+) -> tuple[Fit, Fit | None]:
+    """The fit that is asked for, and one under the other prior where a comparison is asked for.
 
     Both run the same compiled program, so the second costs a fraction of the first.
+
+    Args:
+        runs: what to fit to.
+        config: how.
+        callback: called with (EM iterations done, in all), over both.
     """
-    train_runs, held_out = split(sequences.runs, config)
-    runs = sequences.select(train_runs), sequences.select(held_out)
-    key = jax.random.key(config.fit_seed)
+    settings = sweep_config(config)
     if not config.compare_priors:
-        return hmm.fit_sweep(*runs, settings, key, callback), None
+        return _fit(runs, config, settings, callback), None
     other = replace(settings, prior="weak" if settings.prior == "held-out" else "held-out")
     passes = num_iterations(settings), num_iterations(other)
-    sweep = hmm.fit_sweep(*runs, settings, key, _of_all(callback, 0, sum(passes)))
-    return sweep, hmm.fit_sweep(*runs, other, key, _of_all(callback, passes[0], sum(passes)))
+    asked = _fit(runs, config, settings, _of_all(callback, 0, sum(passes)))
+    by_default = replace(config, criterion=None, one_standard_error=False)
+    return asked, _fit(runs, by_default, other, _of_all(callback, passes[0], sum(passes)))
+
+
+def _fit(
+    runs: Runs,
+    config: FitConfig,
+    settings: hmm.SweepConfig,
+    callback: Callable[[int, int], None] | None,
+) -> Fit:
+    return fit(
+        runs,
+        states=settings.states,
+        restarts=settings.restarts,
+        iterations=settings.iterations,
+        covariance=settings.covariance,
+        prior=settings.prior,
+        criterion=config.criterion,
+        one_standard_error=config.one_standard_error,
+        validation_share=config.validation_share,
+        validation_runs=config.validation_runs,
+        seed=config.fit_seed,
+        callback=callback,
+    )
 
 
 def _of_all(
@@ -44,30 +68,22 @@ def _of_all(
     return None if callback is None else lambda done, _: callback(before + done, total)
 
 
-def prior_row(
-    sweep: hmm.Sweep,
-    chosen: hmm.Fit,
-    criterion: str | None,
-    sequences: hmm.Sequences,
-    paths: np.ndarray,
-) -> dict[str, Any]:
-    """What a prior gives; log-likelihoods are in nats per checkpoint."""
-    decoded = hmm.viterbi(chosen.parameters, sequences)
+def prior_row(fitted: Fit, paths: np.ndarray) -> dict[str, Any]:
+    """What a prior gives, and how alike it decodes the runs to `paths`; nats per checkpoint."""
+    sweep, chosen = fitted.sweep, fitted.chosen
     return {
         "prior": sweep.config.prior,
-        "criterion": criterion or hmm.default_criterion(sweep),
+        "criterion": fitted.criterion,
         "scale": chosen.prior_scale,
         "num_states": chosen.num_states,
         "train": chosen.train_log_likelihood / sweep.num_observations_train,
         "held_out_mean": chosen.validation_log_likelihood / sweep.num_observations_validation,
         "held_out_median": chosen.robust_log_likelihood / sweep.num_observations_validation,
-        "adjusted_rand": adjusted_rand_index(paths, decoded),
+        "adjusted_rand": adjusted_rand_index(paths, fitted.paths),
     }
 
 
-def restart_stability(
-    sweep: hmm.Sweep, chosen: hmm.Fit, sequences: hmm.Sequences, paths: np.ndarray
-) -> dict[str, Any]:
+def restart_stability(fitted: Fit) -> dict[str, Any]:
     """How alike the chosen number of states' other restarts decode the runs.
 
     Returns:
@@ -75,25 +91,20 @@ def restart_stability(
         order of restarts; `edges`: [source, target], the share of these restarts that have each
         edge, states matched by their decodings; null where there is no other restart.
     """
+    chosen, paths = fitted.chosen, fitted.paths
     others = [
-        hmm.viterbi(fit.parameters, sequences)
-        for fit in sweep.fits
-        if fit.num_states == chosen.num_states
-        and fit.restart != chosen.restart
-        and not fit.degenerate
+        hmm.viterbi(candidate.parameters, fitted.sequences)
+        for candidate in fitted.sweep.fits
+        if candidate.num_states == chosen.num_states
+        and candidate.restart != chosen.restart
+        and not candidate.degenerate
     ]
     recurrence = edge_recurrence(paths, others, chosen.num_states) if others else None
     agreement = [adjusted_rand_index(paths, other) for other in others]
     return {"adjusted_rand": agreement, "edges": recurrence}
 
 
-def refit_stability(
-    sweep: hmm.Sweep,
-    chosen: hmm.Fit,
-    sequences: hmm.Sequences,
-    paths: np.ndarray,
-    config: FitConfig,
-) -> dict[str, Any] | None:
+def refit_stability(fitted: Fit, config: FitConfig) -> dict[str, Any] | None:
     """What the chosen model says when it is refitted to resampled training runs.
 
     Returns:
@@ -101,7 +112,16 @@ def refit_stability(
     """
     if not config.resamples:
         return None
-    return asdict(bootstrap_map(sweep, chosen, sequences, paths, config.resamples, config.fit_seed))
+    return asdict(
+        bootstrap_map(
+            fitted.sweep,
+            fitted.chosen,
+            fitted.sequences,
+            fitted.paths,
+            config.resamples,
+            config.fit_seed,
+        )
+    )
 
 
 def stability(analysis: Analysis, found: dict[str, Any]) -> dict[str, Any]:

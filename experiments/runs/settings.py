@@ -9,9 +9,8 @@ import numpy as np
 
 from seedmap import hmm
 from seedmap.errors import UserError
-from seedmap.experiments.runs.analysis import FIRST_CHECKPOINTS
 from seedmap.experiments.tasks.base import FitConfig, MapConfig, TrainingConfig
-from seedmap.hmm.readers.run_table import listed
+from seedmap.fitting import FIRST_RECORDS, split_by_name
 from seedmap.trainer.checks import MAX_SEED
 from seedmap.trainer.metrics.registry import choose
 from seedmap.trainer.order import batches_per_epoch
@@ -90,7 +89,7 @@ def check_states(training: TrainingConfig, fit: FitConfig, num_train: int) -> No
     """Raises UserError where training would make too few records for the states asked for."""
     steps, between = schedule(training, num_train)
     states = max(sweep_config(fit).states)
-    records = min(steps // between, FIRST_CHECKPOINTS)
+    records = min(steps // between, FIRST_RECORDS)
     observations = len(split(_runs(training), fit)[0]) * records
     if states > observations // 2:
         raise UserError(
@@ -155,19 +154,9 @@ def sweep_config(config: FitConfig) -> hmm.SweepConfig:
 
 
 def split(runs: Sequence[str], config: FitConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the training and of the held-out runs.
+    """Indices of the training runs and of the held-out ones, by the settings of a fit.
 
     Raises:
         UserError: a run to hold out does not exist, or none is left to train on.
     """
-    if not config.validation_runs:
-        return hmm.split_runs(len(runs), config.validation_share, config.fit_seed)
-    unknown = [name for name in config.validation_runs if name not in runs]
-    if unknown:
-        raise UserError(
-            f"--validation-runs: there is no run {unknown[0]!r}; runs are {listed(runs)}"
-        )
-    held_out = np.isin(runs, config.validation_runs)
-    if held_out.all():
-        raise UserError("--validation-runs names every run; leave some to train on")
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    return split_by_name(runs, config.validation_share, config.validation_runs, config.fit_seed)

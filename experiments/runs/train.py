@@ -23,11 +23,19 @@ from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs import session
 from seedmap.experiments.runs.settings import MIN_SEEDS, check_saving, check_training, schedule
 from seedmap.experiments.tasks.base import Experiment, TrainingConfig
-from seedmap.trainer import Perturbations, Progress, Streams, TrainingRun, choose, train
-from seedmap.trainer.batched import check_sizes
-from seedmap.trainer.checks import check_seeds
+from seedmap.trainer import (
+    Perturbations,
+    Progress,
+    Replicas,
+    Saving,
+    Streams,
+    TrainingRun,
+    choose,
+    collect,
+    train,
+)
+from seedmap.trainer.checks import check_seeds, check_sizes
 from seedmap.trainer.storage import folder as store
-from seedmap.trainer.storage.results import collect
 
 SAVE_SECONDS = 60.0
 
@@ -116,19 +124,18 @@ def train_run(
             batch_size=config.batch_size,
             steps=steps,
             record_every=between,
-            vary=config.vary,
+            replicas=Replicas(
+                vary=config.vary,
+                streams=study and study.streams,
+                perturb=study and study.perturb,
+                compare=study is not None,
+            ),
             metrics=choose(config.record, setup.rule, config.spectrum),
             threshold=threshold,
             early_stop=config.early_stop,
             precision=config.precision,
             seeds_at_once=config.seeds_at_once,
-            streams=study and study.streams,
-            perturb=study and study.perturb,
-            compare=study is not None,
-            folder=folder / run_folder.TRAINING,
-            resume=resume,
-            identity=_identity(content),
-            save_seconds=save_seconds,
+            saving=Saving(folder / run_folder.TRAINING, resume, _identity(content), save_seconds),
             on_progress=on_progress,
         )
         if jax.process_count() > 1:

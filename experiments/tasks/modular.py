@@ -49,7 +49,7 @@ from seedmap.experiments.tasks.base import (
     check_positive,
 )
 from seedmap.trainer import Data, Task
-from seedmap.trainer.shuffle import permutation
+from seedmap.trainer.order import permutation
 
 LAYER_NORM_EPSILON = 1e-5
 ROWS_AT_ONCE = 8192  # of a table, looked up; a gradient's working memory

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seedmap.hmm.em.emissions import covariance_family
 from seedmap.hmm.em.model import Data, Layout, Model
 
 _LLOYD_ITERATIONS = 20
@@ -66,12 +67,14 @@ def start(
 
 
 def starting_factor(observations: np.ndarray, covariance: str) -> np.ndarray:
-    """Cholesky factor [D, D] of the covariance of all observations [n, D], plus 1e-3 I."""
+    """Returns the Cholesky factor [D, D] of the data's covariance, in its family, plus 1e-3 I.
+
+    Args:
+        observations: float [n, D].
+        covariance: name of the family.
+    """
     scatter = np.cov(observations.T, bias=True).reshape(2 * [observations.shape[1]])
-    if covariance == "diagonal":
-        scatter = np.diag(np.diag(scatter))
-    if covariance == "spherical":
-        scatter = np.eye(len(scatter)) * np.diag(scatter).mean()
+    scatter = covariance_family(covariance).restrict(scatter)
     return np.linalg.cholesky(scatter + _COVARIANCE_FLOOR * np.eye(len(scatter)))
 
 

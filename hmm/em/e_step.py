@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from seedmap.hmm.em.messages import best_path, forward, forward_backward
-from seedmap.hmm.em.missing import hole_log_densities, hole_scatter
-from seedmap.hmm.em.model import Data, Holes, Layout, Model, Statistics, whitening
+from seedmap.hmm.em.missing import conditional_scatter, marginal_log_densities
+from seedmap.hmm.em.model import Data, Layout, Missing, Model, Statistics, whitening
 
 
 def chunk_size(num_steps: int, num_runs: int) -> int:
@@ -51,19 +51,19 @@ def _scaled_densities(layout: Layout, model: Model, data: Data) -> tuple[jax.Arr
     mask = data.mask.reshape(len(chunks), -1, data.mask.shape[1])
     densities, top = jax.lax.map(one_chunk, (chunks, mask))
     densities, top = (x.reshape(-1, *x.shape[2:]) for x in (densities, top))
-    if data.holes is None:
+    if data.missing is None:
         return densities, top
-    return _put_holes(layout, inverse, model, data.holes, densities, top)
+    return _put_marginals(layout, inverse, model, data.missing, densities, top)
 
 
-def _put_holes(layout: Layout, inverse, model: Model, holes: Holes, densities, top):
-    """Puts the marginal densities of the checkpoints with missing metrics in their places."""
-    logs = hole_log_densities(inverse, model.means, holes)
+def _put_marginals(layout: Layout, inverse, model: Model, missing: Missing, densities, top):
+    """Puts the marginal densities of the checkpoints with missing metrics where they belong."""
+    logs = marginal_log_densities(inverse, model.means, missing)
     logs = layout.pad(logs.T, -jnp.inf).transpose(2, 0, 1)
     highest = logs.max(2)
-    place = (holes.time, slice(None), slice(None), holes.run)
-    densities = densities.at[place].set(jnp.exp(logs - highest[:, :, None]), mode="drop")
-    return densities, top.at[holes.time, :, holes.run].set(highest, mode="drop")
+    position = (missing.time, slice(None), slice(None), missing.run)
+    densities = densities.at[position].set(jnp.exp(logs - highest[:, :, None]), mode="drop")
+    return densities, top.at[missing.time, :, missing.run].set(highest, mode="drop")
 
 
 def run_scores(layout: Layout, model: Model, data: Data) -> tuple[jax.Array, jax.Array]:
@@ -96,14 +96,14 @@ def _scatter(layout: Layout, model: Model, data: Data, weights: jax.Array):
     return total[:, -1, -1], total[:, :-1, -1], total[:, :-1, :-1]
 
 
-def _scatter_with_holes(layout: Layout, model: Model, data: Data, weights: jax.Array):
+def _scatter_with_missing(layout: Layout, model: Model, data: Data, weights: jax.Array):
     """`_scatter` plus the expectations of the checkpoints with missing metrics."""
-    holes = data.holes
-    place = (holes.time, slice(None), slice(None), holes.run)
-    on_holes = weights.at[place].get(mode="fill", fill_value=0)[:, layout.fit, layout.slot]
-    complete = _scatter(layout, model, data, weights.at[place].set(0, mode="drop"))
-    partial = hole_scatter(whitening(model)[0], model.means, holes, on_holes)
-    return jax.tree.map(jnp.add, complete, (on_holes.sum(0), *partial))
+    missing = data.missing
+    position = (missing.time, slice(None), slice(None), missing.run)
+    on_missing = weights.at[position].get(mode="fill", fill_value=0)[:, layout.fit, layout.slot]
+    complete = _scatter(layout, model, data, weights.at[position].set(0, mode="drop"))
+    partial = conditional_scatter(whitening(model)[0], model.means, missing, on_missing)
+    return jax.tree.map(jnp.add, complete, (on_missing.sum(0), *partial))
 
 
 def expectation(layout: Layout, model: Model, data: Data, run_weights: jax.Array) -> Statistics:
@@ -119,6 +119,6 @@ def expectation(layout: Layout, model: Model, data: Data, run_weights: jax.Array
     densities, top = _scaled_densities(layout, model, data)
     messages = forward_backward(model.initial, model.transition, densities, data.mask, run_weights)
     logs = jnp.where(data.mask[:, None], top + jnp.log(messages.normalisers), 0.0)
-    scatter = _scatter if data.holes is None else _scatter_with_holes
+    scatter = _scatter if data.missing is None else _scatter_with_missing
     sums = scatter(layout, model, data, messages.smoothed)
     return Statistics(logs.sum(0), messages.smoothed[0].sum(-1), messages.transitions, *sums)

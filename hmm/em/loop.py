@@ -1,7 +1,7 @@
 """Expectation-maximisation for many Gaussian HMMs at once, as one compiled program (or a few).
 
 All fits of a sweep (every number of states x every restart) advance together, large sweeps on a
-CPU in a part for each core (`hmm.em.threads`). Quantities of size
+CPU in a batch for each core (`hmm.em.threads`). Quantities of size
 states x states live on padded axes [fit, state] with Kmax states; what is expensive (densities and
 scatter matrices) lives on a flat axis of the states that exist, so that a fit with 2 states does
 not pay for 8.
@@ -23,7 +23,14 @@ import numpy as np
 from seedmap.hmm.em.e_step import expectation, run_scores
 from seedmap.hmm.em.m_step import log_prior, maximisation
 from seedmap.hmm.em.model import Data, Layout, Model, Prior
-from seedmap.hmm.em.threads import join_models, side_by_side, split, take, take_model
+from seedmap.hmm.em.threads import (
+    join_models,
+    num_threads,
+    side_by_side,
+    split,
+    take,
+    take_model,
+)
 
 _ITERATIONS_PER_CALL = 4  # between two reports
 
@@ -156,7 +163,7 @@ def run(
     num_iterations: int,
     report: Callable[[int], None],
 ) -> Progress:
-    """`iterate` from a starting model to the end, a few iterations at a time, in parts.
+    """`iterate` from a starting model to the end, a few iterations at a time, in batches.
 
     Args:
         layout: The fits.
@@ -168,23 +175,25 @@ def run(
         num_iterations: Iterations at most.
         report: Called with the number of iterations done, at last with `num_iterations`.
     """
-    parts = [_part(layout, run_weights, prior, model, fits) for fits in split(layout, data)]
+    threads = num_threads(data)
+    slices = split(layout, data, threads)
+    batches = [_batch(layout, run_weights, prior, model, fits) for fits in slices]
     done = 0
-    while done < num_iterations and not all(_finished(part.progress) for part in parts):
+    while done < num_iterations and not all(_finished(batch.progress) for batch in batches):
         steps = min(_ITERATIONS_PER_CALL, num_iterations - done)
 
-        def advance(part: _Part, steps=steps) -> _Part:
-            arguments = (data, part.run_weights, part.prior, tolerance, part.progress, steps)
-            return part._replace(progress=iterate(part.layout, *arguments))
+        def advance(batch: _Batch, steps=steps) -> _Batch:
+            arguments = (data, batch.run_weights, batch.prior, tolerance, batch.progress, steps)
+            return batch._replace(progress=iterate(batch.layout, *arguments))
 
-        parts = side_by_side(advance, parts)
+        batches = side_by_side(advance, batches, threads)
         done += steps
         report(done)
     report(num_iterations)
-    return _join(layout, jax.device_get([part.progress for part in parts]))
+    return _join(layout, jax.device_get([batch.progress for batch in batches]))
 
 
-class _Part(NamedTuple):
+class _Batch(NamedTuple):
     """Consecutive fits that advance as one program, see `hmm.em.threads`."""
 
     layout: Layout
@@ -193,13 +202,13 @@ class _Part(NamedTuple):
     progress: Progress
 
 
-def _part(layout: Layout, run_weights, prior: Prior, model: Model, fits: slice) -> _Part:
+def _batch(layout: Layout, run_weights, prior: Prior, model: Model, fits: slice) -> _Batch:
     """Some fits before their first iteration."""
     progress = unstarted(take_model(layout, jax.device_get(model), fits))
     scale = np.asarray(prior.scale)[fits]
     weights = np.asarray(run_weights)[fits]
     arrays = jax.tree.map(jnp.asarray, (weights, prior._replace(scale=scale), progress))
-    return _Part(take(layout, fits), *arrays)
+    return _Batch(take(layout, fits), *arrays)
 
 
 def _finished(progress: Progress) -> bool:
@@ -207,8 +216,8 @@ def _finished(progress: Progress) -> bool:
     return bool((progress.converged | progress.degenerate).all())
 
 
-def _join(layout: Layout, parts: list[Progress]) -> Progress:
-    """Where all fits stand, from consecutive parts."""
-    model = join_models(layout, [part.model for part in parts])
-    rest = zip(*(part[1:] for part in parts), strict=True)
+def _join(layout: Layout, batches: list[Progress]) -> Progress:
+    """Where all fits stand, from consecutive batches."""
+    model = join_models(layout, [batch.model for batch in batches])
+    rest = zip(*(batch[1:] for batch in batches), strict=True)
     return jax.tree.map(jnp.asarray, Progress(model, *map(np.concatenate, rest)))

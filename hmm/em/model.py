@@ -14,7 +14,7 @@ class Layout(NamedTuple):
 
     Attributes:
         num_states: Number of states K of each fit, length F.
-        covariance: "full", "diagonal", "spherical" or "shared".
+        covariance: name of the emission family, see `hmm.em.emissions`.
     """
 
     num_states: tuple[int, ...]
@@ -41,19 +41,19 @@ class Layout(NamedTuple):
         return jnp.full(shape, fill, flat.dtype).at[self.fit, self.slot].set(flat)
 
 
-class Holes(NamedTuple):
+class Missing(NamedTuple):
     """The checkpoints where some metric is missing, gathered; rows beyond the last are padding.
 
     Attributes:
         values: float [row, D], zeros where missing.
-        missing: bool [pattern, D], the different sets of missing metrics.
+        absent: bool [pattern, D], the different sets of missing metrics.
         pattern: int32 [row], which of them a row has.
         time: int32 [row], its time; past the last time on padding, so that indexing drops it.
         run: int32 [row], its run.
     """
 
     values: jax.Array
-    missing: jax.Array
+    absent: jax.Array
     pattern: jax.Array
     time: jax.Array
     run: jax.Array
@@ -66,12 +66,12 @@ class Data(NamedTuple):
         values: float [time, run, metric], zeros on padding and where missing; time is a multiple of
             the chunk that `chunk_size` gives.
         mask: bool [time, run], False on padding.
-        holes: The checkpoints with missing metrics; None compiles a program that knows of none.
+        missing: The checkpoints with missing metrics; None compiles a program that knows of none.
     """
 
     values: jax.Array
     mask: jax.Array
-    holes: Holes | None = None
+    missing: Missing | None = None
 
 
 class Prior(NamedTuple):

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from seedmap.hmm.em.e_step import chunk_size
-from seedmap.hmm.em.missing import gather_holes
+from seedmap.hmm.em.emissions import covariance_family
+from seedmap.hmm.em.missing import gather_missing
 from seedmap.hmm.em.model import Data
 from seedmap.hmm.parameters import Parameters
 from seedmap.hmm.sequences import Sequences
@@ -36,18 +37,18 @@ class Scaling(NamedTuple):
 
 
 def scaling_of(train: Sequences, covariance: str) -> Scaling:
-    """The scaling that the training runs give; missing values have no part in it.
+    """Returns the scaling by the training runs, missing values left out.
 
-    A spherical covariance keeps one standard deviation for all metrics: other scales for other
-    metrics would make it diagonal.
+    Args:
+        train: the training runs.
+        covariance: name of the emission family, which says whether metrics share a scale.
     """
     observations = train.observations()
     known = ~np.isnan(observations)
     count = np.maximum(known.sum(0), 1)
     mean = np.where(known, observations, 0.0).sum(0) / count
     variance = np.where(known, (observations - mean) ** 2, 0.0).sum(0) / count
-    if covariance == "spherical":
-        variance = np.full_like(variance, variance.mean())
+    variance = covariance_family(covariance).units(variance)
     return Scaling(mean, np.where(variance > 0, np.sqrt(variance), 1.0))
 
 
@@ -64,5 +65,5 @@ def as_data(parts: list[Sequences], scaling: Scaling) -> Data:
         values.append(np.pad(scaled, ((0, 0), (0, padded - steps), (0, 0))))
         masks.append(np.pad(mask, ((0, 0), (0, padded - steps))))
     values, mask = np.concatenate(values).transpose(1, 0, 2), np.concatenate(masks).T
-    holes = gather_holes(values, mask)
-    return Data(jnp.asarray(np.nan_to_num(values), float), jnp.asarray(mask), holes)
+    missing = gather_missing(values, mask)
+    return Data(jnp.asarray(np.nan_to_num(values), float), jnp.asarray(mask), missing)

@@ -19,7 +19,7 @@ import numpy as np
 from seedmap.hmm.em.candidates import start
 from seedmap.hmm.em.loop import Progress, iterate, unstarted
 from seedmap.hmm.em.model import Data, Layout, Model, Prior
-from seedmap.hmm.em.threads import side_by_side
+from seedmap.hmm.em.threads import num_threads, side_by_side
 from seedmap.hmm.sequences import Sequences
 
 _CHECKPOINTS = 2000  # of all training runs, about, that short runs see
@@ -67,11 +67,11 @@ def best_start(
         return model, iterate(layout, data, run_weights, prior, -np.inf, progress, _ITERATIONS)
 
     first = candidate(0)  # alone: it compiles what the others run
-    others = side_by_side(candidate, list(range(1, _CANDIDATES)))
-    starts, runs = zip(*jax.device_get([first, *others]), strict=True)
-    scores = np.stack([np.where(run.degenerate, -np.inf, run.objective) for run in runs])
+    others = side_by_side(candidate, list(range(1, _CANDIDATES)), num_threads(data))
+    starts, ends = zip(*jax.device_get([first, *others]), strict=True)
+    scores = np.stack([np.where(end.degenerate, -np.inf, end.objective) for end in ends])
     best = np.where(np.asarray(restarts) == 0, _CANDIDATES, scores.argmax(0))
-    return _pick(layout, [*(run.model for run in runs), starts[0]], best)
+    return _pick(layout, [*(end.model for end in ends), starts[0]], best)
 
 
 def _pick(layout: Layout, models: list[Model], best: np.ndarray) -> Model:

@@ -1,8 +1,8 @@
-"""A sweep's fits in parts that run side by side.
+"""A sweep's fits in batches that run side by side.
 
 On the CPU, XLA spends one core on the loops of the EM program, whatever there are. So the fits are
-dealt into as many parts as there are cores, each a program of its own on a thread of its own: 1.9
-times as fast on 2 cores. States are padded to the largest of the part only, which saves as well.
+dealt into as many batches as there are cores, each a program of its own on a thread of its own: 1.9
+times as fast on 2 cores. States are padded to the largest of the batch only, which saves as well.
 """
 
 import os
@@ -14,36 +14,40 @@ import numpy as np
 
 from seedmap.hmm.em.model import Data, Layout, Model
 
-_MOST = 4  # parts; each has to be compiled
-_WORTH = 1e7  # multiplications an iteration, below which compiling parts takes longer than it saves
+_MOST = 4  # batches; each has to be compiled
+_WORTH = 1e7  # multiplications an iteration, below which compiling takes longer than it saves
 
 
-def split(layout: Layout, data: Data) -> list[slice]:
-    """Consecutive fits in parts that take about the same time, one slice a part.
+def num_threads(data: Data) -> int:
+    """Returns how many programs to run side by side on the device that holds the data.
 
-    A part takes as long as its fits x states, padding included: its largest part is made as small
-    as can be.
+    The cores of a CPU; 1 on another device, which is best given all at once.
+    """
+    (device, *_) = data.values.devices()
+    return (os.cpu_count() or 1) if device.platform == "cpu" else 1
+
+
+def split(layout: Layout, data: Data, num_threads: int) -> list[slice]:
+    """Returns consecutive fits in batches that take about the same time, one slice a batch.
+
+    A batch takes as long as its fits x states, padding included: the largest is made as small as
+    can be.
     """
     work = len(layout.fit) * data.values.size * data.values.shape[-1]
-    count = min(_MOST, _num_cores(), len(layout.num_states)) if work >= _WORTH else 1
-    whole = len(layout.num_states) * max(layout.num_states)
-    fillings = (_fill(layout.num_states, capacity) for capacity in range(1, whole + 1))
-    return next(parts for parts in fillings if len(parts) <= count)
+    count = min(_MOST, num_threads, len(layout.num_states)) if work >= _WORTH else 1
+    largest = len(layout.num_states) * max(layout.num_states)
+    fillings = (_fill(layout.num_states, capacity) for capacity in range(1, largest + 1))
+    return next(batches for batches in fillings if len(batches) <= count)
 
 
 def _fill(num_states: tuple[int, ...], capacity: int) -> list[slice]:
-    """Parts of at most `capacity` states, padding included, each as long as can be."""
-    parts, start = [], 0
+    """Batches of at most `capacity` states, padding included, each as long as can be."""
+    batches, start = [], 0
     for end in range(2, len(num_states) + 1):
         if (end - start) * max(num_states[start:end]) > capacity:
-            parts.append(slice(start, end - 1))
+            batches.append(slice(start, end - 1))
             start = end - 1
-    return [*parts, slice(start, len(num_states))]
-
-
-def _num_cores() -> int:
-    """Of the CPU; 1 where another device does the work, which is best given all at once."""
-    return (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
+    return [*batches, slice(start, len(num_states))]
 
 
 def take(layout: Layout, fits: slice) -> Layout:
@@ -64,7 +68,7 @@ def take_model(layout: Layout, model: Model, fits: slice) -> Model:
 
 
 def join_models(layout: Layout, models: list[Model]) -> Model:
-    """The parameters of all fits (NumPy arrays) from those of consecutive parts."""
+    """The parameters of all fits (NumPy arrays) from those of consecutive batches."""
     size = max(layout.num_states)
 
     def pad(array):
@@ -75,19 +79,19 @@ def join_models(layout: Layout, models: list[Model]) -> Model:
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *padded)
 
 
-def side_by_side(work: Callable, parts: list) -> list:
-    """[work(part) for part in parts], on as many threads as there are cores.
+def side_by_side(work: Callable, batches: list, num_threads: int) -> list:
+    """Returns [work(batch) for batch in batches], computed on that many threads at most.
 
     JAX keeps some settings by thread; those of the caller hold in all.
     """
-    num_threads = min(len(parts), _num_cores())
+    num_threads = min(len(batches), num_threads)
     if num_threads == 1:
-        return [work(part) for part in parts]
+        return [work(batch) for batch in batches]
     wide, device = jax.config.jax_enable_x64, jax.config.jax_default_device
 
-    def one(part):
+    def run(batch):
         with jax.enable_x64(wide), jax.default_device(device):
-            return jax.block_until_ready(work(part))
+            return jax.block_until_ready(work(batch))
 
     with ThreadPoolExecutor(num_threads) as pool:
-        return list(pool.map(one, parts))
+        return list(pool.map(run, batches))

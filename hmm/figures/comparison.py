@@ -119,7 +119,7 @@ def _handles(any_published: bool) -> list[Line2D]:
         for colour, label in ((_FORK, "runs fork"), (_PATH, "one path"))
     ]
     if any_published:
-        handles.append(Line2D([], [], label="published (paper A)", **_diamond()))
+        handles.append(Line2D([], [], label="published (Hu et al. 2023)", **_diamond()))
     return handles
 
 

@@ -24,7 +24,7 @@ from seedmap.hmm.figures.style import (
 from seedmap.hmm.training_map.build import Edge, TrainingMap
 
 MOST_LABELLED = 20  # edges with a number and a row in the table; all edges are drawn
-_MOST_BESIDE = 8  # edges for which descriptions beside them are tried
+_MOST_DESCRIBED = 8  # edges for which descriptions beside them are tried
 _SMALL = 6.5  # points; all other lengths are inches
 _HEADING_HEIGHT = 0.3
 _MAP_HEIGHT = 2.7
@@ -47,7 +47,7 @@ def plot_training_map(training_map: TrainingMap, detours: Collection[int] = ()) 
 
     A circle's area is proportional to the share of checkpoints spent in the state, an arrow's width
     to the share of runs that take the edge. Each edge is described by that share and by the change
-    of the metrics that matter most (paper A, arXiv 2308.09543, sections A.4-5 of our notes): beside
+    of the metrics that matter most (Hu et al. 2023, arXiv 2308.09543): beside
     the edge where all labels fit, else by number in a table under the map. Detour states have a
     second, dashed outline. States that no run visits are named in the heading.
 
@@ -60,7 +60,7 @@ def plot_training_map(training_map: TrainingMap, detours: Collection[int] = ()) 
     """
     edges = sorted(training_map.edges, key=lambda e: (-e.num_runs, e.source, e.target))
     figure = None
-    if 0 < len(edges) <= _MOST_BESIDE:
+    if 0 < len(edges) <= _MOST_DESCRIBED:
         figure = _draw_labelled(training_map, edges, detours)
     return figure or _draw_numbered(training_map, edges, detours)
 
@@ -72,7 +72,7 @@ def _draw_labelled(training_map, edges, detours) -> Figure | None:
     scene = _draw_states(ax, training_map, layered, detours)
     texts = [_edge_text(edge, training_map.num_runs) for edge in edges]
     labels = [_edge_label(ax, text, _PLAIN) for text in texts]
-    clear = _draw_edges(ax, edges, labels, scene, training_map.num_runs, beside=True)
+    clear = _draw_edges(ax, edges, labels, scene, training_map.num_runs, off_curve=True)
     _trim(ax, table_height=0.1)
     _write_heading(ax, training_map)
     return ax.figure if clear else None
@@ -87,7 +87,7 @@ def _draw_numbered(training_map, edges, detours) -> Figure:
     scene = _draw_states(ax, training_map, layered, detours)
     texts = [str(i) if i <= MOST_LABELLED else "" for i in range(1, len(edges) + 1)]
     labels = [_edge_label(ax, text, _DISC) for text in texts]
-    _draw_edges(ax, edges, labels, scene, training_map.num_runs, beside=False)
+    _draw_edges(ax, edges, labels, scene, training_map.num_runs, off_curve=False)
     _trim(ax, table_height)
     _write_heading(ax, training_map)
     if rows:
@@ -144,7 +144,7 @@ def _inch_axes(figure: Figure, bottom: float, height: float) -> Axes:
 def _draw_states(ax, training_map, layered, detours) -> layout.Scene:
     """Draw circles and captions, and return what the edges have to get round."""
     size = (WIDTH, ax.get_ylim()[1])
-    centres = layout.place(layered, training_map.num_states, size)
+    centres = layout.centres_of(layered, training_map.num_states, size)
     across, down = _gaps(layered, size)
     share = np.asarray(training_map.occupancy, dtype=float)
     radii = min(0.36, 0.32 * across, 0.22 * down) * np.sqrt(share / share.max())
@@ -212,7 +212,7 @@ def _percent(share: float) -> str:
 
 
 def _edge_label(ax: Axes, text: str, frame: dict) -> Text:
-    """Text of an edge's label, to be moved to its place."""
+    """Text of an edge's label, to be moved to its edge."""
     frame = frame if text else None
     return ax.text(0, 0, text, va="center", zorder=7, bbox=frame, gid="edge label", **_TEXT)
 
@@ -229,12 +229,12 @@ def _size(text: Text) -> np.ndarray:
     return np.array([extent.width, extent.height]) / text.figure.dpi
 
 
-def _draw_edges(ax, edges, labels, scene, num_runs, beside) -> bool:
+def _draw_edges(ax, edges, labels, scene, num_runs, off_curve) -> bool:
     """Route and draw the edges, move the labels there, and say whether nothing collides."""
     sizes = np.array([_size(label) for label in labels]).reshape(-1, 2)
-    sizes[:, 0] += 0.12 * beside  # descriptions side by side should not read as one
+    sizes[:, 0] += 0.12 * off_curve  # descriptions side by side should not read as one
     pairs = [(edge.source, edge.target) for edge in edges]
-    routes = layout.route(pairs, scene, sizes, beside)
+    routes = layout.route(pairs, scene, sizes, off_curve)
     for edge, label, drawn in zip(edges, labels, routes, strict=True):
         label.set_position(drawn.label)
         ax.add_patch(_arrow(edge, drawn.bend, scene, num_runs))

@@ -78,7 +78,7 @@ def layers(edges: Sequence[tuple[int, int]], first_visit: np.ndarray) -> list[li
     return [sorted(layer, key=rank.get) for layer in nx.topological_generations(graph)]
 
 
-def place(
+def centres_of(
     layered: list[list[int]], num_states: int, size: tuple[float, float], margin: float = 0.6
 ) -> np.ndarray:
     """Centres of the states, float [num_states, 2]; NaN for states in no layer."""
@@ -108,15 +108,15 @@ def box(centre: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 
 def route(
-    edges: Sequence[tuple[int, int]], scene: Scene, label_sizes: np.ndarray, beside: bool
+    edges: Sequence[tuple[int, int]], scene: Scene, label_sizes: np.ndarray, off_curve: bool
 ) -> list[Route]:
-    """Choose the bend and the label's place of every edge.
+    """Choose the bend and the label's position of every edge.
 
     Args:
         edges: Pairs (source, target), the most important first.
         scene: States and their captions.
         label_sizes: Width and height of each edge's label, float [edge, 2]; zero for no label.
-        beside: Whether labels stand above or below their curve rather than on it.
+        off_curve: Whether labels stand above or below their curve rather than on it.
 
     Returns:
         A route per edge.
@@ -128,12 +128,12 @@ def route(
             if index in drawn:
                 crowd[drawn.pop(index)[1]] -= 1
             labels = np.array([label for _, _, label in drawn.values()]).reshape(-1, 4)
-            drawn[index] = _best_route(edge, scene, label_sizes[index], beside, crowd, labels)
+            drawn[index] = _best_route(edge, scene, label_sizes[index], off_curve, crowd, labels)
             crowd[drawn[index][1]] += 1
     return [drawn[index][0] for index in range(len(edges))]
 
 
-def _best_route(edge, scene, label_size, beside, crowd, labels):
+def _best_route(edge, scene, label_size, off_curve, crowd, labels):
     """The cheapest route of one edge with all others held fixed, its grid cells and label box."""
     source, target = scene.centres[edge[0]], scene.centres[edge[1]]
     obstacles = np.concatenate([scene.captions, _node_boxes(scene), labels])
@@ -145,7 +145,7 @@ def _best_route(edge, scene, label_size, beside, crowd, labels):
         cells = _cells(points, crowd.shape)
         bend_cost, blocked = _curve_cost(points, bend, edge, scene, labels, crowd[cells])
         bend_cost += _MEETING * (crowd[_cells(points[-1:], crowd.shape)] > 0).item()
-        for time, centre in _label_centres(points, label_size, beside):
+        for time, centre in _label_centres(points, label_size, off_curve):
             label = box(centre, label_size)
             label_cost, covered = _label_cost(label, time, scene, obstacles, crowd)
             if bend_cost + label_cost < best_cost:
@@ -176,9 +176,9 @@ def _cells(points: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.n
 
 def _curve_cost(points, bend, edge, scene, labels, crowd):
     """Cost of a curve, and whether it hits a state or a caption or leaves the panel."""
-    apart = np.linalg.norm(points[:, None] - scene.centres, axis=-1) - scene.radii
-    apart[:, list(edge)] = np.inf
-    hits = (apart < _CLEARANCE).sum() + _inside(points, scene.captions).sum()
+    gaps = np.linalg.norm(points[:, None] - scene.centres, axis=-1) - scene.radii
+    gaps[:, list(edge)] = np.inf
+    hits = (gaps < _CLEARANCE).sum() + _inside(points, scene.captions).sum()
     away = ((points < 0.02) | (points > np.array(scene.size) - 0.02)).any(axis=1).sum()
     on_labels = _inside(points, labels).sum()
     cost = _COLLISION * (hits + away) + 4.0 * on_labels + 0.3 * (crowd > 0).sum()
@@ -186,11 +186,11 @@ def _curve_cost(points, bend, edge, scene, labels, crowd):
     return cost, bool(hits + away)
 
 
-def _label_centres(points, size, beside):
-    """Places to try for a label: along its curve, on it or beside it."""
+def _label_centres(points, size, off_curve):
+    """Centres to try for a label: along its curve, on it or above and below."""
     for time in _LABEL_TIMES:
         centre = points[round(time * (len(points) - 1))]
-        if not beside:
+        if not off_curve:
             yield time, centre
             continue
         direction = np.gradient(points, axis=0)[round(time * (len(points) - 1))]
@@ -223,6 +223,6 @@ def _inside(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return (above & below).all(axis=-1)
 
 
-def _overlapping(one: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Which boxes share area with one box, bool [box]."""
-    return ((one[:2] < boxes[:, 2:]) & (boxes[:, :2] < one[2:])).all(axis=-1)
+def _overlapping(label: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Which boxes share area with a label's, bool [box]."""
+    return ((label[:2] < boxes[:, 2:]) & (boxes[:, :2] < label[2:])).all(axis=-1)

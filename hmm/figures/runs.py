@@ -47,8 +47,8 @@ def cut_short(paths: np.ndarray) -> np.ndarray:
 def unconverged(num_never: int, num_diverged: int) -> str:
     """`2 never converge, 1 diverged`, as far as there are such; empty if there are none."""
     never = f"{num_never} never converge{'s' * (num_never == 1)}"
-    parts = [never] * (num_never > 0) + [f"{num_diverged} diverged"] * (num_diverged > 0)
-    return ", ".join(parts)
+    counts = [never] * (num_never > 0) + [f"{num_diverged} diverged"] * (num_diverged > 0)
+    return ", ".join(counts)
 
 
 @styled
@@ -88,10 +88,10 @@ def plot_state_raster(
     ax.set_facecolor(PALE)
     ax.pcolormesh(_edges(steps), rows, states, cmap=colormap, norm=norm, linewidth=0)
     _mark_convergence(ax, convergence[order])
-    _part_groups(ax, convergence, diverged)
+    _divide_groups(ax, convergence, diverged)
     ax.invert_yaxis()
-    places, names, size = name_ticks([runs[i] for i in order])
-    ax.set_yticks(places, names, fontsize=size)
+    ticks, names, size = name_ticks([runs[i] for i in order])
+    ax.set_yticks(ticks, names, fontsize=size)
     ax.tick_params(axis="y", length=1)
     ax.set(xlabel=unit, ylabel="run", title=_raster_title(convergence, diverged))
     handles = state_handles(num_states) + _padding_handles(paths, diverged)
@@ -117,7 +117,7 @@ def _raster_title(convergence: np.ndarray, diverged: np.ndarray) -> str:
     return f"Decoded states, soonest to converge first{under}"
 
 
-def _part_groups(ax: Axes, convergence: np.ndarray, diverged: np.ndarray) -> None:
+def _divide_groups(ax: Axes, convergence: np.ndarray, diverged: np.ndarray) -> None:
     """Draw a line between runs that converge, that never do and that diverged."""
     ends = np.cumsum(_group_sizes(convergence, diverged))
     for end in sorted({int(end) for end in ends[:2]} - {0, len(convergence)}):

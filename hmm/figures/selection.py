@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from seedmap.hmm.figures.style import GREY, INK, PALE, WIDTH, set_wide_scale, short_names, styled
 from seedmap.hmm.selection.criteria import best_restarts, criterion_value, default_criterion
-from seedmap.hmm.selection.sweep import Fit, Sweep
+from seedmap.hmm.selection.fits import Fit, Sweep
 
 # Not states: dark and light, full and dashed lines tell these apart.
 _FIRST = {"color": INK, "linestyle": "-"}

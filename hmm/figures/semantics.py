@@ -68,9 +68,9 @@ def _add_coefficient(ax: Axes, coefficient: Coefficient) -> None:
     """Draw one row: value and interval, as far as they are determined."""
     state, colour = coefficient.state, state_colour(coefficient.state)
     if coefficient.value is None:
-        place = {"xycoords": ("axes fraction", "data"), "va": "center", "ha": "center"}
+        centred = {"xycoords": ("axes fraction", "data"), "va": "center", "ha": "center"}
         frame = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
-        ax.annotate("not estimable", (0.5, state), color=GREY, fontsize=7, bbox=frame, **place)
+        ax.annotate("not estimable", (0.5, state), color=GREY, fontsize=7, bbox=frame, **centred)
         return
     if coefficient.low is not None:
         low, high = MORE_TIME * coefficient.low, MORE_TIME * coefficient.high
@@ -128,9 +128,9 @@ def plot_dissimilarity(
     ax = figure.add_subplot()
     largest = dissimilarity.max() or 1.0
     image = ax.imshow(dissimilarity[np.ix_(order, order)], cmap="cividis", vmin=0, vmax=largest)
-    places, names, size = name_ticks([runs[i] for i in order])
-    ax.set_yticks(places, names, fontsize=size)
-    ax.set_xticks(places, names, fontsize=size, rotation=90)
+    ticks, names, size = name_ticks([runs[i] for i in order])
+    ax.set_yticks(ticks, names, fontsize=size)
+    ax.set_xticks(ticks, names, fontsize=size, rotation=90)
     ax.tick_params(length=1)
     figure.colorbar(image, label=f"dissimilarity ({ground})", shrink=0.8)
     ax.set_title("Dissimilarity of runs, clustered")

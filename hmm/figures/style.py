@@ -233,9 +233,9 @@ def _plain(value: float, position: int | None = None) -> str:
 def name_ticks(names: Sequence[str]) -> tuple[range, list[str], float]:
     """Places, labels and font size that name runs along an axis, as many as can be read."""
     stride = -(-len(names) // MOST_NAMES)
-    places = range(0, len(names), stride)
+    ticks = range(0, len(names), stride)
     labels = short_names(names)
-    return places, [labels[i] for i in places], float(np.clip(200 / len(names), 4.5, 7.0))
+    return ticks, [labels[i] for i in ticks], float(np.clip(200 / len(names), 4.5, 7.0))
 
 
 def say_nothing_to_show(ax: Axes, message: str) -> None:

@@ -6,6 +6,7 @@ with e_j (Kemeny & Snell 1960, chapter 3).
 """
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
 from seedmap.hmm.parameters import Parameters, log_densities
 
@@ -13,9 +14,11 @@ _LEAST_WEIGHT = 1e-9
 
 
 def exit_probabilities(
-    beliefs: np.ndarray, lengths: np.ndarray, observed: np.ndarray
-) -> np.ndarray:
-    """Probability of each state to converge at the next checkpoint, e_k.
+    beliefs: Float[np.ndarray, "run time state"],
+    lengths: Int[np.ndarray, " run"],
+    observed: Bool[np.ndarray, " run"],
+) -> Float[np.ndarray, " state"]:
+    """Returns the probability of each state to converge at the next checkpoint, e_k.
 
     The expected number of convergences from the state over the expected number of checkpoints in
     it. A run that never converged does not tell what came after its last checkpoint.
@@ -35,9 +38,14 @@ def exit_probabilities(
 
 
 def absorbed(
-    transition: np.ndarray, exits: np.ndarray, beliefs: np.ndarray, num_left: int
-) -> np.ndarray:
-    """Probability to have converged after h = 0, 1, ... checkpoints: 1 - b C^h 1, C without exit.
+    transition: Float[np.ndarray, "state state"],
+    exits: Float[np.ndarray, " state"],
+    beliefs: Float[np.ndarray, "run state"],
+    num_left: int,
+) -> Float[np.ndarray, "run checkpoint"]:
+    """Returns the probability to have converged after h = 0, 1, ... checkpoints, 1 - b C^h 1.
+
+    C is the chain without exit.
 
     Args:
         transition: float [state, state], A.
@@ -61,9 +69,12 @@ def absorbed(
 
 
 def pass_probabilities(
-    parameters: Parameters, exits: np.ndarray, values: np.ndarray, num_left: int
-) -> np.ndarray:
-    """Probability of each state to be visited, in the past or before convergence.
+    parameters: Parameters,
+    exits: Float[np.ndarray, " state"],
+    values: Float[np.ndarray, "time metric"],
+    num_left: int,
+) -> Float[np.ndarray, " state"]:
+    """Returns the probability of each state to be visited, in the past or before convergence.
 
     The complement of never being there. Let Q be the chain, convergence included, without state k,
     and a the filtered weights p(s_t = j, never k so far | x_1..t), with 0 for convergence. Then

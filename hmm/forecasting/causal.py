@@ -14,7 +14,7 @@ _ROUNDING = 1e-9
 
 
 def causal_z_score(sequences: Sequences, minimum: int = MINIMUM) -> Sequences:
-    """z-scores of each checkpoint by its run's past: z_t = (x_t - mean(x_1..t)) / std(x_1..t).
+    """Scales each checkpoint by its run's past: z_t = (x_t - mean(x_1..t)) / std(x_1..t).
 
     The standard deviation is without Bessel's correction, as in `hmm.z_score`, whose mean and
     deviation over the whole run tell how the run will go on. Both are updated as by Welford (1962):
@@ -32,7 +32,7 @@ def causal_z_score(sequences: Sequences, minimum: int = MINIMUM) -> Sequences:
         UserError: `minimum` is below 2, or a run has fewer checkpoints than that.
 
     Example:
-        >>> from hmm import from_arrays
+        >>> from seedmap.hmm import from_arrays
         >>> run = from_arrays([[[0.0], [2.0], [5.0], [1.0]]])
         >>> causal_z_score(run, minimum=2).values.round(2)
         array([[[ 1.  ],

@@ -17,16 +17,18 @@ from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
+from jaxtyping import Float, Real
 
 from seedmap.errors import UserError
-from seedmap.hmm.forecasting.absorbing import absorbed, exit_probabilities, pass_probabilities
+from seedmap.hmm.decoding import decode
+from seedmap.hmm.forecasting.absorbing import absorbed, exit_probabilities
 from seedmap.hmm.forecasting.causal import MINIMUM, causal_z_score
-from seedmap.hmm.inference import filtered, viterbi
-from seedmap.hmm.parameters import Parameters, canonical_order, permute, relabel
+from seedmap.hmm.inference import filtered
+from seedmap.hmm.parameters import Parameters
+from seedmap.hmm.selection.config import SweepConfig
 from seedmap.hmm.selection.criteria import best_restarts
-from seedmap.hmm.selection.sweep import SweepConfig, fit_sweep
+from seedmap.hmm.selection.sweep import fit_sweep
 from seedmap.hmm.sequences import Sequences, from_arrays, split_runs
-from seedmap.hmm.training_map.regression import bag_of_states, detours, regress
 
 MIN_AT_RISK = 5
 """Training runs that must converge after the first checkpoint at which forecasts are made."""
@@ -60,8 +62,6 @@ class Forecaster:
         arrivals: int [run], index of the first checkpoint at which a training run has converged;
             for one that never did, the number of its checkpoints.
         observed: bool [run], False for a run that never converged.
-        detours: states that are detours of the training runs on the way to convergence
-            (`hmm.training_map.regression.detours`).
         train_error: mean absolute error of the forecast median over training runs and checkpoints,
             in units of the steps.
     """
@@ -74,7 +74,6 @@ class Forecaster:
     beliefs: np.ndarray
     arrivals: np.ndarray
     observed: np.ndarray
-    detours: tuple[int, ...]
     train_error: float
 
     def at_risk(self, index: int) -> np.ndarray:
@@ -88,9 +87,6 @@ class Forecast:
 
     Attributes:
         step: step of the last checkpoint seen.
-        state_probabilities: float64 [state], p(state now | checkpoints so far).
-        pass_probabilities: float64 [state], probability that the run has visited the state or will
-            before it converges or training ends (`hmm.forecasting.absorbing`).
         convergence_probability: probability of convergence before training ends.
         convergence_median: infinite if the run more likely than not does not converge in training.
         low: lower end of the interval.
@@ -101,8 +97,6 @@ class Forecast:
     """
 
     step: float
-    state_probabilities: np.ndarray
-    pass_probabilities: np.ndarray
     convergence_probability: float
     convergence_median: float
     low: float
@@ -113,13 +107,13 @@ class Forecast:
 
 def fit_forecaster(
     train: Sequences,
-    outcome: np.ndarray,
-    steps: np.ndarray,
+    outcome: Real[np.ndarray, " _run"],
+    steps: Real[np.ndarray, " _time"],
     config: SweepConfig = FORECAST_SWEEP,
     seed: int = 0,
     minimum: int = MINIMUM,
 ) -> Forecaster:
-    """Learn from finished runs what forecasts need.
+    """Learns from finished runs what forecasts need.
 
     For each number of states an HMM is fitted to causal z-scores of the checkpoints before
     convergence. The one chosen has the least mean absolute error of the forecast median over
@@ -156,7 +150,7 @@ def fit_forecaster(
     times = (arrivals[runs], observed[runs])
     candidates = [_learn(best[k].parameters, before, *times, steps, minimum) for k in sorted(best)]
     chosen = min(candidates, key=lambda made: made.train_error)
-    return _in_order(chosen, before, outcome[runs])
+    return _in_order(chosen, before)
 
 
 def _check_outcome(train: Sequences, outcome: np.ndarray, steps: np.ndarray, minimum: int) -> None:
@@ -198,7 +192,7 @@ def _learn(
     steps: np.ndarray,
     minimum: int,
 ) -> Forecaster:
-    """The forecaster of one HMM, with its error but without detours."""
+    """The forecaster of one HMM, with its error."""
     beliefs = filtered(parameters, before)
     made = Forecaster(
         parameters=parameters,
@@ -209,30 +203,26 @@ def _learn(
         beliefs=beliefs,
         arrivals=arrivals,
         observed=observed,
-        detours=(),
         train_error=np.nan,
     )
     return replace(made, train_error=_train_error(made))
 
 
-def _in_order(forecaster: Forecaster, before: Sequences, outcome: np.ndarray) -> Forecaster:
-    """The forecaster with states in order of first visit, and their detours."""
-    num_states = len(forecaster.parameters.means)
-    paths = viterbi(forecaster.parameters, before)
-    order = canonical_order(paths, num_states)
-    paths = relabel(paths, order)
-    regression = regress(bag_of_states(paths, num_states), outcome)
+def _in_order(forecaster: Forecaster, before: Sequences) -> Forecaster:
+    """The forecaster with states in order of first visit."""
+    decoded = decode(forecaster.parameters, before)
     return replace(
         forecaster,
-        parameters=permute(forecaster.parameters, order),
-        exits=forecaster.exits[order],
-        beliefs=forecaster.beliefs[:, :, order],
-        detours=tuple(detours(paths, forecaster.observed, regression)),
+        parameters=decoded.parameters,
+        exits=forecaster.exits[decoded.order],
+        beliefs=forecaster.beliefs[:, :, decoded.order],
     )
 
 
-def forecast(forecaster: Forecaster, values: np.ndarray, level: float = 0.8) -> Forecast:
-    """Forecast a run from its checkpoints so far; it must not have converged yet.
+def forecast(
+    forecaster: Forecaster, values: Real[np.ndarray, "time metric"], level: float = 0.8
+) -> Forecast:
+    """Forecasts a run from its checkpoints so far; it must not have converged yet.
 
     Args:
         forecaster: learnt from other runs.
@@ -258,13 +248,6 @@ def forecast(forecaster: Forecaster, values: np.ndarray, level: float = 0.8) -> 
     low, high = interval(forecaster, distribution, index, level)
     return Forecast(
         step=float(forecaster.steps[index]),
-        state_probabilities=np.asarray(now[0], dtype=float),
-        pass_probabilities=pass_probabilities(
-            forecaster.parameters,
-            forecaster.exits,
-            z.values[0],
-            len(forecaster.steps) - 1 - index,
-        ),
         convergence_probability=float(distribution[0, -1]),
         convergence_median=float(median(forecaster, distribution, index)[0]),
         low=float(low[0]),
@@ -274,8 +257,10 @@ def forecast(forecaster: Forecaster, values: np.ndarray, level: float = 0.8) -> 
     )
 
 
-def convergence_distribution(forecaster: Forecaster, beliefs: np.ndarray, index: int) -> np.ndarray:
-    """Probability that runs have converged by each checkpoint to come (`absorbing`).
+def convergence_distribution(
+    forecaster: Forecaster, beliefs: Float[np.ndarray, "run state"], index: int
+) -> Float[np.ndarray, "run checkpoint"]:
+    """Returns the probability that runs have converged by each checkpoint to come (`absorbing`).
 
     Args:
         forecaster: learnt from other runs.
@@ -290,8 +275,12 @@ def convergence_distribution(forecaster: Forecaster, beliefs: np.ndarray, index:
     return absorbed(forecaster.parameters.transition, forecaster.exits, beliefs, num_left)
 
 
-def median(forecaster: Forecaster, distribution: np.ndarray, index: int) -> np.ndarray:
-    """First step by which half of the probability is converged; infinite if not in training.
+def median(
+    forecaster: Forecaster, distribution: Float[np.ndarray, "run checkpoint"], index: int
+) -> Float[np.ndarray, " run"]:
+    """Returns the first step by which half of the probability is converged.
+
+    It is infinite where that is not in training.
 
     Args:
         forecaster: learnt from other runs.
@@ -308,9 +297,12 @@ def median(forecaster: Forecaster, distribution: np.ndarray, index: int) -> np.n
 
 
 def interval(
-    forecaster: Forecaster, distribution: np.ndarray, index: int, level: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Conformal intervals for the step of convergence.
+    forecaster: Forecaster,
+    distribution: Float[np.ndarray, "run checkpoint"],
+    index: int,
+    level: float,
+) -> tuple[Float[np.ndarray, " run"], Float[np.ndarray, " run"]]:
+    """Returns conformal intervals for the step of convergence.
 
     By the distribution function F of each run at risk (Chernozhukov, Wüthrich & Zhu 2021): the
     score of an outcome is |F - 1/2|, with F taken half-way through the outcome's own probability.
@@ -335,8 +327,8 @@ def interval(
         raise UserError(f"level must lie between 0 and 1, not {level}")
     runs = forecaster.at_risk(index)
     scores = _scores(_at(forecaster, runs, index))
-    place = np.where(forecaster.observed[runs], forecaster.arrivals[runs] - index, 0) - 1
-    own = np.sort(scores[np.arange(len(runs)), place])
+    outcome = np.where(forecaster.observed[runs], forecaster.arrivals[runs] - index, 0) - 1
+    own = np.sort(scores[np.arange(len(runs)), outcome])
     rank = math.ceil((len(runs) + 1) * level - _ROUNDING)
     largest = own[rank - 1] if rank <= len(runs) else 0.5
     held = _scores(distribution) <= largest + _ROUNDING
@@ -348,8 +340,8 @@ def interval(
 
 def _scores(distribution: np.ndarray) -> np.ndarray:
     """Scores [run, outcome] of convergence at each checkpoint to come, and of none in training."""
-    whole = np.column_stack([distribution, np.ones(len(distribution))])
-    return np.abs((whole[:, 1:] + whole[:, :-1]) / 2 - 0.5)
+    closed = np.column_stack([distribution, np.ones(len(distribution))])
+    return np.abs((closed[:, 1:] + closed[:, :-1]) / 2 - 0.5)
 
 
 def _at(forecaster: Forecaster, runs: np.ndarray, index: int) -> np.ndarray:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float, Real
 
 from seedmap.errors import UserError
 from seedmap.hmm.forecasting.causal import MINIMUM, causal_z_score
@@ -17,7 +18,7 @@ from seedmap.hmm.forecasting.forecaster import (
     median,
 )
 from seedmap.hmm.inference import filtered
-from seedmap.hmm.selection.sweep import SweepConfig
+from seedmap.hmm.selection.config import SweepConfig
 from seedmap.hmm.sequences import Sequences
 
 PENALTIES = 10.0 ** np.arange(-2, 7)
@@ -67,16 +68,16 @@ class SkillRow:
 
 def forecast_skill(
     sequences: Sequences,
-    outcome: np.ndarray,
-    steps: np.ndarray,
-    upto: Sequence[float],
+    outcome: Real[np.ndarray, " run"],
+    steps: Real[np.ndarray, " time"],
+    upto: Sequence[float] | Real[np.ndarray, " step"],
     folds: int = 5,
     config: SweepConfig = FORECAST_SWEEP,
     seed: int = 0,
     level: float = 0.8,
     minimum: int = MINIMUM,
 ) -> list[SkillRow]:
-    """Forecast each run from the other folds' runs, at several steps, beside simpler forecasts.
+    """Forecasts each run from the other folds' runs, at several steps, and by simpler means.
 
     At a step, only runs that converge later take part, left out or learnt from: those that have
     converged need no forecast. Runs that never converge are learnt from (by the HMM as censored;
@@ -103,12 +104,12 @@ def forecast_skill(
     """
     outcome, steps = np.asarray(outcome, dtype=float), np.asarray(steps, dtype=float)
     indices = _last_seen(steps, np.asarray(upto, dtype=float), minimum)
-    parts = [
+    by_fold = [
         [_forecasts(split, index, level) for index in indices]
         for split in _splits(sequences, outcome, steps, folds, config, seed, minimum)
     ]
-    joined = [np.concatenate(part, axis=1) for part in zip(*parts, strict=True)]
-    rows = [_row(float(step), found, level) for step, found in zip(upto, joined, strict=True)]
+    by_step = [np.concatenate(folds, axis=1) for folds in zip(*by_fold, strict=True)]
+    rows = [_row(float(step), made, level) for step, made in zip(upto, by_step, strict=True)]
     return [row for row in rows if row is not None]
 
 
@@ -190,9 +191,9 @@ def _median(split: _Split, index: int) -> float:
     return float(survival.quantiles[reached.argmax()]) if reached.any() else np.inf
 
 
-def _row(upto: float, found: np.ndarray, level: float) -> SkillRow | None:
+def _row(upto: float, made: np.ndarray, level: float) -> SkillRow | None:
     """The row of one step from `_forecasts` of all folds; None where skill is undefined."""
-    truth, *forecasts, low, high = found
+    truth, *forecasts, low, high = made
     mean, median, regression, medians = np.abs(np.stack(forecasts) - truth)
     if len(truth) < MIN_AT_RISK or not mean.any():
         return None
@@ -209,8 +210,8 @@ def _row(upto: float, found: np.ndarray, level: float) -> SkillRow | None:
     )
 
 
-def skill(errors: np.ndarray, reference: np.ndarray) -> Skill:
-    """Skill 1 - mean(errors) / mean(reference) of absolute errors [run], n >= 2 runs.
+def skill(errors: Real[np.ndarray, " run"], reference: Real[np.ndarray, " run"]) -> Skill:
+    """Returns the skill 1 - mean(errors) / mean(reference) of absolute errors [run], n >= 2 runs.
 
     Its standard error is sd(errors - (1 - skill) reference) / (sqrt(n) mean(reference)).
 
@@ -224,8 +225,12 @@ def skill(errors: np.ndarray, reference: np.ndarray) -> Skill:
     return Skill(float(1 - ratio), float(error))
 
 
-def ridge(features: np.ndarray, outcome: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """Ridge regression with an intercept, its penalty chosen by leave-one-out error.
+def ridge(
+    features: Real[np.ndarray, "run feature"],
+    outcome: Real[np.ndarray, " run"],
+    new: Real[np.ndarray, "new_run feature"],
+) -> Float[np.ndarray, " new_run"]:
+    """Predicts by ridge regression with an intercept, its penalty chosen by leave-one-out error.
 
     Features are standardised; one that does not vary, or is missing anywhere, has no part. With H
     the hat matrix of a penalty, the error of a left-out run is its residual / (1 - H_ii).

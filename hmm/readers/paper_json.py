@@ -1,13 +1,13 @@
-"""The JSON files that paper A's released code writes: a file a checkpoint, a folder a run.
+"""The JSON files that the code of Hu et al. 2023 writes: a file a checkpoint, a folder a run.
 
 A file holds, for every weight matrix, its metrics: under "w" in layer order (MLPs, convolutional
 networks) or under "q", "k", "v", "in_proj", "ffn_in" and "ffn_out" (transformers; one entry a head
 where heads were told apart). Beside them stand mean, median and variance of all weights ("w_all")
 and biases ("b_all"), and losses and accuracies where they were recorded. A metric of a checkpoint
-is the mean over its matrices (paper A, section 2.1). The time is in the file's name only, in one of
-six ways. As in the released code, a variance of singular values is NaN for a matrix that has only
-one, and is left out of the mean; and a matrix with a number that is not finite is null: here that
-leaves the checkpoint without matrix metrics, so that the run counts as diverged from there.
+is the mean over its matrices. The time is in the file's name only, in one of six ways. As in the
+released code, a variance of singular values is NaN for a matrix that has only one, and is left out
+of the mean; and a matrix with a number that is not finite is null: here that leaves the checkpoint
+without matrix metrics, so that the run counts as diverged from there.
 """
 
 import json
@@ -41,7 +41,7 @@ _NAMES = tuple(
 )
 
 
-class _Place(NamedTuple):
+class _FileName(NamedTuple):
     """What a file's name says."""
 
     seed: str | None
@@ -59,37 +59,37 @@ def released_tables(folder: Path) -> dict[str, Table]:
         UserError: a file is not as the released code writes it, or a run's files count in both
             steps and epochs.
     """
-    runs: dict[str, dict[Path, _Place]] = {}
+    runs: dict[str, dict[Path, _FileName]] = {}
     for parent in [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]:
         for path in sorted(path for path in parent.iterdir() if path.is_file()):
-            place = _place(path.name)
-            if place is not None:
+            stamp = _parse_name(path.name)
+            if stamp is not None:
                 own = None if parent == folder else parent.name
-                named = None if place.seed is None else f"seed{place.seed}"
+                named = None if stamp.seed is None else f"seed{stamp.seed}"
                 name = "_".join(filter(None, [own, named])) or folder.name
-                runs.setdefault(name, {})[path] = place
+                runs.setdefault(name, {})[path] = stamp
     return {name: _table(files) for name, files in runs.items()}
 
 
-def _place(name: str) -> _Place | None:
+def _parse_name(name: str) -> _FileName | None:
     """What a file's name says, None for a file that is not a checkpoint's."""
-    found = next((match for pattern in _NAMES if (match := pattern.fullmatch(name))), None)
-    if found is None:
+    match = next(filter(None, (pattern.fullmatch(name) for pattern in _NAMES)), None)
+    if match is None:
         return None
-    said = found.groupdict()
-    unit = "epoch" if said.get("epoch") is not None else "step"
-    return _Place(said.get("seed"), unit, int(said[unit]))
+    fields = match.groupdict()
+    unit = "epoch" if fields.get("epoch") is not None else "step"
+    return _FileName(fields.get("seed"), unit, int(fields[unit]))
 
 
-def _table(files: Mapping[Path, _Place]) -> Table:
-    first, place = next(iter(files.items()))
+def _table(files: Mapping[Path, _FileName]) -> Table:
+    first, stamp = next(iter(files.items()))
     for path, other in files.items():
-        if other.unit != place.unit:
+        if other.unit != stamp.unit:
             raise UserError(
                 f"{path.parent} holds {first.name} and {path.name}: a run counts in epochs or in "
                 "steps; rename or part them"
             )
-    records = [{place.unit: other.time} | _checkpoint(path) for path, other in files.items()]
+    records = [{stamp.unit: other.time} | _checkpoint(path) for path, other in files.items()]
     header = list(dict.fromkeys(key for record in records for key in record))
     cells = [[record.get(key) for record in records] for key in header]
     return Table(Rows(str(first.parent), "file", [path.name for path in files]), header, cells)
@@ -102,10 +102,10 @@ def _checkpoint(path: Path) -> dict[str, float]:
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"{path} is not JSON ({error}); copy it anew, or remove it") from None
     if not isinstance(content, dict) or not set(GROUPS) & set(content):
-        found = ", ".join(map(repr, content)) if isinstance(content, dict) else type(content)
+        keys = ", ".join(map(repr, content)) if isinstance(content, dict) else type(content)
         raise UserError(
-            f"{path} is not of paper A's code: expected weights under {', '.join(GROUPS)}, found "
-            f"{found or 'nothing'}"
+            f"{path} is not of the code of Hu et al.: expected weights under {', '.join(GROUPS)}, "
+            f"found {keys or 'nothing'}"
         )
     return (
         _matrix_means(path, list(_matrices(path, content)))
@@ -120,8 +120,8 @@ def _matrices(path: Path, content: Mapping[str, Any]) -> Iterator[Mapping[str, A
         layers = content.get(group, [])
         if not isinstance(layers, list):
             raise UserError(
-                f"{path}: {group!r} must hold a list of layers, found {_told(layers)}; write the "
-                "file anew"
+                f"{path}: {group!r} must hold a list of layers, found {_as_json(layers)}; write "
+                "the file anew"
             )
         for layer in layers:
             named = isinstance(layer, Mapping) and "l1" not in layer  # {layer: its matrices}
@@ -130,12 +130,12 @@ def _matrices(path: Path, content: Mapping[str, Any]) -> Iterator[Mapping[str, A
                     if not isinstance(matrix, Mapping | None):
                         raise UserError(
                             f"{path}: a matrix in {group!r} must be null or an object of its "
-                            f"metrics, found {_told(matrix)}; write the file anew"
+                            f"metrics, found {_as_json(matrix)}; write the file anew"
                         )
                     yield matrix
 
 
-def _told(value: Any) -> str:
+def _as_json(value: Any) -> str:
     """A value as JSON has it, for a message."""
     return json.dumps(value)[:40]
 
@@ -158,13 +158,13 @@ def _matrix_means(path: Path, matrices: list[Mapping[str, Any] | None]) -> dict[
 
 def _overall(path: Path, content: Mapping[str, Any]) -> dict[str, float]:
     """Mean, median and variance of all weights and of all biases."""
-    found = {}
+    moments = {}
     for key, letter in (("w_all", "w"), ("b_all", "b")):
         numbers = content.get(key)
         if not isinstance(numbers, Mapping) or not set(_OVERALL) <= set(numbers):
             raise UserError(f"{path}: {key!r} must hold {', '.join(_OVERALL)}; found {numbers!r}")
-        found |= {f"{kind}_{letter}": numbers[kind] for kind in _OVERALL}
-    return found
+        moments |= {f"{kind}_{letter}": numbers[kind] for kind in _OVERALL}
+    return moments
 
 
 def _outcomes(content: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

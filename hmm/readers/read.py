@@ -1,4 +1,4 @@
-"""Readers: metrics of runs from xarray, pandas, or files: CSV, JSON lines, paper A's code's JSON.
+"""Readers: metrics of runs from xarray, pandas, or files: CSV, JSON lines, the JSON of Hu et al.
 
 Each reader brings its source into one form, columns of raw cells for each run (`make_run`), from
 which `run_table` goes on alone, so that the same data give the same `RunTable` by every route.
@@ -81,7 +81,7 @@ def read_metrics(
     - A file `.csv` or `.jsonl` (a JSON object a line): one long table, whose runs a column tells
       apart.
     - A folder of such files, all of one format: a file a run, named by its stem.
-    - A folder with a folder for each run, of the JSON files of paper A's released code (see
+    - A folder with a folder for each run, of the JSON files of the code of Hu et al. 2023 (see
       `hmm.readers.paper_json`); also one of files that name their seed.
 
     Columns are understood as in `read_csv_folder`.
@@ -111,7 +111,7 @@ def read_metrics(
         table = TABLES[path.suffix.lower()](path)
         return run_table(several_runs(table, columns, run, step), metrics)
     if run is not None:
-        raise UserError(f"--run-column {run!r} is for one long table; {path} is not a file")
+        raise UserError(f"run: {run!r} is for one long table; {path} is not a file")
     tables = _folder_tables(path)
     return run_table([single_run(*item, columns, step) for item in tables.items()], metrics)
 
@@ -203,9 +203,9 @@ def from_xarray(
     ]
     runs = []
     for i, run in enumerate(dataset[run_dim].values):
-        part = dataset.isel({run_dim: i})
+        record = dataset.isel({run_dim: i})
         rows = Rows(f"run {run}", "checkpoint", range(dataset.sizes[step_dim]))
-        cells = [part[name].values for name in names]
+        cells = [record[name].values for name in names]
         runs.append(make_run(str(run), rows, list(map(str, names)), cells, step_dim))
     return run_table(runs, metrics)
 
@@ -217,12 +217,12 @@ def _folder_tables(folder: Path) -> dict[str, Table]:
     files = {suffix: _files(folder, suffix) for suffix in TABLES}
     released = released_tables(folder)
     kinds = [f"*{suffix}" for suffix, paths in files.items() if paths]
-    kinds += ["JSON files of paper A's code"] * bool(released)
+    kinds += ["JSON files of the code of Hu et al."] * bool(released)
     if not kinds:
         held = listed(sorted(path.name for path in folder.iterdir()))
         raise UserError(
             f"{folder} holds no metrics: expected files {', '.join(TABLES)}, or a folder for each "
-            f"run with files such as epoch10.json of paper A's code; found {held}"
+            f"run with files such as epoch10.json of the code of Hu et al.; found {held}"
         )
     if len(kinds) > 1:
         raise UserError(f"{folder} holds {' and '.join(kinds)}; keep one kind there")

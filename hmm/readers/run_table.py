@@ -1,7 +1,7 @@
 """The table of runs that every reader makes: parsed, sorted, cut where a run diverged, padded.
 
-The 14 metrics of paper A (arXiv 2308.09543, section 2.1) are known by their names here and by
-those its released code gives them.
+The 14 metrics of Hu et al. 2023 (arXiv 2308.09543) are known by their names here and by those the
+released code gives them.
 """
 
 import difflib
@@ -23,7 +23,7 @@ ALIASES = {
     "mean_singular_value": "mean_lambda",
     "var_singular_value": "var_lambda",
 }
-STEP_COLUMNS = ("step", "epoch")  # the first that is there sorts the rows, as in the paper's code
+STEP_COLUMNS = ("step", "epoch")  # the first recorded sorts the rows, as in the code of Hu et al.
 MIN_CHECKPOINTS = 2  # a run with one checkpoint has no z-scores
 MISSING = {"", "na", "n/a", "#n/a", "null", "none", "<na>"}  # beside "nan", which float() reads
 UNNAMED = re.compile(r"(Unnamed: [\d.]+)?")  # the index, as pandas writes and as it reads it
@@ -63,7 +63,7 @@ class Rows(NamedTuple):
     word: str
     numbers: Sequence[int]
 
-    def at(self, row: int) -> str:
+    def at(self, row: int | np.integer) -> str:
         """Where a row is, such as "runs/3.csv, line 7"."""
         return f"{self.where}, {self.word} {self.numbers[row]}"
 
@@ -96,8 +96,8 @@ def listed(names: Iterable[Any]) -> str:
 
 def natural(name: str) -> tuple[list[str | int], str]:
     """Sort key: digits compare as numbers, so that seed2 comes before seed10."""
-    parts = re.split("([0-9]+)", name)
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+    pieces = re.split("([0-9]+)", name)
+    return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], name
 
 
 def make_run(
@@ -125,13 +125,13 @@ def make_run(
     for column, raw in zip(_canonical(rows.where, header), cells, strict=True):
         if column is None:
             continue
-        values, found = _numbers(raw)
-        if found is None:
+        values, first_text = _numbers(raw)
+        if first_text is None:
             columns[column] = values
             continue
         text[column] = (
-            f"{rows.at(found)}: column {column!r} holds {str(list(raw)[found])[:40]!r}, expected a "
-            "number; mend it, or leave the cell empty where the value is missing"
+            f"{rows.at(first_text)}: column {column!r} holds {str(list(raw)[first_text])[:40]!r}, "
+            "expected a number; mend it, or leave the cell empty where the value is missing"
         )
         if not np.isnan(values).all():
             raise UserError(text[column])
@@ -143,7 +143,7 @@ def make_run(
     return Run(name, rows.where, step, columns.pop(step), columns, text)
 
 
-def _canonical(where: str, header: list[str]) -> list[str | None]:
+def _canonical(where: str, header: Sequence[str]) -> list[str | None]:
     """Names of the columns by the names used here, None for those without a name."""
     named: dict[str, str] = {}
     canonical = []
@@ -167,8 +167,8 @@ def _numbers(cells: Any) -> tuple[np.ndarray, int | None]:
     if array.dtype.kind in "biuf":
         return array.astype(np.float64), None
     values = [_number(cell) for cell in cells]
-    found = next((i for i, value in enumerate(values) if value is None), None)
-    return np.array([np.nan if value is None else value for value in values]), found
+    first_text = next((i for i, value in enumerate(values) if value is None), None)
+    return np.array([np.nan if value is None else value for value in values]), first_text
 
 
 def _number(cell: Any) -> float | None:
@@ -188,14 +188,14 @@ def _number(cell: Any) -> float | None:
 
 def _step_column(where: str, columns: list[str], step: str | None) -> str:
     wanted = STEP_COLUMNS if step is None else (step,)
-    found = next((name for name in wanted if name in columns), None)
-    if found is None:
+    column = next((name for name in wanted if name in columns), None)
+    if column is None:
         raise UserError(
             f"{where} has no column {' or '.join(map(repr, wanted))} but {listed(columns)}"
             f"{_nearest(step, columns) if step else ''}; "
             "rename the one that orders the checkpoints"
         )
-    return found
+    return column
 
 
 def _order(rows: Rows, name: str, steps: np.ndarray) -> np.ndarray:
@@ -285,8 +285,8 @@ def _shared_metrics(runs: Sequence[Run]) -> tuple[str, ...]:
     if not shared:
         reason = partly[0] if partly else f"{runs[0].where} has {listed(runs[0].columns)}"
         raise UserError(
-            f"no metric of the paper (l1, l2, ...) is in every run: {reason}; name the columns to "
-            "use with --metrics"
+            f"metrics: no metric of the paper (l1, l2, ...) is in every run: {reason}; name "
+            "the columns to use"
         )
     if partly:
         warnings.warn(f"metrics left out, not in every run: {'; '.join(partly)}", stacklevel=4)
@@ -297,12 +297,12 @@ def _chosen_metrics(runs: Sequence[Run], metrics: Sequence[str]) -> tuple[str, .
     """The metrics asked for, by the names used here, after checking that every run has them."""
     names = tuple(ALIASES.get(name, name) for name in metrics)
     if not names or len(set(names)) < len(names):
-        raise UserError(f"--metrics needs columns, each named once; got {listed(metrics)}")
+        raise UserError(f"metrics: needs columns, each named once; got {listed(metrics)}")
     for name in names:
         lacking = _lacking(runs, name)
         if len(lacking) == len(runs):
             raise UserError(
-                f"--metrics: no run has a column {name!r}{_nearest(name, runs[0].columns)}; "
+                f"metrics: no run has a column {name!r}{_nearest(name, runs[0].columns)}; "
                 f"choose among {listed(runs[0].columns)}"
             )
         if lacking:
@@ -352,8 +352,8 @@ def _check_usable(runs: Sequence[Run], lengths: Sequence[int]) -> None:
     ]
     if len(short) == len(runs):
         raise UserError(
-            f"no run has {MIN_CHECKPOINTS} checkpoints at which all metrics are finite; choose "
-            "metrics that every run recorded with --metrics, or train longer"
+            f"metrics: no run has {MIN_CHECKPOINTS} checkpoints at which all are finite; choose "
+            "those that every run recorded, or train longer"
         )
     if short:
         warnings.warn(
@@ -363,7 +363,7 @@ def _check_usable(runs: Sequence[Run], lengths: Sequence[int]) -> None:
         )
 
 
-def _padded(arrays: Sequence[Sequence[float]], num_steps: int) -> np.ndarray:
+def _padded(arrays: Sequence[np.ndarray | tuple], num_steps: int) -> np.ndarray:
     """Arrays [time] as rows of one float64 [run, num_steps], NaN after the end of each."""
     table = np.full((len(arrays), num_steps), np.nan)
     for row, array in zip(table, arrays, strict=True):

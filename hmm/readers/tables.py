@@ -32,7 +32,7 @@ class Table(NamedTuple):
     cells: Sequence[Sequence[Any]]
 
 
-def renamed(where: str, header: Sequence[str], columns: Mapping[str, str] | None) -> list[str]:
+def renamed(where: str, header: Sequence[Any], columns: Mapping[str, str] | None) -> list[str]:
     """The header with the columns by our names.
 
     Args:
@@ -96,12 +96,12 @@ def several_runs(
     """
     header = renamed(table.rows.where, table.header, columns)
     column = _run_column(table.rows.where, header, run)
-    parts: dict[str, list[int]] = {}
+    rows_of: dict[str, list[int]] = {}
     for row, cell in enumerate(table.cells[column]):
         name = "" if cell is None else str(cell).strip()
         if not name:
             raise UserError(f"{table.rows.at(row)}: no {header[column]!r}; name the row's run")
-        parts.setdefault(name, []).append(row)
+        rows_of.setdefault(name, []).append(row)
     others = [i for i in range(len(header)) if i != column]
     names = [header[i] for i in others]
     return [
@@ -116,21 +116,21 @@ def several_runs(
             [[table.cells[i][row] for row in rows] for i in others],
             step,
         )
-        for name, rows in parts.items()
+        for name, rows in rows_of.items()
     ]
 
 
 def _run_column(where: str, header: Sequence[str], run: str | None) -> int:
     wanted = RUN_COLUMNS if run is None else (run,)
-    found = next((name for name in wanted if name in header), None)
-    if found is None:
+    name = next((label for label in wanted if label in header), None)
+    if name is None:
         raise UserError(
-            f"{where} has no column {' or '.join(map(repr, wanted))} to tell its runs apart; "
-            f"{_nearest(wanted[0], header)}: name it with --run-column"
+            f"run: {where} has no column {' or '.join(map(repr, wanted))} to tell its runs apart; "
+            f"{_nearest(wanted[0], header)}: name the one that does"
         )
-    if list(header).count(found) > 1:
-        raise UserError(f"{where}: column {found!r} comes twice; remove one")
-    return list(header).index(found)
+    if list(header).count(name) > 1:
+        raise UserError(f"{where}: column {name!r} comes twice; remove one")
+    return list(header).index(name)
 
 
 def csv_table(path: Path) -> Table:

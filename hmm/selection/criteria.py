@@ -7,7 +7,7 @@ import numpy as np
 
 from seedmap.errors import UserError
 from seedmap.hmm.selection.cross_validation import robust, robust_error
-from seedmap.hmm.selection.sweep import Fit, Sweep
+from seedmap.hmm.selection.fits import Fit, Sweep
 
 CRITERIA = (
     *(f"{half}_{kind}" for half in ("train", "validation") for kind in ("bic", "aic", "icl")),
@@ -17,12 +17,12 @@ CRITERIA = (
 
 
 def default_criterion(sweep: Sweep) -> str:
-    """What `select` goes by: "validation_bic" (paper A) under the weak prior, else "robust_bic"."""
+    """Returns what `select` goes by: "validation_bic" under the weak prior, else "robust_bic"."""
     return "robust_bic" if sweep.config.prior == "held-out" else "validation_bic"
 
 
 def criterion_value(sweep: Sweep, fit: Fit, criterion: str) -> float:
-    """What a criterion makes of one fit, in nats; see `select`.
+    """Returns the criterion of one fit, in nats; see `select`.
 
     Raises:
         UserError: If `criterion` is unknown, or is "kfold" and the sweep has no cross-validation.
@@ -55,7 +55,7 @@ def _left_out(sweep: Sweep, fit: Fit) -> np.ndarray:
 
 
 def best_restarts(sweep: Sweep) -> dict[int, Fit]:
-    """For each K the restart of highest penalised training log-likelihood.
+    """Returns for each K the restart of highest penalised training log-likelihood.
 
     Degenerate fits are left out; a K whose fits are all degenerate is absent. Held-out runs have
     no part in this choice.
@@ -71,16 +71,16 @@ def best_restarts(sweep: Sweep) -> dict[int, Fit]:
 
 
 def select(sweep: Sweep, criterion: str | None = None, one_standard_error: bool = False) -> Fit:
-    """The chosen fit: best K by `criterion`, its restart by penalised training log-likelihood.
+    """Chooses a fit: best K by `criterion`, its restart by penalised training log-likelihood.
 
     The criterion of a K is that of its restart from `best_restarts`, so the number that is compared
-    belongs to the model that is returned. (The code released with paper A averages the BIC over
+    belongs to the model that is returned. (The code of Hu et al. 2023 averages the BIC over
     restarts instead; `selection_table` has that mean too.)
 
     With p = `hmm.num_parameters`, and L and n the log-likelihood and the number of checkpoints of
     the training runs ("train_...") or of the held-out runs ("validation_..."):
 
-    - "..._aic" = -2 L + 2 p and "..._bic" = -2 L + p log n; "validation_bic" is that of paper A.
+    - "..._aic" = -2 L + 2 p and "..._bic" = -2 L + p log n; "validation_bic" is theirs.
     - "..._icl" = -2 L* + p log n, with L* = log p(runs, their Viterbi paths) (Biernacki, Celeux and
       Govaert, 2000): states that overlap cost more than in the BIC.
     - "..._log_likelihood" = L.
@@ -134,7 +134,7 @@ def _standard_error(sweep: Sweep, fit: Fit, criterion: str) -> float:
 
 
 def selection_table(sweep: Sweep) -> list[dict]:
-    """One row for each K, in the order of the sweep's states.
+    """Returns one row for each K, in the order of the sweep's states.
 
     Returns:
         Dicts with `num_states`, `num_parameters`, `num_degenerate`, `restart` (the one of

@@ -1,8 +1,6 @@
 """The model-selection sweep: every number of states x every restart, all fitted together."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from math import nan
 from typing import NamedTuple
 
 import jax
@@ -15,129 +13,11 @@ from seedmap.hmm.em.loop import Progress, evaluate, run
 from seedmap.hmm.em.model import Data, Layout, Model, Prior
 from seedmap.hmm.em.standardise import Scaling, as_data, scaling_of
 from seedmap.hmm.em.start import best_start, thin
-from seedmap.hmm.parameters import Parameters, check_covariance, num_parameters
+from seedmap.hmm.parameters import Parameters, num_parameters
+from seedmap.hmm.selection.config import PRIORS, PSEUDO_COUNT, SweepConfig
 from seedmap.hmm.selection.cross_validation import CrossValidation, best_scale, robust
+from seedmap.hmm.selection.fits import Fit, Sweep
 from seedmap.hmm.sequences import Sequences, check_num_runs
-
-PRIORS = {"held-out": (1e-4, 1e-2, 1e-1, 1.0, 10.0), "weak": (1e-4,)}  # scales to choose from
-PSEUDO_COUNT = 1e-2
-
-
-@dataclass(frozen=True)
-class SweepConfig:
-    """What to fit.
-
-    Attributes:
-        states: Numbers of states K to try.
-        restarts: Fits of each K: the first from k-means, each of the others from the best of a few
-            short EM runs on some of the checkpoints; see `hmm.em.start`.
-        iterations: EM iterations at most (paper A: 32), short runs not counted.
-        covariance: "full", "diagonal", "spherical" or "shared" (one for all states).
-        prior: How much scatter s, in squared standard deviations of the training data, the prior
-            adds to every state on each axis, so that the variances of a state with n checkpoints
-            are at least s / n. "held-out": for each K the scale of `PRIORS` under which held-out
-            runs are most likely, see `hmm.selection.cross_validation`. "weak": 1e-4 (Dynamax's
-            default), near maximum likelihood as in the paper. Both add a pseudo-count of 0.01 for
-            every transition and initial state, so that no run is impossible.
-        tolerance: A fit has converged when an iteration raises its penalised log-likelihood by less
-            than this share of it (or of the number of checkpoints, if that is larger).
-    """
-
-    states: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8)
-    restarts: int = 5
-    iterations: int = 32
-    covariance: str = "full"
-    prior: str = "held-out"
-    tolerance: float = 1e-6
-
-    def __post_init__(self):
-        check_covariance(self.covariance)
-        if self.prior not in PRIORS:
-            raise UserError(f"prior must be one of {', '.join(PRIORS)}; got {self.prior!r}")
-        if not self.states or min(self.states) < 1 or len(set(self.states)) < len(self.states):
-            raise UserError(
-                f"states must be different whole numbers from 1 up; got {list(self.states)}"
-            )
-        if self.restarts < 1 or self.iterations < 1:
-            raise UserError(
-                f"restarts and iterations must be at least 1; got {self.restarts} and "
-                f"{self.iterations}"
-            )
-
-
-@dataclass(frozen=True, eq=False)
-class Fit:
-    """One fitted HMM. Log-likelihoods are in nats, of the data in the units they were given in.
-
-    Attributes:
-        num_states: Number of states K.
-        restart: Number of the restart, from 0.
-        parameters: The model, float64.
-        train_log_likelihood: Total over the training runs.
-        validation_log_likelihood: Total over the validation runs.
-        train_run_log_likelihood: float64 [training run].
-        validation_run_log_likelihood: float64 [validation run].
-        penalised_log_likelihood: Training log-likelihood plus log-prior: what EM maximises.
-        num_parameters: Free parameters p, see `hmm.num_parameters`.
-        aic: -2 validation_log_likelihood + 2 p.
-        bic: -2 validation_log_likelihood + p log(number of validation checkpoints). Both criteria
-            are taken on held-out runs, as in the code released with paper A.
-        iterations: EM iterations made.
-        converged: Whether the tolerance was met before the iterations ran out.
-        degenerate: Whether the fit broke down (a non-finite update, a covariance that cannot be
-            factorised, a state with less than one checkpoint); its parameters are the last good
-            ones and selection leaves it out.
-        prior_scale: Scatter that the prior added, see `SweepConfig.prior`.
-        robust_log_likelihood: num_observations_validation times the median over the validation runs
-            of the log-likelihood per checkpoint: `validation_log_likelihood` as it would be if all
-            runs were like the median one.
-        train_path_log_likelihood: Total over the training runs of log p(run, its Viterbi path).
-        validation_path_log_likelihood: The same over the validation runs.
-    """
-
-    num_states: int
-    restart: int
-    parameters: Parameters
-    train_log_likelihood: float
-    validation_log_likelihood: float
-    train_run_log_likelihood: np.ndarray
-    validation_run_log_likelihood: np.ndarray
-    penalised_log_likelihood: float
-    num_parameters: int
-    aic: float
-    bic: float
-    iterations: int
-    converged: bool
-    degenerate: bool
-    prior_scale: float = nan  # this and the rest: NaN in a file of an older version
-    robust_log_likelihood: float = nan
-    train_path_log_likelihood: float = nan
-    validation_path_log_likelihood: float = nan
-
-
-@dataclass(frozen=True, eq=False)
-class Sweep:
-    """All fits of a sweep, in the order of `config.states`, restart by restart.
-
-    Attributes:
-        config: What was fitted.
-        fits: The fits.
-        metrics: Names of the metrics.
-        train_runs: Names of the training runs.
-        validation_runs: Names of the validation runs.
-        num_observations_train: Number of training checkpoints.
-        num_observations_validation: Number of validation checkpoints.
-        cross_validation: With the prior "held-out", the scores of every scale and K.
-    """
-
-    config: SweepConfig
-    fits: tuple[Fit, ...]
-    metrics: tuple[str, ...]
-    train_runs: tuple[str, ...]
-    validation_runs: tuple[str, ...]
-    num_observations_train: int
-    num_observations_validation: int
-    cross_validation: tuple[CrossValidation, ...] = ()
 
 
 def fit_sweep(
@@ -284,16 +164,16 @@ def _cross_validate(work: _Work) -> list[CrossValidation]:
     alike = np.ones(len(held_out))
     model = _start(work, ~held_out, scales[len(scales) // 2] * alike)
     states = np.array([k for k, _ in work.names])
-    found = []
+    validations = []
     for index, scale in enumerate(scales):
         results = _run(work, ~held_out, scale * alike, model, index)
         scores = np.stack([_per_checkpoint(work, result)[:num_runs] for result in results])
         scores = np.where(held_out, scores, np.nan)
-        found += [
+        validations += [
             CrossValidation(k, scale, np.nanmean(scores[states == k], axis=0))
             for k in work.config.states
         ]
-    return found
+    return validations
 
 
 def _scale(config: SweepConfig, scores: tuple[CrossValidation, ...], num_states: int) -> float:
@@ -374,8 +254,8 @@ def _log_volume(work: _Work) -> np.ndarray:
     """Log of the change of units of all values a run has, float64 [run], in nats."""
     logs = np.log(work.scaling.std)
     counts = [
-        (part.mask[:, :, None] & ~np.isnan(part.values)).sum(1)
-        for part in (work.train, work.validation)
+        (runs.mask[:, :, None] & ~np.isnan(runs.values)).sum(1)
+        for runs in (work.train, work.validation)
     ]
     return np.concatenate(counts) @ logs
 

@@ -1,6 +1,6 @@
 """What the HMM is compared with: clustering without time, fewer metrics, fewer checkpoints.
 
-Paper A (arXiv 2308.09543), section A.9 of our notes. Each baseline gives paths, and paths go
+The comparisons of Hu et al. 2023 (arXiv 2308.09543). Each baseline gives paths, and paths go
 through the same bag of states and the same regression as the HMM's.
 
 The regression on the whole run is partly circular. Where runs enter a state at about the time T of
@@ -13,15 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import jax
 import numpy as np
+from jaxtyping import Int, Real
 
 from seedmap.errors import UserError
+from seedmap.hmm.decoding import Decoded, fit_and_decode
 from seedmap.hmm.forecasting.causal import MINIMUM, causal_z_score
 from seedmap.hmm.inference import viterbi
-from seedmap.hmm.parameters import Parameters
-from seedmap.hmm.selection.criteria import select
-from seedmap.hmm.selection.sweep import SweepConfig, fit_sweep
+from seedmap.hmm.selection.config import SweepConfig
 from seedmap.hmm.sequences import Sequences, split_runs, z_score
 from seedmap.hmm.training_map.build import TrainingMap, build_map
 from seedmap.hmm.training_map.regression import Regression, bag_of_states, regress
@@ -50,12 +49,12 @@ class Clustering:
 
 def kmeans(
     sequences: Sequences,
-    train: np.ndarray,
-    held_out: np.ndarray,
+    train: Int[np.ndarray, " fitted"] | Sequence[int],
+    held_out: Int[np.ndarray, " held_out"] | Sequence[int],
     states: Sequence[int] = tuple(range(1, 9)),
     seed: int = 0,
 ) -> Clustering:
-    """Cluster checkpoints by k-means, K chosen by BIC on held-out runs (paper A, section A.9).
+    """Clusters checkpoints by k-means, K chosen by BIC on held-out runs.
 
     A clustering is scored as the mixture of equal spherical Gaussians that k-means fits, each point
     in its nearest cluster (Pelleg & Moore 2000, "X-means"). With the training points' shares pi_k,
@@ -83,7 +82,7 @@ def kmeans(
     """
     if np.isnan(sequences.values).any():
         raise UserError("k-means cannot use missing values (NaN): leave out the metric or the run")
-    points, others = (sequences.select(part).observations() for part in (train, held_out))
+    points, others = (sequences.select(runs).observations() for runs in (train, held_out))
     distinct = len(np.unique(points, axis=0))
     if max(states) >= distinct:
         raise UserError(
@@ -127,60 +126,8 @@ def _spherical_bic(centres: np.ndarray, points: np.ndarray, others: np.ndarray) 
     return float(-2 * log_likelihood + centres.size * (1 + 1 / num_metrics) * np.log(len(others)))
 
 
-@dataclass(frozen=True, eq=False)
-class Decoding:
-    """An HMM chosen by `hmm.select`, and its paths.
-
-    Attributes:
-        parameters: of the HMM.
-        paths: int32 [run, time], -1 on padding.
-    """
-
-    parameters: Parameters
-    paths: np.ndarray
-
-    @property
-    def num_states(self) -> int:
-        """K."""
-        return len(self.parameters.means)
-
-
-def fit_and_decode(
-    sequences: Sequences,
-    train: np.ndarray,
-    held_out: np.ndarray,
-    config: SweepConfig,
-    seed: int = 0,
-    criterion: str | None = None,
-    one_standard_error: bool = False,
-) -> Decoding:
-    """Fit a sweep to some runs, choose K on others, decode them all.
-
-    On `only_metrics(sequences, ["l2"])` this is the paper's HMM-1.
-
-    Args:
-        sequences: z-scores of all runs.
-        train: indices of the runs to fit.
-        held_out: indices of the runs to choose K by.
-        config: the sweep.
-        seed: of the restarts.
-        criterion: what chooses K, as in `select`.
-        one_standard_error: as in `select`.
-
-    Returns:
-        The HMM and the paths of all runs.
-
-    Raises:
-        UserError: as `fit_sweep` and `select`.
-    """
-    key = jax.random.key(seed)
-    sweep = fit_sweep(sequences.select(train), sequences.select(held_out), config, key)
-    parameters = select(sweep, criterion, one_standard_error).parameters
-    return Decoding(parameters, viterbi(parameters, sequences))
-
-
 def only_metrics(sequences: Sequences, metrics: Sequence[str]) -> Sequences:
-    """The same runs with these metrics only, in this order.
+    """Returns the same runs with these metrics only, in this order.
 
     Raises:
         UserError: if the sequences have no such metric.
@@ -195,24 +142,27 @@ def only_metrics(sequences: Sequences, metrics: Sequence[str]) -> Sequences:
 
 
 def rank_metrics(tmap: TrainingMap) -> list[str]:
-    """Metrics that describe the map's edges, most important first.
+    """Returns the metrics that describe the map's edges, most important first.
 
     A metric scores, for each edge that has it among its top features, the number of runs that take
-    the edge; equal scores go by its mean place among them. A metric that describes none is absent.
+    the edge; equal scores go by its mean rank among them. A metric that describes none is absent.
     """
     score: dict[str, int] = {}
-    places: dict[str, list[int]] = {}
+    ranks: dict[str, list[int]] = {}
     for edge in tmap.edges:
-        for place, (metric, _) in enumerate(edge.top_features):
+        for rank, (metric, _) in enumerate(edge.top_features):
             score[metric] = score.get(metric, 0) + edge.num_runs
-            places.setdefault(metric, []).append(place)
-    return sorted(score, key=lambda metric: (-score[metric], np.mean(places[metric]), metric))
+            ranks.setdefault(metric, []).append(rank)
+    return sorted(score, key=lambda metric: (-score[metric], np.mean(ranks[metric]), metric))
 
 
 def early_bag_regression(
-    paths: np.ndarray, steps: np.ndarray, outcome: np.ndarray, upto: float
+    paths: Int[np.ndarray, "run time"],
+    steps: Real[np.ndarray, " time"],
+    outcome: Real[np.ndarray, " run"],
+    upto: float,
 ) -> Regression:
-    """Regress the outcome on the bag of the checkpoints up to a step, before any of it has come.
+    """Regresses the outcome on the bag of the checkpoints up to a step, before any of it has come.
 
     One step for all runs, and only runs whose outcome lies after it. To cut each run at its own
     convergence would not do: the length of what is left is the outcome.
@@ -248,17 +198,17 @@ def early_bag_regression(
 
 def compare_baselines(
     sequences: Sequences,
-    outcome: np.ndarray,
-    steps: np.ndarray,
+    outcome: Real[np.ndarray, " run"],
+    steps: Real[np.ndarray, " time"],
     config: SweepConfig,
     seed: int = 0,
     best: Sequence[int] = (1, 3, 5),
-    upto: Sequence[float] = (),
-    held_out: Sequence[int] | None = None,
+    upto: Sequence[float] | Real[np.ndarray, " step"] = (),
+    held_out: Sequence[int] | Int[np.ndarray, " held_out"] | None = None,
     criterion: str | None = None,
     one_standard_error: bool = False,
 ) -> list[dict[str, Any]]:
-    """The regression of the outcome on the states of the HMM, of the baselines and the ablations.
+    """Regresses the outcome on the states of the HMM, of the baselines and the ablations.
 
     Args:
         sequences: raw metrics of all runs.
@@ -286,15 +236,15 @@ def compare_baselines(
         _, held_out = split_runs(sequences.num_runs, seed=seed)
     train, z = np.setdiff1d(np.arange(sequences.num_runs), held_out), z_score(sequences)
 
-    def decode(scaled: Sequences) -> Decoding:
+    def decode(scaled: Sequences) -> Decoded:
         return fit_and_decode(scaled, train, held_out, config, seed, criterion, one_standard_error)
 
-    whole = decode(z)
+    decoded = decode(z)
     clusters = kmeans(z, train, held_out, config.states, seed)
-    rows = [_row("HMM", whole, outcome), _row("k-means", clusters, outcome)]
+    rows = [_row("HMM", decoded, outcome), _row("k-means", clusters, outcome)]
     if NORM in z.metrics:
         rows.append(_row(f"HMM-1 ({NORM})", decode(only_metrics(z, [NORM])), outcome))
-    ranked = rank_metrics(build_map(whole.parameters, z, whole.paths))
+    ranked = rank_metrics(build_map(decoded.parameters, z, decoded.paths))
     for count in (count for count in best if count <= len(ranked)):
         name = f"best {count} ({', '.join(ranked[:count])})"
         rows.append(_row(name, decode(only_metrics(z, ranked[:count])), outcome))
@@ -321,7 +271,7 @@ def _first(sequences: Sequences, count: int) -> Sequences:
     return replace(sequences, values=sequences.values[:, :count], lengths=lengths)
 
 
-def _row(name: str, states: Decoding | Clustering, outcome: np.ndarray) -> dict[str, Any]:
+def _row(name: str, states: Decoded | Clustering, outcome: np.ndarray) -> dict[str, Any]:
     bag = bag_of_states(states.paths, states.num_states)
     return _values(name, states.num_states, regress(bag, outcome))
 

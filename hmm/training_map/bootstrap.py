@@ -7,7 +7,7 @@ program.
 
 Every refit starts from the chosen model. The question is how far other runs move this solution:
 fresh starts would add that EM ends in other optima, which the sweep's restarts show apart, and a
-fair number of them for every resample would cost as much as the sweep. The scatter found here is
+fair number of them for every resample would cost as much as the sweep. The scatter measured here is
 therefore a lower bound on that of doing the whole analysis again with other runs. A fit whose
 iterations ran out before it converged moves on a little under any weights (sparse parities, K = 4:
 its own runs once each, an adjusted Rand index of 0.985; resamples, 0.49 to 0.94).
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int, Real
 
 from seedmap.errors import UserError
 from seedmap.hmm.em.loop import run
@@ -25,7 +26,8 @@ from seedmap.hmm.em.model import Layout, Model, Prior
 from seedmap.hmm.em.standardise import Scaling, as_data, scaling_of
 from seedmap.hmm.inference import viterbi
 from seedmap.hmm.parameters import Parameters
-from seedmap.hmm.selection.sweep import PSEUDO_COUNT, Fit, Sweep, SweepConfig
+from seedmap.hmm.selection.config import PSEUDO_COUNT, SweepConfig
+from seedmap.hmm.selection.fits import Fit, Sweep
 from seedmap.hmm.sequences import Sequences
 from seedmap.hmm.training_map.stability import adjusted_rand_index, edge_recurrence
 
@@ -54,11 +56,11 @@ def bootstrap_map(
     sweep: Sweep,
     chosen: Fit,
     sequences: Sequences,
-    paths: np.ndarray,
+    paths: Int[np.ndarray, "_run _time"],
     num_resamples: int = 20,
     seed: int = 0,
 ) -> Bootstrap:
-    """Refit the chosen HMM to resamples of its training runs, and decode all runs with each refit.
+    """Refits the chosen HMM to resamples of its training runs, and decodes all runs with each.
 
     Args:
         sweep: The sweep, whose settings and training runs count.
@@ -80,8 +82,8 @@ def bootstrap_map(
         raise UserError(f"the sweep's training run {missing[0]!r} is not among the sequences")
     train = sequences.select([sequences.runs.index(name) for name in sweep.train_runs])
     counts = resample_counts(train.num_runs, num_resamples, seed)
-    found = refit(train, chosen.parameters, chosen.prior_scale, sweep.config, counts)
-    refits = [parameters for parameters in found if parameters is not None]
+    fitted = refit(train, chosen.parameters, chosen.prior_scale, sweep.config, counts)
+    refits = [parameters for parameters in fitted if parameters is not None]
     decodings = [viterbi(parameters, sequences) for parameters in refits]
     return Bootstrap(
         num_resamples,
@@ -91,8 +93,12 @@ def bootstrap_map(
     )
 
 
-def resample_counts(num_runs: int, num_resamples: int, seed: int = 0) -> np.ndarray:
-    """How often each resample draws each run, int64 [resample, run]; rows sum to `num_runs`.
+def resample_counts(
+    num_runs: int, num_resamples: int, seed: int = 0
+) -> Int[np.ndarray, "resample run"]:
+    """Returns how often each resample draws each run, int64 [resample, run].
+
+    Rows sum to `num_runs`.
 
     Raises:
         UserError: `num_resamples` is below 1.
@@ -108,9 +114,9 @@ def refit(
     parameters: Parameters,
     prior_scale: float,
     config: SweepConfig,
-    run_weights: np.ndarray,
+    run_weights: Real[np.ndarray, "refit run"],
 ) -> list[Parameters | None]:
-    """EM from a fitted model's parameters, once for each weighting of its training runs.
+    """Runs EM from a fitted model's parameters, once for each weighting of its training runs.
 
     Metrics are standardised by the unweighted training runs, as in the fit, so that the prior stays
     the same.
@@ -140,8 +146,8 @@ def refit(
     )
     model, degenerate = jax.device_get((progress.model, progress.degenerate))
     return [
-        None if broken else found
-        for found, broken in zip(_split(model, scaling), degenerate, strict=True)
+        None if broken else parameters
+        for parameters, broken in zip(_split(model, scaling), degenerate, strict=True)
     ]
 
 
@@ -158,13 +164,13 @@ def _standardised(parameters: Parameters, scaling: Scaling, copies: int) -> Mode
 
 def _split(model: Model, scaling: Scaling) -> list[Parameters]:
     """The parameters of every refit, in the units of the data."""
-    initial, transition, means, factors = (np.asarray(part, np.float64) for part in model)
+    initial, transition, means, factors = (np.asarray(array, np.float64) for array in model)
     num_refits, num_states = initial.shape
     shape = (num_refits, num_states, -1)
     covariances = (factors @ factors.transpose(0, 2, 1)).reshape(*shape, means.shape[1])
     return [
-        scaling.undo(Parameters(*parts))
-        for parts in zip(
+        scaling.undo(Parameters(*arrays))
+        for arrays in zip(
             initial / initial.sum(1, keepdims=True),
             transition / transition.sum(2, keepdims=True),
             means.reshape(shape),

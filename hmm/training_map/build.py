@@ -1,8 +1,8 @@
 """The training map: which states runs pass through, and what changes on the way.
 
-Paper A (arXiv 2308.09543), sections A.4-5 of our notes: the states of the HMM are vertices, its
-transitions edges; edges that no decoded run uses are left out; an edge is described by the change
-of the emission mean in the three metrics that matter most for entering its target.
+Hu et al. 2023 (arXiv 2308.09543): the states of the HMM are vertices, its transitions edges; edges
+that no decoded run uses are left out; an edge is described by the change of the emission mean in
+the three metrics that matter most for entering its target.
 """
 
 import itertools
@@ -11,17 +11,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from seedmap.errors import UserError
 from seedmap.hmm.inference import filtered
 from seedmap.hmm.parameters import Parameters
 from seedmap.hmm.sequences import Sequences
+from seedmap.hmm.training_map.transitions import transitions_made
 
 if TYPE_CHECKING:
     import networkx
 
 NUM_TOP_FEATURES = 3
-"""Metrics that describe an edge (paper A)."""
+"""Metrics that describe an edge (Hu et al. 2023)."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +122,10 @@ class TrainingMap:
         ]
 
 
-def build_map(parameters: Parameters, sequences: Sequences, paths: np.ndarray) -> TrainingMap:
-    """Build the map of decoded runs (paper A, sections A.4-5).
+def build_map(
+    parameters: Parameters, sequences: Sequences, paths: Int[np.ndarray, "_run _time"]
+) -> TrainingMap:
+    """Builds the map of decoded runs (Hu et al. 2023).
 
     Args:
         parameters: of the HMM, states in the order of `paths`.
@@ -150,11 +154,13 @@ def build_map(parameters: Parameters, sequences: Sequences, paths: np.ndarray) -
     )
 
 
-def importance(parameters: Parameters, sequences: Sequences) -> np.ndarray:
-    """How much each metric of a checkpoint moves the belief in each state (paper A, section A.5).
+def importance(
+    parameters: Parameters, sequences: Sequences
+) -> Float[np.ndarray, "run time state metric"]:
+    """Returns how much each metric of a checkpoint moves the belief in each state.
 
-    ``|d log p(s_t = k | z_1:t) / d z_t|``, entry by entry. The importance for entering k at
-    checkpoint t of a run is the row ``[run, t, k]``.
+    ``|d log p(s_t = k | z_1:t) / d z_t|``, entry by entry (Hu et al. 2023). The importance for
+    entering k at checkpoint t of a run is the row ``[run, t, k]``.
 
     Args:
         parameters: of the HMM.
@@ -171,13 +177,15 @@ def importance(parameters: Parameters, sequences: Sequences) -> np.ndarray:
 
 
 def belief_gradient(
-    parameters: Parameters, observations: np.ndarray, beliefs: np.ndarray
-) -> np.ndarray:
-    """Gradient of the filtered log-posterior with respect to the observation it ends with.
+    parameters: Parameters,
+    observations: Float[np.ndarray, "observation metric"],
+    beliefs: Float[np.ndarray, "observation state"],
+) -> Float[np.ndarray, "observation state metric"]:
+    """Returns the gradient of the filtered log-posterior by the observation it ends with.
 
     With g_h = Sigma_h^-1 (mu_h - z_t), the gradient of log p(s_t = h, z_t | z_1:t-1), it is
     ``g_k - sum_h p(s_t = h | z_1:t) g_h``: a vector over metrics for each state k. (The code
-    released with paper A adds up the entries of the sum too; autodiff says otherwise.) Missing
+    released with the paper adds up the entries of the sum too; autodiff says otherwise.) Missing
     metrics are marginalised: means and covariances are those of the observed ones.
 
     Args:
@@ -213,9 +221,7 @@ def _check_paths(paths: np.ndarray, sequences: Sequences, num_states: int) -> No
 
 def _edges(parameters: Parameters, sequences: Sequences, paths: np.ndarray) -> tuple[Edge, ...]:
     """The used transitions, by source, then target."""
-    before, after = paths[:, :-1], paths[:, 1:]
-    runs, times = np.nonzero((before != after) & (after >= 0))
-    sources, targets = before[runs, times], after[runs, times]
+    runs, times, sources, targets = transitions_made(paths)
     beliefs = filtered(parameters, sequences)[runs, times + 1]
     gradients = belief_gradient(parameters, sequences.values[runs, times + 1], beliefs)
     importances = np.abs(gradients[np.arange(len(runs)), targets])
@@ -252,5 +258,5 @@ def _forks(paths: np.ndarray) -> bool:
     return any(_diverge(a, b) for a, b in itertools.combinations(orders, 2))
 
 
-def _diverge(one: Iterable[int], other: Iterable[int]) -> bool:
-    return any(a != b for a, b in zip(one, other, strict=False))
+def _diverge(first: Iterable[int], other: Iterable[int]) -> bool:
+    return any(a != b for a, b in zip(first, other, strict=False))

@@ -1,4 +1,4 @@
-"""How differently runs spend their time over the states (paper A, arXiv 2308.09543, section A.8).
+"""How differently runs spend their time over the states (Hu et al. 2023, arXiv 2308.09543).
 
 The distance between two runs is the Wasserstein-1 distance between their state distributions: the
 least cost of moving the one's mass onto the other's, when moving a unit from state j to state k
@@ -8,12 +8,13 @@ costs the ground metric d(j, k).
 |---|---|---|
 | "discrete" | 1 unless j = k | total variation |
 | "means" | Euclidean distance between the emission means | solved as a linear program |
-| "index" | abs(j - k), the paper's code | the sum of the gaps between cumulative distributions |
+| "index" | abs(j - k), as in their code | the sum of the gaps between cumulative distributions |
 
 "index" changes when the states are relabelled; the other two do not.
 """
 
 import numpy as np
+from jaxtyping import Float, Real
 from scipy import sparse
 
 from seedmap.errors import UserError
@@ -26,9 +27,11 @@ _PAIRS_PER_PROGRAM = 1000
 
 
 def pairwise_dissimilarity(
-    bag: np.ndarray, ground: str = "discrete", means: np.ndarray | None = None
-) -> np.ndarray:
-    """Wasserstein-1 distance between the state distributions of every pair of runs.
+    bag: Real[np.ndarray, "run state"],
+    ground: str = "discrete",
+    means: Real[np.ndarray, "state metric"] | None = None,
+) -> Float[np.ndarray, "run run"]:
+    """Returns the Wasserstein-1 distance between the state distributions of every pair of runs.
 
     Args:
         bag: float [run, state], rows sum to 1 (`hmm.training_map.regression.bag_of_states`).
@@ -68,9 +71,11 @@ def pairwise_dissimilarity(
 
 
 def dissimilarity(
-    bag: np.ndarray, ground: str = "discrete", means: np.ndarray | None = None
+    bag: Real[np.ndarray, "run state"],
+    ground: str = "discrete",
+    means: Real[np.ndarray, "state metric"] | None = None,
 ) -> float:
-    """Mean over the pairs of runs of their Wasserstein-1 distance (paper A, section A.8).
+    """Returns the mean over the pairs of runs of their Wasserstein-1 distance.
 
     Args:
         bag: float [run, state], rows sum to 1.
@@ -103,8 +108,8 @@ def _transport(gaps: np.ndarray, costs: np.ndarray) -> np.ndarray:
     if scale == 0:
         return np.zeros(len(gaps))
     cuts = range(_PAIRS_PER_PROGRAM, len(gaps), _PAIRS_PER_PROGRAM)
-    parts = [_solve(part, costs / scale) for part in np.split(gaps, cuts)]
-    return np.concatenate(parts) * scale
+    costs_of_chunks = [_solve(chunk, costs / scale) for chunk in np.split(gaps, cuts)]
+    return np.concatenate(costs_of_chunks) * scale
 
 
 def _solve(gaps: np.ndarray, costs: np.ndarray) -> np.ndarray:

@@ -1,13 +1,18 @@
 """What the regression on the bag of states of some runs predicts of other runs."""
 
 import numpy as np
+from jaxtyping import Float, Real
 
 # Relative size below which a direction of the shares counts as one that runs do not determine.
 _TOLERANCE = 1e-9
 
 
-def predict_outcome(bag: np.ndarray, outcome: np.ndarray, new_bag: np.ndarray) -> np.ndarray:
-    """Outcomes of new runs by the regression of known ones, its coefficients unchanged.
+def predict_outcome(
+    bag: Real[np.ndarray, "run state"],
+    outcome: Real[np.ndarray, " run"],
+    new_bag: Real[np.ndarray, "new_run state"],
+) -> Float[np.ndarray, " new_run"]:
+    """Predicts outcomes of new runs by the regression of known ones, unchanged.
 
     ``mean(y) + (share - mean share) . b`` with the smallest b that fits the known runs best
     (`regress` fits the same). Directions that the known runs do not determine, such as towards a
@@ -30,8 +35,10 @@ def predict_outcome(bag: np.ndarray, outcome: np.ndarray, new_bag: np.ndarray) -
     return values.mean() + (np.asarray(new_bag, float) - centre) @ slopes
 
 
-def prediction_r2(predicted: np.ndarray, outcome: np.ndarray) -> float | None:
-    """``1 - sum (y - predicted)^2 / sum (y - mean(y))^2``, the means those of the new runs.
+def prediction_r2(
+    predicted: Real[np.ndarray, " run"], outcome: Real[np.ndarray, " run"]
+) -> float | None:
+    """Returns ``1 - sum (y - predicted)^2 / sum (y - mean(y))^2``, the means those of the new runs.
 
     Not a square: it is negative where the predictions are worse than the new runs' own mean, as
     they are when the other experiment only takes longer.

@@ -1,6 +1,6 @@
 """What a run's path through the states says about an outcome of the run.
 
-Paper A (arXiv 2308.09543), section A.6-7 of our notes: the share of checkpoints a run spends in
+Hu et al. 2023 (arXiv 2308.09543): the share of checkpoints a run spends in
 each state ("bag of states") is regressed on its convergence time, and a detour is a state that
 some converged runs avoid and that goes with later convergence.
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, Real
 from scipy import special
 
 from seedmap.errors import UserError
@@ -21,7 +22,7 @@ OVERFIT_GAP = 0.1
 """In-sample R^2 above the leave-one-out R^2 by more than this counts as overfitting."""
 
 READABLE_PVALUE = 0.001
-"""Coefficients are to be read only below this p-value of the F test (paper A)."""
+"""Coefficients are to be read only below this p-value of the F test (Hu et al. 2023)."""
 
 # Relative size below which a singular value, or what is left of a unit vector, counts as zero.
 # Shares are ratios of counts, so what is not rounding (1e-16) is far above it.
@@ -92,8 +93,10 @@ class _Decomposition(NamedTuple):
     right: np.ndarray  # [rank, state]
 
 
-def bag_of_states(paths: np.ndarray, num_states: int) -> np.ndarray:
-    """Share of each run's checkpoints spent in each state (paper A, section A.6).
+def bag_of_states(
+    paths: Int[np.ndarray, "run time"], num_states: int
+) -> Float[np.ndarray, "run state"]:
+    """Returns the share of each run's checkpoints spent in each state (Hu et al. 2023).
 
     Args:
         paths: int [run, time], decoded states, -1 on padding.
@@ -119,8 +122,10 @@ def bag_of_states(paths: np.ndarray, num_states: int) -> np.ndarray:
     return counts / totals
 
 
-def convergence_time(values: np.ndarray, steps: np.ndarray, threshold: float) -> np.ndarray:
-    """First recorded step at which a value lies above a threshold.
+def convergence_time(
+    values: Real[np.ndarray, "run time"], steps: Real[np.ndarray, " time"], threshold: float
+) -> Float[np.ndarray, " run"]:
+    """Returns the first recorded step at which a value lies above a threshold.
 
     Args:
         values: float [run, time], for instance evaluation accuracy. NaN is never above.
@@ -141,9 +146,12 @@ def convergence_time(values: np.ndarray, steps: np.ndarray, threshold: float) ->
 
 
 def regress(
-    bag: np.ndarray, outcome: np.ndarray, confidence: float = 0.95, cap: float | None = None
+    bag: Real[np.ndarray, "run state"],
+    outcome: Real[np.ndarray, " run"],
+    confidence: float = 0.95,
+    cap: float | None = None,
 ) -> Regression:
-    """Fit ``outcome = sum_k b_k share_k`` by least squares and test it (paper A, section A.6).
+    """Fits ``outcome = sum_k b_k share_k`` by least squares and tests it (Hu et al. 2023).
 
     Squared sums are about the mean of the outcome, so R^2 and F are those of the fit with an
     intercept and K - 1 shares. A direction that the runs do not determine (a state none visits, two
@@ -155,7 +163,7 @@ def regress(
             not converge.
         confidence: of the coefficients' intervals, between 0 and 1.
         cap: None leaves censored runs out; a number is taken as their outcome (for instance the
-            length of training, as in the paper's code).
+            length of training, as in the code of Hu et al.).
 
     Returns:
         The regression. Too few runs, or a constant outcome, give None where nothing is defined.
@@ -172,12 +180,12 @@ def regress(
     if not 0 < confidence < 1:
         raise UserError(f"confidence must lie between 0 and 1, not {confidence}")
     bag, outcome, num_censored = _uncensored(bag, outcome, cap)
-    parts = _decompose(bag)
-    degrees = (max(len(parts.singular) - 1, 0), len(outcome) - len(parts.singular))
+    svd = _decompose(bag)
+    degrees = (max(len(svd.singular) - 1, 0), len(outcome) - len(svd.singular))
     centred = outcome - outcome.mean() if len(outcome) else outcome
-    residual = centred - parts.left @ (parts.left.T @ centred)
+    residual = centred - svd.left @ (svd.left.T @ centred)
     r2, f_statistic, f_pvalue = _f_test(_total(outcome), residual, degrees)
-    leave_one_out_r2, num_extrapolated = _leave_one_out(bag, outcome, residual, parts)
+    leave_one_out_r2, num_extrapolated = _leave_one_out(bag, outcome, residual, svd)
     return Regression(
         r2=r2,
         f_statistic=f_statistic,
@@ -189,19 +197,19 @@ def regress(
         num_extrapolated=num_extrapolated,
         censoring="exclude" if cap is None else "cap",
         confidence=confidence,
-        coefficients=_coefficients(bag, centred, residual, parts, degrees[1], confidence),
+        coefficients=_coefficients(bag, centred, residual, svd, degrees[1], confidence),
         warnings=_warnings(r2, leave_one_out_r2, f_pvalue, degrees),
     )
 
 
 def permutation_pvalue(
-    bag: np.ndarray,
-    outcome: np.ndarray,
+    bag: Real[np.ndarray, "run state"],
+    outcome: Real[np.ndarray, " run"],
     seed: int | np.random.Generator,
     num_permutations: int = 9999,
     cap: float | None = None,
 ) -> float | None:
-    """P-value of the regression's R^2 against shuffled outcomes; assumes no normal errors.
+    """Returns the p-value of R^2 against shuffled outcomes; assumes no normal errors.
 
     ``(1 + #{R^2 of a shuffle >= R^2}) / (1 + num_permutations)``, never 0 (Phipson & Smyth 2010).
 
@@ -231,16 +239,21 @@ def permutation_pvalue(
 
 
 def detours(
-    paths: np.ndarray, converged: np.ndarray, regression: Regression, exclude_zero: bool = False
+    paths: Int[np.ndarray, "run time"],
+    converged: Bool[np.ndarray, " _run"],
+    regression: Regression,
+    exclude_zero: bool = False,
 ) -> list[int]:
-    """States that converged runs can do without and that go with a larger outcome (paper A, A.7).
+    """Returns the states that converged runs can avoid and that go with a larger outcome.
+
+    The detours of Hu et al. 2023.
 
     Args:
         paths: int [run, time], decoded states, -1 on padding.
         converged: bool [run].
         regression: of convergence time on the bag of states of these runs.
-        exclude_zero: False is the paper's definition, a positive coefficient; True asks also that
-            the coefficient's whole confidence interval be positive.
+        exclude_zero: False is the definition of Hu et al., a positive coefficient; True asks also
+            that the coefficient's whole confidence interval be positive.
 
     Returns:
         The detour states, ascending.
@@ -313,7 +326,7 @@ def _f_test(
 
 
 def _leave_one_out(
-    bag: np.ndarray, outcome: np.ndarray, residual: np.ndarray, parts: _Decomposition
+    bag: np.ndarray, outcome: np.ndarray, residual: np.ndarray, svd: _Decomposition
 ) -> tuple[float | None, int]:
     """Leave-one-out R^2 by the hat matrix, and the number of runs it cannot serve.
 
@@ -323,10 +336,10 @@ def _leave_one_out(
     total = _total(outcome)
     if total == 0:
         return None, 0
-    slack = 1 - (parts.left**2).sum(axis=1)
+    slack = 1 - (svd.left**2).sum(axis=1)
     alone = slack < _TOLERANCE
     errors = residual / np.where(alone, 1, slack)
-    for run in np.flatnonzero(alone):
+    for run in np.flatnonzero(alone).tolist():
         errors[run] = outcome[run] - _predict_from_others(bag, outcome, run)
     return float(1 - (errors**2).sum() / total), int(alone.sum())
 
@@ -344,19 +357,19 @@ def _coefficients(
     bag: np.ndarray,
     centred: np.ndarray,
     residual: np.ndarray,
-    parts: _Decomposition,
+    svd: _Decomposition,
     residual_degrees: int,
     confidence: float,
 ) -> tuple[Coefficient, ...]:
     """Coefficients ``b_k - mean(y) = (e_k - mean share) . b`` where the bag's rows span e_k."""
-    estimable = 1 - (parts.right**2).sum(axis=0) < _TOLERANCE
-    values = parts.right.T @ (parts.left.T @ centred / parts.singular)
+    estimable = 1 - (svd.right**2).sum(axis=0) < _TOLERANCE
+    values = svd.right.T @ (svd.left.T @ centred / svd.singular)
     if residual_degrees < 1:
         return tuple(
             Coefficient(state, float(value) if known else None, None, None, None)
             for state, (value, known) in enumerate(zip(values, estimable, strict=True))
         )
-    contrasts = (np.eye(bag.shape[1]) - bag.mean(axis=0)) @ parts.right.T / parts.singular
+    contrasts = (np.eye(bag.shape[1]) - bag.mean(axis=0)) @ svd.right.T / svd.singular
     variance = residual @ residual / residual_degrees
     errors = np.sqrt(variance * (contrasts**2).sum(axis=1))
     margins = special.stdtrit(residual_degrees, (1 + confidence) / 2) * errors
@@ -373,21 +386,21 @@ def _warnings(
     f_pvalue: float | None,
     degrees: tuple[int, int],
 ) -> tuple[str, ...]:
-    found = []
+    warnings = []
     if sum(degrees) < 1:
-        found.append("Fewer than two runs with an outcome: nothing to regress.")
+        warnings.append("Fewer than two runs with an outcome: nothing to regress.")
     elif r2 is None:
-        found.append("The outcome does not vary over the runs: R^2 is undefined.")
+        warnings.append("The outcome does not vary over the runs: R^2 is undefined.")
     elif degrees[0] < 1:
-        found.append("All runs have the same bag of states: nothing to regress on.")
+        warnings.append("All runs have the same bag of states: nothing to regress on.")
     elif f_pvalue is None:
-        found.append(
+        warnings.append(
             f"{sum(degrees) + 1} runs for {degrees[0] + 1} parameters: no p-value, no intervals."
         )
     elif f_pvalue >= READABLE_PVALUE:
-        found.append(f"p is not below {READABLE_PVALUE}: the coefficients should not be read.")
+        warnings.append(f"p is not below {READABLE_PVALUE}: the coefficients should not be read.")
     if r2 is not None and degrees[0] and r2 - leave_one_out_r2 > OVERFIT_GAP:
-        found.append(
+        warnings.append(
             f"R^2 is {r2:.3f} in sample but {leave_one_out_r2:.3f} on left-out runs: it overfits."
         )
-    return tuple(found)
+    return tuple(warnings)

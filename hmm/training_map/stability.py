@@ -7,42 +7,48 @@ with replacement, from those at hand.
 """
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from seedmap.errors import UserError
+from seedmap.hmm.training_map.transitions import transitions_made
 
 
-def adjusted_rand_index(one: np.ndarray, other: np.ndarray) -> float:
-    """Agreement of two decodings of the same runs, whatever their labels.
+def adjusted_rand_index(
+    first: Int[np.ndarray, "_run _time"], other: Int[np.ndarray, "_run _time"]
+) -> float:
+    """Returns the agreement of two decodings of the same runs, whatever their labels.
 
     ``(P - E) / ((A + B) / 2 - E)`` with ``E = A B / N``, where N is the number of pairs of
-    checkpoints, A and B how many of them share a state in the one and in the other decoding, and
+    checkpoints, A and B how many of them share a state in the first and in the other decoding, and
     P how many do in both.
 
     Args:
-        one: int [run, time], states, -1 on padding.
+        first: int [run, time], states, -1 on padding.
         other: int [run, time], states, -1 on the same padding; may have another number of states.
 
     Returns:
         1 for the same partition of the checkpoints, 0 on average for independent ones.
 
     Raises:
-        UserError: other shapes, or padding in other places.
+        UserError: other shapes, or other padding.
 
     Example:
         >>> adjusted_rand_index(np.array([[0, 0, 1, 1]]), np.array([[1, 1, 0, 0]]))
         1.0
     """
-    counts = _contingency(one, other)
+    counts = _contingency(first, other)
     pairs = _pairs(counts).sum()
-    pairs_one, pairs_other = _pairs(counts.sum(axis=1)).sum(), _pairs(counts.sum(axis=0)).sum()
-    if pairs_one == pairs_other == pairs:
+    pairs_first, pairs_other = _pairs(counts.sum(axis=1)).sum(), _pairs(counts.sum(axis=0)).sum()
+    if pairs_first == pairs_other == pairs:
         return 1.0  # the same partition; also where the quotient below is 0/0
-    expected = pairs_one * pairs_other / _pairs(counts.sum())
-    return float((pairs - expected) / ((pairs_one + pairs_other) / 2 - expected))
+    expected = pairs_first * pairs_other / _pairs(counts.sum())
+    return float((pairs - expected) / ((pairs_first + pairs_other) / 2 - expected))
 
 
-def decoding_agreement(decodings: list[np.ndarray]) -> np.ndarray:
-    """Adjusted Rand index of every pair of decodings, for instance one per restart.
+def decoding_agreement(
+    decodings: list[Int[np.ndarray, "_run _time"]],
+) -> Float[np.ndarray, "decoding decoding"]:
+    """Returns the adjusted Rand index of every pair of decodings, for instance one per restart.
 
     Args:
         decodings: each int [run, time], -1 on padding.
@@ -56,8 +62,10 @@ def decoding_agreement(decodings: list[np.ndarray]) -> np.ndarray:
     return np.array([[adjusted_rand_index(a, b) for b in decodings] for a in decodings])
 
 
-def match_states(reference: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Give another decoding the reference's labels, one to one, for most checkpoints in common.
+def match_states(
+    reference: Int[np.ndarray, "_run _time"], other: Int[np.ndarray, "run time"]
+) -> Int[np.ndarray, "run time"]:
+    """Gives another decoding the reference's labels, one to one, for most checkpoints in common.
 
     Args:
         reference: int [run, time], states, -1 on padding.
@@ -72,15 +80,19 @@ def match_states(reference: np.ndarray, other: np.ndarray) -> np.ndarray:
     """
     from scipy.optimize import linear_sum_assignment  # here, as `import hmm` need not wait for it
 
-    counts = _contingency(one=other, other=reference)
+    counts = _contingency(other, reference)
     old, new = linear_sum_assignment(counts, maximize=True)
     labels = np.append(counts.shape[1] + np.arange(counts.shape[0]), -1)  # label -1 reads the last
     labels[old] = new
     return labels[other]
 
 
-def edge_recurrence(reference: np.ndarray, others: list[np.ndarray], num_states: int) -> np.ndarray:
-    """Share of the other decodings in which some run makes each transition.
+def edge_recurrence(
+    reference: Int[np.ndarray, "_run _time"],
+    others: list[Int[np.ndarray, "_run _time"]],
+    num_states: int,
+) -> Float[np.ndarray, "state state"]:
+    """Returns the share of the other decodings in which some run makes each transition.
 
     Args:
         reference: int [run, time], the decoding whose labels count.
@@ -100,8 +112,10 @@ def edge_recurrence(reference: np.ndarray, others: list[np.ndarray], num_states:
     return np.mean(used, axis=0)
 
 
-def edge_inclusion(paths: np.ndarray, num_states: int) -> np.ndarray:
-    """Probability that a bootstrap resample of the runs still has each edge, paths given.
+def edge_inclusion(
+    paths: Int[np.ndarray, "run time"], num_states: int
+) -> Float[np.ndarray, "state state"]:
+    """Returns the probability that a bootstrap resample of the runs still has each edge.
 
     An edge that m of n runs use is missed by one draw with probability 1 - m/n, so the frequency
     over infinitely many resamples is ``1 - (1 - m/n)^n``: no sampling. It asks nothing of the HMM,
@@ -117,26 +131,25 @@ def edge_inclusion(paths: np.ndarray, num_states: int) -> np.ndarray:
     return 1 - (1 - _runs_per_edge(paths, num_states) / len(paths)) ** len(paths)
 
 
-def _contingency(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Checkpoints [state of one, state of other] in each pair of states."""
-    one, other = np.asarray(one), np.asarray(other)
-    real = one >= 0
-    if one.shape != other.shape or (real != (other >= 0)).any():
+def _contingency(first: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Checkpoints [state of first, state of other] in each pair of states."""
+    first, other = np.asarray(first), np.asarray(other)
+    real = first >= 0
+    if first.shape != other.shape or (real != (other >= 0)).any():
         raise UserError("decodings to compare must be of the same runs, with the same padding")
-    counts = np.zeros((one.max() + 1, other.max() + 1), dtype=np.int64)
-    np.add.at(counts, (one[real], other[real]), 1)
+    counts = np.zeros((first.max() + 1, other.max() + 1), dtype=np.int64)
+    np.add.at(counts, (first[real], other[real]), 1)
     return counts
 
 
-def _pairs(counts: np.ndarray) -> np.ndarray:
+def _pairs(counts: np.ndarray | np.integer) -> np.ndarray | np.floating:
     return counts * (counts - 1) / 2
 
 
 def _runs_per_edge(paths: np.ndarray, num_states: int) -> np.ndarray:
     """Number of runs [source, target] that make each transition between two of the K states."""
-    before, after = paths[:, :-1], paths[:, 1:]
-    known = (before < num_states) & (after < num_states) & (after >= 0) & (before != after)
+    made = transitions_made(paths)
+    known = (made.sources < num_states) & (made.targets < num_states)
     used = np.zeros((len(paths), num_states, num_states), dtype=bool)
-    runs, times = np.nonzero(known)
-    used[runs, before[runs, times], after[runs, times]] = True
+    used[made.runs[known], made.sources[known], made.targets[known]] = True
     return used.sum(axis=0)

@@ -1,7 +1,7 @@
 """One HMM for several experiments: fitted to all of them together, or to one and read on another.
 
-Both rest on z-scores within each run (paper A, section 3): they take units and scale out, so that
-the runs of one experiment can be laid beside those of another. What is left to compare is the shape
+Both rest on z-scores within each run (Hu et al. 2023): they take units and scale out, so that the
+runs of one experiment can be compared with those of another. What is left to compare is the shape
 of a run's course over its own length; runs of more checkpoints weigh more in a joint fit.
 """
 
@@ -14,7 +14,9 @@ import numpy as np
 from seedmap.errors import UserError
 from seedmap.hmm.inference import log_likelihood, viterbi
 from seedmap.hmm.parameters import Parameters
-from seedmap.hmm.selection.sweep import Sweep, SweepConfig, fit_sweep
+from seedmap.hmm.selection.config import SweepConfig
+from seedmap.hmm.selection.fits import Sweep
+from seedmap.hmm.selection.sweep import fit_sweep
 from seedmap.hmm.sequences import Sequences, from_arrays
 from seedmap.hmm.training_map.baselines import only_metrics
 from seedmap.hmm.training_map.regression import bag_of_states
@@ -45,16 +47,15 @@ def check_same_metrics(groups: Mapping[str, Sequence[str]]) -> None:
         lacking = [metric for metric in known if metric not in metrics]
         further = [metric for metric in metrics if metric not in known]
         if lacking or further:
-            parts = [f"{name} lacks {', '.join(lacking)}"] * bool(lacking)
-            parts += [f"{first} lacks {', '.join(further)}"] * bool(further)
+            differences = [f"{name} lacks {', '.join(lacking)}"] * bool(lacking)
+            differences += [f"{first} lacks {', '.join(further)}"] * bool(further)
             raise UserError(
-                f"the metrics differ: {' and '.join(parts)}; choose the same for all: "
-                "seedmap fit DIR --metrics"
+                f"metrics: the metrics differ: {' and '.join(differences)}; fit all with the same"
             )
 
 
 def pool(groups: Mapping[str, Sequences]) -> Sequences:
-    """The runs of several experiments as one set of runs.
+    """Returns the runs of several experiments as one set of runs.
 
     Args:
         groups: experiment -> its z-scored runs, of any lengths, with the same metrics in any order.
@@ -75,15 +76,15 @@ def pool(groups: Mapping[str, Sequences]) -> Sequences:
         raise UserError("there is nothing to pool; give at least one experiment")
     check_same_metrics({name: runs.metrics for name, runs in groups.items()})
     metrics = next(iter(groups.values())).metrics
-    parts = {name: only_metrics(runs, metrics) for name, runs in groups.items()}
+    ordered = {name: only_metrics(runs, metrics) for name, runs in groups.items()}
     return from_arrays(
         [
             row[:length]
-            for runs in parts.values()
+            for runs in ordered.values()
             for row, length in zip(runs.values, runs.lengths, strict=True)
         ],
         metrics=metrics,
-        runs=[f"{name}/{run}" for name, runs in parts.items() for run in runs.runs],
+        runs=[f"{name}/{run}" for name, runs in ordered.items() for run in runs.runs],
     )
 
 
@@ -94,7 +95,7 @@ def fit_together(
     key: jax.Array,
     callback: Callable[[int, int], None] | None = None,
 ) -> Sweep:
-    """One sweep over the runs of several experiments.
+    """Fits one sweep to the runs of several experiments.
 
     Args:
         groups: as `pool` takes them.
@@ -115,8 +116,8 @@ def fit_together(
     if unknown:
         raise UserError(f"cannot hold out {unknown[0]}: there is no such run; see the pooled runs")
     is_away = np.isin(pooled.runs, away)
-    parts = (pooled.select(np.flatnonzero(mask)) for mask in (~is_away, is_away))
-    return fit_sweep(*parts, config, key, callback)
+    halves = (pooled.select(np.flatnonzero(mask)) for mask in (~is_away, is_away))
+    return fit_sweep(*halves, config, key, callback)
 
 
 def apply_model(parameters: Parameters, metrics: Sequence[str], sequences: Sequences) -> Transfer:

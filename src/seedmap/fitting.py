@@ -14,7 +14,7 @@ from seedmap.errors import UserError
 from seedmap.hmm.readers.run_table import listed
 from seedmap.runs import Runs
 
-FIRST_RECORDS = 1000  # Hu et al. 2023, section 2: the HMM sees no later ones
+FIRST_RECORDS = 1000  # of each run (Hu et al. 2023)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,15 +72,19 @@ class Fit:
         return hmm.viterbi(self.parameters, scale(runs.sequences))
 
 
-def scale(sequences: hmm.Sequences) -> hmm.Sequences:
-    """Returns the first 1000 records of raw metrics, z-scored within each run."""
-    first = hmm.from_arrays(
+def first_records(sequences: hmm.Sequences) -> hmm.Sequences:
+    """Returns the first 1000 records of each run: the HMM sees no others."""
+    return hmm.from_arrays(
         sequences.values[:, :FIRST_RECORDS],
         np.minimum(sequences.lengths, FIRST_RECORDS),
         sequences.metrics,
         sequences.runs,
     )
-    return hmm.z_score(first, first=FIRST_RECORDS)
+
+
+def scale(sequences: hmm.Sequences) -> hmm.Sequences:
+    """Returns the first 1000 records of raw metrics, z-scored within each run."""
+    return hmm.z_score(first_records(sequences), first=FIRST_RECORDS)
 
 
 def split_by_name(
@@ -127,7 +131,7 @@ def fit(
 ) -> Fit:
     """Fits Gaussian HMMs of several sizes to runs, chooses one and decodes every run.
 
-    Metrics are z-scored within each run (Hu et al. 2023, section 2); some runs are held out to
+    Metrics are z-scored within each run (Hu et al. 2023); some runs are held out to
     choose the number of states; states come in the order in which runs visit them.
 
     Args:
@@ -171,15 +175,14 @@ def fit(
     notes = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
     if chosen.num_states == max(config.states) > min(config.states):
         notes.append(f"the most states tried, {chosen.num_states}, were chosen: try more")
-    paths = hmm.viterbi(chosen.parameters, sequences)
-    order = hmm.canonical_order(paths, chosen.num_states)
+    decoded = hmm.decode(chosen.parameters, sequences)
     return Fit(
         runs=runs,
         sequences=sequences,
         sweep=sweep,
         chosen=chosen,
         criterion=criterion or hmm.default_criterion(sweep),
-        parameters=hmm.permute(chosen.parameters, order),
-        paths=hmm.relabel(paths, order),
+        parameters=decoded.parameters,
+        paths=decoded.paths,
         notes=tuple(notes),
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Real
 
 from seedmap import hmm
 from seedmap.errors import UserError
@@ -70,10 +70,10 @@ class Runs:
 
 
 def from_arrays(
-    values: Shaped[np.ndarray, "run time metric"] | Sequence[Shaped[np.ndarray, "_ metric"]],
+    values: Real[np.ndarray, "run time metric"] | Sequence[Real[np.ndarray, "_ metric"]],
     *,
-    steps: Sequence[float] | Shaped[np.ndarray, " time"] | None = None,
-    convergence: Sequence[float] | Shaped[np.ndarray, " run"] | None = None,
+    steps: Sequence[float] | Real[np.ndarray, " time"] | None = None,
+    convergence: Sequence[float] | Real[np.ndarray, " run"] | None = None,
     metrics: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
 ) -> Runs:

@@ -8,7 +8,8 @@ from matplotlib.text import Text
 
 from seedmap.hmm import figures
 from seedmap.hmm.parameters import Parameters
-from seedmap.hmm.selection.sweep import Fit, Sweep, SweepConfig
+from seedmap.hmm.selection.config import SweepConfig
+from seedmap.hmm.selection.fits import Fit, Sweep
 from seedmap.hmm.training_map.build import Edge, TrainingMap
 from seedmap.hmm.training_map.regression import Coefficient, Regression
 

@@ -6,7 +6,9 @@ import numpy as np
 import xarray as xr
 
 from seedmap.experiments.noise.report.figures import make_figures
+from seedmap.experiments.noise.results import StudySummary
 from seedmap.experiments.noise.variants import CONTROL, SOURCES, make_variants
+from seedmap.results import from_json, to_json
 
 LONG = ("sex=Female", "race=Amer-Indian-Eskimo and others of the kind", "age=over 50")
 ALL_FORKS = (100, 1000, 4000, 8000, 16000)
@@ -21,10 +23,19 @@ class Study(NamedTuple):
     def variant(self, name):
         return next(v for v in self.found["variants"] if v["name"] == name)
 
+    @property
+    def summary(self):
+        return read(self.found)
+
+
+def read(found):
+    """The summary that a `noise.json` of this content holds."""
+    return from_json(StudySummary, to_json(found))
+
 
 def draw(study):
     paths = study.paths if study.found["map"] else None
-    return make_figures(study.found, study.dataset, paths, study.barriers)
+    return make_figures(study.summary, study.dataset, paths, study.barriers)
 
 
 def panels_of(figure):
@@ -204,7 +215,8 @@ def group(name, number, control, rng):
 
 def spread(values, sd, ends):
     mean = interval(float(values.mean()), 0.002, ends)
-    return {"mean": mean, "sd": interval(sd, 0.5, ends), "values": values.tolist()}
+    spread = {"mean": mean, "sd_error": 0.3 * sd if ends else None, "sd": interval(sd, 0.5, ends)}
+    return spread | {"values": values.tolist()}
 
 
 def path_fields(v, size, ends, lost):

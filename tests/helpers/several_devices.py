@@ -22,7 +22,7 @@ import numpy as np  # noqa: E402
 import optax  # noqa: E402
 
 from seedmap.experiments.tasks.sparse_parities import ParitiesConfig, parities_task  # noqa: E402
-from seedmap.trainer import make_streams, make_trainer, train  # noqa: E402
+from seedmap.trainer import Saving, make_streams, make_trainer, train  # noqa: E402
 from seedmap.trainer.placement import place, spread  # noqa: E402
 
 TASK = parities_task(ParitiesConfig(hidden=16, bits=8, train_size=64, test_size=20))
@@ -62,7 +62,7 @@ def main():
         return
     port, process, num_processes, folder = arguments
     jax.distributed.initialize(f"localhost:{port}", int(num_processes), int(process))
-    options = SIZES | {"seeds_at_once": 2, "folder": Path(folder)}
+    options = SIZES | {"seeds_at_once": 2, "saving": Saving(Path(folder))}
     print(train(TASK, OPTIMIZERS["adamw"], range(7), **options).dataset.seed.values.tolist())
 
 

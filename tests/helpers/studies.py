@@ -19,7 +19,15 @@ def content(variants=None, **changes):
         "hyperparameters": {"learning_rate": 0.1, "seeds": 6, "seeds_at_once": 6, "vary": ["init"]},
         "noise": {**noise, "variants": [variant._asdict() for variant in variants]},
         "versions": {"seedmap": "1", "jax": "0.10.2"},
-        "device": {"platform": "cpu", "usable_cores": 2},
+        "device": {
+            "platform": "cpu",
+            "kind": "cpu",
+            "count": 1,
+            "cpu_cores": 2,
+            "usable_cores": 2,
+            "processes": 1,
+            "devices_used": 1,
+        },
         "variables": {},
         "wall_seconds": {"compile": 1.0, "train": 2.0},
     }

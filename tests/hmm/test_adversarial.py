@@ -10,7 +10,8 @@ import pytest
 
 from seedmap.hmm.inference import filtered, log_likelihood, posterior, viterbi
 from seedmap.hmm.parameters import COVARIANCES
-from seedmap.hmm.selection.sweep import SweepConfig, fit_sweep
+from seedmap.hmm.selection.config import SweepConfig
+from seedmap.hmm.selection.sweep import fit_sweep
 from seedmap.hmm.sequences import from_arrays, z_score
 
 # Shapes are few, so that compilations are: longest run and number of states, 6 runs of 3 metrics

@@ -20,9 +20,10 @@ NAMES = sorted(
 MODULES = [name for name in NAMES if name.partition(".")[0] not in ENGINE]
 HELPERS = {  # between modules
     *("best_scale", "robust", "robust_error"),
-    *("check_covariance", "check_num_runs"),
+    "check_num_runs",
     *("convergence_distribution", "interval", "median", "ridge", "skill"),
     *("HmmlearnGaussian", "json_ready"),
+    *("Transitions", "transitions_made"),
 }
 
 
@@ -57,6 +58,27 @@ def test_all_names_what_is_there():
     assert len(set(hmm.__all__)) == len(hmm.__all__)
     assert all(hasattr(hmm, name) for name in hmm.__all__)
     assert not set(hmm.__all__) & HELPERS
+
+
+def test_no_name_of_a_function_is_that_of_a_module():
+    """`hmm.decode` is a function, whatever is imported and in whatever order."""
+    modules = {name.partition(".")[0] for name in NAMES} | {"figures"}
+    assert not modules & set(hmm.__all__)
+    for name in {*NAMES, "figures"}:
+        assert inspect.ismodule(importlib.import_module(f"seedmap.hmm.{name}"))
+    for package in ("em", "figures", "forecasting", "readers", "selection", "training_map"):
+        contents = vars(importlib.import_module(f"seedmap.hmm.{package}"))
+        for path in (Path(hmm.__file__).parent / package).glob("[a-z]*.py"):
+            assert inspect.ismodule(contents.get(path.stem, hmm))
+
+
+def test_summaries_begin_with_what_a_function_does():
+    for name in hmm.__all__:
+        entry = getattr(hmm, name)
+        if inspect.isfunction(entry):
+            verb = inspect.getdoc(entry).split()[0]
+            assert verb.istitle(), f"{name}: {verb}"
+            assert verb.endswith("s"), f"{name}: {verb}"
 
 
 def test_every_plot_is_exported():

@@ -20,7 +20,8 @@ from seedmap.hmm.io import (
     to_hmmlearn,
 )
 from seedmap.hmm.parameters import Parameters
-from seedmap.hmm.selection.sweep import Fit, Sweep, SweepConfig
+from seedmap.hmm.selection.config import SweepConfig
+from seedmap.hmm.selection.fits import Fit, Sweep
 
 
 def random_hmm(num_states=3, num_metrics=2, dtype=np.float64, seed=0):

@@ -7,9 +7,17 @@ import optax
 import pytest
 
 from seedmap.experiments.tasks.sparse_parities import ParitiesConfig, make_data, parities_task
-from seedmap.trainer import OUTCOMES, Data, Task, make_streams, make_trainer, train
-from seedmap.trainer.order import batch_rows, epoch_order
-from seedmap.trainer.shuffle import permutation
+from seedmap.trainer import (
+    OUTCOMES,
+    Data,
+    Replicas,
+    Saving,
+    Task,
+    make_streams,
+    make_trainer,
+    train,
+)
+from seedmap.trainer.order import batch_rows, epoch_order, permutation
 
 CONFIG = ParitiesConfig(hidden=16, bits=8, train_size=50, test_size=20, batch_size=16)
 OPTIMIZER = optax.chain(optax.add_decayed_weights(0.01), optax.sgd(0.1))
@@ -112,8 +120,7 @@ def test_the_training_step_is_traced_and_compiled_once(tmp_path, caplog):
             steps=44,
             record_every=4,
             seeds_at_once=5,
-            folder=tmp_path,
-            save_seconds=0.05,
+            saving=Saving(tmp_path, save_seconds=0.05),
         )
     # By shape alone when the task is checked, then once in the training step (16 rows) and once in
     # the evaluation (20 test rows).
@@ -217,7 +224,7 @@ def test_dataset_has_a_row_per_seed_and_a_column_per_record():
         ({"seeds": 3}, r"seeds is 3; .*range\(40\)"),
         ({"seeds": [0.5]}, "0.5 is not a whole number"),
         ({"seeds": [2**32]}, "between 0 and"),
-        ({"vary": "init"}, r"\('init',\)"),
+        ({"replicas": Replicas(vary="init")}, r"\('init',\)"),
         ({"metrics": lambda params: {"train_loss": 0.0}}, "'train_loss' is the name"),
     ],
 )

@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 
 def start(*arguments):
     return subprocess.Popen(
-        [sys.executable, HERE / "several_devices.py", *map(str, arguments)],
+        [sys.executable, HERE.parent / "helpers" / "several_devices.py", *map(str, arguments)],
         cwd=HERE.parent,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -14,17 +14,23 @@ import optax
 import pytest
 
 from seedmap.experiments.tasks.sparse_parities import ParitiesConfig, parities_task
-from seedmap.trainer import train
+from seedmap.trainer import Replicas, Saving, collect, train
 from seedmap.trainer.storage.records import RecordLayout, append_records, intact_rows, read_records
-from seedmap.trainer.storage.results import collect
 
 CONFIG = ParitiesConfig(hidden=8, bits=6, train_size=40, test_size=20)
 OPTIONS = {"batch_size": 16, "steps": 36, "record_every": 3, "threshold": 0.9, "seeds_at_once": 6}
 
 
-def run(folder=None, **options):
+def run(folder=None, *, resume=False, identity=None, save_seconds=60.0, vary=None, **options):
+    saving = None if folder is None else Saving(folder, resume, identity, save_seconds)
+    replicas = Replicas() if vary is None else Replicas(vary=vary)
     return train(
-        parities_task(CONFIG), optax.adamw(0.01), range(6), folder=folder, **OPTIONS | options
+        parities_task(CONFIG),
+        optax.adamw(0.01),
+        range(6),
+        saving=saving,
+        replicas=replicas,
+        **OPTIONS | options,
     )
 
 
@@ -160,8 +166,10 @@ def test_a_resumed_model_of_another_shape_is_refused(tmp_path):
     with pytest.raises(Killed):
         run(tmp_path, save_seconds=0, on_progress=stop_at(6))
     other = parities_task(ParitiesConfig(hidden=9, bits=6, train_size=40, test_size=20))
-    with pytest.raises(ValueError, match="another model or optimiser"):
-        train(other, optax.adamw(0.01), range(6), folder=tmp_path, resume=True, **OPTIONS)
+    with pytest.raises(
+        ValueError, match=r"^resume: the checkpoint is of another model or optimiser"
+    ):
+        train(other, optax.adamw(0.01), range(6), saving=Saving(tmp_path, resume=True), **OPTIONS)
 
 
 SCRIPT = """

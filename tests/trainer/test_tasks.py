@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from seedmap.experiments.tasks.sparse_parities import ParitiesConfig, parities_task
-from seedmap.trainer import Data, Task, Variables, grid, make_streams, make_trainer, train
+from seedmap.trainer import Data, Replicas, Task, Variables, grid, make_streams, make_trainer, train
 from seedmap.trainer.order import batch_rows
 from seedmap.trainer.step import evaluate
 from seedmap.trainer.task import Noise
@@ -121,7 +121,7 @@ def test_rows_that_fill_up_an_epochs_last_batch_are_no_part_of_its_statistics():
 
     task = Task(init, lambda key: Data(x, x[:1]), score, 10, train_score)
     sizes = SIZES | {"batch_size": 4, "steps": 3, "record_every": 3}
-    run = train(task, optax.sgd(0.1), [0], vary=(), **sizes)
+    run = train(task, optax.sgd(0.1), [0], replicas=Replicas(vary=()), **sizes)
     order = make_streams([0], vary=()).order[0]
     mean = np.zeros(2)
     for rows in batch_rows(order, jnp.int32(0), 3, 10, 4):  # of 4, 4 and 2 examples
@@ -131,14 +131,16 @@ def test_rows_that_fill_up_an_epochs_last_batch_are_no_part_of_its_statistics():
 
 @pytest.mark.parametrize("stream", ["init", "data", "order", "augment", "dropout"])
 def test_each_stream_alone_makes_seeds_differ_and_none_makes_them_equal(stream):
-    params = train(TASK, optax.sgd(0.1), range(3), vary=(stream,), **SIZES).params
+    params = train(
+        TASK, optax.sgd(0.1), range(3), replicas=Replicas(vary=(stream,)), **SIZES
+    ).params
     kernel = params["Dense_0"]["kernel"]
     assert not np.array_equal(kernel[0], kernel[1])
     assert not np.array_equal(kernel[1], kernel[2])
 
 
 def test_without_a_stream_to_vary_seeds_are_equal_to_the_bit():
-    run = train(TASK, optax.sgd(0.1), range(3), vary=(), **SIZES)
+    run = train(TASK, optax.sgd(0.1), range(3), replicas=Replicas(vary=()), **SIZES)
     for leaf in jax.tree.leaves((run.params, run.state)):
         np.testing.assert_array_equal(leaf[0], leaf[1])
         np.testing.assert_array_equal(leaf[0], leaf[2])
@@ -148,7 +150,11 @@ def test_a_grid_of_hyperparameters_is_one_program_with_a_run_for_each():
     seeds, hyper = grid([4, 7], learning_rate=[0.01, 0.1], init_scale=[1.0, 3.0])
     assert len(seeds) == 8
     run = train(
-        TASK, lambda h: optax.sgd(h["learning_rate"]), seeds, hyperparameters=hyper, **SIZES
+        TASK,
+        lambda h: optax.sgd(h["learning_rate"]),
+        seeds,
+        replicas=Replicas(hyperparameters=hyper),
+        **SIZES,
     )
     assert run.dataset.learning_rate.values.tolist() == hyper["learning_rate"]
     for i in (1, 3, 6):
@@ -176,7 +182,13 @@ def test_a_grid_of_hyperparameters_is_one_program_with_a_run_for_each():
 )
 def test_hyperparameters_that_do_not_fit_are_refused(hyper, message):
     with pytest.raises(ValueError, match=message):
-        train(TASK, lambda h: optax.sgd(h["learning_rate"]), [1, 1], hyperparameters=hyper, **SIZES)
+        train(
+            TASK,
+            lambda h: optax.sgd(h["learning_rate"]),
+            [1, 1],
+            replicas=Replicas(hyperparameters=hyper),
+            **SIZES,
+        )
 
 
 def test_groups_change_nothing_but_rounding():
@@ -260,8 +272,7 @@ def test_groups_that_rest_change_nothing():
         ({"metrics": lambda params: 1.0}, "gives float; give a dict"),
         ({"metrics": lambda params: {"a": jnp.zeros(3)}}, r"'a' of .* has shape \(3,\)"),
         ({"metrics": lambda params: {"step": 1.0}}, "'step' of .* cannot be"),
-        ({"resume": True}, "resume needs a folder"),
-        ({"hyperparameters": {"rate": [0.1] * 6}}, "nothing reads rate"),
+        ({"replicas": Replicas(hyperparameters={"rate": [0.1] * 6})}, "nothing reads rate"),
     ],
 )
 def test_wrong_options_are_named(options, message):

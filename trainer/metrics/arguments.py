@@ -1,4 +1,4 @@
-"""What a metric may look at: it names the parts it wants as arguments and gets these."""
+"""What a metric may look at: what it names among its arguments it is given."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -10,33 +10,33 @@ import jax.numpy as jnp
 from seedmap.errors import UserError
 
 RESERVED = ("seed", "step", "epoch", "diverged", "state")  # of the dataset
-PARTS = ("params", "initial", "batch", "grads", "updates", "loss", "key")
+ARGUMENTS = ("params", "initial", "batch", "grads", "updates", "loss", "key")
 
 Metric = Callable[..., Mapping[str, jax.Array]]
 Record = dict[str, jax.Array]
 
 
-def parts_of(metric: Metric) -> tuple[str, ...]:
-    """Names of the parts that a metric takes.
+def arguments_of(metric: Metric) -> tuple[str, ...]:
+    """Names of the arguments that a metric is given.
 
     Raises:
-        UserError: it needs an argument that is not a part.
+        UserError: it needs an argument that is none of these.
     """
-    arguments = inspect.signature(metric).parameters.values()
+    parameters = inspect.signature(metric).parameters.values()
     needed = [
-        argument.name
-        for argument in arguments
-        if argument.default is argument.empty
-        and argument.kind not in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD)
+        parameter.name
+        for parameter in parameters
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     ]
-    unknown = [name for name in needed if name not in PARTS]
+    unknown = [name for name in needed if name not in ARGUMENTS]
     if unknown:
         name = getattr(metric, "__name__", repr(metric))
         raise UserError(
             f"metrics: {name} needs {unknown[0]!r}; a metric's arguments are among "
-            f"{', '.join(PARTS)}"
+            f"{', '.join(ARGUMENTS)}"
         )
-    return tuple(argument.name for argument in arguments if argument.name in PARTS)
+    return tuple(parameter.name for parameter in parameters if parameter.name in ARGUMENTS)
 
 
 def _check_values(metric: Metric, values: Any) -> None:
@@ -53,24 +53,25 @@ def _check_values(metric: Metric, values: Any) -> None:
             raise UserError(f"metrics: {key!r} of {name} cannot be a variable's name; change it")
 
 
-def measure(metrics: Sequence[Metric], parts: Mapping[str, Callable[[], Any]]) -> Record:
-    """The values of all metrics; only the parts that one of them names are computed.
+def measure(metrics: Sequence[Metric], arguments: Mapping[str, Callable[[], Any]]) -> Record:
+    """Computes all metrics; only the arguments that one of them names are made.
 
     Args:
         metrics: functions of some of these, by argument name: `params` now, `initial` parameters,
             `batch` of the coming step, `grads` of its mean loss, `updates` that the optimiser will
-            add in it, its mean `loss` as a function of the parameters, and a random `key`, the same
-            for all replicas and records.
-        parts: name to a function that makes the part.
+            add in it, its mean `loss` as a function of the parameters, and `key`, the random key
+            `jax.random.key(0)`: the same for all replicas and records, so that what a metric draws
+            is no noise between them (`fold_in` a number of one's own for another draw).
+        arguments: name to a function that makes the argument.
 
     Raises:
-        UserError: two metrics give the same name, or one needs what is not a part.
+        UserError: two metrics give the same name, or one needs another argument.
     """
     record: Record = {}
     made: dict[str, Any] = {}
     for metric in metrics:
-        names = parts_of(metric)
-        made |= {name: parts[name]() for name in names if name not in made}
+        names = arguments_of(metric)
+        made |= {name: arguments[name]() for name in names if name not in made}
         values = metric(**{name: made[name] for name in names})
         _check_values(metric, values)
         twice = sorted(set(values) & set(record))

@@ -1,9 +1,9 @@
 """Measures of a run beyond its weights alone, and the choice of what to record by name.
 
 A measure is a function from parts of a replica's state, matched by argument name, to a dict of
-scalars. The parts: `params` (now), `initial` (at initialisation), `batch` (of the next step),
-`grads` (of the mean loss on it), `updates` (what the optimiser will add), `loss` (params -> mean
-loss on that batch) and `key` (a random key of this replica and record). One's own measure is a
+scalars: `params` (now), `initial` (at initialisation), `batch` (of the next step), `grads` (of the
+mean loss on it), `updates` (what the optimiser will add), `loss` (params -> mean loss on that
+batch) and `key` (a random key, the same for all replicas and records). One's own measure is a
 function like any here:
 
     def weight_ratio(params, initial):

@@ -1,28 +1,28 @@
-"""How far replicas are from the first one, and at which step they part from it."""
+"""How far replicas are from the first one, and from which step on they differ from it."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-APART = ("first_apart", "distance", "relative_distance", "churn")
-"""Records of a trainer that compares: see `apart_from_first`."""
+DISTANCES = ("first_apart", "distance", "relative_distance", "churn")
+"""Records of a trainer that compares: see `distance_to_first`."""
 
 _ODD = 2654435769  # 2**32 over the golden ratio
 
 
 def digest(tree: Any) -> jax.Array:
-    """A 32-bit number of all bits of a tree: equal for equal trees, else almost surely not.
+    """Returns a 32-bit number of all bits of a tree: equal for equal trees, else almost surely not.
 
-    Each word of 32 bits is multiplied by an odd number that depends on its place, and all are added
+    Each word of 32 bits is multiplied by an odd number that depends on its index, and all are added
     modulo 2**32; unlike a plain sum it tells two last bits that have moved in opposite directions.
     """
     total = jnp.uint32(0)
     for leaf in jax.tree.leaves(tree):
         words = _words(leaf)
-        place = jnp.arange(words.size, dtype=jnp.uint32)
+        index = jnp.arange(words.size, dtype=jnp.uint32)
         # Mixed leaf by leaf, so that equal changes in two leaves do not cancel.
-        total = total * jnp.uint32(31) + jnp.sum(words * ((place * jnp.uint32(_ODD)) | 1))
+        total = total * jnp.uint32(31) + jnp.sum(words * ((index * jnp.uint32(_ODD)) | 1))
     return total
 
 
@@ -32,10 +32,10 @@ def _words(leaf: jax.Array) -> jax.Array:
     return jax.lax.bitcast_convert_type(leaf, f"uint{8 * width}").ravel().astype(jnp.uint32)
 
 
-def apart_from_first(
+def distance_to_first(
     params: Any, predictions: jax.Array | None, digests: jax.Array, step: jax.Array
 ) -> dict[str, jax.Array]:
-    """How far every replica is from the first, t the parameters as one vector.
+    """Measures how far every replica is from the first, t the parameters as one vector.
 
     Args:
         params: leaves [replica, ...].
@@ -50,17 +50,17 @@ def apart_from_first(
         test examples on which replica r and the first disagree.
     """
     differs = digests != digests[:1]
-    at = (step + jnp.argmax(differs, axis=1)).astype(jnp.float32)
-    found = {"first_apart": jnp.where(differs.any(axis=1), at, jnp.nan)}
+    first_step = (step + jnp.argmax(differs, axis=1)).astype(jnp.float32)
+    distances = {"first_apart": jnp.where(differs.any(axis=1), first_step, jnp.nan)}
     leaves = jax.tree.leaves(params)
     squares = sum(jnp.sum(_flat(leaf - leaf[:1]) ** 2, axis=1) for leaf in leaves)
     length = jnp.sqrt(sum(jnp.sum(jnp.square(leaf[0])) for leaf in leaves))
-    found["distance"] = jnp.sqrt(squares)
-    found["relative_distance"] = found["distance"] / length
+    distances["distance"] = jnp.sqrt(squares)
+    distances["relative_distance"] = distances["distance"] / length
     if predictions is not None:
         disagree = (predictions != predictions[:1]).astype(jnp.float32)
-        found["churn"] = jnp.mean(disagree, axis=1)
-    return found
+        distances["churn"] = jnp.mean(disagree, axis=1)
+    return distances
 
 
 def _flat(leaf: jax.Array) -> jax.Array:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seedmap.trainer.shuffle import permutation
+from seedmap.trainer.order import permutation
 from seedmap.trainer.streams import Streams
 
 _ROOTS = {"accumulation": 101, "ulp": 102}  # keys apart from those of any stream
@@ -71,8 +71,8 @@ def keys_at(keys: Streams, perturb: Perturbations, step: jax.Array) -> Streams:
     return keys._replace(**{name: chosen(*pair) for name, pair in pairs.items()})
 
 
-def places(perturb: Perturbations, steps: jax.Array, batch_size: int) -> jax.Array | None:
-    """Where the examples of these steps' batches come from: int32 [step, batch_size], or None."""
+def positions(perturb: Perturbations, steps: jax.Array, batch_size: int) -> jax.Array | None:
+    """Positions that the examples of these steps' batches come from: int32 [step, batch_size]."""
     if perturb.accumulation is None:
         return None
     base = jax.random.fold_in(jax.random.key(_ROOTS["accumulation"]), perturb.accumulation)
@@ -88,18 +88,18 @@ def move_by_ulp(params: Any, perturb: Perturbations, step: jax.Array) -> Any:
     matrices = [leaf for leaf in leaves if leaf.ndim >= 2]
     sizes = [leaf.size if leaf.ndim >= 2 or not matrices else 0 for leaf in leaves]
     key = jax.random.fold_in(jax.random.key(_ROOTS["ulp"]), perturb.ulp_number)
-    place = jnp.where(step == perturb.ulp_step, jax.random.randint(key, (), 0, sum(sizes)), -1)
+    index = jnp.where(step == perturb.ulp_step, jax.random.randint(key, (), 0, sum(sizes)), -1)
     moved = []
     for leaf, size in zip(leaves, sizes, strict=True):
-        moved.append(_move_entry(leaf, place) if size else leaf)
-        place = jnp.where(place >= size, place - size, -1)
+        moved.append(_move_entry(leaf, index) if size else leaf)
+        index = jnp.where(index >= size, index - size, -1)
     return jax.tree.unflatten(structure, moved)
 
 
-def _move_entry(leaf: jax.Array, place: jax.Array) -> jax.Array:
-    """The leaf with the entry at a place moved; unchanged where there is no such place."""
-    inside = (place >= 0) & (place < leaf.size)
-    at = jnp.clip(place, 0, leaf.size - 1)
+def _move_entry(leaf: jax.Array, index: jax.Array) -> jax.Array:
+    """Moves the entry of a leaf at an index; none where the index is outside."""
+    inside = (index >= 0) & (index < leaf.size)
+    at = jnp.clip(index, 0, leaf.size - 1)
     flat = leaf.ravel()
     neighbour = jnp.nextafter(flat[at], jnp.copysign(jnp.inf, flat[at]).astype(leaf.dtype))
     return flat.at[at].set(jnp.where(inside, neighbour, flat[at])).reshape(leaf.shape)

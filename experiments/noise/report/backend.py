@@ -1,62 +1,73 @@
 """A study of settings of the tools: its folder, and what it found as text, CSV, JSON and HTML."""
 
-import json
-from collections.abc import Mapping
-from html import escape
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from seedmap.errors import UserError
+from seedmap.experiments.noise.backend.results import BackendPlan, BackendSummary, SettingSummary
 from seedmap.experiments.noise.backend.settings import LOGS, SETTINGS
+from seedmap.experiments.noise.compare import PairSummary
 from seedmap.experiments.noise.report.compare import (
     CAPTION,
+    FIGURE,
     HEADER,
     cells,
-    flat,
-    number,
-    plot_differences,
+    write_pairs,
 )
-from seedmap.experiments.report import html
-from seedmap.experiments.report.comparison import aligned, check_out, write_csv
+from seedmap.experiments.report import files, html, page
+from seedmap.experiments.report.terminal import aligned, blocks
+from seedmap.experiments.report.text import DASH, interval, number, of, percent
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.hmm import figures
+from seedmap.results import to_json
 
 JSON, CSV, HTML = "backend.json", "backend.csv", "backend.html"
-FILES = (JSON, CSV, HTML)
-KEPT = ("experiment", "hyperparameters", "variables")  # what a study that is gone on with keeps to
-
-Content = Mapping[str, Any]
+_OWN = files.own_names((JSON, CSV, HTML)) | {LOGS}
 
 
-def begin(folder: Path, plan: Content, overwrite: bool, resume: bool) -> None:
+@dataclass(frozen=True)
+class _Standing:
+    """The study that stands in a folder, begun or done: what one that goes on with it keeps to."""
+
+    experiment: str
+    hyperparameters: dict[str, Any]
+    variables: dict[str, str]
+    children: list[str]
+
+
+def begin(folder: Path, plan: BackendPlan, overwrite: bool, resume: bool) -> BackendPlan:
     """Makes the folder with its `backend.json`, or clears or takes on what stands there.
+
+    Returns:
+        The plan; where a study is gone on with, with the folders of its processes too.
 
     Raises:
         UserError: the folder holds something else, or another study and neither may it be replaced
             nor is it the one to go on with.
     """
-    before = _stands(folder)
-    check_out(folder, JSON, _own(before))
-    plan = json.loads(json.dumps(run_folder.json_ready(dict(plan))))
+    before = _standing(folder)
+    children = [] if before is None else before.children
+    files.check_out(folder, JSON, _OWN | set(children), "a study")
     if before is not None and resume:
         _check_same(folder, before, plan)
+        # A study gone on with under other settings still has the folders of the former ones.
+        plan = replace(plan, children=list(dict.fromkeys([*children, *plan.children])))
     elif before is not None and not overwrite:
         raise UserError(
             f"--out: {folder} holds another study; name another folder, or add --resume to go on "
             "with it, or --overwrite to replace it"
         )
     elif before is not None:
-        for child in _children(before):
+        for child in children:
             if (folder / child).is_dir():
                 run_folder.clear(folder / child, run_folder.OWN)
                 (folder / child).rmdir()
-        run_folder.clear(folder, {*FILES, run_folder.FIGURES, LOGS} - {JSON})
+        run_folder.clear(folder, {CSV, HTML, run_folder.FIGURES, LOGS})
     folder.mkdir(parents=True, exist_ok=True)
-    # A study gone on with under other settings still has the folders of the former ones.
-    both = dict.fromkeys([*(before or {}).get("children", ()), *_children(plan)] if resume else ())
-    run_folder.write_json(folder / JSON, {**plan, "children": list(both) or _children(plan)})
+    run_folder.write_json(folder / JSON, to_json(plan))
+    return plan
 
 
 def take_away(folder: Path) -> None:
@@ -66,27 +77,18 @@ def take_away(folder: Path) -> None:
         folder.rmdir()
 
 
-def _stands(folder: Path) -> dict[str, Any] | None:
+def _standing(folder: Path) -> _Standing | None:
     if not (folder / JSON).is_file():
         return None
-    fields = (*KEPT, "children")
-    return run_folder.read_json(folder, JSON, "noise backend EXPERIMENT", fields)
+    names = _Standing.__dataclass_fields__
+    content = run_folder.read_json(folder, JSON, "noise backend EXPERIMENT", tuple(names))
+    return _Standing(**{name: content[name] for name in names})
 
 
-def _children(plan: Content) -> list[str]:
-    if "children" in plan:
-        return list(plan["children"])
-    return [f"{s['name']}-{r}" for r in range(plan["replicas"]) for s in plan["settings"]]
-
-
-def _own(before: Content | None) -> set[str]:
-    names = {*FILES, *(f"{name}.part" for name in FILES), run_folder.FIGURES, LOGS}
-    return names | set(_children(before) if before is not None else ())
-
-
-def _check_same(folder: Path, before: Content, plan: Content) -> None:
+def _check_same(folder: Path, before: _Standing, plan: BackendPlan) -> None:
     flat_before, flat_plan = (
-        dict(html.flatten({key: content[key] for key in KEPT})) for content in (before, plan)
+        dict(html.flatten({name: getattr(study, name) for name in _KEPT}))
+        for study in (before, plan)
     )
     for name in {**flat_before, **flat_plan}:
         values = flat_before.get(name), flat_plan.get(name)
@@ -97,23 +99,25 @@ def _check_same(folder: Path, before: Content, plan: Content) -> None:
             )
 
 
-def write_backend(folder: Path, content: Content) -> Path:
+_KEPT = ("experiment", "hyperparameters", "variables")
+
+
+def write_backend(folder: Path, summary: BackendSummary) -> Path:
     """Writes `backend.json`, `backend.csv`, the figure and `backend.html`; returns its path."""
-    before = run_folder.read_json(folder, JSON, "noise backend EXPERIMENT", ("children",))
-    run_folder.write_json(folder / JSON, {**content, "children": before["children"]})
-    write_csv(folder / CSV, [flat(row) for row in content["pairs"]])
-    drawn = plot_differences(content["pairs"], [_pair(row) for row in content["pairs"]])
-    figures.save(drawn, folder / run_folder.FIGURES / "differences.png")
+    run_folder.write_json(folder / JSON, to_json(summary))
+    drawn = write_pairs(folder, CSV, summary.pairs, list(map(_pair, summary.pairs)))
     parts = [
-        html.notes(content["notes"]),
-        f"<p>{escape(INTRODUCTION)}</p>",
-        html.table(SETTINGS_HEADER, map(_setting_cells, content["settings"])),
-        "<h2>Within settings and between them</h2>",
-        html.table(HEADER, map(cells, content["pairs"])),
-        html.figure("differences", html.image_source("differences", drawn), CAPTION),
-        html.details("All numbers", html.key_values(html.flatten(run_folder.json_ready(content)))),
+        html.notes(summary.notes),
+        page.paragraph(INTRODUCTION),
+        html.table(SETTINGS_HEADER, map(_setting_cells, summary.settings)),
+        page.titled(
+            "Within settings and between them",
+            html.table(HEADER, map(cells, summary.pairs)),
+            page.figure(FIGURE, drawn, CAPTION),
+            page.all_numbers(summary),
+        ),
     ]
-    return html.write_page(folder / HTML, f"{content['experiment']}: what the tools do", parts)
+    return html.write_page(folder / HTML, f"{summary.experiment}: what the tools do", parts)
 
 
 INTRODUCTION = (
@@ -128,32 +132,28 @@ SETTINGS_HEADER = (
 )
 
 
-def _setting_cells(setting: Content) -> list[str]:
-    accuracy, copies = setting["accuracy"], setting["copies_alike"]
-    variables = [f"{name}={value}" for name, value in setting["variables"]]
-    dash = "\N{EN DASH}"
+def _setting_cells(setting: SettingSummary) -> list[str]:
+    accuracy, copies = setting.accuracy, setting.copies_alike
+    variables = [f"{name}={value}" for name, value in setting.variables]
     return [
-        setting["name"],
-        setting["what"] if setting["name"] in SETTINGS else "flags that were named",
-        " ".join([*setting["flags"], *variables]) or dash,
-        str(setting["trained"]),
-        f"{100 * accuracy['mean']:.2f} %" if accuracy else dash,
-        number(accuracy["sd"]) if accuracy else dash,
-        f"{np.median(setting['seconds']):.3g}" if setting["seconds"] else dash,
-        f"{sum(copies)} of {len(copies)}" if copies else dash,
+        setting.name,
+        setting.what if setting.name in SETTINGS else "flags that were named",
+        " ".join([*setting.flags, *variables]) or DASH,
+        str(setting.trained),
+        percent(accuracy and accuracy.mean, 4),
+        interval(accuracy and accuracy.sd),
+        number(float(np.median(setting.seconds)) if setting.seconds else None),
+        of(sum(copies), len(copies)) if copies else DASH,
     ]
 
 
-def _pair(row: Content) -> str:
-    one, other = row["runs"]
-    return f"{one}, its processes" if one == other else f"{one} : {other}"
+def _pair(row: PairSummary) -> str:
+    first, second = row.runs
+    return f"{first}, its processes" if first == second else f"{first} : {second}"
 
 
-def terminal(content: Content) -> str:
+def terminal(summary: BackendSummary) -> str:
     """What was found as aligned text; notes last."""
-    lines = [
-        aligned(SETTINGS_HEADER, map(_setting_cells, content["settings"])),
-        "",
-        aligned(HEADER, map(cells, content["pairs"])),
-    ]
-    return "\n".join(lines + [f"note: {note}" for note in content["notes"]])
+    settings = aligned(SETTINGS_HEADER, map(_setting_cells, summary.settings))
+    pairs = aligned(HEADER, map(cells, summary.pairs))
+    return blocks(settings, "", pairs, notes=summary.notes)

@@ -1,56 +1,63 @@
 """A comparison of studies as text, CSV, JSON, a figure and one HTML page."""
 
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from seedmap.experiments.noise.compare import MEASURES
-from seedmap.experiments.report import html
-from seedmap.experiments.report.comparison import aligned, check_out, write_csv
+from seedmap.experiments.noise.compare import MEASURES, PairSummary, StudyComparison
+from seedmap.experiments.noise.results import Estimate
+from seedmap.experiments.report import files, html, page
+from seedmap.experiments.report.terminal import aligned, blocks
+from seedmap.experiments.report.text import interval, of
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.hmm import figures
 from seedmap.hmm.figures.style import GREY, INK, PALE, WIDTH, shorten, styled
+from seedmap.results import to_json
 
 JSON, CSV, HTML = "noise_compare.json", "noise_compare.csv", "noise_compare.html"
-FILES = (JSON, CSV, HTML)
-OWN = {*FILES, *(f"{name}.part" for name in FILES), run_folder.FIGURES}
-
-Content = Mapping[str, Any]
+OWN = files.own_names((JSON, CSV, HTML))
+FIGURE = "differences"
 
 
 def check_free(folder: Path) -> None:
     """Raises UserError unless a comparison may be written to the folder."""
-    check_out(folder, JSON, OWN)
+    files.check_out(folder, JSON, OWN, "a comparison")
 
 
-def write_comparison(folder: Path, content: Content) -> Path:
+def write_comparison(folder: Path, comparison: StudyComparison) -> Path:
     """Writes `noise_compare.json`, `.csv`, the figure and `noise_compare.html`; returns its path.
 
     Args:
         folder: made if need be; an earlier comparison in it is replaced.
-        content: as `experiments.noise.compare.compare_studies` gives it.
+        comparison: what to write.
     """
     check_free(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    run_folder.write_json(folder / JSON, content)
-    write_csv(folder / CSV, [flat(row) for row in content["pairs"]])
-    names = [f"{' : '.join(row['runs'])}, {row['variant']}" for row in content["pairs"]]
-    drawn = plot_differences(content["pairs"], names)
-    figures.save(drawn, folder / run_folder.FIGURES / "differences.png")
+    run_folder.write_json(folder / JSON, to_json(comparison))
+    names = [f"{' : '.join(row.runs)}, {row.variant}" for row in comparison.pairs]
+    drawn = write_pairs(folder, CSV, comparison.pairs, names)
     parts = [
-        html.notes(content["notes"]),
-        f"<p>{escape(INTRODUCTION)}</p>",
-        html.table(HEADER, map(cells, content["pairs"])),
-        html.figure("differences", html.image_source("differences", drawn), CAPTION),
-        "<h2>What differs between the runs' environments</h2>",
-        *environment_parts(content["environment"], content["runs"]),
-        html.details("All numbers", html.key_values(html.flatten(run_folder.json_ready(content)))),
+        html.notes(comparison.notes),
+        page.paragraph(INTRODUCTION),
+        html.table(HEADER, map(cells, comparison.pairs)),
+        page.figure(FIGURE, drawn, CAPTION),
+        page.titled("What differs between the runs' environments", _environment(comparison)),
+        page.all_numbers(comparison),
     ]
-    return html.write_page(folder / HTML, f"{content['experiment']}: replicas compared", parts)
+    return html.write_page(folder / HTML, f"{comparison.experiment}: replicas compared", parts)
+
+
+def write_pairs(
+    folder: Path, csv: str, pairs: Sequence[PairSummary], names: Sequence[str]
+) -> Figure:
+    """Writes the CSV file and the figure of compared pairs; returns the figure."""
+    files.write_csv(folder / csv, [flat(row) for row in pairs])
+    drawn = plot_differences(pairs, names)
+    files.save_figures(folder, {FIGURE: drawn})
+    return drawn
 
 
 INTRODUCTION = (
@@ -69,116 +76,107 @@ HEADER = (
 )
 
 
-def flat(row: Content) -> dict[str, Any]:
+def flat(row: PairSummary) -> dict[str, Any]:
     """A row without nesting, as the CSV file has it."""
-    steps = [step for step in row["first_apart"] if step is not None]
+    steps = [step for step in row.first_apart if step is not None]
     plain = {
-        "first_run": row["runs"][0],
-        "second_run": row["runs"][1],
-        "variant": row["variant"],
-        "replicas": row["replicas"],
-        "used": row["used"],
-        "equal": row["equal"],
+        "first_run": row.runs[0],
+        "second_run": row.runs[1],
+        "variant": row.variant,
+        "replicas": row.replicas,
+        "used": row.used,
+        "equal": row.equal,
         "first_apart": min(steps, default=None),
     }
     for name in (*MEASURES, "better"):
-        found = row[name] or dict.fromkeys(("value", "low", "high"))
-        plain |= {name: found["value"], f"{name}_low": found["low"], f"{name}_high": found["high"]}
+        measured = getattr(row, name) or Estimate(None, None, None)
+        ends = {f"{name}_low": measured.low, f"{name}_high": measured.high}
+        plain |= {name: measured.value, **ends}
     return plain
 
 
-def cells(row: Content) -> list[str]:
+def cells(row: PairSummary) -> list[str]:
     """A pair's row of the table, as text."""
     return [
-        " : ".join(row["runs"]),
-        row["variant"],
-        f"{row['equal']} of {row['replicas']}",
-        apart(row),
-        percent(row["churn"]),
-        number(row["l2_distance"]),
-        number(row["angle"]),
-        number(row["logit_correlation"], ".4f"),
-        percent(row["accuracy_difference"]),
-        number(row["better"], ".2f"),
+        " : ".join(row.runs),
+        row.variant,
+        of(row.equal, row.replicas),
+        first_difference(row),
+        interval(row.churn, 100, " %"),
+        interval(row.l2_distance),
+        interval(row.angle),
+        interval(row.logit_correlation, digits=4),
+        interval(row.accuracy_difference, 100, " %"),
+        interval(row.better),
     ]
 
 
-def apart(row: Content) -> str:
+def first_difference(row: PairSummary) -> str:
     """The first step at which a record of any replica differs, and which record."""
-    found = [pair for pair in zip(row["first_apart"], row["record"], strict=True) if pair[1]]
-    if found:
-        return "step {} ({})".format(*min(found))
-    return "never" if row["equal"] == row["replicas"] else "in no record"
+    differing = [pair for pair in zip(row.first_apart, row.record, strict=True) if pair[1]]
+    if differing:
+        return "step {} ({})".format(*min(differing))
+    return "never" if row.equal == row.replicas else "in no record"
 
 
-def percent(found: Mapping[str, float | None] | None) -> str:
-    """An interval of a share, in per cent."""
-    if found is None:
-        return "\N{EN DASH}"
-    return number({k: v and 100 * v for k, v in found.items()}, ".2f", " %")
-
-
-def number(found: Mapping[str, float | None] | None, form: str = ".2g", unit: str = "") -> str:
-    """An interval as text: value, and its ends in brackets where there are any that differ."""
-    if found is None:
-        return "\N{EN DASH}"
-    value, low, high = found["value"], found["low"], found["high"]
-    ends = f" [{low:{form}}, {high:{form}}]" if low is not None and low != high else ""
-    exact = "0" if value == 0 else f"{value:{form}}"
-    return f"{exact}{unit}{ends}"
-
-
-def terminal(content: Content) -> str:
+def terminal(comparison: StudyComparison) -> str:
     """The comparison as aligned text; environments and notes last."""
-    lines = [aligned(HEADER, map(cells, content["pairs"]))]
-    for name, values in content["environment"].items():
-        lines.append(f"{name}: " + ", ".join(f"{run} {value}" for run, value in values.items()))
-    return "\n".join(lines + [f"note: {note}" for note in content["notes"]])
+    environments = [
+        f"{name}: " + ", ".join(f"{run} {value}" for run, value in values.items())
+        for name, values in comparison.environment.items()
+    ]
+    table = aligned(HEADER, map(cells, comparison.pairs))
+    return blocks(table, *environments, notes=comparison.notes)
 
 
-def environment_parts(environment: Content, runs: Sequence[str]) -> list[str]:
+def _environment(comparison: StudyComparison) -> str:
     """HTML of what differs between environments."""
-    if not environment:
-        return ["<p>Nothing that config.json records.</p>"]
+    if not comparison.environment:
+        return page.paragraph("Nothing that config.json records.")
+    runs = comparison.runs
     rows = [
         (name, *("not set" if values[run] is None else values[run] for run in runs))
-        for name, values in environment.items()
+        for name, values in comparison.environment.items()
     ]
-    return [html.table(("", *runs), rows)]
+    return html.table(("", *runs), rows)
 
 
 @styled
-def plot_differences(rows: Sequence[Content], names: Sequence[str]) -> Figure:
+def plot_differences(rows: Sequence[PairSummary], names: Sequence[str]) -> Figure:
     """Churn and weight distance, a line for each row, top to bottom."""
     figure = Figure(figsize=(WIDTH, 1.0 + 0.28 * len(rows)), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
-    _draw_intervals(axes[0], [_scaled(row["churn"], 100) for row in rows])
+    _draw_estimates(axes[0], [_in_percent(row.churn) for row in rows])
     axes[0].set(title="Churn", xlabel="% of test examples")
-    _draw_intervals(axes[1], [row["l2_distance"] for row in rows])
+    _draw_estimates(axes[1], [row.l2_distance for row in rows])
     axes[1].set(title="L2 distance of weights", xlabel="of unit vectors, at most 2")
     axes[0].set_yticks(range(len(rows)), [shorten(name, 44) for name in names])
     axes[0].set_ylim(len(rows) - 0.5, -0.5)
     return figure
 
 
-def _scaled(found: Mapping[str, float | None] | None, factor: float):
-    return found and {name: value and factor * value for name, value in found.items()}
+def _in_percent(share: Estimate | None) -> Estimate | None:
+    if share is None:
+        return None
+    ends = (share.value, share.low, share.high)
+    return Estimate(*(end and 100 * end for end in ends))
 
 
-def _draw_intervals(ax, found: Sequence[Mapping[str, float | None] | None]) -> None:
-    values = [one["value"] for one in found if one is not None and one["value"] > 0]
-    ends = [one["high"] for one in found if one is not None and one["high"]]
+def _draw_estimates(ax: Axes, estimates: Sequence[Estimate | None]) -> None:
+    known = [estimate for estimate in estimates if estimate is not None]
+    values = [estimate.value for estimate in known if estimate.value > 0]
+    ends = [estimate.high for estimate in known if estimate.high]
     if values and max(values) > 30 * min(values):
         ax.set_xscale("symlog", linthresh=10 ** np.floor(np.log10(min(values))), linscale=0.5)
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "\N{MINUS SIGN}"))
-    for row, one in enumerate(found):
+    for row, estimate in enumerate(estimates):
         ax.axhline(row, color=PALE, linewidth=0.8, zorder=0)
-        if one is None:
+        if estimate is None:
             ax.annotate("not defined", (0.02, row), xycoords=("axes fraction", "data"), color=GREY)
             continue
-        if one["low"] is not None:
-            ax.plot([one["low"], one["high"]], [row, row], color=INK, linewidth=1.2)
-        fill = "none" if one["value"] == 0 else "#0072b2"
-        ax.plot(one["value"], row, "o", mfc=fill, mec="#0072b2", markersize=5, clip_on=False)
+        if estimate.low is not None:
+            ax.plot([estimate.low, estimate.high], [row, row], color=INK, linewidth=1.2)
+        fill = "none" if estimate.value == 0 else "#0072b2"
+        ax.plot(estimate.value, row, "o", mfc=fill, mec="#0072b2", markersize=5, clip_on=False)
     ax.set_xlim(0, 1.08 * max([*values, *ends], default=1.0))
     ax.tick_params(axis="y", length=0)

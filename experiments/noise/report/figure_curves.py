@@ -11,8 +11,9 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from seedmap.errors import UserError
 from seedmap.experiments.noise.measures.divergence import growth_curve
-from seedmap.experiments.noise.report.captions import number
-from seedmap.experiments.noise.report.figure_parts import Found, Look, label_at_side, looks
+from seedmap.experiments.noise.report.figure_parts import Look, label_at_side, looks
+from seedmap.experiments.noise.results import VariantSummary
+from seedmap.experiments.report.text import DASH, number
 from seedmap.hmm.figures.style import (
     GREY,
     INK,
@@ -31,7 +32,7 @@ _MOST_HEIGHT = 9.0  # inches, of the raster
 
 
 @styled
-def plot_divergence(variants: Sequence[Found], dataset: xr.Dataset) -> Figure:
+def plot_divergence(variants: Sequence[VariantSummary], dataset: xr.Dataset) -> Figure:
     """Distance to the first replica, how fast it grows, and churn, over the steps of training.
 
     A thin line for each replica but a variant's first, which is the first of all anew; the median
@@ -51,9 +52,7 @@ def plot_divergence(variants: Sequence[Found], dataset: xr.Dataset) -> Figure:
     figure = Figure(figsize=(WIDTH, (_PANEL + 0.5) * panels), layout="constrained")
     axes = figure.subplots(panels, 1, sharex=True)
     steps = dataset.step.values
-    curves = {
-        name: {v["name"]: _others(dataset[name].values, v) for v in variants} for name in names
-    }
+    curves = {name: {v.name: _others(dataset[name].values, v) for v in variants} for name in names}
     look = looks(variants)
     _draw_distances(axes[0], steps, curves["relative_distance"], look)
     _draw_growth(axes[1], steps, curves["relative_distance"], look)
@@ -63,17 +62,17 @@ def plot_divergence(variants: Sequence[Found], dataset: xr.Dataset) -> Figure:
     return figure
 
 
-def _others(values: np.ndarray, variant: Found) -> np.ndarray:
-    first, end = variant["rows"]
+def _others(values: np.ndarray, variant: VariantSummary) -> np.ndarray:
+    first, end = variant.rows
     return np.asarray(values[first + 1 : end], dtype=float)
 
 
 def median_curve(values: np.ndarray) -> np.ndarray:
     """Median over replicas at each record, of those that have it; NaN where none has."""
     known = np.isfinite(values).any(axis=0)
-    found = np.full(values.shape[1], np.nan)
-    found[known] = np.nanmedian(values[:, known], axis=0)
-    return found
+    medians = np.full(values.shape[1], np.nan)
+    medians[known] = np.nanmedian(values[:, known], axis=0)
+    return medians
 
 
 def _draw_distances(ax: Axes, steps: np.ndarray, curves: dict, look: dict[str, Look]) -> None:
@@ -175,7 +174,7 @@ def _draw_churn(ax: Axes, steps: np.ndarray, curves: dict, look: dict[str, Look]
 
 
 @styled
-def plot_barriers(variants: Sequence[Found], errors: np.ndarray) -> Figure:
+def plot_barriers(variants: Sequence[VariantSummary], errors: np.ndarray) -> Figure:
     """Errors along the lines between pairs of replicas, a panel for each variant that has some.
 
     Args:
@@ -195,7 +194,7 @@ def plot_barriers(variants: Sequence[Found], errors: np.ndarray) -> Figure:
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     look, shares = looks(variants), np.linspace(0.0, 1.0, errors.shape[2])
     for ax, i in zip(axes.flat, shown, strict=False):
-        name, pairs = variants[i]["name"], 100 * errors[i, known[i]]
+        name, pairs = variants[i].name, 100 * errors[i, known[i]]
         for pair in pairs:
             ax.plot(shares, pair, color=look[name].colour, linewidth=0.6, alpha=0.6)
         mean = pairs.mean(axis=0)
@@ -213,16 +212,14 @@ def plot_barriers(variants: Sequence[Found], errors: np.ndarray) -> Figure:
     return figure
 
 
-def _rise(variant: Found) -> str:
-    barrier = variant.get("barrier")
-    if not barrier or barrier["mean"] is None:
-        return "\N{EN DASH}"
-    return f"+{number(100 * barrier['mean'])} points"
+def _rise(variant: VariantSummary) -> str:
+    barrier = variant.barrier
+    return DASH if barrier is None else f"+{number(100 * barrier.mean)} points"
 
 
 @styled
 def plot_paths(
-    variants: Sequence[Found], paths: np.ndarray, steps: np.ndarray, num_states: int
+    variants: Sequence[VariantSummary], paths: np.ndarray, steps: np.ndarray, num_states: int
 ) -> Figure:
     """State of every replica over time, variant by variant; colour = state of the training map.
 
@@ -240,7 +237,7 @@ def plot_paths(
     """
     if paths.shape[1] != len(steps):
         raise UserError(f"paths have {paths.shape[1]} records, but the study has {len(steps)}")
-    fewest = min(end - first for first, end in (variant["rows"] for variant in variants))
+    fewest = min(end - first for first, end in (variant.rows for variant in variants))
     row = max(0.05, 0.14 / fewest)
     height = min(_MOST_HEIGHT, 1.3 + row * len(paths))
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -251,10 +248,10 @@ def plot_paths(
     edges = np.arange(len(paths) + 1) - 0.5
     ax.pcolormesh(_edges(steps), edges, states, cmap=colormap, norm=norm, linewidth=0)
     for variant in variants[1:]:
-        ax.axhline(variant["rows"][0] - 0.5, color="white", linewidth=2.2)
-        ax.axhline(variant["rows"][0] - 0.5, color=INK, linewidth=0.8, gid="group")
-    middles = [(sum(variant["rows"]) - 1) / 2 for variant in variants]
-    ax.set_yticks(middles, [shorten(variant["name"]) for variant in variants])
+        ax.axhline(variant.rows[0] - 0.5, color="white", linewidth=2.2)
+        ax.axhline(variant.rows[0] - 0.5, color=INK, linewidth=0.8, gid="group")
+    middles = [(sum(variant.rows) - 1) / 2 for variant in variants]
+    ax.set_yticks(middles, [shorten(variant.name) for variant in variants])
     ax.tick_params(axis="y", length=0)
     ax.invert_yaxis()
     ax.set(xlabel="step", title="State of every replica, grouped by what varies between them")

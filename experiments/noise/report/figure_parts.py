@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from seedmap.experiments.noise.results import Estimate, VariantSummary
 from seedmap.experiments.noise.variants import ALGO, BOTH, CONTROL, IMPL, IMPLEMENTATION, SOURCES
 from seedmap.hmm.figures.style import GREY, INK, PALE, shorten, state_colour
 
@@ -19,8 +20,6 @@ _KNOWN = {
     for name, k in zip((*SOURCES, ALGO, IMPL, BOTH), (0, 1, 2, 3, 4, 5, 7, 8, 9, 6), strict=True)
 } | {CONTROL: GREY}
 _SPARE = (10, 12, 13, 14, 15, 16, 17, 18)  # of `state_colour`; 11 is too faint for a line
-
-Found = Mapping[str, Any]
 
 
 class Look(NamedTuple):
@@ -39,17 +38,17 @@ class Look(NamedTuple):
     hatch: str
 
 
-def looks(variants: Sequence[Found]) -> dict[str, Look]:
+def looks(variants: Sequence[VariantSummary]) -> dict[str, Look]:
     """The look of each variant by name.
 
     A source or set has its own colour and marker; lines are solid for what we draw at random,
     dashed for what tools bring, dotted for replicas that share their first steps, and dashes with
     dots for sets.
     """
-    found, strangers = {}, 0
+    by_name, strangers = {}, 0
     names = [*SOURCES, ALGO, IMPL, BOTH]
     for variant in variants:
-        name = variant["name"]
+        name = variant.name
         if name in _KNOWN:
             colour = _KNOWN[name]
             marker = _MARKERS[names.index(name)] if name in names else "h"
@@ -57,20 +56,20 @@ def looks(variants: Sequence[Found]) -> dict[str, Look]:
             colour = state_colour(_SPARE[strangers % len(_SPARE)])
             marker = "*pH8"[strangers % 4]
             strangers += 1
-        found[name] = Look(colour, marker, _dash(variant), _hatch(variant))
-    return found
+        by_name[name] = Look(colour, marker, _dash(variant), _hatch(variant))
+    return by_name
 
 
-def _dash(variant: Found) -> Any:
-    family = {"control": 0, "fork": 2, "together": 3}.get(variant["kind"])
-    return _DASHES[int(variant["name"] in IMPLEMENTATION) if family is None else family]
+def _dash(variant: VariantSummary) -> Any:
+    family = {"control": 0, "fork": 2, "together": 3}.get(variant.kind)
+    return _DASHES[int(variant.name in IMPLEMENTATION) if family is None else family]
 
 
-def _hatch(variant: Found) -> str:
-    return {ALGO: "////", IMPL: "....", BOTH: ""}.get(variant["name"], "xxxx")
+def _hatch(variant: VariantSummary) -> str:
+    return {ALGO: "////", IMPL: "....", BOTH: ""}.get(variant.name, "xxxx")
 
 
-def handles(variants: Sequence[Found], marks: bool = True) -> list[Line2D]:
+def handles(variants: Sequence[VariantSummary], marks: bool = True) -> list[Line2D]:
     """Legend entries of variants, by their markers or by their lines."""
     return [
         Line2D([], [], color=look.colour, label=name, linestyle="", marker=look.marker)
@@ -80,31 +79,33 @@ def handles(variants: Sequence[Found], marks: bool = True) -> list[Line2D]:
     ]
 
 
-def chosen(variants: Sequence[Found], key: str) -> list[Found]:
+def chosen(variants: Sequence[VariantSummary], key: str) -> list[VariantSummary]:
     """At most three variants that have some numbers: sets of sources first, then sources alone."""
-    having = [v for v in variants if v.get(key) and v["kind"] != "control"]
+    having = [v for v in variants if getattr(v, key) and v.kind != "control"]
     kinds = ("together", "source", "fork")
-    ranked = sorted(having, key=lambda variant: kinds.index(variant["kind"]))[:SHOWN_TOGETHER]
+    ranked = sorted(having, key=lambda variant: kinds.index(variant.kind))[:SHOWN_TOGETHER]
     return [variant for variant in having if variant in ranked]
 
 
-def tick_name(variant: Found) -> str:
+def tick_name(variant: VariantSummary) -> str:
     """Name of a variant on an axis, with how many of its replicas are left out as diverged."""
-    lost = variant.get("num_diverged") or 0
-    return shorten(variant["name"]) + (f"\n{lost} of {variant['replicas']} diverged" * bool(lost))
+    lost = variant.num_diverged
+    return shorten(variant.name) + (f"\n{lost} of {variant.replicas} diverged" * bool(lost))
 
 
 class Row(NamedTuple):
     """A variant's number and the ends of its interval, each None where it is not defined."""
 
-    variant: Found
+    variant: VariantSummary
     value: float | None
     low: float | None = None
     high: float | None = None
 
 
 def rows_of_intervals(
-    variants: Sequence[Found], get: Callable[[Found], Any], factor: float = 1.0
+    variants: Sequence[VariantSummary],
+    get: Callable[[VariantSummary], Estimate | float | None],
+    factor: float = 1.0,
 ) -> list[Row]:
     """A row for each variant: of an interval, a bare number, or nothing.
 
@@ -116,11 +117,11 @@ def rows_of_intervals(
     return [Row(variant, *_scaled(get(variant), factor)) for variant in variants]
 
 
-def _scaled(found: Any, factor: float) -> Iterator[float | None]:
-    entries = found if isinstance(found, Mapping) else {"value": found}
-    for key in ("value", "low", "high"):
-        entry = entries.get(key)
-        yield None if entry is None else factor * entry
+def _scaled(estimate: Estimate | float | None, factor: float) -> Iterator[float | None]:
+    if not isinstance(estimate, Estimate):
+        estimate = Estimate(estimate, None, None)
+    for end in (estimate.value, estimate.low, estimate.high):
+        yield None if end is None else factor * end
 
 
 def has_values(rows: Sequence[Row]) -> bool:
@@ -132,7 +133,7 @@ def draw_rows(ax: Axes, rows: Sequence[Row], name: bool = True) -> None:
     """Draws a row of dot and interval for each variant, the first on top; a dash for nothing."""
     look = looks([row.variant for row in rows])
     for place, row in enumerate(rows):
-        drawn = look[row.variant["name"]]
+        drawn = look[row.variant.name]
         ax.axhline(place, color=PALE, linewidth=0.6, zorder=0)
         if row.value is None:
             at = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 7}
@@ -140,7 +141,7 @@ def draw_rows(ax: Axes, rows: Sequence[Row], name: bool = True) -> None:
             continue
         if row.low is not None and row.high is not None:
             ax.hlines(place, row.low, row.high, color=drawn.colour, linewidth=1.6)
-        ax.plot(row.value, place, gid=row.variant["name"], **marking(drawn))
+        ax.plot(row.value, place, gid=row.variant.name, **marking(drawn))
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
     if name:

@@ -5,8 +5,7 @@ a variant that has no numbers), tasks without classes (what needs them is left o
 classes (their distribution is shown).
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import xarray as xr
@@ -20,7 +19,6 @@ from seedmap.experiments.noise.report.figure_curves import (
     plot_paths,
 )
 from seedmap.experiments.noise.report.figure_parts import (
-    Found,
     Look,
     Row,
     chosen,
@@ -34,6 +32,12 @@ from seedmap.experiments.noise.report.figure_parts import (
     reach,
     rows_of_intervals,
 )
+from seedmap.experiments.noise.results import (
+    Estimate,
+    PathSummary,
+    StudySummary,
+    VariantSummary,
+)
 from seedmap.hmm.figures.style import (
     GREY,
     INK,
@@ -45,19 +49,18 @@ from seedmap.hmm.figures.style import (
     shorten,
     styled,
 )
-from seedmap.hmm.io import json_ready
 
 MOST_BARS = 25  # classes each shown by bars of their own
 LINEAR_UP_TO = 4.0  # share above which the axis of shares goes on in logarithms
 _SHARES = {
-    "share_of_variance": ("Variance of accuracy", ("accuracy", "sd"), 2),
-    "share_of_churn": ("Churn", ("churn",), 1),
-    "share_of_l2": ("Distance of weights", ("l2_distance",), 1),
+    "share_of_variance": "Variance of accuracy",
+    "share_of_churn": "Churn",
+    "share_of_l2": "Distance of weights",
 }
 
 
 def make_figures(
-    found: Mapping[str, Any],
+    summary: StudySummary,
     dataset: xr.Dataset,
     paths: np.ndarray | None = None,
     barriers: np.ndarray | None = None,
@@ -65,7 +68,7 @@ def make_figures(
     """All figures of a study that it has numbers for, by name.
 
     Args:
-        found: content of `noise.json`.
+        summary: content of `noise.json`.
         dataset: content of `metrics.nc`: `relative_distance` and, where the task has classes,
             `churn`, each [seed, step].
         paths: decoded states of every replica, int [row, time], -1 where a replica has no record.
@@ -76,12 +79,11 @@ def make_figures(
         Of `noise_budget`, `churn_accuracy`, `class_spread`, `group_spread`, `divergence`,
         `barriers`, `paths_by_source` and `dissimilarity_by_source` those that can be drawn.
     """
-    found = json_ready(dict(found))
-    variants = found["variants"]
+    variants = summary.variants
     drawn = {"divergence": plot_divergence(variants, dataset)}
-    if has_shares(found):
-        drawn["noise_budget"] = plot_budget(found)
-    if any(variant["churn"] for variant in variants):
+    if has_shares(summary):
+        drawn["noise_budget"] = plot_budget(summary)
+    if any(variant.churn for variant in variants):
         drawn["churn_accuracy"] = plot_churn(variants)
     if chosen(variants, "classes"):
         drawn["class_spread"] = plot_classes(variants)
@@ -90,62 +92,69 @@ def make_figures(
     if barriers is not None and np.isfinite(barriers).any():
         drawn["barriers"] = plot_barriers(variants, barriers)
     if paths is not None:
-        states = (found.get("map") or {}).get("num_states") or int(paths.max()) + 1
+        states = int(paths.max()) + 1 if summary.map is None else summary.map.num_states
         drawn["paths_by_source"] = plot_paths(variants, paths, dataset.step.values, states)
-    if any((variant["paths"] or {}).get("dissimilarity") for variant in variants):
+    if any(variant.paths and variant.paths.dissimilarity for variant in variants):
         drawn["dissimilarity_by_source"] = plot_dissimilarities(variants)
     return drawn
 
 
-def share(found: Found, variant: Found, key: str) -> Any:
-    """A variant's share of all sources together: an interval, a number, or None.
+def share(summary: StudySummary, variant: VariantSummary, key: str) -> Estimate | None:
+    """Returns a variant's share of all sources together; None where it has none.
 
     The share of all together is 1 by definition; CONTROL has none in `noise.json`, and gets the
     bare ratio, which is 0 where its replicas are one.
 
     Args:
-        found: content of `noise.json`.
+        summary: content of `noise.json`.
         variant: one of its variants.
         key: `share_of_variance`, `share_of_churn` or `share_of_l2`.
     """
-    whole = next(v for v in found["variants"] if v["name"] == found["whole"])
-    _, path, power = _SHARES[key]
-    size, of_all = _value(variant, path), _value(whole, path)
-    if variant[key] and variant[key]["value"] is not None:
-        return variant[key]
-    return (size / of_all) ** power if size is not None and of_all else None
+    estimate = getattr(variant, key)
+    if estimate is not None and estimate.value is not None:
+        return estimate
+    size, of_all = _size(variant, key), _size(summary.all_sources, key)
+    if size is None or not of_all:
+        return None
+    power = 2 if key == "share_of_variance" else 1
+    return Estimate((size / of_all) ** power, None, None)
 
 
-def has_shares(found: Found) -> list[str]:
+def has_shares(summary: StudySummary) -> list[str]:
     """Which shares there are of any variant but CONTROL."""
-    others = [variant for variant in found["variants"] if variant["kind"] != "control"]
+    others = [variant for variant in summary.variants if variant.kind != "control"]
     return [
-        key for key in _SHARES if any(share(found, variant, key) is not None for variant in others)
+        key
+        for key in _SHARES
+        if any(share(summary, variant, key) is not None for variant in others)
     ]
 
 
-def _value(variant: Found, path: tuple[str, ...]) -> float | None:
-    part: Any = variant
-    for key in (*path, "value"):
-        part = part and part.get(key)
-    return part
+def _size(variant: VariantSummary, key: str) -> float | None:
+    """What a share is of: the standard deviation of accuracy, churn, or distance of weights."""
+    estimate = {
+        "share_of_variance": variant.accuracy and variant.accuracy.sd,
+        "share_of_churn": variant.churn,
+        "share_of_l2": variant.l2_distance,
+    }[key]
+    return estimate and estimate.value
 
 
 @styled
-def plot_budget(found: Found) -> Figure:
+def plot_budget(summary: StudySummary) -> Figure:
     """Shares of variance, churn and distance by source, a row for each variant, with intervals."""
-    variants = found["variants"]
-    lost = any(variant["num_diverged"] for variant in variants)
+    variants = summary.variants
+    lost = any(variant.num_diverged for variant in variants)
     height = 1.2 + (0.32 if lost else 0.25) * len(variants)
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    keys = has_shares(found)
+    keys = has_shares(summary)
     axes = figure.subplots(1, len(keys), sharey=True, squeeze=False)[0]
     for ax, key in zip(axes, keys, strict=True):
-        rows = rows_of_intervals(variants, lambda v, key=key: share(found, v, key))
+        rows = rows_of_intervals(variants, lambda v, key=key: share(summary, v, key))
         ax.axvline(1, color=INK, linewidth=0.8)
         ax.axvline(0, color=GREY, linewidth=0.8, linestyle=(0, (1, 1)))
         draw_rows(ax, rows, name=ax is axes[0])
-        ax.set(title=_SHARES[key][0], xlabel=f"share of that of {shorten(found['whole'])}")
+        ax.set(title=_SHARES[key], xlabel=f"share of that of {shorten(summary.whole)}")
         _scale_shares(ax, rows)
     return figure
 
@@ -164,15 +173,15 @@ def _scale_shares(ax: Axes, rows: list[Row]) -> None:
 
 
 @styled
-def plot_churn(variants: list[Found]) -> Figure:
+def plot_churn(variants: list[VariantSummary]) -> Figure:
     """Churn against the standard deviation of accuracy, a point with both intervals a variant."""
     figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
     ax = figure.add_subplot()
-    across = rows_of_intervals(variants, lambda v: v["accuracy"] and v["accuracy"]["sd"], 100)
-    up = rows_of_intervals(variants, lambda v: v["churn"], 100)
+    across = rows_of_intervals(variants, lambda v: v.accuracy and v.accuracy.sd, 100)
+    up = rows_of_intervals(variants, lambda v: v.churn, 100)
     look, points = looks(variants), {}
     for x, y in zip(across, up, strict=True):
-        name = x.variant["name"]
+        name = x.variant.name
         if x.value is None or y.value is None:
             continue
         line = {"color": look[name].colour, "linewidth": 1.0, "alpha": 0.8}
@@ -192,20 +201,20 @@ def plot_churn(variants: list[Found]) -> Figure:
 
 
 @styled
-def plot_classes(variants: list[Found]) -> Figure:
+def plot_classes(variants: list[VariantSummary]) -> Figure:
     """Spread of each class's accuracy over that of the whole: bars, or curves for many classes."""
     # Where the top line does not vary there is no ratio to it.
     shown = [
         variant
         for variant in chosen(variants, "classes")
-        if any(of_class["ratio"] is not None for of_class in variant["classes"])
+        if any(of_class.ratio is not None for of_class in variant.classes)
     ]
     figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
     ax = figure.add_subplot()
     if not shown:
         say_nothing_to_show(ax, "top-line accuracy does not vary: no ratio to it")
         return figure
-    if max(len(variant["classes"]) for variant in shown) <= MOST_BARS:
+    if max(len(variant.classes) for variant in shown) <= MOST_BARS:
         _draw_bars(ax, shown, looks(variants))
     else:
         _draw_sorted(ax, shown, looks(variants))
@@ -216,19 +225,17 @@ def plot_classes(variants: list[Found]) -> Figure:
     return figure
 
 
-def _draw_bars(ax: Axes, shown: list[Found], look: dict[str, Look]) -> None:
+def _draw_bars(ax: Axes, shown: list[VariantSummary], look: dict[str, Look]) -> None:
     width = 0.8 / len(shown)
     for number, variant in enumerate(shown):
-        drawn = look[variant["name"]]
-        having = [
-            (k, c["ratio"]) for k, c in enumerate(variant["classes"]) if c["ratio"] is not None
-        ]
+        drawn = look[variant.name]
+        having = [(k, c.ratio) for k, c in enumerate(variant.classes) if c.ratio is not None]
         places, heights = np.array(having, float).T
         places = places + (number + 0.5) * width - 0.4
         style = {"facecolor": drawn.colour, "edgecolor": "white", "linewidth": 0.4}
-        hatch = {"hatch": drawn.hatch * (len(shown) > 1), "label": variant["name"]}
-        ax.bar(places, heights, width, gid=variant["name"], **style, **hatch)
-    names = [str(c["class"]) for c in max((v["classes"] for v in shown), key=len)]
+        hatch = {"hatch": drawn.hatch * (len(shown) > 1), "label": variant.name}
+        ax.bar(places, heights, width, gid=variant.name, **style, **hatch)
+    names = [str(c.label) for c in max((v.classes for v in shown), key=len)]
     ax.set_xticks(range(len(names)), names)
     ax.tick_params(axis="x", length=0)
     ax.set_xlabel("class")
@@ -236,25 +243,25 @@ def _draw_bars(ax: Axes, shown: list[Found], look: dict[str, Look]) -> None:
     ax.get_figure().legend(loc="outside lower center", ncols=len(shown))
 
 
-def _draw_sorted(ax: Axes, shown: list[Found], look: dict[str, Look]) -> None:
+def _draw_sorted(ax: Axes, shown: list[VariantSummary], look: dict[str, Look]) -> None:
     """Ratios from the largest to the smallest, over the share of classes that have as much."""
     for variant in shown:
-        ratios = np.sort([c["ratio"] for c in variant["classes"] if c["ratio"] is not None])[::-1]
+        ratios = np.sort([c.ratio for c in variant.classes if c.ratio is not None])[::-1]
         shares = 100 * (np.arange(len(ratios)) + 0.5) / len(ratios)
-        drawn = look[variant["name"]]
-        ax.plot(shares, ratios, color=drawn.colour, ls=drawn.dash, gid=variant["name"])
+        drawn = look[variant.name]
+        ax.plot(shares, ratios, color=drawn.colour, ls=drawn.dash, gid=variant.name)
     ax.set_ylim(bottom=0)
     ax.set_xlim(0, 100)
-    count = max(len(variant["classes"]) for variant in shown)
+    count = max(len(variant.classes) for variant in shown)
     ax.set_xlabel(f"% of the {count} classes, largest spread first")
     add_legend(ax.get_figure(), handles(shown, marks=False))
 
 
 @styled
-def plot_groups(variants: list[Found]) -> Figure:
+def plot_groups(variants: list[VariantSummary]) -> Figure:
     """Spread of accuracy and of both error rates by subgroup, over that of the whole."""
     shown, look = chosen(variants, "groups"), looks(variants)
-    groups = shown[0]["groups"]
+    groups = shown[0].groups
     height = 1.2 + max(0.2, 0.11 * len(shown)) * len(groups)
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.subplots(1, 3, sharey=True)
@@ -262,23 +269,23 @@ def plot_groups(variants: list[Found]) -> Figure:
     for ax, (rate, title) in zip(axes, titles.items(), strict=True):
         for place in range(len(groups) - 1):
             ax.axhline(place + 0.5, color=PALE, linewidth=0.6, zorder=0)
-        found = []
+        ratios = []
         for number, variant in enumerate(shown):
             offset = 0.8 * ((number + 0.5) / len(shown) - 0.5)
             points = [
-                (group[rate]["ratio"], place + offset)
-                for place, group in enumerate(variant["groups"])
-                if group[rate]["ratio"] is not None
+                (getattr(group, rate).ratio, place + offset)
+                for place, group in enumerate(variant.groups)
+                if getattr(group, rate).ratio is not None
             ]
-            found += [ratio for ratio, _ in points]
+            ratios += [ratio for ratio, _ in points]
             if points:
-                name = variant["name"]
+                name = variant.name
                 ax.plot(*zip(*points, strict=True), gid=name, **marking(look[name], 4.5))
-        _scale_ratios(ax, found)
+        _scale_ratios(ax, ratios)
         ax.axvline(1, color=INK, linewidth=0.8, zorder=0)
         ax.set(title=title, xlabel="SD over SD of the whole")
     axes[0].set_ylim(len(groups) - 0.5, -0.5)
-    names = [f"{shorten(group['group'], 26)} ({group['size']})" for group in groups]
+    names = [f"{shorten(group.group, 26)} ({group.size})" for group in groups]
     axes[0].set_yticks(range(len(groups)), names)
     axes[0].tick_params(axis="y", length=0)
     add_legend(figure, handles(shown))
@@ -294,11 +301,11 @@ def _scale_ratios(ax: Axes, ratios: list[float]) -> None:
 
 
 @styled
-def plot_dissimilarities(variants: list[Found]) -> Figure:
+def plot_dissimilarities(variants: list[VariantSummary]) -> Figure:
     """How differently a variant's replicas go through the training map, a row for each variant."""
-    lost = any(variant["num_diverged"] for variant in variants)
-    units = {(v["paths"]["convergence"] or {}).get("unit") for v in variants if v["paths"]}
-    unit = next(iter(units - {None}), "step")
+    lost = any(variant.num_diverged for variant in variants)
+    units = {v.paths.convergence.unit for v in variants if v.paths}
+    unit = next(iter(units), "step")
     columns = (
         ("Dissimilarity", "of paths, discrete", _discrete, 1),
         ("Detours", "% that take one", _detour_rate, 100),
@@ -322,21 +329,25 @@ def plot_dissimilarities(variants: list[Found]) -> Figure:
     return figure
 
 
-def _of_paths(variants: list[Found], get: Callable[[Found], Any], factor: float) -> list[Row]:
-    return rows_of_intervals(variants, lambda v: v["paths"] and get(v["paths"]), factor)
+def _of_paths(
+    variants: list[VariantSummary],
+    get: Callable[[PathSummary], Estimate | float | None],
+    factor: float,
+) -> list[Row]:
+    return rows_of_intervals(variants, lambda v: v.paths and get(v.paths), factor)
 
 
-def _discrete(paths: Found) -> Any:
-    return (paths["dissimilarity"] or {}).get("discrete")
+def _discrete(paths: PathSummary) -> Estimate | None:
+    return paths.dissimilarity and paths.dissimilarity.discrete
 
 
-def _detour_rate(paths: Found) -> Any:
-    return paths["detour_rate"]
+def _detour_rate(paths: PathSummary) -> float | None:
+    return paths.detour_rate
 
 
-def _detour_sd(paths: Found) -> Any:
-    return (paths.get("detour_time") or {}).get("sd")
+def _detour_sd(paths: PathSummary) -> Estimate | None:
+    return paths.detour_time and paths.detour_time.sd
 
 
-def _convergence_sd(paths: Found) -> Any:
-    return (paths["convergence"] or {}).get("sd")
+def _convergence_sd(paths: PathSummary) -> Estimate | None:
+    return paths.convergence.sd

@@ -1,24 +1,34 @@
-"""The report of a study of noise: one HTML file that opens anywhere, and the table in the terminal.
+"""The report of a study of noise: one HTML file that opens anywhere, and the terminal's table.
 
-The page is that of `experiments.report.html`; its words are those of
-`experiments.noise.report.captions`.
+The page is that of `experiments.report.page`; its words are those of
+`experiments.noise.report.headlines` and `captions`.
 """
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from html import escape
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from matplotlib.figure import Figure
 
 from seedmap.experiments.noise.report import captions
-from seedmap.experiments.noise.report.captions import DASH, Found, number, percent, when_apart
 from seedmap.experiments.noise.report.figures import share
-from seedmap.experiments.report import html
-from seedmap.experiments.report.captions import part
+from seedmap.experiments.noise.report.headlines import RATES, headlines, what_varies, when_apart
+from seedmap.experiments.noise.results import Estimate, RateSpread, StudySummary, VariantSummary
+from seedmap.experiments.report import html, page
+from seedmap.experiments.report.page import Drawn, Section
+from seedmap.experiments.report.terminal import aligned, blocks
+from seedmap.experiments.report.text import (
+    DASH,
+    count,
+    interval,
+    mean_and_sd,
+    number,
+    of,
+    percent,
+)
 from seedmap.experiments.runs.folder import REPORT
-from seedmap.hmm.io import json_ready
 
 MOST_CLASSES = 200  # whose numbers are written out one by one
 _MAP_CAPTIONS = {
@@ -30,23 +40,9 @@ _MAP_CAPTIONS = {
 }
 
 
-class Section(NamedTuple):
-    """A part of the report.
-
-    Attributes:
-        heading: its heading.
-        figures: names of its figures, each with the function that writes its caption.
-        tables: functions from the findings to HTML.
-    """
-
-    heading: str
-    figures: Mapping[str, Callable[[Found], str]]
-    tables: tuple[Callable[[Found], str], ...] = ()
-
-
 def write_noise_report(
     folder: Path,
-    found: Mapping[str, Any],
+    summary: StudySummary,
     figures: Mapping[str, Figure],
     config: Mapping[str, Any],
     map_figures: Mapping[str, Figure | str | Path] = {},
@@ -56,7 +52,7 @@ def write_noise_report(
 
     Args:
         folder: of the study, which exists.
-        found: content of `noise.json`.
+        summary: content of `noise.json`.
         figures: as `experiments.noise.report.figures.make_figures` draws them; others come last.
         config: content of `config.json`.
         map_figures: figures of the training map that paths were read with, each a figure or the
@@ -69,116 +65,87 @@ def write_noise_report(
     Raises:
         UserError: a figure's file is missing.
     """
-    found = json_ready(dict(found))
-    images = {name: html.image_source(name, figure) for name, figure in figures.items()}
-    maps = {name: html.image_source(name, figure) for name, figure in map_figures.items()}
-    said = list(dict.fromkeys([*notes, *found["notes"]]))
-    parts = [html.notes(said), _headlines(found)]
-    parts += [_section(section, found, images) for section in SECTIONS]
-    parts.append(_map(found, maps))
-    known = {name for section in SECTIONS for name in section.figures}
-    further = {name: _no_caption for name in images if name not in known}
-    if further:
-        parts.append(_section(Section("Further figures", further), found, images))
-    parts.append(html.details("All numbers", _all_numbers(found)))
-    settings = html.key_values(html.flatten(json_ready(dict(config))))
-    parts.append(f"<h2>Configuration</h2>{settings}")
-    title = f"Randomness by its source: {found.get('experiment') or 'a study'}"
+    parts = [
+        html.notes(list(dict.fromkeys([*notes, *summary.notes]))),
+        page.titled("What was found", page.bullets(headlines(summary))),
+        *(page.section(section, summary, figures) for section in SECTIONS),
+        _map(summary, map_figures),
+        page.further_figures(SECTIONS, figures),
+        html.details("All numbers", _all_numbers(summary)),
+        page.titled("Configuration", page.numbers(config)),
+    ]
+    title = f"Randomness by its source: {summary.experiment or 'a study'}"
     return html.write_page(Path(folder) / REPORT, title, parts)
 
 
-def _headlines(found: Found) -> str:
-    items = "\n".join(f"<li>{escape(said)}</li>" for said in captions.headlines(found))
-    return f"<h2>What was found</h2>\n<ul>\n{items}\n</ul>"
-
-
-def _section(section: Section, found: Found, images: Mapping[str, str]) -> str:
-    shown = [name for name in section.figures if name in images]
-    parts = [html.figure(name, images[name], section.figures[name](found)) for name in shown]
-    parts += [table for table in (make(found) for make in section.tables) if table]
-    return "\n".join([f"<h2>{escape(section.heading)}</h2>", *parts]) if parts else ""
-
-
-def _map(found: Found, images: Mapping[str, str]) -> str:
+def _map(summary: StudySummary, drawn: Drawn) -> str:
     """The training map, with what is known of it."""
-    about = found.get("map")
-    if not about and not images:
-        return ""
-    parts = [
-        html.figure(f"map_{name}", source, _MAP_CAPTIONS.get(name, ""))
-        for name, source in images.items()
+    pieces = [
+        html.figure(f"map_{name}", html.image_source(name, figure), _MAP_CAPTIONS.get(name, ""))
+        for name, figure in drawn.items()
     ]
-    return "\n".join(["<h2>The training map</h2>", html.key_values((about or {}).items()), *parts])
+    about = () if summary.map is None else vars(summary.map).items()
+    return page.titled("The training map", html.key_values(about), *pieces)
 
 
-def _all_numbers(found: Found) -> str:
-    """Every leaf of the findings, but for the classes where they are too many to be read."""
-    if (found["num_classes"] or 0) <= MOST_CLASSES:
-        return html.key_values(html.flatten(found))
-    variants = [
-        {k: v for k, v in variant.items() if k != "classes"} for variant in found["variants"]
-    ]
-    lean = html.key_values(html.flatten(dict(found) | {"variants": variants}))
-    return "<p>The numbers of single classes are in <code>noise.json</code>.</p>\n" + lean
+def _all_numbers(summary: StudySummary) -> str:
+    """Every leaf of the summary, but for the classes where they are too many to be read."""
+    if (summary.num_classes or 0) <= MOST_CLASSES:
+        return page.numbers(summary)
+    variants = [replace(variant, classes=None) for variant in summary.variants]
+    return f"{_IN_THE_FILE}\n{page.numbers(replace(summary, variants=variants))}"
 
 
-def _rows(found: Found, cells: Callable[[Found], Iterable[Any]]) -> list[list[Any]]:
-    return [[variant["name"], *cells(variant)] for variant in found["variants"]]
+_IN_THE_FILE = "<p>The numbers of single classes are in <code>noise.json</code>.</p>"
 
 
-def _replicas(variant: Found) -> str:
-    used, count = variant["used"], variant["replicas"]
-    return str(count) if used == count else f"{used} of {count}"
+def _rows(
+    summary: StudySummary, cells: Callable[[VariantSummary], Iterable[Any]]
+) -> list[list[Any]]:
+    return [[variant.name, *cells(variant)] for variant in summary.variants]
 
 
-def _variants(found: Found) -> str:
+def _replicas(variant: VariantSummary) -> str:
+    used, all_ = variant.used, variant.replicas
+    return str(all_) if used == all_ else of(used, all_)
+
+
+def _variants(summary: StudySummary) -> str:
     header = ("variant", "replicas", "what varies between them")
-    return html.table(header, _rows(found, lambda v: (_replicas(v), captions.what_varies(v))))
+    return html.table(header, _rows(summary, lambda v: (_replicas(v), what_varies(v))))
 
 
-def _budget(found: Found) -> str:
+def _budget(summary: StudySummary) -> str:
     keys = ("share_of_variance", "share_of_churn", "share_of_l2")
     header = ("variant", "share of variance", "share of churn", "share of weight distance")
     return html.table(
-        header, _rows(found, lambda v: [_keep(_share(found, v, key)) for key in keys])
+        header, _rows(summary, lambda v: [_interval(share(summary, v, key)) for key in keys])
     )
 
 
-def _interval(found: Any, factor: float = 1.0, digits: int = 3) -> str:
-    return _keep(captions.interval(found, factor, digits=digits))
-
-
-def _keep(text: str) -> str:
+def _interval(estimate: Estimate | None, factor: float = 1.0, digits: int = 3) -> str:
     """A cell whose brackets stay on one line, however narrow its column is."""
-    return text.replace(", ", ",\N{NO-BREAK SPACE}")
+    return interval(estimate, factor, digits=digits).replace(", ", ",\N{NO-BREAK SPACE}")
 
 
-def _share(found: Found, variant: Found, key: str, digits: int = 3) -> str:
-    """As the figure shows it: 1 of all sources together, and CONTROL's own."""
-    value = share(found, variant, key)
-    if isinstance(value, Mapping):
-        return captions.interval(value, digits=digits)
-    return DASH if value is None else f"{value:.{digits}g}"
-
-
-def _top_line(found: Found) -> str:
+def _top_line(summary: StudySummary) -> str:
     header = (
         *("variant", "accuracy, %", "its SD, points", "cross-entropy", "its SD"),
         *("SD of independent errors, points", "SD over the distribution, points"),
     )
 
-    def cells(variant: Found) -> list[str]:
-        accuracy, loss = variant["accuracy"] or {}, variant["cross_entropy"] or {}
+    def cells(variant: VariantSummary) -> list[str]:
+        accuracy, loss = variant.accuracy, variant.cross_entropy
         return [
-            _interval(accuracy.get("mean"), 100, digits=4),
-            _interval(accuracy.get("sd"), 100),
-            _interval(loss.get("mean"), digits=4),
-            _interval(loss.get("sd")),
-            _root(variant["test_set_variance"]),
-            _root(variant["distribution_variance"]),
+            _interval(accuracy and accuracy.mean, 100, digits=4),
+            _interval(accuracy and accuracy.sd, 100),
+            _interval(loss and loss.mean, digits=4),
+            _interval(loss and loss.sd),
+            _root(variant.test_set_variance),
+            _root(variant.distribution_variance),
         ]
 
-    return html.table(header, _rows(found, cells))
+    return html.table(header, _rows(summary, cells))
 
 
 def _root(variance: float | None) -> str:
@@ -188,51 +155,51 @@ def _root(variance: float | None) -> str:
     return number(100 * variance**0.5) if variance >= 0 else "variance below 0"
 
 
-def _pairs(found: Found) -> str:
+def _pairs(summary: StudySummary) -> str:
     header = (
         *("variant", "churn, %", "distance of unit weights", "angle, radians"),
         *("correlation of logits", "ensemble gain, points", "error barrier, points"),
     )
 
-    def cells(variant: Found) -> list[str]:
-        barrier = part(variant, "barrier", "mean")
+    def cells(variant: VariantSummary) -> list[str]:
         return [
-            _interval(variant["churn"], 100),
-            _interval(variant["l2_distance"]),
-            _interval(variant["angle"]),
-            _interval(variant["logit_correlation"], digits=4),
-            _interval(variant["ensemble_gain"], 100),
-            number(None if barrier is None else 100 * barrier),
+            _interval(variant.churn, 100),
+            _interval(variant.l2_distance),
+            _interval(variant.angle),
+            _interval(variant.logit_correlation, digits=4),
+            _interval(variant.ensemble_gain, 100),
+            number(variant.barrier and 100 * variant.barrier.mean),
         ]
 
-    return html.table(header, _rows(found, cells))
+    return html.table(header, _rows(summary, cells))
 
 
-def _classes(found: Found) -> str:
-    having = [variant for variant in found["variants"] if variant["classes"]]
+def _classes(summary: StudySummary) -> str:
+    having = [variant for variant in summary.variants if variant.classes]
     if not having:
         return ""
     ratios = [
-        (v["name"], part(v, "class_ratio", "mean"), part(v, "class_ratio", "max")) for v in having
+        (v.name, v.class_ratio and v.class_ratio.mean, v.class_ratio and v.class_ratio.max)
+        for v in having
     ]
     table = html.table(("variant", "mean ratio of SD", "largest ratio"), ratios)
-    if len(having[0]["classes"]) > MOST_CLASSES:
-        return table + "\n<p>The numbers of single classes are in <code>noise.json</code>.</p>"
+    if len(having[0].classes) > MOST_CLASSES:
+        return f"{table}\n{_IN_THE_FILE}"
     lines = [
-        (variant["name"], entry["class"], *_rate(entry | {"mean": entry["accuracy"]}))
+        (variant.name, entry.label, *_spread(entry.accuracy, entry.sd, entry.interval))
         for variant in having
-        for entry in variant["classes"]
+        for entry in variant.classes
     ]
     header = ("variant", "class", "accuracy", "SD, points", "SD over that of the whole")
     return f"{table}\n{html.details('Every class', html.table(header, lines))}"
 
 
-def _groups(found: Found) -> str:
+def _groups(summary: StudySummary) -> str:
     lines = [
-        [variant["name"], group["group"], group["size"]]
-        + [cell for rate in captions.RATES for cell in _rate(group[rate])]
-        for variant in found["variants"]
-        for group in variant["groups"] or []
+        [variant.name, group.group, group.size]
+        + [cell for rate in RATES for cell in _rate(getattr(group, rate))]
+        for variant in summary.variants
+        for group in variant.groups or []
     ]
     if not lines:
         return ""
@@ -242,67 +209,63 @@ def _groups(found: Found) -> str:
     return html.details("Every subgroup of every variant", html.table(header, lines))
 
 
-def _rate(rate: Found) -> tuple[str, str, str]:
-    sd = None if rate["sd"] is None else 100 * rate["sd"]
-    return percent(rate["mean"], 4), number(sd), _interval(rate["interval"])
+def _rate(rate: RateSpread) -> tuple[str, str, str]:
+    return _spread(rate.mean, rate.sd, rate.interval)
 
 
-def _parting(found: Found) -> str:
+def _spread(mean: float | None, sd: float | None, ratio: Estimate | None) -> tuple[str, str, str]:
+    return percent(mean, 4), number(None if sd is None else 100 * sd), _interval(ratio)
+
+
+def _parting(summary: StudySummary) -> str:
     header = (
         *("variant", "first step apart", "growth per step", "steps to double"),
         *("exponent of a power of the step", "better fit", "largest churn on the way"),
     )
 
-    def cells(variant: Found) -> list[str]:
-        growth = variant["parting"]["growth"]
-        rate = growth["rate"]
+    def cells(variant: VariantSummary) -> list[str]:
+        growth = variant.parting.growth
+        rate = growth.rate
         doubles = number(math.log(2) / rate) if rate and rate > 0 else DASH
         return [
             *(when_apart(variant), number(rate), doubles),
-            *(number(growth["power"]), growth["better"] or DASH),
-            percent(variant["parting"]["largest_churn"]),
+            *(number(growth.power), growth.better or DASH),
+            percent(variant.parting.largest_churn),
         ]
 
-    return html.table(header, _rows(found, cells))
+    return html.table(header, _rows(summary, cells))
 
 
-def _paths(found: Found) -> str:
-    if not any(variant["paths"] for variant in found["variants"]):
+def _paths(summary: StudySummary) -> str:
+    units = [variant.paths.convergence.unit for variant in summary.variants if variant.paths]
+    if not units:
         return ""
-    unit = next(
-        (u for v in found["variants"] if (u := part(v, "paths", "convergence", "unit"))), "step"
-    )
+    unit = units[0]
     header = (
         *("variant", "dissimilarity, discrete", "of means", "of indices", "orders of states"),
         *("pass a detour", f"{unit}s in detours", "their SD"),
         *("converge", f"on average at {unit}", "its SD"),
     )
-
-    def cells(variant: Found) -> list[str]:
-        grounds = [
-            part(variant, "paths", "dissimilarity", g) for g in ("discrete", "means", "index")
-        ]
-        time = part(variant, "paths", "convergence") or {}
-        return [
-            *map(_interval, grounds),
-            _count(part(variant, "paths", "distinct")),
-            percent(part(variant, "paths", "detour_rate")),
-            number(part(variant, "paths", "detour_time", "mean"), 3),
-            _interval(part(variant, "paths", "detour_time", "sd")),
-            _count(time.get("num")),
-            number(time.get("mean"), 4),
-            _interval(time.get("sd")),
-        ]
-
-    return html.table(header, _rows(found, cells))
+    return html.table(header, _rows(summary, _path_cells))
 
 
-def _count(value: int | None) -> str:
-    return DASH if value is None else str(value)
-
-
-def _no_caption(found: Found) -> str:
-    return ""
+def _path_cells(variant: VariantSummary) -> list[str]:
+    paths = variant.paths
+    if paths is None:
+        return [DASH] * 10
+    grounds, detours, time = paths.dissimilarity, paths.detour_time, paths.convergence
+    return [
+        _interval(grounds and grounds.discrete),
+        _interval(grounds and grounds.means),
+        _interval(grounds and grounds.index),
+        count(paths.distinct),
+        percent(paths.detour_rate),
+        number(detours and detours.mean),
+        _interval(detours and detours.sd),
+        count(time.num),
+        number(time.mean, 4),
+        _interval(time.sd),
+    ]
 
 
 SECTIONS = (
@@ -332,31 +295,26 @@ _HEADER = (
 )
 
 
-def terminal(found: Mapping[str, Any]) -> str:
-    """The study as an aligned table, a line for each variant; notes last.
-
-    Args:
-        found: content of `noise.json`.
-    """
-    found = json_ready(dict(found))
-    lines = [list(_HEADER), *_rows(found, lambda variant: _short(found, variant))]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    joined = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
-    return "\n".join(joined + [f"note: {note}" for note in found["notes"]])
+def terminal(summary: StudySummary) -> str:
+    """Returns the study as an aligned table, a line for each variant; notes last."""
+    rows = _rows(summary, lambda variant: _short(summary, variant))
+    return blocks(aligned(_HEADER, rows), notes=summary.notes)
 
 
-def _short(found: Found, variant: Found) -> list[str]:
-    mean = part(variant, "accuracy", "mean", "value")
-    sd = part(variant, "accuracy", "sd", "value")
-    accuracy = DASH
-    if mean is not None and sd is not None:
-        accuracy = f"{number(100 * mean, 4)} ± {number(100 * sd, 2)}"
+def _short(summary: StudySummary, variant: VariantSummary) -> list[str]:
     return [
         _replicas(variant),
-        accuracy,
-        captions.interval(variant["churn"], 100),
-        number(part(variant, "l2_distance", "value")),
-        _share(found, variant, "share_of_variance", 2),
-        _share(found, variant, "share_of_churn", 2),
+        _accuracy(variant),
+        interval(variant.churn, 100),
+        number(variant.l2_distance and variant.l2_distance.value),
+        interval(share(summary, variant, "share_of_variance"), digits=2),
+        interval(share(summary, variant, "share_of_churn"), digits=2),
         when_apart(variant),
     ]
+
+
+def _accuracy(variant: VariantSummary) -> str:
+    if variant.accuracy is None:
+        return DASH
+    mean, sd = variant.accuracy.mean.value, variant.accuracy.sd.value
+    return mean_and_sd(100 * mean, 100 * sd, sd_digits=2)

@@ -53,8 +53,13 @@ def test_seeds_that_have_not_converged_are_forecast_without_reading_on(run, caps
     for row in rows:
         assert row["actual"] == 10 * (ONSETS[int(row["seed"])] + 1)
         assert 90 < row["low"] <= row["median"]
-        assert 0 <= row["state_probability"] <= 1
-    assert "80 % interval" in capsys.readouterr().out
+        assert 0 <= row["convergence_probability"] <= 1
+        assert set(row) == {  # no state: those of the forecaster are not the map's
+            *("seed", "convergence_probability", "median", "low", "high", "level", "actual")
+        }
+    printed = capsys.readouterr().out
+    assert "80 % interval" in printed
+    assert "detour" not in printed
     dataset = run_folder.read_dataset(run)
     seed = int(rows[0]["seed"])
     for name in ("l1", "l2", "trace"):

@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 
 from helpers.command import seedmap
+from helpers.schemas import assert_of_schema
 from seedmap.experiments.commands import main as cli
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.hmm.io import load_hmm
@@ -68,6 +69,10 @@ def test_checkpoint_holds_every_seeds_parameters(run):
     l1 = [np.abs(params["params"][f"Dense_{i}"]["kernel"]).sum(axis=(1, 2)) for i in (0, 1)]
     dataset = run_folder.read_dataset(run)
     np.testing.assert_allclose(dataset.l1[:, -1], np.mean(l1, axis=0), rtol=1e-5)
+
+
+def test_summary_is_of_its_schema(run):
+    assert_of_schema(run / "summary.json")
 
 
 def test_summary_has_the_promised_fields(run):

@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 
 from helpers.command import seedmap
+from helpers.schemas import assert_of_schema
 from seedmap.experiments import load_experiment
 from seedmap.experiments.commands import noise as command
 from seedmap.experiments.noise.folder import load_study, prepare, record_names
@@ -35,6 +36,7 @@ def folder(tmp_path_factory):
 
 
 def test_a_study_leaves_a_folder_with_its_numbers_its_replicas_and_a_report(folder):
+    assert_of_schema(folder / "noise.json")
     found = json.loads((folder / "noise.json").read_text())
     assert found["experiment"] == "parities"
     assert found["control"]["exact"]

@@ -37,7 +37,7 @@ def cut_short(out, monkeypatch, at_step=8, *flags):
         yield on_progress
 
     with monkeypatch.context() as patch:
-        patch.setattr("seedmap.experiments.commands.main.training_bar", failing_bar)
+        patch.setattr("seedmap.experiments.commands.train.training_bar", failing_bar)
         assert seedmap(*TRAIN, "--out", out, "--save-seconds", 0, *flags) == 2
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from seedmap.experiments.networks import convolution
-from seedmap.experiments.networks.convolution import conv, fastest, max_pool
+from seedmap.experiments.networks.convolution import conv, max_pool
 
 torch = pytest.importorskip("torch")
 
@@ -100,11 +100,33 @@ def test_vmapped_over_kernels_it_is_one_convolution_each(strategy):
     np.testing.assert_allclose(out, alone, rtol=1e-4, atol=1e-5)
 
 
-def test_on_cpu_no_convolution_is_left_in_the_program():
+@pytest.mark.parametrize(
+    ("platform", "convolution"), [("cpu", False), ("cuda", True), ("rocm", True), ("tpu", True)]
+)
+def test_the_platform_compiled_for_decides_whether_a_convolution_is_in_the_program(
+    platform, convolution
+):
     x, kernel = example(8, 8, (3, 3))
-    jaxpr = str(jax.make_jaxpr(jax.grad(lambda k: conv(x, k).sum()))(kernel))
-    assert fastest() == "shifts" or jax.default_backend() != "cpu"
-    assert ("conv_general_dilated" in jaxpr) == (fastest() == "lax")
+    step = jax.jit(jax.vmap(jax.grad(lambda k, x: conv(x, k).sum(), argnums=(0, 1)), (0, None)))
+    traced = step.trace(np.stack([kernel, kernel]), x)
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert ("stablehlo.convolution" in text) == convolution
+    assert ("stablehlo.dot_general" in text) != convolution
+
+
+def test_by_platform_is_what_it_chooses_to_the_bit():
+    x, kernel = example(8, 8, (3, 3))
+
+    def value_and_gradients(strategy):
+        def loss(x, kernel):
+            return jnp.sum(jnp.sin(conv(x, kernel, 2, strategy=strategy)))
+
+        return jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(x, kernel)
+
+    chosen = "shifts" if jax.devices()[0].platform == "cpu" else "lax"
+    jax.tree.map(
+        np.testing.assert_array_equal, value_and_gradients("platform"), value_and_gradients(chosen)
+    )
 
 
 @pytest.mark.parametrize("size", [2, 3])

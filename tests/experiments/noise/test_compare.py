@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 
 from helpers.command import seedmap
+from helpers.schemas import assert_of_schema
 from helpers.studies import EXAMPLES, REPLICAS, content, numbers, write
-from seedmap.experiments.noise import compare
+from seedmap.experiments.noise.compare import compare_studies
+from seedmap.experiments.noise.difference import difference, take_replica
+from seedmap.experiments.noise.folder import load_study
 from seedmap.experiments.noise.variants import make_variants
 from seedmap.experiments.runs import folder as run_folder
+from seedmap.results import to_json
 
 
 @pytest.fixture(scope="module")
@@ -19,12 +23,17 @@ def plain(tmp_path_factory):
     return write(tmp_path_factory.mktemp("studies") / "plain", numbers(), content())
 
 
+def compared(folders):
+    """The content of the `noise_compare.json` of the folders."""
+    return to_json(compare_studies(folders))
+
+
 def row(found, variant):
     return next(pair for pair in found["pairs"] if pair["variant"] == variant)
 
 
 def test_runs_that_are_equal_are_exactly_zero_apart(plain, tmp_path):
-    found = compare.compare_studies([plain, write(tmp_path / "again", numbers(), content())])
+    found = compared([plain, write(tmp_path / "again", numbers(), content())])
     for pair in found["pairs"]:
         assert pair["equal"] == pair["replicas"] == pair["used"] == REPLICAS
         assert pair["first_apart"] == [None] * REPLICAS
@@ -41,7 +50,7 @@ def test_one_bit_of_one_weight_is_found_and_measured(plain, tmp_path):
     kernel = made["params"]["dense"]["kernel"]
     before = kernel[4].copy()
     kernel[4, 2, 1] = np.nextafter(kernel[4, 2, 1], np.float32(np.inf))
-    found = compare.compare_studies([plain, write(tmp_path / "moved", made, content())])
+    found = compared([plain, write(tmp_path / "moved", made, content())])
     assert row(found, "CONTROL")["equal"] == 3
     moved = row(found, "order")  # its replica 1
     assert moved["equal"] == 2
@@ -60,7 +69,7 @@ def test_zeros_of_two_signs_are_not_equal_to_the_bit(plain, tmp_path):
         made = numbers()
         made["params"]["bias"][0, 0] = zero
         folders.append(write(tmp_path / name, made, content()))
-    found = compare.compare_studies(folders)
+    found = compared(folders)
     assert row(found, "CONTROL")["equal"] == 2
     assert row(found, "CONTROL")["l2_distance"]["value"] == 0
 
@@ -70,7 +79,7 @@ def test_the_first_record_that_differs_is_named(plain, tmp_path):
     made["train_loss"][0, 2:] += 1
     made["l2"][0, 1] += 1
     made["l2"][2, 3] = np.nan
-    found = compare.compare_studies([plain, write(tmp_path / "other", made, content())])
+    found = compared([plain, write(tmp_path / "other", made, content())])
     pair = row(found, "CONTROL")
     assert pair["first_apart"] == [20, None, 40]
     assert pair["record"] == ["l2", None, "l2"]
@@ -82,7 +91,7 @@ def test_replicas_that_part_beside_others_that_are_equal_are_not_taken_for_them(
     made = numbers()
     made["l2"][0, 1] += 1
     made["params"]["bias"][0] += 1
-    found = compare.compare_studies([plain, write(tmp_path / "other", made, content())])
+    found = compared([plain, write(tmp_path / "other", made, content())])
     pair = row(found, "CONTROL")
     assert (pair["equal"], pair["equal_but_for_records"]) == (2, 0)
     assert pair["first_apart"] == [20, None, None]
@@ -92,7 +101,7 @@ def test_replicas_that_part_beside_others_that_are_equal_are_not_taken_for_them(
 def test_churn_and_accuracy_are_taken_replica_by_replica(plain, tmp_path):
     made = numbers()
     made["logits"][1, :10] = made["logits"][1, :10, ::-1]  # 10 of 40 examples of replica 1
-    found = compare.compare_studies([plain, write(tmp_path / "other", made, content())])
+    found = compared([plain, write(tmp_path / "other", made, content())])
     pair, label = row(found, "CONTROL"), np.arange(EXAMPLES) % 2
     np.testing.assert_allclose(pair["churn"]["value"], 10 / 40 / 3)
     right = [np.mean(n["logits"][1].argmax(-1) == label) for n in (numbers(), made)]
@@ -106,7 +115,7 @@ def test_replicas_that_diverged_are_left_out_of_the_measures(plain, tmp_path):
     made = numbers()
     made["diverged"][1] = 30
     made["params"]["bias"][1] = np.nan
-    found = compare.compare_studies([plain, write(tmp_path / "other", made, content())])
+    found = compared([plain, write(tmp_path / "other", made, content())])
     pair = row(found, "CONTROL")
     assert (pair["replicas"], pair["used"], pair["equal"]) == (3, 2, 2)
     assert pair["l2_distance"]["value"] == 0
@@ -114,10 +123,10 @@ def test_replicas_that_diverged_are_left_out_of_the_measures(plain, tmp_path):
 
 
 def test_what_differs_between_environments_is_said(plain, tmp_path):
-    device = {"platform": "gpu", "usable_cores": 2}
+    device = content()["device"] | {"platform": "gpu"}
     flags = {"XLA_FLAGS": "--xla_gpu_deterministic_ops=true"}
     other = content(device=device, variables=flags)
-    found = compare.compare_studies([plain, write(tmp_path / "gpu", numbers(), other)])
+    found = compared([plain, write(tmp_path / "gpu", numbers(), other)])
     assert found["environment"] == {
         "device.platform": {"plain": "cpu", "gpu": "gpu"},
         "variables.XLA_FLAGS": {"plain": None, "gpu": flags["XLA_FLAGS"]},
@@ -146,7 +155,7 @@ def test_runs_of_another_task_or_data_are_refused_in_one_line(
 def test_how_replicas_were_spread_and_where_data_stood_may_differ(plain, tmp_path):
     own = content()["hyperparameters"] | {"seeds": 3, "seeds_at_once": 1, "data_dir": "elsewhere"}
     other = write(tmp_path / "other", numbers(), content(hyperparameters=own))
-    assert compare.compare_studies([plain, other])["pairs"]
+    assert compared([plain, other])["pairs"]
 
 
 def test_folders_that_cannot_be_compared_are_refused_in_one_line(plain, tmp_path, capsys):
@@ -185,6 +194,7 @@ def test_the_command_prints_and_writes_the_comparison(plain, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "step 20 (l2)" in printed
     assert "variables.NPROC: plain None, other 1" in printed
+    assert_of_schema(out / "noise_compare.json")
     found = json.loads((out / "noise_compare.json").read_text())
     assert [pair["variant"] for pair in found["pairs"]] == ["CONTROL", "order"]
     page = (out / "noise_compare.html").read_text()
@@ -238,7 +248,7 @@ def test_a_damaged_study_is_told_in_one_line(plain, tmp_path, capsys, damage, sa
 
 
 def test_replicas_tested_on_other_examples_are_refused(plain):
-    study = compare.load_study(plain)
-    one = compare.take_replica(study, 0)
+    study = load_study(plain)
+    one = take_replica(study, 0)
     with pytest.raises(ValueError, match="tested on different examples"):
-        compare.difference(one, one._replace(loss=one.loss[:-1]))
+        difference(one, one._replace(loss=one.loss[:-1]))

@@ -1,10 +1,13 @@
 """Paths of replicas through a training map, by what varies between them."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import xarray as xr
 
 from seedmap.experiments.noise.map_paths import Paths, paths_by_variant
 from seedmap.experiments.noise.variants import make_variants
+from seedmap.results import to_json
 
 
 def test_dissimilarity_detours_and_convergence_are_those_of_each_variants_replicas():
@@ -26,7 +29,12 @@ def test_dissimilarity_detours_and_convergence_are_those_of_each_variants_replic
     )
     means = np.array([[0.0], [1.0], [5.0]])
     variants = make_variants(("init",), 3)  # CONTROL, init
-    found = paths_by_variant(Paths(states, means, {"detours": [2]}), dataset, variants, 0.9)
+
+    def measures(detours):
+        paths = Paths(states, means, SimpleNamespace(detours=detours))
+        return to_json(paths_by_variant(paths, dataset, variants, 0.9))
+
+    found = measures([2])
     control, init = found["CONTROL"], found["init"]
     assert control["distinct"] == 1
     assert control["detour_rate"] == control["dissimilarity"]["means"]["value"] == 0
@@ -41,5 +49,5 @@ def test_dissimilarity_detours_and_convergence_are_those_of_each_variants_replic
     assert init["dissimilarity"]["discrete"]["value"] == 0.5
     assert init["dissimilarity"]["means"]["value"] == 0.25 * 5 + 0.25 * 4
     assert (init["convergence"]["num"], init["convergence"]["mean"]) == (2, 4.75)
-    without = paths_by_variant(Paths(states, means, {"detours": []}), dataset, variants, 0.9)
+    without = measures([])
     assert without["init"]["detour_rate"] is without["init"]["detour_time"] is None

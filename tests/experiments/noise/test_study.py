@@ -15,10 +15,9 @@ from seedmap.experiments.noise import (
 )
 from seedmap.experiments.noise.check_task import check_logits
 from seedmap.experiments.noise.predictions import errors_between, predict_rows
-from seedmap.experiments.noise.report import captions
-from seedmap.experiments.noise.report.captions import DASH
+from seedmap.experiments.noise.report.headlines import headlines, when_apart
 from seedmap.experiments.noise.study import NoiseConfig, run_study
-from seedmap.experiments.noise.summary import findings, parted_note
+from seedmap.experiments.noise.summary import parted_note, summarise_study
 from seedmap.experiments.noise.variants import (
     Variant,
     draws_by_place,
@@ -28,7 +27,8 @@ from seedmap.experiments.noise.variants import (
     rows_of,
     used_sources,
 )
-from seedmap.hmm.io import json_ready
+from seedmap.experiments.report.text import DASH
+from seedmap.results import to_json
 from seedmap.trainer import Data, Noise, Task, Variables, in_drawn_order, make_streams
 
 SOURCES = ("init", "order", "augment", "dropout", "accumulation", "precision", "ulp")
@@ -143,8 +143,13 @@ def test_sources_that_training_does_not_read_are_known_from_its_trace():
     assert draws_by_place(TASK._replace(train_score=jax.jit(careless)))
 
 
+def measures(study):
+    """The content of the `noise.json` of a study."""
+    return to_json(summarise_study(study))
+
+
 def test_control_is_exactly_zero_and_every_source_does_something(study):
-    found = findings(study)
+    found = measures(study)
     copies = 3 + len(study.variants) - 1  # those of CONTROL, and the first of every other variant
     assert found["control"] == {
         "exact": True,
@@ -171,7 +176,7 @@ def test_control_is_exactly_zero_and_every_source_does_something(study):
 
 
 def test_found_numbers_are_those_of_the_replicas(study):
-    found = findings(study)
+    found = measures(study)
     rows, predictions = rows_of(study.variants), study.predictions
     test = make_data(None).test
     for variant in found["variants"]:
@@ -218,7 +223,7 @@ def test_barriers_are_of_the_networks_between_two_replicas(study):
     np.testing.assert_allclose(found, errors, atol=1e-6)
     control = study.barriers[0]
     assert np.isnan(control).all()
-    variant = next(v for v in findings(study)["variants"] if v["name"] == "init")
+    variant = next(v for v in measures(study)["variants"] if v["name"] == "init")
     np.testing.assert_allclose(
         variant["barrier"]["values"], [max(errors) - (errors[0] + errors[-1]) / 2], atol=1e-6
     )
@@ -227,19 +232,19 @@ def test_barriers_are_of_the_networks_between_two_replicas(study):
 def test_a_control_that_parts_is_the_finding(study):
     first = study.dataset.first_apart.copy()
     first[2, 1] = 7.0
-    broken = findings(study._replace(dataset=study.dataset.assign(first_apart=first)))
-    assert not broken["control"]["exact"]
-    assert broken["control"]["first_apart"] == 7
-    assert "first after step 7" in parted_note(broken["control"])
-    assert parted_note(findings(study)["control"]) is None
+    broken = summarise_study(study._replace(dataset=study.dataset.assign(first_apart=first)))
+    assert not broken.control.exact
+    assert broken.control.first_apart == 7
+    assert "first after step 7" in parted_note(broken.control)
+    assert parted_note(summarise_study(study).control) is None
     moved = jax.tree.map(np.array, study.params)
     moved["first"][1, 0, 0] = np.nextafter(moved["first"][1, 0, 0], 9, dtype=np.float32)
-    assert not findings(study._replace(params=moved))["control"]["exact"]
+    assert not measures(study._replace(params=moved))["control"]["exact"]
     # So is a replica 0 that is not that of CONTROL.
     other = jax.tree.map(np.array, study.params)
     row = rows_of(study.variants)["ulp"][0]
     other["second"][row, 0, 0] = np.nextafter(other["second"][row, 0, 0], 9, dtype=np.float32)
-    assert not findings(study._replace(params=other))["control"]["exact"]
+    assert not measures(study._replace(params=other))["control"]["exact"]
 
 
 def test_replicas_that_diverge_before_anything_is_seen_of_them_are_not_said_to_be_one(study):
@@ -248,18 +253,18 @@ def test_replicas_that_diverge_before_anything_is_seen_of_them_are_not_said_to_b
         diverged[rows] = step
         first = study.dataset.first_apart.where(study.dataset.step < step)
         found = study._replace(diverged=diverged, dataset=study.dataset.assign(first_apart=first))
-        return json_ready(findings(found))
+        return summarise_study(found)
 
     everything = slice(None)
     begun = at(1, everything)
-    assert begun["control"]["exact"] is None
-    assert captions.headlines(begun)[0].startswith("CONTROL shows nothing: its replicas had ")
-    assert parted_note(begun["control"]) is None
-    assert {captions.when_apart(variant) for variant in begun["variants"]} == {DASH}
+    assert begun.control.exact is None
+    assert headlines(begun)[0].startswith("CONTROL shows nothing: its replicas had ")
+    assert parted_note(begun.control) is None
+    assert {when_apart(variant) for variant in begun.variants} == {DASH}
     later = at(int(study.dataset.step[-1]), everything)
-    assert later["control"]["exact"]
-    assert "until its replicas diverge" in captions.headlines(later)[0]
-    assert {captions.when_apart(v) for v in later["variants"][1:]} >= {"1"}
+    assert later.control.exact
+    assert "until its replicas diverge" in headlines(later)[0]
+    assert {when_apart(v) for v in later.variants[1:]} >= {"1"}
     churn = study.dataset.churn.copy()
     rows = rows_of(study.variants)["init"]
     churn[rows[1], 0] = 1.0
@@ -267,7 +272,7 @@ def test_replicas_that_diverge_before_anything_is_seen_of_them_are_not_said_to_b
         diverged=np.where(np.arange(len(study.diverged)) == rows[1], 9, -1),
         dataset=study.dataset.assign(churn=churn),
     )
-    (variant,) = [v for v in findings(gone)["variants"] if v["name"] == "init"]
+    (variant,) = [v for v in measures(gone)["variants"] if v["name"] == "init"]
     assert variant["used"] == 2
     assert variant["parting"]["largest_churn"] == churn[rows[2]].max()  # of those that are used
 
@@ -282,7 +287,7 @@ def test_growth_counts_steps_from_the_weight_that_is_moved(study):
         {name: (("seed", "step"), values) for name, values in records.items()},
         {"step": steps, "epoch": ("step", steps / 4)},
     )
-    found = findings(study._replace(dataset=dataset, ulp_step=40))
+    found = measures(study._replace(dataset=dataset, ulp_step=40))
     growth = {v["name"]: v["parting"]["growth"] for v in found["variants"]}
     assert growth["ulp"]["better"] == "power"
     np.testing.assert_allclose(growth["ulp"]["power"], 2.0)
@@ -290,7 +295,7 @@ def test_growth_counts_steps_from_the_weight_that_is_moved(study):
 
 
 def test_modes_of_precision_are_all_there_are_and_have_no_interval(study):
-    by_name = {v["name"]: v for v in findings(study)["variants"]}
+    by_name = {v["name"]: v for v in measures(study)["variants"]}
     alone = by_name["precision"]
     assert alone["churn"]["low"] is alone["accuracy"]["sd"]["high"] is None
     assert alone["share_of_l2"]["value"] > 0
@@ -330,9 +335,9 @@ def test_diverged_replicas_have_no_part_in_the_measures(study):
     init_rows, order_rows = (rows_of(study.variants)[name] for name in ("init", "order"))
     diverged[init_rows[1]] = 8
     diverged[order_rows[:2]] = 4
-    by_name = {v["name"]: v for v in findings(study._replace(diverged=diverged))["variants"]}
+    by_name = {v["name"]: v for v in measures(study._replace(diverged=diverged))["variants"]}
     init, order = by_name["init"], by_name["order"]
-    assert (init["used"], init["num_diverged"], init["diverged"]) == (2, 1, {1: 8})
+    assert (init["used"], init["num_diverged"], init["diverged"]) == (2, 1, {"1": 8})
     kept = study.predictions.correct[init_rows[[0, 2]]].mean(axis=1)
     np.testing.assert_allclose(init["accuracy"]["values"], kept)
     assert order["used"] == 1
@@ -340,7 +345,7 @@ def test_diverged_replicas_have_no_part_in_the_measures(study):
 
 
 def test_a_task_without_classes_has_losses_and_weights_only():
-    found = findings(
+    found = measures(
         run_study(
             TASK._replace(classify=None, train_score=None),
             optax.sgd(0.1),
@@ -438,9 +443,9 @@ def test_logits_that_are_not_numbers_are_refused_but_of_replicas_that_diverged()
 
 
 def test_groups_without_two_classes_are_left_out_in_so_many_words(study):
-    assert not any("subgroups" in note for note in findings(study)["notes"])
+    assert not any("subgroups" in note for note in measures(study)["notes"])
     plain = study.predictions._replace(logits=None, label=None)
-    found = findings(study._replace(predictions=plain))
+    found = measures(study._replace(predictions=plain))
     assert "subgroups are left out" in found["notes"][-1]
     assert all(variant["groups"] is None for variant in found["variants"])
 

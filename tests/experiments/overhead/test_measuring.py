@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.command import seedmap
+from helpers.schemas import assert_of_schema
 from seedmap.experiments.overhead import networks as networks_module
 from seedmap.experiments.overhead import processes
 from seedmap.experiments.overhead.child import Job
@@ -31,7 +32,7 @@ from seedmap.experiments.overhead.networks import KERNEL_SIZES, NETWORKS, find_n
 from seedmap.experiments.overhead.processes import Process, environment
 from seedmap.experiments.overhead.report import check_out
 from seedmap.experiments.overhead.results import cells, results_of
-from seedmap.experiments.overhead.statistics import median_interval, ratio_interval
+from seedmap.experiments.overhead.statistics import Interval, median_interval, ratio_interval
 from seedmap.experiments.processes.child import ProcessFailed
 
 # Modes and names
@@ -122,8 +123,8 @@ def test_interval_is_that_of_the_order_statistics(values):
 
 
 def test_few_values_have_the_widest_interval_and_say_what_it_covers():
-    assert median_interval([3.0, 1.0, 2.0]) == (2.0, 1.0, 3.0, 0.75)
-    assert median_interval([5.0]) == (5.0, 5.0, 5.0, 0.0)
+    assert median_interval([3.0, 1.0, 2.0]) == Interval(2.0, 1.0, 3.0, 0.75)
+    assert median_interval([5.0]) == Interval(5.0, 5.0, 5.0, 0.0)
     with pytest.raises(ValueError, match="at least 1"):
         median_interval([])
 
@@ -131,7 +132,7 @@ def test_few_values_have_the_widest_interval_and_say_what_it_covers():
 def test_ratios_are_within_rounds_so_that_drift_is_of_no_account():
     drift = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0])
     found = ratio_interval(1.5 * drift, drift)
-    assert found[:3] == (1.5, 1.5, 1.5)
+    assert (found.median, found.low, found.high) == (1.5, 1.5, 1.5)
     with pytest.raises(ValueError, match="1 rounds over 2"):
         ratio_interval([1.0], [1.0, 2.0])
 
@@ -151,8 +152,8 @@ def test_results_are_a_step_and_seed_over_the_default_mode():
         ],
         steps=10,
     )
-    assert rows[0].step_ms[:3] == (300.0, 200.0, 400.0)
-    assert rows[1].ratio[:3] == (1.0, 0.5, 1.5)
+    assert astuple(rows[0].step_ms)[:3] == (300.0, 200.0, 400.0)
+    assert astuple(rows[1].ratio)[:3] == (1.0, 0.5, 1.5)
     assert rows[1].step_ms.median == 250.0
     assert rows[2].step_ms is rows[2].ratio is rows[3].ratio is rows[4].ratio is None
     assert rows[4].step_ms.median == 300.0
@@ -303,6 +304,7 @@ def fake_command(monkeypatch):
 def test_what_was_measured_before_ctrl_c_is_kept(fake_command, tmp_path, capsys):
     stops = {"smallcnn-bn": (1, KeyboardInterrupt)}
     assert fake_command(tmp_path / "a", "smallcnn", "smallcnn-bn", "six-layer-1", **stops) == 130
+    assert_of_schema(tmp_path / "a" / "overhead.json")
     content = json.loads((tmp_path / "a" / "overhead.json").read_text())
     assert [(row["network"], row["mode"]) for row in content["rows"]] == [
         ("smallcnn", "default"),
@@ -416,7 +418,7 @@ def test_bars_begin_at_the_default_and_failures_are_said():
     figure = plot_overhead(made_up())
     deterministic, vmapped = figure.axes
     bars = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in deterministic.patches]
-    rows = [result for result in made_up() if result.timing.mode == "deterministic"]
+    rows = [result for result in made_up() if result.mode == "deterministic"]
     expected = [result.ratio.median for result in rows if result.ratio]
     np.testing.assert_allclose(bars, [(1.0, ratio) for ratio in expected])
     words = [text.get_text().strip() for ax in (deterministic, vmapped) for text in ax.texts]

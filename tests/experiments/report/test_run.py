@@ -9,14 +9,17 @@ from PIL import Image
 
 from seedmap.experiments.report import captions
 from seedmap.experiments.report.run import SECTIONS, write_report
+from seedmap.experiments.runs.summary import RunSummary, SelectionRow
 from seedmap.hmm import figures
+from seedmap.results import from_json
 
 SUMMARY = {
     "num_seeds": 41,
-    "num_diverged": 3,
-    "num_converged": 37,
     "seeds": [7, 8, 9],
+    "num_runs": 40,
+    "num_diverged": 3,
     "diverged_seeds": [9],
+    "num_converged": 37,
     "convergence": {
         "threshold": 0.9,
         "unit": "epoch",
@@ -26,7 +29,8 @@ SUMMARY = {
     },
     "num_states": 6,
     "selection": [
-        {
+        dict.fromkeys(set(SelectionRow.__dataclass_fields__) - {"kfold"})
+        | {
             "num_states": 4,
             "num_parameters": 321,
             "num_degenerate": 2,
@@ -40,18 +44,22 @@ SUMMARY = {
     ],
     "regression": {
         "outcome": "convergence",
-        "num_runs": 38,
         "r2": 0.9613,
         "f_pvalue": 3.21e-9,
+        "permutation_pvalue": 0.0001,
         "leave_one_out_r2": 0.8675,
+        "num_runs": 38,
+        "num_censored": 1,
+        "censoring": "exclude",
         "coefficients": [
-            {"state": 0, "value": -43.21, "standard_error": 6.789},
-            {"state": 5, "value": None, "standard_error": None},
+            {"state": 0, "value": -43.21, "standard_error": 6.789, "low": None, "high": None},
+            {"state": 5, "value": None, "standard_error": None, "low": None, "high": None},
         ],
     },
     "dissimilarity": {"index": 0.183, "discrete": 0.2917, "means": 3.1416},
     "forking": True,
     "detours": [2, 4],
+    "firm_detours": [4],
     "states": [{"state": 1, "occupancy": 0.0625, "num_runs": 17}],
     "held_out_log_likelihood": {"12": -360.5},
     "transitions": [
@@ -63,8 +71,13 @@ SUMMARY = {
             "top_features": [["l2<", 1.25], ["trace", -0.5]],
         }
     ],
+    "notes": [],
+    "stability": None,
     "seconds": {"compile": 11.5, "train": 22.5, "fit": 33.5, "analyse": 4.25},
 }
+STABILITY = {"adjusted_rand": [], "refits": None, "priors": [], "edges": []}
+PRIOR = dict.fromkeys(("scale", "train", "held_out_mean", "held_out_median", "adjusted_rand"))
+PRIOR |= {"prior": "held-out", "criterion": "robust_bic", "num_states": 6}
 CONFIG = {"hidden": 128, "versions": {"jax": "0.10.2"}, "device": {"kind": "cpu & co"}}
 
 
@@ -96,9 +109,13 @@ def figure():
     return figures.plot_convergence(np.array([5.0, 10.0, np.nan]), 0.9, "epoch")
 
 
-def write(tmp_path, **changes):
-    arguments = {"title": "Parities", "summary": SUMMARY, "config": CONFIG, "figures": {}}
-    path = write_report(tmp_path / "report.html", **(arguments | changes))
+def read(content):
+    return from_json(RunSummary, content)
+
+
+def write(tmp_path, summary=SUMMARY, **changes):
+    arguments = {"title": "Parities", "config": CONFIG, "figures": {}}
+    path = write_report(tmp_path / "report.html", summary=read(summary), **(arguments | changes))
     return Page(path)
 
 
@@ -113,7 +130,7 @@ def leaves(value):
 def test_refits_are_summed_up(tmp_path):
     edge = {"from": 0, "to": 1, "restarts": None, "bootstrap": 0.875, "refits": 0.625}
     refits = {"num_resamples": 9, "num_degenerate": 0, "adjusted_rand": [0.91, 0.5, 1.0]}
-    stability = {"refits": refits, "edges": [edge]}
+    stability = STABILITY | {"refits": refits, "edges": [edge]}
     text = write(tmp_path, summary=SUMMARY | {"stability": stability}).text()
     assert "each of 9 resamples" in text
     assert "median 0.91, from 0.50 to 1.00." in text
@@ -136,8 +153,10 @@ def test_tables_show_what_was_found(tmp_path):
     assert "detour states 2, 4" in text
     assert "R² on left-out runs 0.8675" in text
     assert "0 1 0.01575 39 l2< +1.25, trace \N{MINUS SIGN}0.50" in text
-    assert "states parameters log-likelihood, held out AIC (held out)" in text
-    assert "4 321 -1235 87654 \N{EN DASH} 4322 2 Further criteria are in summary.json" in text
+    assert "states parameters prior scale log-likelihood, training log-likelihood, held out" in text
+    assert "robust BIC degenerate restarts" in text  # no k-fold without a cross-validation
+    row = "4 321 {0} {0} -1235 {0} 87654 {0} 4322 2 Further criteria are in summary.json"
+    assert row.format("\N{EN DASH}") in text
     assert "epochs later than the mean run, wholly in the state standard error" in text
     dash = " \N{EN DASH}"
     assert f"for 10 % more of the time there 0 -43.21 6.789{2 * dash} -4.321 5{5 * dash}" in text
@@ -149,7 +168,7 @@ def test_tables_show_what_was_found(tmp_path):
 
 def test_lists_of_numbers_are_one_row_of_the_summary(tmp_path):
     text = write(tmp_path).text()
-    assert "seeds 7, 8, 9 diverged_seeds 9" in text
+    assert "seeds 7, 8, 9 num_runs 40 num_diverged 3 diverged_seeds 9" in text
     assert "convergence.values 123.0, \N{EN DASH}, \N{EN DASH}" in text
     assert "transitions.0.top_features.0 l2<, 1.25" in text
     assert "seeds.0" not in text
@@ -160,8 +179,10 @@ def test_time_of_a_seed_that_converged_and_then_diverged_is_kept(tmp_path):
 
 
 EARLY = [
-    {"upto": 75.0, "r2": 0.311, "leave_one_out_r2": -0.12, "f_pvalue": 0.23, "num_runs": 36},
-    {"upto": 150.0, "r2": None, "leave_one_out_r2": None, "f_pvalue": None, "num_runs": 1},
+    {"upto": 75.0, "name": "up to 75", "num_states": 3, "num_runs": 36}
+    | {"r2": 0.311, "leave_one_out_r2": -0.12, "f_pvalue": 0.23},
+    {"upto": 150.0, "name": "up to 150", "num_states": 2, "num_runs": 1}
+    | {"r2": None, "leave_one_out_r2": None, "f_pvalue": None},
 ]
 
 
@@ -186,28 +207,40 @@ def test_circularity_is_about_convergence_only(tmp_path):
 @pytest.mark.parametrize(
     ("p", "said", "map_said"),
     [
-        (3.21e-9, "p < 0.001 (paper A), which holds here (p = 3.2e-09).", "goes with delay."),
-        (0.02, "(paper A), which does not hold here (p = 0.02): read neither.", "(p = 0.02, paper"),
-        (None, "which does not hold here (p is undefined): read neither.", "(p is undefined, pap"),
+        (
+            3.21e-9,
+            "p < 0.001 (Hu et al., 2023), which holds here (p = 3.2e-09).",
+            "goes with delay.",
+        ),
+        (
+            0.02,
+            "(Hu et al., 2023), which does not hold here (p = 0.02): read neither.",
+            "(p = 0.02, Hu et al. (2023) ask",
+        ),
+        (
+            None,
+            "which does not hold here (p is undefined): read neither.",
+            "(p is undefined, Hu et al. (2023) ask",
+        ),
     ],
 )
 def test_captions_say_whether_coefficients_and_detours_may_be_read(p, said, map_said):
     summary = SUMMARY | {"regression": SUMMARY["regression"] | {"f_pvalue": p}}
-    caption = captions.coefficients(summary)
+    caption = captions.coefficients(read(summary))
     assert said in caption
     assert "10 % more of its time in a state goes with, in epochs later than the mean" in caption
-    assert map_said in captions.training_map(summary)
+    assert map_said in captions.training_map(read(summary))
 
 
 def test_caption_without_a_converged_run():
     summary = SUMMARY | {"regression": SUMMARY["regression"] | {"num_runs": 0}}
-    assert captions.coefficients(summary).startswith("No run converged")
+    assert captions.coefficients(read(summary)).startswith("No run converged")
 
 
 def test_caption_of_the_selection_names_the_criterion_that_chose():
-    assert "6 states chosen, by a held-out criterion." in captions.model_selection(SUMMARY)
-    summary = SUMMARY | {"stability": {"priors": [{"criterion": "robust_bic"}]}}
-    caption = captions.model_selection(summary)
+    assert "6 states chosen, by a held-out criterion." in captions.model_selection(read(SUMMARY))
+    summary = SUMMARY | {"stability": STABILITY | {"priors": [PRIOR]}}
+    caption = captions.model_selection(read(summary))
     assert "best restart, chosen by penalised training likelihood alone" in caption
     assert "6 states chosen, by robust BIC." in caption
 
@@ -239,7 +272,9 @@ def test_figures_are_inlined_whole_from_memory_and_from_files(tmp_path):
 def test_every_figure_has_a_caption_of_its_own(tmp_path):
     names = [name for section in SECTIONS for name in section.figures]
     page = write(tmp_path, figures=dict.fromkeys(names, figure()))
-    captions = [section.figures[name](SUMMARY) for section in SECTIONS for name in section.figures]
+    captions = [
+        section.figures[name](read(SUMMARY)) for section in SECTIONS for name in section.figures
+    ]
     assert len(set(captions)) == len(names) == 8
     for caption in captions:
         assert caption in page.text()
@@ -272,7 +307,9 @@ def test_notes_come_first(tmp_path):
 
 def test_undefined_results_are_shown_as_such(tmp_path):
     empty = SUMMARY | {
-        "regression": None,
+        "regression": SUMMARY["regression"]
+        | dict.fromkeys(("r2", "f_pvalue", "permutation_pvalue", "leave_one_out_r2"))
+        | {"num_runs": 0, "coefficients": []},
         "detours": [],
         "transitions": [],
         "forking": False,

@@ -10,16 +10,19 @@ import pandas as pd
 import pytest
 
 from helpers.command import seedmap
+from helpers.schemas import assert_of_schema
 from seedmap import hmm
-from seedmap.experiments.runs.analysis import metric_sequences
-from seedmap.experiments.runs.compare import PAPER, paper_row, read_runs, row_of
+from seedmap.experiments.runs.compare import PAPER, PaperRow, paper_row, read_runs, row_of
 from seedmap.experiments.runs.compare_joint import fit_runs_together, read_with
+from seedmap.experiments.runs.dataset import metric_sequences
 from seedmap.experiments.runs.folder import read_dataset
 from seedmap.experiments.runs.import_metrics import import_frame
 from seedmap.hmm.figures import Experiment, plot_comparison, plot_shared_states
 from seedmap.hmm.inference import log_likelihood
 from seedmap.hmm.sequences import from_arrays, z_score
+from seedmap.hmm.training_map.dissimilarity import dissimilarity
 from seedmap.hmm.training_map.prediction import predict_outcome, prediction_r2
+from seedmap.results import to_json
 
 FITTING = (
     "--states 2-3 --restarts 2 --iterations 8 --covariance diagonal --prior weak --resamples 0"
@@ -65,6 +68,8 @@ def test_the_table_holds_the_summaries_and_the_papers_row(folders, tmp_path, cap
     out = tmp_path / "out"
     assert seedmap("compare", *folders, "--out", out) == 0
     printed = capsys.readouterr().out
+    assert_of_schema(out / "compare.json")
+    assert_of_schema(folders[0] / "summary.json")
     content = json.loads((out / "compare.json").read_text())
     with (out / "compare.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
@@ -80,18 +85,18 @@ def test_the_table_holds_the_summaries_and_the_papers_row(folders, tmp_path, cap
         assert row["convergence_mean"] == found["convergence"]["mean"]
         assert row["convergence_std"] == found["convergence"]["std"] > 0
         assert f"{found['regression']['r2']:.3f}" in printed
-    assert content["runs"][0]["paper"] == PAPER["parities"]._asdict()
+    assert content["runs"][0]["paper"] == to_json(PAPER["parities"])
     assert [line["paper_r2"] for line in lines] == ["0.961", ""]
     assert content["runs"][1]["paper"] is None  # imported, whatever its name
     assert "checkpoints (one 40, two 30)" in content["notes"][0]
     page = (out / "compare.html").read_text()
     assert page.count("data:image/png;base64,") == 1
-    assert "paper A" in page
+    assert "Hu et al. (2023)" in page
     assert "http" not in page.replace("http-equiv", "")
 
 
 def test_the_papers_rows_are_those_of_its_table():
-    assert PAPER["modular"] == (6, 0.977, "<0.001", 0.496, True)
+    assert PAPER["modular"] == PaperRow(6, 0.977, "<0.001", 0.496, True)
     assert PAPER["cifar100-destabilised"].dissimilarity == 0.806
     assert {name for name, row in PAPER.items() if not row.forks} == {
         *("modular-stabilised", "mnist", "cifar100")
@@ -136,11 +141,11 @@ def test_joint_fit_is_the_fit_of_the_concatenated_sequences(folders):
     bag = hmm.bag_of_states(hmm.relabel(paths, order), chosen.num_states)
     held_out = log_likelihood(expected, direct)[away]
     for row, mine, scores, length in zip(
-        joint.rows, np.split(bag, 2), np.split(held_out, 2), (40, 30), strict=True
+        to_json(joint.rows), np.split(bag, 2), np.split(held_out, 2), (40, 30), strict=True
     ):
         np.testing.assert_allclose(row["shares"], mine.mean(0), rtol=1e-12)
-        assert row["dissimilarity"]["discrete"] == seedmap.hmm.training_map.dissimilarity(mine)
-        assert row["num_runs"].tolist() == (mine > 0).sum(0).tolist()
+        assert row["dissimilarity"]["discrete"] == dissimilarity(mine)
+        assert row["num_runs"] == (mine > 0).sum(0).tolist()
         likelihood = row["log_likelihood"]["held_out"]
         assert likelihood["median"] == pytest.approx(np.median(scores / length), rel=1e-5)
         assert likelihood["mean"] == pytest.approx(scores.mean() / length, rel=1e-5)
@@ -150,7 +155,7 @@ def test_a_model_on_its_own_run_gives_its_own_map(folders):
     one, _ = read_runs(folders)
     read = hmm.apply_model(one.saved.parameters, one.saved.metrics, one.analysis.sequences)
     np.testing.assert_array_equal(read.paths, one.dataset.state.values)
-    (row,) = read_with(one, [one])
+    (row,) = to_json(read_with(one, [one]))
     found = summary(folders[0])
     assert row["r2"] == row["own_r2"] == found["regression"]["r2"]
     assert row["prediction_r2"] == pytest.approx(row["r2"], rel=1e-9)
@@ -177,7 +182,7 @@ def forward(parameters, z):
 
 def test_a_model_on_another_run(folders):
     one, two = read_runs(folders)
-    row = read_with(one, [two])[0]
+    row = to_json(read_with(one, [two])[0])
     z = z_score(from_arrays(two.dataset[list(METRICS)].to_array().values.transpose(1, 2, 0)))
     states = hmm.viterbi(one.saved.parameters, z)
     num_states = len(one.saved.parameters.means)
@@ -251,6 +256,7 @@ def test_pooling_keeps_runs_lengths_and_the_first_order_of_metrics():
 def test_one_hmm_for_all_by_the_command(folders, tmp_path, capsys):
     out = tmp_path / "out"
     assert seedmap("compare", *folders, "--together", "--out", out) == 0
+    assert_of_schema(out / "compare.json")
     content = json.loads((out / "compare.json").read_text())
     saved = hmm.load_hmm(out)
     assert [len(row["shares"]) for row in content["together"]] == 2 * [len(saved.parameters.means)]
@@ -259,6 +265,7 @@ def test_one_hmm_for_all_by_the_command(folders, tmp_path, capsys):
     assert "fitted to all runs together" in capsys.readouterr().out
     assert (out / "compare.html").read_text().count("data:image/png;base64,") == 2
     assert seedmap("compare", folders[1], "--model", folders[0], "--out", out) == 0
+    assert_of_schema(out / "compare.json")
     content = json.loads((out / "compare.json").read_text())
     assert content["model"] == "one"
     assert [row["run"] for row in content["zero_shot"]] == ["one", "two"]
@@ -277,8 +284,8 @@ def test_settings_that_the_joint_fit_overrides_are_told(folders):
 def test_other_units_are_not_predicted(folders, tmp_path):
     with_epochs = make_run(tmp_path / "epochs", 1, 30, unit="epoch")
     one, other = read_runs([folders[0], with_epochs])
-    assert read_with(one, [other])[0]["prediction_r2"] is None
-    assert row_of(other)["unit"] == "epoch"
+    assert read_with(one, [other])[0].prediction_r2 is None
+    assert row_of(other).unit == "epoch"
 
 
 @pytest.fixture

@@ -12,13 +12,15 @@ from threadpoolctl import threadpool_limits
 from helpers.planted import planted
 from seedmap.hmm.em.loop import iterate
 from seedmap.hmm.inference import log_likelihood, viterbi
+from seedmap.hmm.selection.config import SweepConfig
 from seedmap.hmm.selection.criteria import (
     best_restarts,
     dominant_validation_runs,
     select,
     selection_table,
 )
-from seedmap.hmm.selection.sweep import Sweep, SweepConfig, fit_sweep
+from seedmap.hmm.selection.fits import Sweep
+from seedmap.hmm.selection.sweep import fit_sweep
 from seedmap.hmm.sequences import from_arrays
 
 SMALL = SweepConfig(states=(1, 2, 3, 4), restarts=2, iterations=20, prior="weak")

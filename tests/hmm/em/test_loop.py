@@ -3,21 +3,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from dynamax.hidden_markov_model import hmm_two_filter_smoother
-from hmmlearn.hmm import GaussianHMM
 
 from helpers.em_fits import as_data, as_model, prior_of, start_of
 from helpers.planted import LENGTHS, planted
-from seedmap.hmm.em.candidates import restart_keys, start, starting_factor
+from seedmap.hmm.em.candidates import restart_keys, start
 from seedmap.hmm.em.e_step import expectation
 from seedmap.hmm.em.linalg import cholesky, inverse_lower
 from seedmap.hmm.em.loop import Progress, iterate
-from seedmap.hmm.em.m_step import log_prior, maximisation
 from seedmap.hmm.em.messages import forward_backward
 from seedmap.hmm.em.model import Data, Layout
 from seedmap.hmm.parameters import COVARIANCES
 from seedmap.hmm.sequences import from_arrays
-
-PEER = {"full": "full", "diagonal": "diag", "spherical": "spherical", "shared": "tied"}
 
 
 def test_cholesky_and_inverse_against_numpy():
@@ -60,64 +56,6 @@ def test_messages_against_dynamax():
             np.testing.assert_allclose(total, alone.marginal_loglik, rtol=1e-5)
             counts += weight * alone.trans_probs
         np.testing.assert_allclose(messages.transitions[i], counts, atol=1e-5)
-
-
-def set_covariances(peer, covariance, covariances):
-    peer.covars_ = {
-        "full": covariances,
-        "diagonal": covariances.diagonal(axis1=1, axis2=2),
-        "spherical": covariances[:, 0, 0],
-        "shared": covariances[0],
-    }[covariance]
-
-
-@pytest.mark.parametrize("covariance", COVARIANCES)
-def test_one_em_step_against_hmmlearn(covariance):
-    sequences = planted()[0].select(range(6))
-    layout = Layout((2, 3), covariance)
-    starts = [start_of(2, covariance), start_of(3, covariance, seed=1)]
-    model, prior = as_model(layout, starts), prior_of(2, 0.5, 0.2)
-    statistics = expectation(layout, model, as_data(sequences), jnp.ones((2, 6)))
-    new = jax.tree.map(np.asarray, maximisation(layout, model, statistics, prior))
-    for i, (initial, transition, means, covariances) in enumerate(starts):
-        scatter = 0.5 * np.eye(3) if covariance in ("full", "shared") else 0.5
-        peer = GaussianHMM(
-            len(initial),
-            PEER[covariance],
-            n_iter=1,
-            init_params="",
-            startprob_prior=1.2,
-            transmat_prior=1.2,
-            covars_prior=scatter,
-        )
-        peer.startprob_, peer.transmat_, peer.means_ = initial, transition, means
-        set_covariances(peer, covariance, covariances)
-        values = sequences.observations()
-        total = peer.score(values, sequences.lengths)
-        np.testing.assert_allclose(statistics.log_likelihood[i].sum(), total, rtol=1e-5)
-        peer.fit(values, sequences.lengths)
-        k, mine = len(initial), layout.fit == i
-        np.testing.assert_allclose(new.initial[i, :k], peer.startprob_, atol=1e-5)
-        np.testing.assert_allclose(new.transition[i, :k, :k], peer.transmat_, atol=1e-5)
-        np.testing.assert_allclose(new.means[mine], peer.means_, atol=2e-4)
-        found = new.factors[mine] @ new.factors[mine].transpose(0, 2, 1)
-        # hmmlearn repeats a spherical covariance once for each metric
-        repeat = 3 if covariance == "spherical" else 1
-        expected = np.broadcast_to(peer.covars_, (repeat * k, 3, 3))[::repeat]
-        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=2e-3)
-
-
-@pytest.mark.parametrize("covariance", COVARIANCES)
-def test_log_prior_against_its_formula(covariance):
-    layout = Layout((2, 3), covariance)
-    starts = [start_of(2, covariance), start_of(3, covariance, seed=1)]
-    found = log_prior(layout, as_model(layout, starts), prior_of(2, 0.5, 0.2))
-    for i, (initial, transition, _, covariances) in enumerate(starts):
-        if covariance == "shared":
-            covariances = covariances[:1]
-        traces = np.trace(0.5 * np.linalg.inv(covariances), axis1=1, axis2=2)
-        expected = 0.2 * (np.log(initial).sum() + np.log(transition).sum()) - traces.sum() / 2
-        np.testing.assert_allclose(found[i], expected, rtol=1e-4)
 
 
 def test_padding_changes_no_statistic():
@@ -224,20 +162,6 @@ def test_float64_starts_from_the_same_draws_as_float32():
         assert wide_means.dtype == np.float64
         np.testing.assert_allclose(means, wide_means, atol=1e-4)
         np.testing.assert_allclose(rows, wide_rows, atol=1e-6)
-
-
-def test_the_starting_covariance_is_that_of_the_data_plus_the_floor():
-    values = planted()[0].observations()
-    full = np.cov(values.T, bias=True)
-    expected = {
-        "full": full,
-        "shared": full,
-        "diagonal": np.diag(np.diag(full)),
-        "spherical": np.trace(full) / 3 * np.eye(3),
-    }
-    for covariance, matrix in expected.items():
-        factor = starting_factor(values, covariance)
-        np.testing.assert_allclose(factor @ factor.T, matrix + 1e-3 * np.eye(3), rtol=1e-9)
 
 
 # --- stopping ---

@@ -10,13 +10,19 @@ from helpers.planted import planted
 from seedmap.hmm.em.e_step import expectation
 from seedmap.hmm.em.linalg import inverse_lower
 from seedmap.hmm.em.loop import Progress, iterate
-from seedmap.hmm.em.missing import gather_holes, hole_log_densities, hole_scatter, projectors
+from seedmap.hmm.em.missing import (
+    conditional_scatter,
+    gather_missing,
+    marginal_log_densities,
+    projectors,
+)
 from seedmap.hmm.em.model import Layout
 from seedmap.hmm.em.standardise import Scaling, as_data
 from seedmap.hmm.inference import log_likelihood, posterior, viterbi
 from seedmap.hmm.parameters import Parameters
+from seedmap.hmm.selection.config import SweepConfig
 from seedmap.hmm.selection.criteria import select
-from seedmap.hmm.selection.sweep import SweepConfig, fit_sweep
+from seedmap.hmm.selection.sweep import fit_sweep
 from seedmap.hmm.sequences import from_arrays
 
 UNIT = Scaling(np.zeros(3), np.ones(3))
@@ -41,8 +47,8 @@ def a_state(num_metrics=4, seed=0):
 
 
 def gathered(rows):
-    """Holes of rows [n, D], and the number of them that are real."""
-    return gather_holes(rows[:, None], np.ones((len(rows), 1), bool))
+    """Missing of rows [n, D], and the number of them that are real."""
+    return gather_missing(rows[:, None], np.ones((len(rows), 1), bool))
 
 
 ROWS = np.array(
@@ -52,7 +58,9 @@ ROWS = np.array(
 
 def test_densities_are_those_of_the_analytic_marginal():
     mean, covariance, inverse = a_state()
-    found = hole_log_densities(jnp.asarray(inverse)[None], jnp.asarray(mean)[None], gathered(ROWS))
+    found = marginal_log_densities(
+        jnp.asarray(inverse)[None], jnp.asarray(mean)[None], gathered(ROWS)
+    )
     for row, log in zip(ROWS, found[:, 0], strict=False):
         known = ~np.isnan(row)
         expected = 0.0
@@ -80,7 +88,7 @@ def test_sums_are_those_of_the_analytic_conditional():
         whitened = inverse @ (full - mean)
         first += weight * whitened
         second += weight * (np.outer(whitened, whitened) + inverse @ spread @ inverse.T)
-    found = hole_scatter(
+    found = conditional_scatter(
         jnp.asarray(inverse)[None], jnp.asarray(mean)[None], gathered(ROWS), jnp.asarray(weights)
     )
     np.testing.assert_allclose(found[0][0], first, rtol=1e-3, atol=1e-3)
@@ -137,7 +145,7 @@ def test_complete_data_and_a_checkpoint_without_values_agree():
     for sequences in (from_arrays(values, complete.lengths), from_arrays(complete.values, lengths)):
         data = as_data([sequences], UNIT)
         found.append(expectation(layout, model, data, jnp.ones((2, 6))))
-    assert as_data([complete], UNIT).holes is None
+    assert as_data([complete], UNIT).missing is None
     np.testing.assert_allclose(found[0].log_likelihood, found[1].log_likelihood, rtol=1e-5)
     spare = [a - b for a, b in zip(found[0], found[1], strict=True)]
     # what the missing checkpoint adds: one checkpoint, y with mean 0 and covariance I

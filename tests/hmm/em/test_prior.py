@@ -12,6 +12,7 @@ from seedmap.hmm.em.candidates import restart_keys, start
 from seedmap.hmm.em.loop import run
 from seedmap.hmm.em.model import Data, Layout, Prior
 from seedmap.hmm.parameters import num_parameters
+from seedmap.hmm.selection.config import PRIORS, SweepConfig
 from seedmap.hmm.selection.criteria import (
     CRITERIA,
     best_restarts,
@@ -20,7 +21,7 @@ from seedmap.hmm.selection.criteria import (
     selection_table,
 )
 from seedmap.hmm.selection.cross_validation import CrossValidation, robust, robust_error
-from seedmap.hmm.selection.sweep import PRIORS, SweepConfig, fit_sweep
+from seedmap.hmm.selection.sweep import fit_sweep
 from seedmap.hmm.sequences import from_arrays
 from seedmap.hmm.sweep_io import load_sweep, save_sweep
 

@@ -1,4 +1,6 @@
 import itertools
+import os
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -7,19 +9,19 @@ import pytest
 
 from helpers.em_fits import as_data, as_model, prior_of, start_of
 from helpers.planted import planted
-from seedmap.hmm.em import start as short_runs
-from seedmap.hmm.em import threads as parts
+from seedmap.hmm.em import loop, threads
+from seedmap.hmm.em import start as starts
 from seedmap.hmm.em.candidates import restart_keys, start
 from seedmap.hmm.em.loop import iterate, run
-from seedmap.hmm.em.model import Layout
+from seedmap.hmm.em.model import Data, Layout
 
 LAYOUT = Layout((1, 2, 2, 3, 4), "full")
 
 
 @pytest.fixture
-def two_parts(monkeypatch):
-    monkeypatch.setattr(parts, "_WORTH", 0)
-    monkeypatch.setattr(parts, "_num_cores", lambda: 2)
+def two_batches(monkeypatch):
+    monkeypatch.setattr(threads, "_WORTH", 0)
+    monkeypatch.setattr(loop, "num_threads", lambda data: 2)
 
 
 def model_of(layout):
@@ -32,20 +34,19 @@ def existing(model):
     return model._replace(transition=np.where(pairs, model.transition, 0))
 
 
-def test_parts_take_about_the_same_time(two_parts):
+def test_batches_take_about_the_same_time(two_batches):
     data = as_data(planted()[0].select(range(6)))
-    assert parts.split(LAYOUT, data) == [slice(0, 3), slice(3, 5)]
-    assert parts.split(Layout((3,), "full"), data) == [slice(0, 1)]
+    assert threads.split(LAYOUT, data, 2) == [slice(0, 3), slice(3, 5)]
+    assert threads.split(Layout((3,), "full"), data, 2) == [slice(0, 1)]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_the_largest_part_is_as_small_as_can_be(monkeypatch, count):
-    """Against every way to cut 12 fits into so many parts."""
-    monkeypatch.setattr(parts, "_WORTH", 0)
-    monkeypatch.setattr(parts, "_num_cores", lambda: count)
+def test_the_largest_batch_is_as_small_as_can_be(monkeypatch, count):
+    """Against every way to cut 12 fits into so many batches."""
+    monkeypatch.setattr(threads, "_WORTH", 0)
     sizes = (1, 1, 2, 2, 3, 3, 5, 5, 4, 4, 8, 8)
-    found = parts.split(Layout(sizes, "full"), as_data(planted()[0]))
-    assert [i for part in found for i in range(part.start, part.stop)] == list(range(12))
+    found = threads.split(Layout(sizes, "full"), as_data(planted()[0]), count)
+    assert [i for batch in found for i in range(batch.start, batch.stop)] == list(range(12))
 
     def largest(edges):
         return max((b - a) * max(sizes[a:b]) for a, b in itertools.pairwise(edges))
@@ -53,39 +54,54 @@ def test_the_largest_part_is_as_small_as_can_be(monkeypatch, count):
     cuts = itertools.combinations(range(1, 12), count - 1)
     best = min(largest((0, *inner, 12)) for inner in cuts)
     assert len(found) <= count
-    assert largest([0, *(part.stop for part in found)]) == best
+    assert largest([0, *(batch.stop for batch in found)]) == best
 
 
-def test_little_work_stays_in_one_part(monkeypatch):
-    monkeypatch.setattr(parts, "_num_cores", lambda: 2)
-    assert len(parts.split(LAYOUT, as_data(planted()[0]))) == 1
+def test_little_work_stays_in_one_batch():
+    assert len(threads.split(LAYOUT, as_data(planted()[0]), 2)) == 1
+
+
+@pytest.mark.parametrize(("platform", "expected"), [("cpu", 3), ("gpu", 1), ("tpu", 1)])
+def test_threads_are_the_cores_where_a_cpu_holds_the_data(monkeypatch, platform, expected):
+    """The devices of the data count, not those that JAX would take by default."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    values = SimpleNamespace(devices=lambda: [SimpleNamespace(platform=platform)])
+    assert threads.num_threads(Data(values, None)) == expected
+
+
+def test_data_on_this_machine_say_their_device():
+    data = as_data(planted()[0])
+    (device,) = data.values.devices()
+    cores = os.cpu_count() if device.platform == "cpu" else 1
+    assert threads.num_threads(data) == cores
 
 
 def test_a_model_taken_apart_and_joined_is_the_same():
     model = jax.device_get(model_of(LAYOUT))
-    pieces = [parts.take_model(LAYOUT, model, fits) for fits in (slice(0, 3), slice(3, 5))]
+    pieces = [threads.take_model(LAYOUT, model, fits) for fits in (slice(0, 3), slice(3, 5))]
     assert pieces[0].transition.shape == (3, 2, 2)
-    joined = parts.join_models(LAYOUT, pieces)
+    joined = threads.join_models(LAYOUT, pieces)
     for old, new in zip(existing(model), existing(joined), strict=True):
         np.testing.assert_array_equal(old, new)
 
 
-def test_fits_in_parts_are_those_of_one_program(two_parts):
+def test_fits_in_batches_are_those_of_one_program(two_batches):
     data, weights = as_data(planted()[0].select(range(6))), jnp.ones((5, 6))
     weights = weights.at[1, 2].set(0.0)
     prior, done = prior_of(5), []
     model = model_of(LAYOUT)
     found = run(LAYOUT, data, weights, prior, 1e-6, model, 6, done.append)
-    alone = iterate(LAYOUT, data, weights, prior, 1e-6, short_runs.unstarted(model), 6)
+    alone = iterate(LAYOUT, data, weights, prior, 1e-6, starts.unstarted(model), 6)
     assert done == [4, 6, 6]
     found, alone = (one._replace(model=existing(one.model)) for one in (found, alone))
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(alone), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-3)
 
 
-def test_threads_keep_the_settings_of_the_caller(two_parts):
+def test_threads_keep_the_settings_of_the_caller():
     with jax.enable_x64(True):
-        kinds = parts.side_by_side(lambda _: jnp.zeros(1).dtype, [0, 1, 2])
+        kinds = threads.side_by_side(lambda _: jnp.zeros(1).dtype, [0, 1, 2], 2)
     assert kinds == [jnp.float64] * 3
 
 
@@ -105,7 +121,7 @@ def short_starts(layout, fits, seed=0):
     keys, restarts = restart_keys(jax.random.key(seed), fits), np.array([r for _, r in fits])
     weights, factor = jnp.ones((len(fits), 6)), 3 * np.eye(3)
     prior = prior_of(len(fits))
-    best = short_runs.best_start(layout, data, weights, prior, keys, restarts, factor)
+    best = starts.best_start(layout, data, weights, prior, keys, restarts, factor)
     first = start(layout, data, weights, keys, restarts, factor)
     return data, weights, prior, best, first
 
@@ -115,10 +131,10 @@ def test_the_first_restart_is_k_means_and_the_others_the_best_short_run():
     data, weights, prior, best, first = short_starts(layout, fits)
     np.testing.assert_array_equal(best.means[:3], first.means[:3])
     np.testing.assert_array_equal(best.factors[:3], first.factors[:3])
-    short = short_runs.unstarted(first)
-    short = iterate(layout, data, weights, prior, -np.inf, short, short_runs._ITERATIONS)
+    short = starts.unstarted(first)
+    short = iterate(layout, data, weights, prior, -np.inf, short, starts._ITERATIONS)
     ahead, behind = (
-        iterate(layout, data, weights, prior, -np.inf, short_runs.unstarted(model), 1).objective
+        iterate(layout, data, weights, prior, -np.inf, starts.unstarted(model), 1).objective
         for model in (jax.tree.map(jnp.asarray, best), short.model)
     )
     assert (ahead[1:] >= behind[1:] - 0.1).all()
@@ -134,8 +150,8 @@ def test_a_start_depends_on_its_key_and_restart_only():
 
 def test_thinned_runs_keep_every_nth_checkpoint(monkeypatch):
     sequences = planted()[0]
-    monkeypatch.setattr(short_runs, "_CHECKPOINTS", sequences.num_observations // 3)
-    thinned = short_runs.thin(sequences)
+    monkeypatch.setattr(starts, "_CHECKPOINTS", sequences.num_observations // 3)
+    thinned = starts.thin(sequences)
     for i, length in enumerate(sequences.lengths):
         expected = sequences.values[i, :length:3]
         np.testing.assert_array_equal(thinned.values[i, : thinned.lengths[i]], expected)

@@ -24,7 +24,7 @@ from helpers.figure_data import (
 from seedmap.hmm import figures
 from seedmap.hmm.figures.semantics import cluster_order
 from seedmap.hmm.figures.style import short_names, shorten, signed, text_colour
-from seedmap.hmm.selection.sweep import SweepConfig
+from seedmap.hmm.selection.config import SweepConfig
 from seedmap.hmm.training_map.regression import regress
 
 

@@ -278,8 +278,8 @@ def test_bad_file_is_told_in_one_line(tmp_path, case):
 @pytest.mark.parametrize(
     ("metrics", "message"),
     [
-        (["l1", "l3"], r"--metrics: no run has a column 'l3' \(nearest: 'l.'\); .*'eval_loss'"),
-        (["step"], "--metrics: no run has a column 'step'"),
+        (["l1", "l3"], r"metrics: no run has a column 'l3' \(nearest: 'l.'\); .*'eval_loss'"),
+        (["step"], "metrics: no run has a column 'step'"),
         ([], "each named once; got none"),
         (["l1", "l1"], "each named once; got 'l1', 'l1'"),
         (["var_lambda", "variance_lambda"], "each named once"),
@@ -297,7 +297,7 @@ def test_no_run_or_no_metric_left(tmp_path):
         read_csv_folder(tmp_path)
     (tmp_path / "b.csv").unlink()
     write(tmp_path, a=columns(l1=None, l2=None, cka="1 2 3"))
-    with pytest.raises(ValueError, match=r"no metric of the paper .*'cka'; name .* with --metrics"):
+    with pytest.raises(ValueError, match=r"no metric of the paper .*'cka'; name .*columns"):
         read_csv_folder(tmp_path)
     write(tmp_path, b=columns())
     with pytest.raises(ValueError, match=r"in every run: .*a\.csv has no column 'l1'"):

@@ -247,7 +247,7 @@ def test_the_criterion_chooses(data, monkeypatch):
     z, parts = z_score(data[0]), split_runs(24)
     config = replace(CONFIG, states=(1, 2, 3, 4, 5))
     sweep = fit_sweep(*(z.select(part) for part in parts), config, jax.random.key(0))
-    monkeypatch.setattr("seedmap.hmm.training_map.baselines.fit_sweep", lambda *_: sweep)
+    monkeypatch.setattr("seedmap.hmm.decoding.fit_sweep", lambda *_: sweep)
     chosen, names = {}, [name for name in CRITERIA if name != "kfold"]
     for given in itertools.product((None, *names), (False, True)):
         chosen[given] = fit_and_decode(z, *parts, config, 0, *given).num_states

@@ -1,5 +1,7 @@
 """Noise of tools that is imitated: each kind alone changes what it says and nothing else."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,13 +13,15 @@ from seedmap.trainer import (
     Fork,
     Noise,
     Perturbations,
+    Replicas,
+    Saving,
     Task,
     in_drawn_order,
     make_streams,
     train,
 )
 from seedmap.trainer.metrics.replica_distance import digest
-from seedmap.trainer.noise.perturb import keys_at, move_by_ulp, places
+from seedmap.trainer.noise.perturb import keys_at, move_by_ulp, positions
 from seedmap.trainer.order import batch_rows
 
 EVERY, STEPS, BATCH = 4, 16, 10
@@ -69,7 +73,8 @@ def same_streams(count, vary=(), numbers=None):
     return make_streams(numbers or range(count), vary)
 
 
-def run(count, streams=None, perturb=None, task=TASK, **options):
+def run(count, streams=None, perturb=None, task=TASK, saving=None, **options):
+    streams = same_streams(count) if streams is None else streams
     return train(
         task,
         optax.adam(0.03),
@@ -78,9 +83,8 @@ def run(count, streams=None, perturb=None, task=TASK, **options):
         steps=STEPS,
         record_every=EVERY,
         metrics=lambda params: {"top": jnp.abs(params["first"]).max()},
-        streams=same_streams(count) if streams is None else streams,
-        perturb=perturb,
-        compare=True,
+        replicas=Replicas(streams=streams, perturb=perturb, compare=True),
+        saving=saving,
         **options,
     )
 
@@ -134,10 +138,10 @@ def test_a_changed_order_moves_the_examples_of_a_batch_with_what_was_drawn_for_t
     weights = flat(found.params)
     assert 0 < np.abs(weights[0] - weights[1]).max() < 1e-5
     one = jax.tree.map(lambda leaf: leaf[1], perturb)
-    place = np.asarray(places(one, jnp.arange(STEPS), BATCH))
+    place = np.asarray(positions(one, jnp.arange(STEPS), BATCH))
     assert (np.sort(place, axis=1) == np.arange(BATCH)).all()
     assert len({tuple(row) for row in place}) > STEPS // 2  # another order at every step
-    as_drawn = places(Perturbations(accumulation=jnp.uint32(0)), jnp.arange(STEPS), BATCH)
+    as_drawn = positions(Perturbations(accumulation=jnp.uint32(0)), jnp.arange(STEPS), BATCH)
     assert (as_drawn == jnp.arange(BATCH)).all()
     # A task that draws by place and does not follow gets other noise, not another order of sums.
 
@@ -209,10 +213,11 @@ def test_a_run_cut_short_goes_on_to_the_bit_with_its_perturbations(tmp_path):
         if progress.step >= 8:
             raise Stop
 
-    options = dict(perturb=perturb, seeds_at_once=2, folder=tmp_path / "t", save_seconds=0.0)
+    saving = Saving(tmp_path / "t", save_seconds=0.0)
+    options = dict(perturb=perturb, seeds_at_once=2)
     with pytest.raises(Stop):
-        run(2, on_progress=stop, **options)
-    again = run(2, resume=True, **options)
+        run(2, saving=saving, on_progress=stop, **options)
+    again = run(2, saving=replace(saving, resume=True), **options)
     np.testing.assert_array_equal(flat(again.params), flat(whole.params))
     np.testing.assert_array_equal(again.dataset.first_apart, whole.dataset.first_apart)
 
@@ -234,9 +239,11 @@ def test_data_are_the_same_at_every_precision():
         steps=1,
         record_every=1,
         metrics=total,
-        streams=same_streams(2),
-        perturb=Perturbations(mantissa_bits=jnp.array([23, 7])),
-        compare=True,
+        replicas=Replicas(
+            streams=same_streams(2),
+            perturb=Perturbations(mantissa_bits=jnp.array([23, 7])),
+            compare=True,
+        ),
         seeds_at_once=2,
     )
     first, other = found.dataset.total.values[:, 0]

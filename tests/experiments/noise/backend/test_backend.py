@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,19 @@ import pytest
 import xarray as xr
 
 from helpers.command import seedmap
+from helpers.schemas import assert_of_schema
 from helpers.studies import content, numbers, write
 from seedmap.experiments.commands.noise_backend import backend_command
 from seedmap.experiments.commands.parsing import UsageError
 from seedmap.experiments.noise.backend import settings as backend
 from seedmap.experiments.noise.backend import study as backend_study
+from seedmap.experiments.noise.backend.results import BackendPlan
 from seedmap.experiments.noise.compare import DIVERGED, compare_studies
 from seedmap.experiments.noise.report import backend as backend_pages
 from seedmap.experiments.noise.variants import make_variants
 from seedmap.experiments.processes import child as processes
 from seedmap.experiments.runs import folder as run_folder
+from seedmap.results import to_json
 
 TINY = ("--epochs", "6", "--record-every", "3", "--train-size", "40", "--test-size", "20")
 TINY += ("--hidden", "8", "--batch-size", "20", "--record", "l2")
@@ -140,25 +144,31 @@ def made_up(tmp_path, replicas, changes):
         by = changes[child.setting.name]
         made["params"]["bias"] += np.float32(by[child.replica] if isinstance(by, tuple) else by)
         write(child.folder, made, content(make_variants((), copies)))
-    plan = {
-        "experiment": "parities",
-        "hyperparameters": {"hidden": 8},
-        "variables": {},
-        "replicas": replicas,
-        "settings": [setting.__dict__ for setting in settings],
-    }
+    plan = BackendPlan(
+        experiment="parities",
+        hyperparameters={"hidden": 8},
+        variables={},
+        replicas=replicas,
+        settings=[backend_study.planned(setting) for setting in settings],
+        children=[child.folder.name for child in children],
+    )
     return plan, children
+
+
+def measure(plan, children, failed):
+    """The content of `backend.json`."""
+    return to_json(backend_study.measure(plan, children, failed))
 
 
 def test_processes_are_compared_within_settings_and_between_them(tmp_path):
     plan, children = made_up(tmp_path, 3, {"default": (0, 0, 1.0), "vmapped": 0.5})
-    found = backend_study.measure(plan, children, {})
+    found = measure(plan, children, {})
     default, vmapped, between = found["pairs"]
     assert (default["replicas"], default["equal"]) == (3, 1)  # pairs
     assert (vmapped["replicas"], vmapped["equal"]) == (3, 3)
     assert (between["replicas"], between["equal"]) == (3, 0)
     assert vmapped["l2_distance"] == {"value": 0.0, "low": 0.0, "high": 0.0}
-    whole = compare_studies([tmp_path / "default-0", tmp_path / "default-2"])["pairs"][0]
+    whole = to_json(compare_studies([tmp_path / "default-0", tmp_path / "default-2"]))["pairs"][0]
     apart = whole["l2_distance"]["value"]
     np.testing.assert_allclose(default["l2_distance"]["value"], 2 / 3 * apart, rtol=1e-12)
     assert [len(setting["copies_alike"]) for setting in found["settings"]] == [0, 9]
@@ -166,16 +176,30 @@ def test_processes_are_compared_within_settings_and_between_them(tmp_path):
     assert [setting["seconds"] for setting in found["settings"]] == [[2.0] * 3] * 2
 
 
+def test_what_was_measured_is_written_and_shown(tmp_path):
+    plan, children = made_up(tmp_path, 2, {"default": 0, "vmapped": 0.5})
+    summary = backend_study.measure(plan, children, {})
+    page = backend_pages.write_backend(tmp_path, summary).read_text()
+    assert_of_schema(tmp_path / "backend.json")
+    content = json.loads((tmp_path / "backend.json").read_text())
+    assert content == to_json(summary)
+    assert content["children"] == [child.folder.name for child in children]
+    assert (tmp_path / "backend.csv").read_text().count("\n") == 4
+    for text in (page, backend_pages.terminal(summary)):
+        assert "4 copies side by side in one program" in text
+        assert "default : vmapped" in text
+
+
 def test_children_that_died_are_left_out_and_named(tmp_path):
     plan, children = made_up(tmp_path, 2, {"default": 0, "deterministic": 0})
     failed = {"deterministic-0": "no kernel (exit code 1)", "deterministic-1": "the same"}
-    found = backend_study.measure(plan, children, failed)
+    found = measure(plan, children, failed)
     assert [pair["runs"] for pair in found["pairs"]] == [["default", "default"]]
     assert [setting["trained"] for setting in found["settings"]] == [2, 0]
     assert "deterministic-0 has not trained: no kernel (exit code 1)" in found["notes"]
     assert any("ran on a CPU, where deterministic changes nothing" in n for n in found["notes"])
     with pytest.raises(ValueError, match="deterministic-0 ended with: no kernel"):
-        backend_study.measure(plan, children, failed | {"default-1": "late"})
+        measure(plan, children, failed | {"default-1": "late"})
 
 
 def test_a_study_is_taken_on_replaced_or_refused(tmp_path):
@@ -190,11 +214,12 @@ def test_a_study_is_taken_on_replaced_or_refused(tmp_path):
     (tmp_path / "kept").rename(folder / "default-0")
     with pytest.raises(ValueError, match="add --resume to go on"):
         backend_pages.begin(folder, plan, overwrite=False, resume=False)
-    other = plan | {"hyperparameters": {"hidden": 16}}
+    other = replace(plan, hyperparameters={"hidden": 16})
     with pytest.raises(ValueError, match=r"was begun with hyperparameters\.hidden 8, not 16"):
         backend_pages.begin(folder, other, overwrite=False, resume=True)
-    more = plan | {"settings": [s.__dict__ for s in backend.parse_settings(["unoptimised"])]}
-    backend_pages.begin(folder, more, overwrite=False, resume=True)
+    more = replace(plan, children=["unoptimised-0", "unoptimised-1"])
+    both = backend_pages.begin(folder, more, overwrite=False, resume=True)
+    assert both.children == ["default-0", "default-1", *more.children]
     assert backend.is_trained(folder / "default-0")
     backend_pages.begin(folder, other, overwrite=True, resume=False)
     assert [path.name for path in folder.iterdir()] == ["backend.json"]
@@ -259,9 +284,9 @@ def test_what_a_child_refuses_leaves_no_folder_and_takes_nothing_from_one(tmp_pa
 
 def test_processes_that_diverged_are_told_of(tmp_path):
     plan, children = made_up(tmp_path, 2, {"default": 0})
-    assert DIVERGED not in backend_study.measure(plan, children, {})["notes"]
+    assert DIVERGED not in measure(plan, children, {})["notes"]
     for child in children:
         with xr.load_dataset(child.folder / "metrics.nc", engine="h5netcdf") as dataset:
             dataset.diverged[:] = 4
         run_folder.write_dataset(child.folder, dataset)
-    assert backend_study.measure(plan, children, {})["notes"] == [DIVERGED]
+    assert measure(plan, children, {})["notes"] == [DIVERGED]

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.text import Text
 
-from helpers.noise_summary import ALL_FORKS, LONG, draw, make_study, panels_of
+from helpers.noise_summary import ALL_FORKS, LONG, draw, make_study, panels_of, read
 from seedmap.experiments.noise.report.figure_curves import median_curve, plot_paths
 from seedmap.experiments.noise.report.figure_parts import looks, spread
 from seedmap.experiments.noise.report.figures import make_figures
@@ -95,7 +95,7 @@ def test_control_that_is_not_zero_stands_where_its_replicas_put_it(study):
     control, whole = found["variants"][0], found["variants"][-1]
     control["churn"]["value"] = 0.5 * whole["churn"]["value"]
     control["accuracy"]["sd"]["value"] = 0.5 * whole["accuracy"]["sd"]["value"]
-    panels = panels_of(make_figures(found, study.dataset)["noise_budget"])
+    panels = panels_of(make_figures(read(found), study.dataset)["noise_budget"])
     np.testing.assert_allclose(points(panels["Churn"])["CONTROL"], [[0.5, 0]])
     np.testing.assert_allclose(points(panels["Variance of accuracy"])["CONTROL"], [[0.25, 0]])
 
@@ -103,7 +103,7 @@ def test_control_that_is_not_zero_stands_where_its_replicas_put_it(study):
 def test_budget_goes_on_in_logarithms_where_intervals_are_huge(study):
     found = copy.deepcopy(study.found)
     found["variants"][1]["share_of_variance"] = {"value": 5.0, "low": 0.1, "high": 1e9}
-    panels = panels_of(make_figures(found, study.dataset)["noise_budget"])
+    panels = panels_of(make_figures(read(found), study.dataset)["noise_budget"])
     ax = panels["Variance of accuracy"]
     assert ax.get_xscale() == "symlog"
     assert ax.get_xlim()[0] < 0
@@ -144,7 +144,7 @@ def test_what_diverged_or_has_no_interval_is_absent():
 def test_an_interval_far_beyond_the_values_does_not_press_them_together(study):
     found = copy.deepcopy(study.found)
     found["variants"][1]["accuracy"]["sd"]["high"] = 50.0
-    ax = make_figures(found, study.dataset)["churn_accuracy"].axes[0]
+    ax = make_figures(read(found), study.dataset)["churn_accuracy"].axes[0]
     largest = max(x for ((x, _),) in points(ax).values())
     assert ax.get_xlim()[1] < 3.2 * largest
 
@@ -159,7 +159,7 @@ def test_labels_of_sixteen_variants_are_apart(hard_figures):
 
 
 def test_variants_are_told_apart_by_more_than_colour(hard):
-    found = looks(hard.found["variants"])
+    found = looks(hard.summary.variants)
     assert len({(look.colour, look.marker) for look in found.values()}) == len(found) == 16
     known = [look.marker for name, look in found.items() if not name.startswith("fork")]
     assert len(set(known)) == len(known)
@@ -190,7 +190,7 @@ def test_sets_whose_top_line_does_not_vary_have_no_bars_and_every_class_its_name
         if variant["name"] != "ALGO":
             for of_class in variant["classes"] or []:
                 of_class["ratio"] = None
-    figure = make_figures(found, study.dataset)["class_spread"]
+    figure = make_figures(read(found), study.dataset)["class_spread"]
     ax = figure.axes[0]
     assert [bar[0].get_gid() for bar in ax.containers] == ["ALGO"]
     assert [text.get_text() for text in figure.legends[0].texts] == ["ALGO"]
@@ -303,7 +303,7 @@ def test_paths_stand_in_the_order_of_their_rows(study, figures):
 def test_records_a_replica_does_not_have_are_masked(study):
     paths = study.paths.copy()
     paths[3, 50:] = -1
-    figure = plot_paths(study.found["variants"], paths, study.dataset.step.values, 6)
+    figure = plot_paths(study.summary.variants, paths, study.dataset.step.values, 6)
     mesh = next(c for c in figure.axes[0].collections if isinstance(c, QuadMesh))
     np.testing.assert_array_equal(np.ma.getmaskarray(mesh.get_array()), paths < 0)
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
@@ -312,7 +312,7 @@ def test_records_a_replica_does_not_have_are_masked(study):
 
 def test_paths_of_another_length_are_refused(study):
     with pytest.raises(ValueError, match="paths have 7 records, but the study has 200"):
-        make_figures(study.found, study.dataset, study.paths[:, :7])
+        make_figures(study.summary, study.dataset, study.paths[:, :7])
 
 
 def test_ways_through_the_map_by_source(study, figures):
@@ -336,6 +336,6 @@ def test_columns_that_no_variant_has_a_number_for_are_left_out(study):
         paths = variant["paths"]
         paths["detour_rate"] = paths["detour_time"] = paths["convergence"]["sd"] = None
         paths["dissimilarity"]["discrete"]["high"] = 1.7
-    figure = make_figures(found, study.dataset)["dissimilarity_by_source"]
+    figure = make_figures(read(found), study.dataset)["dissimilarity_by_source"]
     assert list(panels_of(figure)) == ["Dissimilarity"]
     assert figure.axes[0].get_xlim()[1] <= 1.05  # no dissimilarity is above 1

@@ -1,0 +1,287 @@
+"""What a study of noise found, in plain words: sentences written from its numbers."""
+
+import math
+from collections.abc import Callable, Sequence
+
+from seedmap.experiments.noise.results import (
+    Estimate,
+    GrowthSummary,
+    StudySummary,
+    VariantSummary,
+)
+from seedmap.experiments.noise.variants import ALGO, ALGORITHMIC, IMPL, IMPLEMENTATION
+from seedmap.experiments.report.text import DASH, interval, number, percent
+
+VARIED = {
+    "init": "another initialisation",
+    "order": "another order of the examples",
+    "augment": "other augmentation",
+    "dropout": "other dropout masks",
+    "accumulation": "sums over a batch in another order",
+    "precision": "products in another precision",
+    "ulp": "one weight moved by one unit in the last place",
+}
+RATES = {
+    "accuracy": "accuracy",
+    "fpr": "the false positive rate",
+    "fnr": "the false negative rate",
+}
+
+
+def what_varies(variant: VariantSummary) -> str:
+    """The sources of a variant in words."""
+    if variant.kind == "control":
+        return "nothing"
+    name = variant.name
+    if variant.kind == "fork":
+        sources = ", ".join(variant.varied)
+        return f"{sources} after the first {variant.fork} steps, which are shared"
+    return VARIED[name] if name in VARIED else " + ".join(variant.varied)
+
+
+def headlines(summary: StudySummary) -> list[str]:
+    """What was found, a sentence or two for each thing worth knowing; fewer where less is known."""
+    makers: Sequence[Callable[[StudySummary], list[str]]] = (
+        *(_control, _whole, _sources, _top_line, _classes, _groups),
+        *(_growth, _barriers, _paths, _diverged),
+    )
+    return [sentence for make in makers for sentence in make(summary)]
+
+
+def _control(summary: StudySummary) -> list[str]:
+    control = summary.control
+    if control.exact is None:
+        return [
+            f"CONTROL shows nothing: its replicas had diverged by the first record (step "
+            f"{control.diverged})."
+        ]
+    if control.exact and control.diverged is not None:
+        return [
+            f"CONTROL is exactly zero until its replicas diverge, at step {control.diverged}: "
+            f"{control.replicas} in which nothing varies have the same weights to the bit."
+        ]
+    if control.exact:
+        return [
+            f"CONTROL is exactly zero: {control.replicas} replicas in which nothing varies have "
+            "the same weights to the bit, so that all that follows is due to what was varied."
+        ]
+    first = control.first_apart
+    when = f"first after step {first}" if first is not None else "first seen in their predictions"
+    return [
+        f"CONTROL is not zero: {control.replicas} replicas in which nothing varies part, {when}."
+        " The program is not deterministic here, and every other variant has that noise in it."
+    ]
+
+
+def _whole(summary: StudySummary) -> list[str]:
+    variant = summary.all_sources
+    if variant.kind == "control" or not variant.accuracy:
+        return []
+    mean, sd = variant.accuracy.mean.value, variant.accuracy.sd
+    sentence = (
+        f"With all sources together ({variant.name}) accuracy is {percent(mean, 4)} on average, "
+        f"with a standard deviation of {interval(sd, 100)} percentage points over "
+        f"{variant.used} replicas"
+    )
+    if variant.churn:
+        sentence += (
+            f"; two of them disagree on {interval(variant.churn, 100, ' %')} of the test "
+            "examples (churn)"
+        )
+    return [sentence + "."]
+
+
+def _sources(summary: StudySummary) -> list[str]:
+    """Of each source alone and each set, most churn (or variance) first."""
+    key = "share_of_churn" if summary.num_classes else "share_of_variance"
+    shares = {v.name: getattr(v, key) for v in summary.variants}
+    shown = [v for v in summary.variants if is_known(shares[v.name])]
+    ranked = sorted(shown, key=lambda v: -shares[v.name].value)
+    return [_source(variant, summary.whole) for variant in ranked]
+
+
+def is_known(share: Estimate | None) -> bool:
+    """Whether an estimate has a value."""
+    return share is not None and share.value is not None
+
+
+def _source(variant: VariantSummary, whole: str) -> str:
+    clauses = []
+    if is_known(variant.share_of_churn):
+        times = interval(variant.share_of_churn)
+        churn = interval(variant.churn, 100, " %")
+        clauses.append(f"churn {churn}, {times} times that of {whole}")
+    if is_known(variant.share_of_variance):
+        times = interval(variant.share_of_variance)
+        clauses.append(f"variance of accuracy {times} times that of {whole}")
+    return f"{variant.name} ({what_varies(variant)}): {'; '.join(clauses)}."
+
+
+def _top_line(summary: StudySummary) -> list[str]:
+    """How much of the spread of accuracy is the finite test set (Jordan, arXiv 2304.01910)."""
+    variant = summary.all_sources
+    test, rest = variant.test_set_variance, variant.distribution_variance
+    if variant.kind == "control" or test is None or rest is None:
+        return []
+    beyond = f"{number(100 * math.sqrt(max(rest, 0.0)))} percentage points"
+    if rest <= 0:
+        beyond += " (the estimate of its square is not above 0)"
+    return [
+        "Errors made independently on each of these test examples would by themselves spread "
+        f"accuracy by {number(100 * math.sqrt(test))} percentage points ({variant.name}); over "
+        f"the distribution the examples come from, its standard deviation is put at {beyond}."
+    ]
+
+
+def _classes(summary: StudySummary) -> list[str]:
+    variant = _best(summary, "class_ratio")
+    if not variant:
+        return []
+    ratio = variant.class_ratio
+    verb = "spread more than" if ratio.mean > 1 else "do not spread more than"
+    return [
+        f"Classes {verb} the top line: the standard deviation of a class's accuracy is "
+        f"{number(ratio.mean)} times that of the whole on average, and at most "
+        f"{number(ratio.max)} times ({variant.name}). Classes of equal size that err "
+        f"independently would have about {number(math.sqrt(num_tested(summary)))} times."
+    ]
+
+
+def _best(summary: StudySummary, key: str) -> VariantSummary | None:
+    """All sources together where they have some numbers, else the first variant that does."""
+    whole = summary.all_sources
+    having = [variant for variant in (whole, *summary.variants) if getattr(variant, key)]
+    return having[0] if having else None
+
+
+def _groups(summary: StudySummary) -> list[str]:
+    variant = _best(summary, "groups")
+    if not variant:
+        return []
+    ratios = [
+        (getattr(group, rate).ratio, group.group, rate)
+        for group in variant.groups
+        for rate in RATES
+        if getattr(group, rate).ratio is not None
+    ]
+    if not ratios:
+        return []
+    ratio, group, rate = max(ratios)
+    return [
+        f"Of the subgroups, {group} spreads most beside the whole: {RATES[rate]} has "
+        f"{number(ratio)} times the standard deviation it has over all test examples "
+        f"({variant.name})."
+    ]
+
+
+def first_apart(variant: VariantSummary) -> int | None:
+    """The first step after which any two replicas of a variant differ; None where none do."""
+    steps = [step for step in variant.parting.first_apart if step is not None]
+    return min(steps, default=None)
+
+
+def when_apart(variant: VariantSummary) -> str:
+    """That step in words: "never" where no replica parts; a dash where one diverged before."""
+    first = first_apart(variant)
+    if first is not None:
+        return str(first)
+    return DASH if variant.num_diverged else "never"
+
+
+def _growth(summary: StudySummary) -> list[str]:
+    """Of sources of tools alone: they start small enough for growth to be seen."""
+    sentences = []
+    for variant in summary.variants:
+        first, growth = first_apart(variant), variant.parting.growth
+        if variant.name not in IMPLEMENTATION or first is None:
+            continue
+        sentence = f"{variant.name}: replicas part after step {first}"
+        sentences.append(f"{sentence}; {_grows(growth, variant)}{_of_how_many(variant)}.")
+    return sentences
+
+
+def _of_how_many(variant: VariantSummary) -> str:
+    """The median growth may be that of a few replicas: in the others distances jump or shrink."""
+    followed, others = variant.parting.growth.replicas, variant.replicas - 1
+    if not 0 < followed < others:
+        return ""
+    return f" (of {followed} of {others} replicas; in the others there is no growth to follow)"
+
+
+def _grows(growth: GrowthSummary, variant: VariantSummary) -> str:
+    rate, power = growth.rate, growth.power
+    if rate is None and variant.num_diverged:
+        return "they diverge before its growth can be followed"
+    if rate is None or power is None:
+        return "their distance is at its level too soon for its growth to be seen"
+    if rate <= 0:
+        return "their distance does not grow"
+    if growth.better == "power":
+        return (
+            f"their distance then grows about as step to the power of {number(power)}, which fits "
+            "better than an exponential"
+        )
+    better = ", which fits better than a power" if growth.better else ""
+    doubles = number(math.log(2) / rate)
+    return (
+        f"their distance then grows about exponentially and doubles every {doubles} steps{better}"
+    )
+
+
+def _barriers(summary: StudySummary) -> list[str]:
+    having = [v for v in summary.variants if v.barrier]
+    if not having:
+        return []
+    listed = ", ".join(f"{v.name} {number(100 * v.barrier.mean)}" for v in having)
+    return [
+        "Error barrier on the line between two replicas' weights, in percentage points above the "
+        f"mean of its ends: {listed}."
+    ]
+
+
+def _paths(summary: StudySummary) -> list[str]:
+    """Do replicas that differ in what tools do alone go other ways through the training map?"""
+    having = [v for v in summary.variants if v.paths and v.paths.dissimilarity]
+    tools = [v for v in having if v.varied and set(v.varied) <= {*IMPLEMENTATION}]
+    named = [variant for variant in tools if variant.name == IMPL] or tools
+    chance = [v for v in having if set(v.varied) & {*ALGORITHMIC}]
+    likely = {v.name: v for v in chance}
+    other = likely.get(ALGO) or likely.get(summary.whole) or (chance[0] if chance else None)
+    return [_path(variant, other) for variant in named]
+
+
+def _path(variant: VariantSummary, other: VariantSummary | None) -> str:
+    paths = variant.paths
+    if paths.distinct == 1:
+        went = "take one path through the training map: the states in one order"
+    else:
+        went = f"take {paths.distinct} different paths through the training map"
+    sentence = (
+        f"Replicas that differ in {variant.name} noise alone {went}; dissimilarity "
+        f"{interval(paths.dissimilarity.discrete)}"
+    )
+    if other:
+        beside = interval(other.paths.dissimilarity.discrete)
+        sentence += f", beside {beside} with {other.name}"
+    if paths.detour_rate is not None:
+        time, unit = paths.detour_time, paths.convergence.unit
+        sentence += (
+            f"; {percent(paths.detour_rate)} of them pass a detour state, and they are in such "
+            f"states for {number(time.mean, 3)} {unit}s on average"
+        )
+        if time.sd is not None:
+            sentence += f" (SD {interval(time.sd)})"
+    return sentence + "."
+
+
+def _diverged(summary: StudySummary) -> list[str]:
+    lost = [v for v in summary.variants if v.num_diverged]
+    if not lost:
+        return []
+    listed = ", ".join(f"{v.num_diverged} of {v.replicas} of {v.name}" for v in lost)
+    return [f"Replicas that diverged and are left out of the measures: {listed}."]
+
+
+def num_tested(summary: StudySummary) -> int:
+    """Classes that a test example has; the network may tell more apart."""
+    return max(len(variant.classes or ()) for variant in summary.variants)

@@ -1,0 +1,347 @@
+"""What a study of noise found: the content of `noise.json` (the README describes the fields).
+
+Numbers that are not defined are None. `experiments.noise.summary` makes it.
+"""
+
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from seedmap.experiments.noise.measures.intervals import Interval
+from seedmap.results import named, to_json
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with the ends of its 95 % interval over replicas.
+
+    Attributes:
+        value: from all replicas.
+        low: lower end; None where there are too few replicas to tell, or none are sampled.
+        high: upper end; None likewise.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+def estimate(interval: Interval, within: tuple[float, float] = (0.0, np.inf)) -> Estimate:
+    """Returns an interval cut to the values there can be: with few replicas it reaches beyond."""
+    low, high = max(interval.low, within[0]), min(interval.high, within[1])
+    return Estimate(*to_json([float(interval.value), float(low), float(high)]))
+
+
+def without_ends(result: Result) -> Result:
+    """Returns the numbers alone, of what no interval or standard error can be told of."""
+    if isinstance(result, Estimate):
+        return replace(result, low=None, high=None)
+    if isinstance(result, list):
+        return [without_ends(entry) for entry in result]
+    if not is_dataclass(result):
+        return result
+    changes: dict[str, Any] = {
+        entry.name: without_ends(getattr(result, entry.name)) for entry in fields(result)
+    }
+    if isinstance(result, Spread):
+        changes["sd_error"] = None
+    return replace(result, **changes)
+
+
+@dataclass(frozen=True)
+class Control:
+    """Whether replicas in which nothing varies are one: weights and predictions, to the bit.
+
+    Attributes:
+        exact: whether they are; None where they had diverged by the first record.
+        first_apart: step after which they first differ; None where no record does.
+        diverged: step at which one diverged; None where none did.
+        replicas: how many there are.
+    """
+
+    exact: bool | None
+    first_apart: int | None
+    diverged: int | None
+    replicas: int
+
+
+@dataclass(frozen=True)
+class GrowthSummary:
+    """How the distance to the first replica grows.
+
+    Attributes:
+        rate: exponential exponent, 1 / step, the median over replicas.
+        power: exponent of a power of the step, likewise.
+        better: "exponential" or "power", whichever fits most replicas better.
+        replicas: in how many it could be followed.
+    """
+
+    rate: float | None
+    power: float | None
+    better: str | None
+    replicas: int
+
+
+@dataclass(frozen=True)
+class Parting:
+    """When replicas part from the first one, and how.
+
+    Attributes:
+        first_apart: step of the first record in which each further replica differs from it.
+        growth: of the distance.
+        largest_churn: on the way, the median over replicas.
+    """
+
+    first_apart: list[int | None]
+    growth: GrowthSummary
+    largest_churn: float | None
+
+
+@dataclass(frozen=True)
+class Barrier:
+    """Height of the error barrier on the line between pairs of replicas, as shares of examples."""
+
+    values: list[float]
+    mean: float
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation over replicas.
+
+    Attributes:
+        mean: over replicas.
+        sd_error: bootstrap standard error of the standard deviation.
+        sd: standard deviation (ddof 1).
+        values: of the replicas.
+    """
+
+    mean: Estimate
+    sd_error: float | None
+    sd: Estimate
+    values: list[float]
+
+
+@dataclass(frozen=True)
+class ClassSpread:
+    """Spread of the accuracy on one class.
+
+    Attributes:
+        label: of the class.
+        accuracy: mean over replicas.
+        sd: standard deviation over replicas.
+        ratio: of it to that of top-line accuracy; None where that does not vary.
+        interval: of the ratio.
+    """
+
+    label: int = named("class")
+    accuracy: float
+    sd: float
+    ratio: float | None
+    interval: Estimate
+
+
+@dataclass(frozen=True)
+class ClassRatio:
+    """Ratios of spread of all classes: their mean and their maximum."""
+
+    mean: float
+    max: float
+
+
+@dataclass(frozen=True)
+class RateSpread:
+    """Spread of a rate of one subgroup; fields as of `ClassSpread`."""
+
+    mean: float | None
+    sd: float | None
+    ratio: float | None
+    interval: Estimate | None
+
+
+@dataclass(frozen=True)
+class GroupSpread:
+    """Spread of accuracy and of both error rates of a subgroup, beside that of all examples."""
+
+    group: str
+    size: int
+    accuracy: RateSpread
+    fpr: RateSpread
+    fnr: RateSpread
+
+
+@dataclass(frozen=True)
+class PathDissimilarity:
+    """Mean dissimilarity over pairs of replicas, by ground metric."""
+
+    index: Estimate
+    discrete: Estimate
+    means: Estimate
+
+
+@dataclass(frozen=True)
+class DetourTime:
+    """Time that a replica is in detour states: mean and standard deviation over replicas."""
+
+    mean: float
+    sd: Estimate | None
+
+
+@dataclass(frozen=True)
+class PathConvergence:
+    """Of the replicas that converge: their number, mean time, its standard deviation, its unit."""
+
+    num: int
+    mean: float | None
+    sd: Estimate | None
+    unit: str
+
+
+@dataclass(frozen=True)
+class PathSummary:
+    """How the replicas of a variant pass through the training map.
+
+    Attributes:
+        dissimilarity: of their shares of time in the states; None with fewer than two replicas.
+        distinct: different sequences of states, repeats left out.
+        detour_rate: share of replicas that pass a detour state; None where the map has none.
+        detour_time: spent in such states; None likewise.
+        convergence: of those that converge.
+    """
+
+    dissimilarity: PathDissimilarity | None
+    distinct: int
+    detour_rate: float | None
+    detour_time: DetourTime | None
+    convergence: PathConvergence
+
+
+@dataclass(frozen=True)
+class VariantSummary:
+    """All measures of one variant; None where fewer than two replicas are left.
+
+    Attributes:
+        name: of the variant.
+        varied: the sources that differ between its replicas.
+        replicas: how many.
+        fork: step from which on they differ.
+        kind: "control", "source", "together" or "fork".
+        rows: first of its replicas among all, and the first after them.
+        num_diverged: replicas that diverged.
+        diverged: the step at which, by replica.
+        used: replicas left for the measures.
+        parting: when and how they part.
+        barrier: between pairs; None where there is no pair.
+        paths: through the training map; None without one.
+        accuracy: top-line.
+        cross_entropy: mean test loss, in nats.
+        churn: share of test examples on which two replicas disagree.
+        l2_distance: between weights of unit length.
+        angle: between weights, in radians.
+        logit_correlation: between two replicas.
+        ensemble_gain: accuracy of two averaged less that of one.
+        test_set_variance: of accuracy, from independent errors on these examples.
+        distribution_variance: of accuracy over the distribution; may be below 0.
+        share_of_variance: of that of all sources together.
+        share_of_churn: likewise.
+        share_of_l2: likewise.
+        classes: spread of each class.
+        class_ratio: of all classes.
+        groups: spread of each subgroup.
+    """
+
+    name: str
+    varied: tuple[str, ...]
+    replicas: int
+    fork: int
+    kind: str
+    rows: tuple[int, int]
+    num_diverged: int
+    diverged: dict[str, int]
+    used: int
+    parting: Parting
+    barrier: Barrier | None
+    paths: PathSummary | None = None
+    accuracy: Spread | None = None
+    cross_entropy: Spread | None = None
+    churn: Estimate | None = None
+    l2_distance: Estimate | None = None
+    angle: Estimate | None = None
+    logit_correlation: Estimate | None = None
+    ensemble_gain: Estimate | None = None
+    test_set_variance: float | None = None
+    distribution_variance: float | None = None
+    share_of_variance: Estimate | None = None
+    share_of_churn: Estimate | None = None
+    share_of_l2: Estimate | None = None
+    classes: list[ClassSpread] | None = None
+    class_ratio: ClassRatio | None = None
+    groups: list[GroupSpread] | None = None
+
+
+@dataclass(frozen=True)
+class MapSummary:
+    """The training map that the replicas were read with.
+
+    Attributes:
+        run: "map" for one fitted to the replicas, else the folder of its run.
+        num_states: of the map.
+        detours: its detour states.
+        r2: of its regression.
+        forking: whether its runs fork.
+    """
+
+    run: str
+    num_states: int
+    detours: list[int]
+    r2: float | None
+    forking: bool
+
+
+@dataclass(frozen=True)
+class StudySummary:
+    """The content of `noise.json`.
+
+    Attributes:
+        experiment: its name; None for a task of one's own.
+        replicas: of each variant.
+        steps: of training.
+        record_every: steps between records.
+        epochs: of training.
+        num_test: test examples.
+        num_classes: None where the task tells no classes apart.
+        sources: those that variants vary alone.
+        whole: the variant with the most sources, which shares are of.
+        control: whether nothing varies where nothing should.
+        variants: all measures, variant by variant.
+        map: the training map; None without one.
+        notes: what a reader should know first.
+        unused: sources asked for that the training does not draw from.
+    """
+
+    experiment: str | None
+    replicas: int
+    steps: int
+    record_every: int
+    epochs: float
+    num_test: int
+    num_classes: int | None
+    sources: list[str]
+    whole: str
+    control: Control
+    variants: list[VariantSummary]
+    notes: list[str]
+    map: MapSummary | None
+    unused: list[str]
+
+    def variant(self, name: str) -> VariantSummary | None:
+        """Returns the variant of that name; None where there is none."""
+        return next((variant for variant in self.variants if variant.name == name), None)
+
+    @property
+    def all_sources(self) -> VariantSummary:
+        """The variant with the most sources."""
+        return next(variant for variant in self.variants if variant.name == self.whole)

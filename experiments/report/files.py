@@ -1,0 +1,65 @@
+"""What the commands with --out DIR write there beside their page: refusals, CSV, figures."""
+
+import csv
+import os
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from seedmap.errors import UserError
+from seedmap.experiments.runs import folder as run_folder
+from seedmap.hmm import figures as hmm_figures
+
+
+def own_names(files: Sequence[str]) -> set[str]:
+    """Returns the names of all that a command writes: its files, their drafts, the figures."""
+    return {*files, *(f"{name}.part" for name in files), run_folder.FIGURES}
+
+
+def check_out(folder: Path, marker: str, own: Collection[str], whose: str) -> None:
+    """Checks that results may be written to a folder; changes nothing.
+
+    Args:
+        folder: where.
+        marker: the file that says results of this kind stand there.
+        own: names of all that is written.
+        whose: what writes there, for the message.
+
+    Raises:
+        UserError: it is a file, cannot be written to, or holds something that is not of this kind.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--out: {folder} is a file; name a folder")
+    standing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not (standing.is_dir() and os.access(standing, os.W_OK | os.X_OK)):
+        raise UserError(
+            f"--out: cannot make {folder}, {standing} is no folder that may be written to; name "
+            "another folder"
+        )
+    entries = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    # What has a name of ours may still be someone else's where nothing of this kind stands.
+    foreign = [name for name in entries if name not in own] if marker in entries else entries
+    if foreign:
+        raise UserError(
+            f"--out: {folder} holds {foreign[0]}, which is not {whose}'s; name another folder"
+        )
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes rows of the same columns, whole or not at all."""
+    draft = path.with_name(path.name + ".part")
+    with draft.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(draft, path)
+
+
+def save_figures(folder: Path, drawn: Mapping[str, Figure]) -> dict[str, Path]:
+    """Writes `figures/NAME.png` for each figure; returns their paths by name."""
+    return {
+        name: hmm_figures.save(figure, folder / run_folder.FIGURES / f"{name}.png")
+        for name, figure in drawn.items()
+    }

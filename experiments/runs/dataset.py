@@ -1,0 +1,114 @@
+"""A run folder's dataset: its runs, what they are called, and what became of them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+from seedmap import hmm
+from seedmap.errors import UserError
+from seedmap.fitting import first_records, scale
+from seedmap.hmm.readers.run_table import Run, run_table
+from seedmap.hmm.training_map.regression import convergence_time
+from seedmap.runs import Runs
+
+
+def dataset_runs(
+    dataset: xr.Dataset, metrics: Sequence[str] = (), threshold: float | None = None
+) -> Runs:
+    """Returns the runs of a dataset; a run is named by its seed.
+
+    A seed that diverged is cut at its first record that is not finite; one with fewer than 2
+    records left is left out, with a warning.
+
+    Args:
+        dataset: dimensions seed, step.
+        metrics: names of the variables the HMM is to see; none for the paper's that are there.
+        threshold: evaluation accuracy above which a seed has converged; None: not asked for.
+
+    Raises:
+        UserError: a metric is not recorded, or no seed is usable.
+    """
+    unit = time_unit(dataset)
+    times = dataset[unit].values.astype(float)
+    columns = {
+        name: dataset[name].values.astype(float)
+        for name in recorded_variables(dataset)
+        if name != "state"
+    }
+    records = [
+        Run(str(seed), f"run {seed}", unit, times, {n: rows[i] for n, rows in columns.items()}, {})
+        for i, seed in enumerate(dataset.seed.values)
+    ]
+    table = run_table(records, list(metrics) or None)
+    rows = seed_rows(dataset, table.sequences.runs)
+    convergence = np.full(len(rows), np.nan)
+    if threshold is not None:
+        convergence = convergence_times(dataset, threshold)[rows]
+    diverged = dataset.diverged.values[rows] >= 0
+    return Runs(table.sequences, table.steps, unit, convergence, diverged, table.outcomes)
+
+
+def recorded_variables(dataset: xr.Dataset) -> list[str]:
+    """Returns the names of what was recorded of every seed at every step."""
+    return [str(name) for name in dataset.data_vars if dataset[name].dims == ("seed", "step")]
+
+
+def raw_sequences(dataset: xr.Dataset, metrics: Sequence[str] = ()) -> hmm.Sequences:
+    """Returns the first 1000 records [run, time, metric] of `dataset_runs`."""
+    return first_records(dataset_runs(dataset, metrics).sequences)
+
+
+def metric_sequences(dataset: xr.Dataset, metrics: Sequence[str] = ()) -> hmm.Sequences:
+    """Returns `raw_sequences`, z-scored within each run."""
+    return scale(dataset_runs(dataset, metrics).sequences)
+
+
+def check_usable(dataset: xr.Dataset) -> None:
+    """Raises UserError where so many seeds diverged at once that no HMM can be fitted."""
+    diverged = dataset.diverged.values
+    records = np.isfinite(dataset[next(iter(dataset.data_vars))].values).sum(axis=-1)
+    usable = int((records >= 2).sum())
+    if usable < 5 and (diverged >= 0).any():
+        first = int(diverged[diverged >= 0].min())
+        raise UserError(
+            f"{int((diverged >= 0).sum())} of {len(diverged)} seeds diverged, the first by step "
+            f"{first}, and {usable} are left; the HMM needs 5: lower the learning rate"
+        )
+
+
+def seed_rows(dataset: xr.Dataset, runs: Sequence[str]) -> list[int]:
+    """Where runs, named by their seed, stand along the dataset's seed dimension."""
+    row = {str(seed): i for i, seed in enumerate(dataset.seed.values)}
+    return [row[name] for name in runs]
+
+
+def time_unit(dataset: xr.Dataset) -> str:
+    """What times are counted in: "epoch" where the dataset knows epochs, else "step"."""
+    return "epoch" if "epoch" in dataset.coords else "step"
+
+
+def convergence_times(dataset: xr.Dataset, threshold: float) -> Float[np.ndarray, " seed"]:
+    """Time of convergence of every seed, float [seed] in `time_unit`, NaN where it never came.
+
+    Datasets without `eval_accuracy` (runs trained elsewhere) have no convergence: all NaN.
+    """
+    if "eval_accuracy" not in dataset:
+        return np.full(dataset.sizes["seed"], np.nan)
+    times = dataset[time_unit(dataset)].values.astype(float)
+    return convergence_time(dataset.eval_accuracy.values, times, threshold)
+
+
+def last_values(dataset: xr.Dataset, name: str) -> Float[np.ndarray, " seed"]:
+    """Last finite value of a recorded variable, float [seed], NaN where there is none.
+
+    Raises:
+        UserError: the variable is not recorded; the message lists those that are.
+    """
+    recorded = recorded_variables(dataset)
+    if name not in recorded or name == "state":
+        known = ", ".join(["convergence", *sorted(set(recorded) - {"state"})])
+        raise UserError(f"--outcome {name!r} is not recorded; choose one of: {known}")
+    rows = [row[np.isfinite(row)] for row in dataset[name].values.astype(float)]
+    return np.array([row[-1] if len(row) else np.nan for row in rows])

@@ -1,0 +1,30 @@
+"""A run folder as `Runs`."""
+
+import os
+from pathlib import Path
+
+from seedmap.experiments.runs import folder as run_folder
+from seedmap.experiments.runs.dataset import dataset_runs
+from seedmap.experiments.runs.fit_and_map import read_config
+from seedmap.runs import Runs
+
+
+def load(path: str | os.PathLike[str], *, threshold: float | None = None) -> Runs:
+    """Returns the runs of a folder that `seedmap train` or `seedmap import` has made.
+
+    Args:
+        path: the run folder.
+        threshold: evaluation accuracy above which a run has converged; by default the folder's
+            own.
+
+    Returns:
+        The metrics of the paper that were recorded, one run per seed.
+
+    Raises:
+        UserError: the folder is no run, or a file of it is damaged.
+    """
+    folder = Path(path)
+    dataset = run_folder.read_dataset(folder)
+    if threshold is None:
+        threshold = read_config(folder)["threshold"]
+    return dataset_runs(dataset, threshold=threshold)

@@ -1,0 +1,342 @@
+"""What a run found: the content of `summary.json` (the README describes every field)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from seedmap.experiments.runs import folder as run_folder
+from seedmap.experiments.runs.analysis import Analysis
+from seedmap.experiments.runs.dataset import time_unit
+from seedmap.experiments.runs.read_result import read_result
+from seedmap.experiments.tasks.base import MapConfig
+from seedmap.results import ABSENT, Absent, from_json, named, to_json
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """When the runs converge.
+
+    Attributes:
+        threshold: evaluation accuracy above which a run has converged.
+        unit: "epoch" or "step".
+        values: time of every seed, None where it never came.
+        mean: over the seeds that converge; None where none does.
+        std: standard deviation over them (ddof 1); None for fewer than two.
+    """
+
+    threshold: float
+    unit: str
+    values: list[float | None]
+    mean: float | None
+    std: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionRow:
+    """Scores of one number of states (`hmm.selection_table`); None where all are degenerate."""
+
+    num_states: int
+    num_parameters: int
+    num_degenerate: int
+    restart: int | None
+    prior_scale: float | None
+    train_bic: float | None
+    train_aic: float | None
+    train_icl: float | None
+    validation_bic: float | None
+    validation_aic: float | None
+    validation_icl: float | None
+    train_log_likelihood: float | None
+    validation_log_likelihood: float | None
+    robust_bic: float | None
+    robust_aic: float | None
+    robust_log_likelihood: float | None
+    kfold: float | Absent | None = ABSENT  # of sweeps with a cross-validation
+    aic: float | None
+    bic: float | None
+    best_validation_log_likelihood: float | None
+    mean_train_log_likelihood: float | None
+    mean_validation_log_likelihood: float | None
+    mean_aic: float | None
+    mean_bic: float | None
+
+
+@dataclass(frozen=True)
+class CoefficientSummary:
+    """A coefficient of the regression with its interval; None where the runs do not tell."""
+
+    state: int
+    value: float | None
+    standard_error: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class EarlyRegression:
+    """The regression on the checkpoints up to a time, as `seedmap baselines` adds it."""
+
+    upto: float
+    name: str
+    num_states: int
+    num_runs: int
+    r2: float | None
+    leave_one_out_r2: float | None
+    f_pvalue: float | None
+
+
+@dataclass(frozen=True)
+class RegressionSummary:
+    """The outcome explained by the shares of time in the states.
+
+    Attributes:
+        outcome: "convergence", or a recorded variable.
+        r2: share of variance explained; None where it is not defined.
+        f_pvalue: of the F test.
+        permutation_pvalue: over shuffles of the outcome.
+        leave_one_out_r2: on left-out runs.
+        num_runs: runs it uses.
+        num_censored: runs whose outcome was missing, excluded or set to the cap.
+        censoring: "exclude" or "cap".
+        coefficients: one for each state.
+        early: from the beginnings of the runs, where `seedmap baselines` has measured it.
+    """
+
+    outcome: str
+    r2: float | None
+    f_pvalue: float | None
+    permutation_pvalue: float | None
+    leave_one_out_r2: float | None
+    num_runs: int
+    num_censored: int
+    censoring: str
+    coefficients: list[CoefficientSummary]
+    early: list[EarlyRegression] | Absent = ABSENT
+
+
+@dataclass(frozen=True)
+class DissimilaritySummary:
+    """Mean dissimilarity over pairs of runs, by ground metric; None for fewer than two runs."""
+
+    index: float | None
+    discrete: float | None
+    means: float | None
+
+
+@dataclass(frozen=True)
+class StateSummary:
+    """Share of all checkpoints in a state, and how many runs visit it."""
+
+    state: int
+    occupancy: float
+    num_runs: int
+
+
+@dataclass(frozen=True)
+class TransitionSummary:
+    """An edge of the training map, with the changes of its most important metrics, in z units."""
+
+    source: int = named("from")
+    target: int = named("to")
+    probability: float
+    num_runs: int
+    top_features: list[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class Refits:
+    """Agreement of the decodings of models refitted to resampled runs with the map's."""
+
+    num_resamples: int
+    num_degenerate: int
+    adjusted_rand: list[float | None]
+
+
+@dataclass(frozen=True)
+class PriorRow:
+    """What a prior gives; log-likelihoods in nats per checkpoint."""
+
+    prior: str
+    criterion: str
+    scale: float | None
+    num_states: int
+    train: float | None
+    held_out_mean: float | None
+    held_out_median: float | None
+    adjusted_rand: float | None
+
+
+@dataclass(frozen=True)
+class EdgeStability:
+    """How often an edge comes back: in restarts, in resamples of the runs, in refits to them."""
+
+    source: int = named("from")
+    target: int = named("to")
+    restarts: float | None
+    bootstrap: float
+    refits: float | None
+
+
+@dataclass(frozen=True)
+class Stability:
+    """How far the map depends on the restart, the runs and the prior."""
+
+    adjusted_rand: list[float | None]
+    refits: Refits | None
+    priors: list[PriorRow]
+    edges: list[EdgeStability]
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Wall time of the steps of a run; None for a step that another program did."""
+
+    compile: float | None
+    train: float | None
+    fit: float | None
+    analyse: float | None
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """The content of `summary.json`; numbers that are not defined are None.
+
+    `stability` and `seconds` are None until `map_run` has filled them in.
+    """
+
+    num_seeds: int
+    seeds: list[int | str]
+    num_runs: int
+    num_diverged: int
+    diverged_seeds: list[int | str]
+    num_converged: int
+    convergence: Convergence
+    num_states: int
+    selection: list[SelectionRow]
+    held_out_log_likelihood: dict[str, float | None]
+    regression: RegressionSummary
+    dissimilarity: DissimilaritySummary
+    forking: bool
+    detours: list[int]
+    firm_detours: list[int]
+    states: list[StateSummary]
+    transitions: list[TransitionSummary]
+    notes: list[str]
+    stability: Stability | None = None
+    seconds: Seconds | None = None
+
+
+def read_summary(folder: Path) -> RunSummary:
+    """Returns the content of a run's `summary.json`.
+
+    Raises:
+        UserError: the file is missing or damaged; the message says which command makes it.
+    """
+    return read_result(RunSummary, folder, run_folder.SUMMARY, f"map {folder}")
+
+
+def summarise(
+    dataset: xr.Dataset,
+    analysis: Analysis,
+    selection: list[dict[str, Any]],
+    config: MapConfig,
+    fit_notes: list[str],
+    held_out: dict[str, float],
+) -> RunSummary:
+    """Summarises a run, but for its stability and times.
+
+    Args:
+        dataset: metrics of all seeds.
+        analysis: of the chosen HMM.
+        selection: a row per number of states, as `hmm.selection_table` gives.
+        config: what the map was asked.
+        fit_notes: what the fit has to tell.
+        held_out: log-likelihood per checkpoint of each held-out run under the chosen fit, nats.
+    """
+    tmap, diverged = analysis.training_map, dataset.diverged.values >= 0
+    return RunSummary(
+        num_seeds=dataset.sizes["seed"],
+        seeds=to_json(dataset.seed.values),
+        num_runs=tmap.num_runs,
+        num_diverged=int(diverged.sum()),
+        diverged_seeds=to_json(dataset.seed.values[diverged]),
+        num_converged=int(np.isfinite(analysis.convergence).sum()),
+        convergence=_convergence(analysis, config.threshold, time_unit(dataset)),
+        num_states=tmap.num_states,
+        selection=[from_json(SelectionRow, to_json(row)) for row in selection],
+        held_out_log_likelihood=to_json(held_out),
+        regression=_regression(analysis, config.outcome),
+        dissimilarity=DissimilaritySummary(**to_json(analysis.dissimilarity)),
+        forking=bool(tmap.forking),
+        detours=to_json(analysis.detours),
+        firm_detours=to_json(analysis.firm_detours),
+        states=[
+            StateSummary(k, float(tmap.occupancy[k]), int(tmap.visits[k]))
+            for k in range(tmap.num_states)
+        ],
+        transitions=[
+            TransitionSummary(
+                source=int(edge.source),
+                target=int(edge.target),
+                probability=float(edge.probability),
+                num_runs=int(edge.num_runs),
+                top_features=[(name, float(change)) for name, change in edge.top_features],
+            )
+            for edge in tmap.edges
+        ],
+        notes=_notes(dataset, analysis, fit_notes),
+    )
+
+
+def _convergence(analysis: Analysis, threshold: float, unit: str) -> Convergence:
+    times = analysis.convergence[np.isfinite(analysis.convergence)]
+    return Convergence(
+        threshold=threshold,
+        unit=unit,
+        values=to_json(analysis.convergence),
+        mean=float(times.mean()) if len(times) else None,
+        std=float(times.std(ddof=1)) if len(times) > 1 else None,
+    )
+
+
+def _regression(analysis: Analysis, outcome: str) -> RegressionSummary:
+    regression = analysis.regression
+    names = ("state", "value", "standard_error", "low", "high")
+    return RegressionSummary(
+        outcome=outcome,
+        r2=to_json(regression.r2),
+        f_pvalue=to_json(regression.f_pvalue),
+        permutation_pvalue=to_json(analysis.permutation_pvalue),
+        leave_one_out_r2=to_json(regression.leave_one_out_r2),
+        num_runs=regression.num_runs,
+        num_censored=regression.num_censored,
+        censoring=regression.censoring,
+        coefficients=[
+            CoefficientSummary(**{name: to_json(getattr(coefficient, name)) for name in names})
+            for coefficient in regression.coefficients
+        ],
+    )
+
+
+def _notes(dataset: xr.Dataset, analysis: Analysis, fit_notes: list[str]) -> list[str]:
+    notes = []
+    diverged = dataset.diverged.values >= 0
+    if diverged.any():
+        steps = dataset.diverged.values[diverged]
+        names = [str(seed) for seed in dataset.seed.values[diverged]]
+        named = ", ".join(f"{s} (step {t:g})" for s, t in zip(names, steps, strict=True))
+        notes.append(f"diverged seeds, cut where they did and left out of the regression: {named}")
+        unusable = [name for name in names if name not in analysis.sequences.runs]
+        if unusable:
+            notes.append(f"diverged too soon for the HMM to see them: {', '.join(unusable)}")
+    never = int((np.isnan(analysis.convergence) & ~diverged).sum())
+    if never and "eval_accuracy" in dataset:
+        runs = "1 run" if never == 1 else f"{never} runs"
+        consequence = "had no part in the regression"
+        if analysis.regression.censoring == "cap":
+            consequence = "stand in the regression with the end of training as their time"
+        notes.append(f"{runs} never converged and {consequence}")
+    return notes + list(analysis.regression.warnings) + fit_notes

@@ -1,0 +1,123 @@
+"""From runs to their training map."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Int, Real
+
+from seedmap import hmm
+from seedmap.errors import UserError
+from seedmap.fitting import Fit, fit
+from seedmap.runs import Runs
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class Map:
+    """The training map of a set of runs.
+
+    Attributes:
+        fit: the HMM, and all fits it was chosen among.
+        analysis: the map's states and edges, the regression of the outcome on the bag of states,
+            detours and dissimilarities.
+        notes: what a reader should know, a sentence each.
+    """
+
+    fit: Fit
+    analysis: hmm.Analysis
+    notes: tuple[str, ...]
+
+    @property
+    def num_states(self) -> int:
+        """Number of states."""
+        return self.fit.num_states
+
+    @property
+    def paths(self) -> Int[np.ndarray, "run time"]:
+        """The state of every record, int32 [run, time], -1 past a run's end."""
+        return self.fit.paths
+
+    @property
+    def edges(self) -> tuple[hmm.Edge, ...]:
+        """Transitions that some run takes."""
+        return tuple(self.analysis.training_map.edges)
+
+    @property
+    def forking(self) -> bool:
+        """Whether two runs visit states in different orders (Hu et al. 2023)."""
+        return self.analysis.training_map.forking
+
+    @property
+    def detours(self) -> tuple[int, ...]:
+        """States that a converged run skips and that go with later convergence (Hu et al. 2023)."""
+        return tuple(self.analysis.detours)
+
+    def __repr__(self) -> str:
+        shape = "runs fork" if self.forking else "one path"
+        runs = len(self.fit.runs)
+        return f"Map({self.num_states} states, {len(self.edges)} edges, {shape}, {runs} runs)"
+
+    def decode(self, runs: Runs) -> Int[np.ndarray, "run time"]:
+        """Returns the states of any runs with the same metrics, int32, -1 past a run's end.
+
+        Raises:
+            UserError: the runs have other metrics.
+        """
+        return self.fit.decode(runs)
+
+    def plot(self) -> "Figure":
+        """Draws the map: states in the order runs meet them, edges by how many runs take them."""
+        from seedmap.hmm import figures
+
+        return figures.plot_training_map(self.analysis.training_map, self.analysis.detours)
+
+
+def fit_map(
+    runs: Runs,
+    *,
+    outcome: Sequence[float] | Real[np.ndarray, " run"] | None = None,
+    **settings: Any,
+) -> Map:
+    """Fits an HMM to runs, chooses the number of states, decodes every run and builds the map.
+
+    Args:
+        runs: at least 5.
+        outcome: [run], a number measured on each run for the regression on the bag of states, NaN
+            where there is none. Default: the time of convergence.
+        **settings: as of `seedmap.fit`: states, restarts, iterations, covariance, prior,
+            criterion, validation_runs, seed, ...
+
+    Raises:
+        UserError: a setting is out of its range, or the data allow no fit.
+
+    Example:
+        >>> import numpy as np
+        >>> from seedmap import from_arrays
+        >>> levels = np.repeat([[0.0, 0.0], [3.0, 1.0]], 15, axis=0)
+        >>> values = levels + np.random.default_rng(0).normal(0, 0.2, (6, 30, 2))
+        >>> fit_map(from_arrays(values), states=(1, 2), restarts=2).num_states
+        2
+    """
+    fitted = fit(runs, **settings)
+    by_time = outcome is None
+    measured = runs.convergence if outcome is None else np.asarray(outcome, float)
+    if measured.shape != (len(runs),):
+        raise UserError(f"outcome must be {len(runs)} numbers, one per run; NaN where none")
+    analysis = hmm.analyse(
+        fitted.parameters,
+        fitted.sequences,
+        fitted.paths,
+        measured,
+        converged=np.isfinite(runs.convergence) if by_time else None,
+        complete=~runs.diverged,
+    )
+    notes = list(fitted.notes)
+    if by_time and not np.isfinite(measured).any():
+        notes.append("no convergence is recorded: nothing is regressed, and detours are not sought")
+    else:
+        notes += analysis.regression.warnings
+    return Map(fitted, analysis, tuple(notes))

@@ -1,0 +1,199 @@
+"""`import seedmap as sm`: from arrays, frames or a folder to a map in two calls."""
+
+import doctest
+import importlib
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import seedmap as sm
+from helpers.command import seedmap
+from seedmap import hmm
+from seedmap.experiments.runs import folder as run_folder
+from seedmap.hmm.io import load_hmm
+
+QUICK = {"states": (1, 2), "restarts": 2, "iterations": 12, "covariance": "diagonal"}
+
+
+def planted(num_runs=8, seed=0):
+    """Runs that pass through two levels at times of their own: values, times of the step."""
+    rng = np.random.default_rng(seed)
+    turns = rng.integers(8, 22, num_runs)
+    level = (np.arange(30) >= turns[:, None])[..., None] * np.array([4.0, -3.0])
+    return level + rng.normal(0, 0.2, (num_runs, 30, 2)), turns
+
+
+@pytest.fixture(scope="module")
+def mapped():
+    values, turns = planted()
+    return sm.fit_map(sm.from_arrays(values, convergence=turns), **QUICK)
+
+
+def test_importing_takes_nothing_until_something_is_used():
+    script = (
+        "import sys, seedmap as sm; before = set(sys.modules); sm.Task; "
+        "print(*before); print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    before, after = (set(line.split()) for line in done.stdout.splitlines())
+    assert not {"jax", "numpy", "xarray", "pandas", "matplotlib"} & before
+    assert "jax" in after
+
+
+def test_every_name_is_there_and_no_other():
+    assert set(sm.__all__) <= set(dir(sm))
+    assert all(getattr(sm, name) is not None for name in sm.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'fitt'"):
+        _ = sm.fitt
+
+
+def test_a_map_finds_the_planted_turns(mapped):
+    _, turns = planted()
+    assert mapped.num_states == 2
+    assert mapped.paths.shape == (8, 30)
+    assert (mapped.paths == (np.arange(30) >= turns[:, None])).all()  # state 0 comes first
+    assert not mapped.forking
+    assert [(edge.source, edge.target) for edge in mapped.edges] == [(0, 1)]
+    assert repr(mapped) == "Map(2 states, 1 edges, one path, 8 runs)"
+    assert mapped.plot().axes
+
+
+def test_a_fit_shows_its_candidates_and_what_chose_among_them(mapped):
+    fitted = mapped.fit
+    assert [row["num_states"] for row in fitted.candidates] == [1, 2]
+    assert fitted.criterion == "robust_bic"
+    scores = [row["robust_bic"] for row in fitted.candidates]
+    assert fitted.num_states == 1 + int(np.argmin(scores))
+    assert len(fitted.sweep.fits) == 4
+    assert repr(fitted) == "Fit(2 states of 1-2 by robust_bic, 8 runs)"
+
+
+def test_the_steps_by_hand_give_the_same(mapped):
+    """z-scores, split, sweep, choice, decoding and the order of states: none can be forgotten."""
+    values, _ = planted()
+    sequences = hmm.z_score(hmm.from_arrays(values))
+    train, held_out = hmm.split_runs(8)
+    config = hmm.SweepConfig(**QUICK)
+    decoded = hmm.fit_and_decode(sequences, train, held_out, config)
+    np.testing.assert_array_equal(mapped.paths, decoded.paths)
+    np.testing.assert_array_equal(mapped.fit.parameters.means, decoded.parameters.means)
+
+
+def test_new_runs_are_decoded_by_the_same_model(mapped):
+    values, turns = planted(num_runs=5, seed=1)
+    paths = mapped.decode(sm.from_arrays([values[0], values[1, :25], *values[2:]]))
+    assert paths.dtype == np.int32
+    assert (paths[1, 25:] == -1).all()
+    expected = (np.arange(30) >= turns[:, None]).astype(int)
+    assert (paths == expected)[np.arange(5) != 1].all()
+    assert (paths[1, :25] == expected[1, :25]).all()
+    with pytest.raises(sm.UserError, match=r"fitted to metric_0, metric_1; the runs .* have a, b"):
+        mapped.decode(sm.from_arrays(values, metrics=["a", "b"]))
+
+
+def test_selected_runs_keep_all_that_is_theirs():
+    values, turns = planted()
+    runs = sm.from_arrays(values, steps=np.arange(30) * 10, convergence=turns, names=[*"abcdefgh"])
+    some = runs.select([3, 1])
+    assert (some.names, some.metrics) == (("d", "b"), ("metric_0", "metric_1"))
+    np.testing.assert_array_equal(some.convergence, turns[[3, 1]])
+    np.testing.assert_array_equal(some.sequences.values, runs.sequences.values[[3, 1]])
+    np.testing.assert_array_equal(some.steps[0], np.arange(30) * 10)
+    assert repr(some) == "Runs(2 runs, up to 30 records of 2 metrics, 2 converged)"
+
+
+def test_a_run_is_cut_where_it_diverges_and_left_out_where_nothing_is_left():
+    values, turns = planted()
+    values[2, 20:] = np.inf
+    values[5, 1:] = np.nan
+    with pytest.warns(UserWarning, match=r"left out.*5 \(1\)"):
+        runs = sm.from_arrays(values, convergence=turns)
+    assert runs.names == ("0", "1", "2", "3", "4", "6", "7")
+    assert runs.sequences.lengths.tolist() == [30, 30, 20, 30, 30, 30, 30]
+    assert runs.diverged.tolist() == [False, False, True, False, False, False, False]
+    np.testing.assert_array_equal(runs.convergence, np.delete(turns, 5))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"steps": [3, 2, 1]}, "steps must be 30 rising numbers"),
+        ({"convergence": [1.0]}, "convergence must be 8 numbers"),
+        ({"metrics": ["a"]}, "need 2 names of metrics and 8 of runs; got 1 and 8"),
+        ({"names": ["a"]}, "need 2 names of metrics and 8 of runs; got 2 and 1"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(arguments, message):
+    with pytest.raises(sm.UserError, match=message):
+        sm.from_arrays(planted()[0], **arguments)
+
+
+def test_wrong_settings_and_outcomes_are_refused():
+    runs = sm.from_arrays(planted()[0])
+    with pytest.raises(sm.UserError, match="validation_runs: there is no run 'x'"):
+        sm.fit(runs, validation_runs=["x"])
+    with pytest.raises(sm.UserError, match="validation_runs names every run"):
+        sm.fit(runs, validation_runs=runs.names)
+    with pytest.raises(sm.UserError, match="outcome must be 8 numbers"):
+        sm.fit_map(runs, outcome=[1.0], **QUICK)
+
+
+def test_a_map_without_convergence_says_so_and_takes_any_outcome():
+    values, turns = planted()
+    runs = sm.from_arrays(values)
+    m = sm.fit_map(runs, **QUICK)
+    assert any("no convergence is recorded" in note for note in m.notes)
+    assert m.detours == ()
+    explained = sm.fit_map(runs, outcome=turns, **QUICK)
+    assert explained.analysis.regression.r2 == pytest.approx(
+        1, abs=1e-6
+    )  # share of time in a state
+
+
+def test_a_frame_gives_the_runs_of_its_arrays():
+    values, _ = planted()
+    frame = pd.DataFrame(
+        {
+            "run": np.repeat([*"abcdefgh"], 30),
+            "step": np.tile(np.arange(30), 8),
+            "l1": values[..., 0].ravel(),
+            "l2": values[..., 1].ravel(),
+            "eval_accuracy": np.where(values[..., 0] > 2, 0.95, 0.1).ravel(),
+        }
+    )
+    runs = sm.from_frame(frame)
+    assert (runs.names, runs.metrics, runs.unit) == (tuple("abcdefgh"), ("l1", "l2"), "step")
+    np.testing.assert_array_equal(runs.sequences.values, values)
+    np.testing.assert_array_equal(runs.convergence, planted()[1])
+    assert np.isnan(sm.from_frame(frame, threshold=0.99).convergence).all()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("facade") / "run"
+    training = "--seeds 6 --epochs 20 --record-every 2 --hidden 8 --bits 6 --train-size 32"
+    fitting = "--states 1-2 --restarts 2 --iterations 4 --resamples 0"
+    assert seedmap("run", "parities", "--out", path, *training.split(), *fitting.split()) == 0
+    return path
+
+
+def test_a_folder_is_loaded_and_fitted_as_the_command_does(folder):
+    runs = sm.load(str(folder))
+    assert runs.names == tuple(map(str, range(6)))
+    assert runs.unit == "epoch"
+    dataset = run_folder.read_dataset(folder)
+    for i, name in enumerate(runs.metrics):
+        np.testing.assert_array_equal(runs.sequences.values[..., i], dataset[name].values)
+    m = sm.fit_map(runs, states=(1, 2), restarts=2, iterations=4)
+    np.testing.assert_array_equal(m.paths, dataset.state.values)
+    np.testing.assert_array_equal(m.fit.parameters.means, load_hmm(folder).parameters.means)
+
+
+@pytest.mark.parametrize("module", ["runs", "fitting", "mapping"])
+def test_examples_of_the_docstrings(module):
+    assert doctest.testmod(importlib.import_module(f"seedmap.{module}")).failed == 0
