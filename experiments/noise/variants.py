@@ -1,8 +1,9 @@
-"""Which sources of noise vary between the replicas of a study, and which are held (paper B).
+"""Which sources of noise vary between the replicas of a study, and which are held.
 
-A study trains a few replicas of each *variant*. Replica r of a variant has number r in the sources
-that vary and number 0 in all others, so that replica 0 of every variant is one and the same
-training, and CONTROL, where nothing varies, is that training several times over.
+After Zhuang et al. 2022. A study trains a few replicas of each *variant*. Replica r of a variant
+has number r in the sources that vary and number 0 in all others, so that replica 0 of every variant
+is one and the same training, and CONTROL, where nothing varies, is that training several times
+over.
 """
 
 from collections.abc import Callable, Sequence

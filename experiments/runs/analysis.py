@@ -14,7 +14,7 @@ from seedmap.hmm.readers.read import (from_xarray)
 from seedmap.hmm.training_map.regression import (READABLE_PVALUE, Regression, bag_of_states, convergence_time, detours, permutation_pvalue, regress)
 from seedmap.hmm.training_map.build import (TrainingMap, build_map)
 
-FIRST_CHECKPOINTS = 1000  # paper A, section 3: z-scores, and the HMM, see these
+FIRST_CHECKPOINTS = 1000  # Hu et al. 2023: z-scores, and the HMM, see these
 
 
 def raw_sequences(dataset: xr.Dataset, metrics: Sequence[str] = ()) -> hmm.Sequences:
@@ -43,7 +43,7 @@ def raw_sequences(dataset: xr.Dataset, metrics: Sequence[str] = ()) -> hmm.Seque
 
 
 def metric_sequences(dataset: xr.Dataset, metrics: Sequence[str] = ()) -> hmm.Sequences:
-    """`raw_sequences`, z-scored within each run (paper A, section 3)."""
+    """`raw_sequences`, z-scored within each run (Hu et al. 2023)."""
     return hmm.z_score(raw_sequences(dataset, metrics), first=FIRST_CHECKPOINTS)
 
 
@@ -111,7 +111,7 @@ class Analysis:
         regression: the outcome on the bag of states.
         permutation_pvalue: of the regression's R^2, over 9999 shuffles of the outcome.
         detours: detour states, where the coefficients may be read: the outcome is convergence
-            and the regression's p-value is below 0.001 (paper A); else none.
+            and the regression's p-value is below 0.001 (Hu et al. 2023); else none.
         firm_detours: those whose coefficient's interval excludes 0.
         dissimilarity: mean over pairs of runs, by ground metric.
     """
@@ -137,7 +137,7 @@ def analyse(
     paths: np.ndarray,
     config: MapConfig,
 ) -> Analysis:
-    """Builds the map, the regression and the dissimilarities (paper A, section 3).
+    """Builds the map, the regression and the dissimilarities (Hu et al. 2023).
 
     Args:
         dataset: metrics and outcomes of all seeds.

@@ -1,7 +1,7 @@
 """How far replicas differ on classes and on subgroups of the test points, beside the whole.
 
-"Paper B" is Zhuang et al., arXiv 2106.11872, which finds that classes and subgroups vary far more
-from replica to replica than top-line accuracy.
+Zhuang et al. 2022 (arXiv 2106.11872) find that classes and subgroups vary far more from
+replica to replica than top-line accuracy.
 """
 
 from typing import NamedTuple
@@ -25,7 +25,7 @@ class ClassAccuracy(NamedTuple):
 
 
 def class_accuracy(correct_RxN: np.ndarray, label_N: np.ndarray) -> ClassAccuracy:
-    """Share of each class's test points that each replica has right (paper B).
+    """Share of each class's test points that each replica has right (Zhuang et al. 2022).
 
     acc_rk = sum_i correct_ri [label_i = k] / sum_i [label_i = k].
 
@@ -63,7 +63,7 @@ class GroupRates(NamedTuple):
 def group_rates(
     prediction_RxN: np.ndarray, label_N: np.ndarray, group_GxN: np.ndarray
 ) -> GroupRates:
-    """Accuracy, false positive and false negative rate by subgroup (paper B).
+    """Accuracy, false positive and false negative rate by subgroup (Zhuang et al. 2022).
 
     FPR = FP / (FP + TN), of the points that are negative, and FNR = FN / (FN + TP), of those that
     are positive. (The paper's released code has FNR over another denominator.)
@@ -96,8 +96,8 @@ def group_rates(
 def relative_spread(rate_RxG: np.ndarray, whole_R: np.ndarray) -> np.ndarray:
     """Standard deviation over replicas of each class or group over that of the whole.
 
-    SD_r(rate_rg) / SD_r(whole_r) with ddof 1 (paper B: of classes over top-1 accuracy, on
-    CelebA of subgroups over the whole).
+    SD_r(rate_rg) / SD_r(whole_r) with ddof 1 (Zhuang et al. 2022: of classes over top-1
+    accuracy, on CelebA of subgroups over the whole).
 
     Args:
         rate_RxG: float [replica, group], `ClassAccuracy.accuracy_RxK` or one of `GroupRates`.

@@ -5,8 +5,8 @@ measures take is an array with a row for every replica; measures of pairs come a
 matrices, whose mean over distinct pairs and its interval `experiments.noise.measures.intervals`
 has. Replicas that are alike bit for bit get differences of exactly 0.
 
-"Paper B" is Zhuang, Zhang, Song, Hooker, "Randomness in Neural Network Training: Characterizing the
-Impact of Tooling", MLSys 2022, arXiv 2106.11872.
+Zhuang et al. 2022: Zhuang, Zhang, Song, Hooker, "Randomness in Neural Network Training:
+Characterizing the Impact of Tooling", MLSys 2022, arXiv 2106.11872.
 """
 
 from collections.abc import Iterator
@@ -53,8 +53,8 @@ def accuracy(correct_RxN: np.ndarray) -> np.ndarray:
 def standard_deviation(values: np.ndarray) -> np.ndarray:
     """Standard deviation over replicas, sqrt(sum_r (x_r - mean)² / (R - 1)).
 
-    Paper B's measure of noise, of top-1 accuracy; Summers & Dinneen's code divides by R. Where all
-    replicas have the same value it is 0 exactly, which `np.std` is not.
+    Of top-1 accuracy it is the measure of noise of Zhuang et al. 2022; Summers & Dinneen's code
+    divides by R. Where all replicas have the same value it is 0 exactly, which `np.std` is not.
 
     Args:
         values: float [replica, ...].
@@ -73,8 +73,8 @@ def standard_deviation(values: np.ndarray) -> np.ndarray:
 def churn(prediction_RxN: np.ndarray) -> np.ndarray:
     """Share of test points on which two replicas disagree, (1/N) sum_i [p_ri != p_si].
 
-    A measure of paper B, whose released code computes the share on which they agree instead;
-    Summers & Dinneen (arXiv 2103.04514) call it pairwise disagreement.
+    A measure of Zhuang et al. 2022, whose released code computes the share on which they agree
+    instead; Summers & Dinneen (arXiv 2103.04514) call it pairwise disagreement.
 
     Args:
         prediction_RxN: int [replica, test point], the classes predicted (argmax of the logits).
@@ -107,8 +107,8 @@ class WeightDistances(NamedTuple):
 def weight_distances(params: Any) -> WeightDistances:
     """Distances of the replicas' weights, every replica's as one vector of unit length.
 
-    With u_r = w_r / |w_r|, l2_rs = |u_r - u_s| (paper B) and the angle between the two is
-    2 arcsin(l2_rs / 2). The differences are taken in float64 before they are squared, so that
+    With u_r = w_r / |w_r|, l2_rs = |u_r - u_s| (Zhuang et al. 2022) and the angle between the two
+    is 2 arcsin(l2_rs / 2). The differences are taken in float64 before they are squared, so that
     one weight of a million, moved by one unit in the last place, shows with its right size; an
     arccos of u_r · u_s would lose all angles below 1e-8.
 
