@@ -7,6 +7,7 @@ replica to replica than top-line accuracy.
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Shaped
 
 from seedmap.errors import UserError
 from seedmap.experiments.noise.measures.replicas import standard_deviation
@@ -20,11 +21,13 @@ class ClassAccuracy(NamedTuple):
         accuracy_RxK: float64 [replica, class].
     """
 
-    classes: np.ndarray
-    accuracy_RxK: np.ndarray
+    classes: Shaped[np.ndarray, " class"]
+    accuracy_RxK: Float[np.ndarray, "replica class"]
 
 
-def class_accuracy(correct_RxN: np.ndarray, label_N: np.ndarray) -> ClassAccuracy:
+def class_accuracy(
+    correct_RxN: Shaped[np.ndarray, "..."], label_N: Shaped[np.ndarray, "..."]
+) -> ClassAccuracy:
     """Share of each class's test points that each replica has right (Zhuang et al. 2022).
 
     acc_rk = sum_i correct_ri [label_i = k] / sum_i [label_i = k].
@@ -55,13 +58,15 @@ class GroupRates(NamedTuple):
         fnr: False negative rate, of the points whose label is 1.
     """
 
-    accuracy: np.ndarray
-    fpr: np.ndarray
-    fnr: np.ndarray
+    accuracy: Float[np.ndarray, "replica group"]
+    fpr: Float[np.ndarray, "replica group"]
+    fnr: Float[np.ndarray, "replica group"]
 
 
 def group_rates(
-    prediction_RxN: np.ndarray, label_N: np.ndarray, group_GxN: np.ndarray
+    prediction_RxN: Shaped[np.ndarray, "..."],
+    label_N: Shaped[np.ndarray, "..."],
+    group_GxN: Shaped[np.ndarray, "..."],
 ) -> GroupRates:
     """Accuracy, false positive and false negative rate by subgroup (Zhuang et al. 2022).
 
@@ -93,7 +98,9 @@ def group_rates(
     )
 
 
-def relative_spread(rate_RxG: np.ndarray, whole_R: np.ndarray) -> np.ndarray:
+def relative_spread(
+    rate_RxG: Float[np.ndarray, "_ group"], whole_R: Float[np.ndarray, " _"]
+) -> Float[np.ndarray, " group"]:
     """Standard deviation over replicas of each class or group over that of the whole.
 
     SD_r(rate_rg) / SD_r(whole_r) with ddof 1 (Zhuang et al. 2022: of classes over top-1

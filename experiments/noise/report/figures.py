@@ -177,8 +177,8 @@ def plot_churn(variants: list[VariantSummary]) -> Figure:
     """Churn against the standard deviation of accuracy, a point with both intervals a variant."""
     figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
     ax = figure.add_subplot()
-    across = rows_of_intervals(variants, lambda v: v.accuracy and v.accuracy.sd, 100)
-    up = rows_of_intervals(variants, lambda v: v.churn, 100)
+    across = rows_of_intervals(variants, lambda v: v.accuracy and v.accuracy.sd, 100.0)
+    up = rows_of_intervals(variants, lambda v: v.churn, 100.0)
     look, points = looks(variants), {}
     for x, y in zip(across, up, strict=True):
         name = x.variant.name
@@ -307,10 +307,10 @@ def plot_dissimilarities(variants: list[VariantSummary]) -> Figure:
     units = {v.paths.convergence.unit for v in variants if v.paths}
     unit = next(iter(units), "step")
     columns = (
-        ("Dissimilarity", "of paths, discrete", _discrete, 1),
-        ("Detours", "% that take one", _detour_rate, 100),
-        ("Time in detours", f"its SD ({unit}s)", _detour_sd, 1),
-        ("Convergence", f"its SD ({unit}s)", _convergence_sd, 1),
+        ("Dissimilarity", "of paths, discrete", _discrete, 1.0),
+        ("Detours", "% that take one", _detour_rate, 100.0),
+        ("Time in detours", f"its SD ({unit}s)", _detour_sd, 1.0),
+        ("Convergence", f"its SD ({unit}s)", _convergence_sd, 1.0),
     )
     known = [
         (title, label, rows, factor)
