@@ -93,13 +93,13 @@ def make_variants(
         IMPL: tuple(name for name in sources if name in IMPLEMENTATION),
         BOTH: tuple(sources),
     }
-    found = [Variant(CONTROL, (), replicas)]
+    variants = [Variant(CONTROL, (), replicas)]
     for name, varied in {**{name: (name,) for name in sources}, **together}.items():
-        if varied and varied not in [variant.varied for variant in found]:
+        if varied and varied not in [variant.varied for variant in variants]:
             count = min(replicas, len(MODES)) if varied == ("precision",) else replicas
-            found.append(Variant(name, varied, count))
+            variants.append(Variant(name, varied, count))
     drawn = tuple(name for name in ("order", "augment", "dropout") if name in sources)
-    return found + [Variant(f"fork@{step}", drawn, replicas, step) for step in fork_steps]
+    return variants + [Variant(f"fork@{step}", drawn, replicas, step) for step in fork_steps]
 
 
 def used_sources(task: Task, sources: Sequence[str]) -> tuple[str, ...]:

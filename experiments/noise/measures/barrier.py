@@ -68,5 +68,5 @@ def error_barrier(
 
 def _between(share: jax.Array, first: jax.Array, second: jax.Array) -> jax.Array:
     share = share.astype(first.dtype)
-    apart = second - first
-    return jnp.where(share < 0.5, first + share * apart, second - (1 - share) * apart)
+    difference = second - first
+    return jnp.where(share < 0.5, first + share * difference, second - (1 - share) * difference)

@@ -118,8 +118,8 @@ def relative_spread(
     """
     if len(rate_RxG) != len(whole_R):
         raise UserError(f"groups have {len(rate_RxG)} replicas and the whole {len(whole_R)}")
-    whole = standard_deviation(whole_R)
-    return standard_deviation(rate_RxG) / (whole if whole > 0 else np.nan)
+    spread = standard_deviation(whole_R)
+    return standard_deviation(rate_RxG) / (spread if spread > 0 else np.nan)
 
 
 def _check_points(rows: np.ndarray, label_N: np.ndarray) -> None:

@@ -93,10 +93,10 @@ def churn(
         UserError: it is not a matrix with at least one test point.
     """
     _check_rows(prediction_RxN, "prediction_RxN")
-    found = np.zeros((len(prediction_RxN),) * 2)
+    churn_RxR = np.zeros((len(prediction_RxN),) * 2)
     for row, prediction_N in enumerate(prediction_RxN):
-        found[row, row + 1 :] = np.mean(prediction_RxN[row + 1 :] != prediction_N, axis=1)
-    return found + found.T
+        churn_RxR[row, row + 1 :] = np.mean(prediction_RxN[row + 1 :] != prediction_N, axis=1)
+    return churn_RxR + churn_RxR.T
 
 
 class WeightDistances(NamedTuple):

@@ -267,14 +267,14 @@ def plot_groups(variants: list[VariantSummary]) -> Figure:
     axes = figure.subplots(1, 3, sharey=True)
     titles = {"accuracy": "Accuracy", "fpr": "False positive rate", "fnr": "False negative rate"}
     for ax, (rate, title) in zip(axes, titles.items(), strict=True):
-        for place in range(len(groups) - 1):
-            ax.axhline(place + 0.5, color=PALE, linewidth=0.6, zorder=0)
+        for position in range(len(groups) - 1):
+            ax.axhline(position + 0.5, color=PALE, linewidth=0.6, zorder=0)
         ratios = []
         for number, variant in enumerate(shown):
             offset = 0.8 * ((number + 0.5) / len(shown) - 0.5)
             points = [
-                (getattr(group, rate).ratio, place + offset)
-                for place, group in enumerate(variant.groups)
+                (getattr(group, rate).ratio, position + offset)
+                for position, group in enumerate(variant.groups)
                 if getattr(group, rate).ratio is not None
             ]
             ratios += [ratio for ratio, _ in points]

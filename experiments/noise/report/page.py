@@ -68,7 +68,7 @@ def write_noise_report(
     parts = [
         html.notes(list(dict.fromkeys([*notes, *summary.notes]))),
         page.titled("What was found", page.bullets(headlines(summary))),
-        *(page.section(section, summary, figures) for section in SECTIONS),
+        *(page.render(section, summary, figures) for section in SECTIONS),
         _map(summary, map_figures),
         page.further_figures(SECTIONS, figures),
         html.details("All numbers", _all_numbers(summary)),
