@@ -15,7 +15,6 @@ from seedmap.experiments.overhead.measuring import Settings, Trial
 from seedmap.experiments.overhead.modes import Mode, note_of
 from seedmap.experiments.overhead.networks import CIFAR_SIZE
 from seedmap.experiments.overhead.results import (
-    Device,
     OverheadSummary,
     Result,
     Sizes,
@@ -25,6 +24,7 @@ from seedmap.experiments.report import files, html, page
 from seedmap.experiments.report.terminal import aligned, blocks
 from seedmap.experiments.report.text import fixed, number
 from seedmap.experiments.runs import folder as run_folder
+from seedmap.experiments.runs.device import Device
 from seedmap.files import make_folder
 from seedmap.results import from_json, to_json
 

@@ -103,11 +103,11 @@ def cells(row: PairSummary) -> list[str]:
         row.variant,
         of(row.equal, row.replicas),
         first_difference(row),
-        interval(row.churn, 100, " %"),
+        interval(row.churn, 100.0, " %"),
         interval(row.l2_distance),
         interval(row.angle),
         interval(row.logit_correlation, digits=4),
-        interval(row.accuracy_difference, 100, " %"),
+        interval(row.accuracy_difference, 100.0, " %"),
         interval(row.better),
     ]
 
