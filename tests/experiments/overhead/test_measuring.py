@@ -30,8 +30,8 @@ from seedmap.experiments.overhead.measuring import (
 from seedmap.experiments.overhead.modes import MODES, find_modes, note_of, usual_modes
 from seedmap.experiments.overhead.networks import KERNEL_SIZES, NETWORKS, find_networks
 from seedmap.experiments.overhead.processes import Process, environment
-from seedmap.experiments.overhead.report import check_out
-from seedmap.experiments.overhead.results import cells, results_of
+from seedmap.experiments.overhead.report import cells, check_out
+from seedmap.experiments.overhead.results import results_of
 from seedmap.experiments.overhead.statistics import Interval, median_interval, ratio_interval
 from seedmap.experiments.processes.child import ProcessFailed
 
