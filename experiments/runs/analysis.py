@@ -11,7 +11,7 @@ import xarray as xr
 from seedmap import hmm
 from seedmap.experiments.tasks.base import (MapConfig)
 from seedmap.hmm.readers.read import (from_xarray)
-from seedmap.hmm.training_map.regression import (convergence_time)
+from seedmap.hmm.training_map.outcome import (convergence_time)
 
 FIRST_CHECKPOINTS = 1000  # paper A, section 3: z-scores, and the HMM, see these
 

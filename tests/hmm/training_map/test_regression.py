@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from seedmap.hmm.training_map.outcome import convergence_time
 from seedmap.hmm.training_map.regression import (
     OVERFIT_GAP,
     Coefficient,
     bag_of_states,
-    convergence_time,
     detours,
     permutation_pvalue,
     regress,
