@@ -280,4 +280,7 @@ def test_bad_input(call, message):
 
 
 def test_docstring_examples():
-    assert doctest.testmod(MODULE).failed == 0
+    for module in (MODULE, importlib.import_module(convergence_time.__module__)):
+        results = doctest.testmod(module)
+        assert results.attempted
+        assert not results.failed
