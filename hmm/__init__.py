@@ -110,13 +110,13 @@ from seedmap.hmm.training_map.baselines import (
 from seedmap.hmm.training_map.bootstrap import Bootstrap, bootstrap_map, refit, resample_counts
 from seedmap.hmm.training_map.build import Edge, TrainingMap, belief_gradient, build_map, importance
 from seedmap.hmm.training_map.dissimilarity import dissimilarity, pairwise_dissimilarity
+from seedmap.hmm.training_map.outcome import convergence_time
 from seedmap.hmm.training_map.prediction import predict_outcome, prediction_r2
 from seedmap.hmm.training_map.regression import (
     READABLE_PVALUE,
     Coefficient,
     Regression,
     bag_of_states,
-    convergence_time,
     detours,
     permutation_pvalue,
     regress,

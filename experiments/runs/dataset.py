@@ -10,7 +10,7 @@ from seedmap import hmm
 from seedmap.errors import UserError
 from seedmap.fitting import first_records, scale
 from seedmap.hmm.readers.run_table import Run, run_table
-from seedmap.hmm.training_map.regression import convergence_time
+from seedmap.hmm.training_map.outcome import convergence_time
 from seedmap.runs import Runs
 
 

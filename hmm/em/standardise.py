@@ -52,16 +52,16 @@ def scaling_of(train: Sequences, covariance: str) -> Scaling:
     return Scaling(mean, np.where(variance > 0, np.sqrt(variance), 1.0))
 
 
-def as_data(parts: list[Sequences], scaling: Scaling) -> Data:
-    """All runs of `parts`, standardised, padded to one length that chunks divide, time first."""
-    num_steps = max(part.lengths.max() for part in parts)
-    size = chunk_size(num_steps, sum(part.num_runs for part in parts))
+def as_data(groups: list[Sequences], scaling: Scaling) -> Data:
+    """Returns the runs of all groups, standardised, padded to a length that chunks divide."""
+    num_steps = max(int(group.lengths.max()) for group in groups)
+    size = chunk_size(num_steps, sum(group.num_runs for group in groups))
     padded = -(-num_steps // size) * size
     values, masks = [], []
-    for part in parts:
-        steps = part.lengths.max()
-        mask = part.mask[:, :steps]
-        scaled = np.where(mask[:, :, None], scaling.apply(part.values[:, :steps]), 0.0)
+    for group in groups:
+        steps = int(group.lengths.max())
+        mask = group.mask[:, :steps]
+        scaled = np.where(mask[:, :, None], scaling.apply(group.values[:, :steps]), 0.0)
         values.append(np.pad(scaled, ((0, 0), (0, padded - steps), (0, 0))))
         masks.append(np.pad(mask, ((0, 0), (0, padded - steps))))
     values, mask = np.concatenate(values).transpose(1, 0, 2), np.concatenate(masks).T

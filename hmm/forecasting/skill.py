@@ -105,7 +105,7 @@ def forecast_skill(
     outcome, steps = np.asarray(outcome, dtype=float), np.asarray(steps, dtype=float)
     indices = _last_seen(steps, np.asarray(upto, dtype=float), minimum)
     by_fold = [
-        [_forecasts(split, index, level) for index in indices]
+        [_forecasts(split, index, level) for index in indices.tolist()]
         for split in _splits(sequences, outcome, steps, folds, config, seed, minimum)
     ]
     by_step = [np.concatenate(folds, axis=1) for folds in zip(*by_fold, strict=True)]

@@ -1,8 +1,8 @@
 """What a run's path through the states says about an outcome of the run.
 
-Hu et al. 2023 (arXiv 2308.09543): the share of checkpoints a run spends in
-each state ("bag of states") is regressed on its convergence time, and a detour is a state that
-some converged runs avoid and that goes with later convergence.
+Hu et al. 2023 (arXiv 2308.09543): the share of checkpoints a run spends in each state ("bag of
+states") is regressed on its convergence time, and a detour is a state that some converged runs
+avoid and that goes with later convergence.
 
 Shares sum to one, so the model is ``outcome = sum_k b_k share_k``, which spans an intercept: its
 fit is that of an intercept and any K - 1 of the shares.
@@ -120,29 +120,6 @@ def bag_of_states(
     if (totals == 0).any():
         raise UserError(f"run {int(np.argmin(totals))} has no checkpoints: leave it out")
     return counts / totals
-
-
-def convergence_time(
-    values: Real[np.ndarray, "run time"], steps: Real[np.ndarray, " time"], threshold: float
-) -> Float[np.ndarray, " run"]:
-    """Returns the first recorded step at which a value lies above a threshold.
-
-    Args:
-        values: float [run, time], for instance evaluation accuracy. NaN is never above.
-        steps: [time], the step or epoch of each checkpoint.
-        threshold: in units of `values`.
-
-    Returns:
-        float64 [run], in units of `steps`; NaN for a run that never gets there.
-
-    Example:
-        >>> accuracy = np.array([[0.5, 0.95, 1.0], [0.5, 0.5, 0.9]])
-        >>> convergence_time(accuracy, np.array([0, 5, 10]), threshold=0.9)
-        array([ 5., nan])
-    """
-    above = np.asarray(values) > threshold
-    first = np.asarray(steps, dtype=float)[above.argmax(axis=1)]
-    return np.where(above.any(axis=1), first, np.nan)
 
 
 def regress(

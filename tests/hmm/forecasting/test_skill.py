@@ -172,8 +172,8 @@ def test_figure_shows_the_rows():
     assert labels[:2] == ["25\n(40)", "75\n(36)"]
 
 
-@pytest.mark.parametrize("module", ["causal", "absorbing", "forecast_skill"])
+@pytest.mark.parametrize("module", ["causal", "absorbing", "skill"])
 def test_examples(module):
-    results = doctest.testmod(importlib.import_module(f"seedmap.hmm.{module}"))
+    results = doctest.testmod(importlib.import_module(f"seedmap.hmm.forecasting.{module}"))
     assert results.attempted
     assert not results.failed

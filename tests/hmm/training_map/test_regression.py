@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from helpers.shapes import unchecked
+from seedmap.hmm.training_map.outcome import convergence_time
 from seedmap.hmm.training_map.regression import (
     OVERFIT_GAP,
     Coefficient,
     bag_of_states,
-    convergence_time,
     detours,
     permutation_pvalue,
     regress,
@@ -281,4 +281,7 @@ def test_bad_input(call, message):
 
 
 def test_docstring_examples():
-    assert doctest.testmod(MODULE).failed == 0
+    for module in (MODULE, importlib.import_module(convergence_time.__module__)):
+        results = doctest.testmod(module)
+        assert results.attempted
+        assert not results.failed
