@@ -8,18 +8,17 @@ import numpy as np
 import pytest
 
 from seedmap.experiments import load_experiment
+from seedmap.experiments.networks.layers import look_up, sum_of_rows
 from seedmap.experiments.tasks.modular import (
     PAPER,
     STABILISED,
     all_examples,
     init_params,
     last_logits,
-    look_up,
     make_data,
     num_train,
     score,
     setup,
-    sum_of_rows,
 )
 from seedmap.trainer import PAPER_METRICS, flax_rule, train, weight_metrics
 from seedmap.trainer.metrics.weights import sort_weights
