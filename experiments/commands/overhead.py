@@ -11,6 +11,7 @@ import tyro
 from seedmap.errors import UserError
 from seedmap.experiments.commands.parsing import parse
 from seedmap.experiments.tasks.base import check_positive
+from seedmap.files import make_folder
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def overhead_command(argv: Sequence[str]) -> None:
     _check(options)
     report.check_out(options.out, options.overwrite)
     find_networks(options.networks), find_modes(options.modes)  # before anything is started
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out)
     with tempfile.TemporaryDirectory(prefix="seedmap-overhead-") as scratch:
         device, settings, networks, modes = _plan(options, Path(scratch))
         trials = _try(networks, modes, settings)

@@ -23,9 +23,9 @@ def read_variants(folder: Path, noise: Any) -> tuple[list[Variant], list[str]]:
     """
     try:
         variants = [Variant(**v | {"varied": tuple(v["varied"])}) for v in noise["variants"]]
-        whole = variants and all(map(_is_variant, variants))
+        complete = variants and all(map(_is_variant, variants))
         notes = noise["notes"]
-        if whole and isinstance(notes, list) and all(isinstance(note, str) for note in notes):
+        if complete and isinstance(notes, list) and all(isinstance(note, str) for note in notes):
             return variants, notes
     except (TypeError, KeyError):
         pass
@@ -58,7 +58,7 @@ def check_together(
     num_test = loss.shape[-1] if loss.ndim else 0
     per_replica = {"loss": loss, "correct": predictions.correct}
     per_test = {**({} if label is None else {"label": label}), **predictions.groups}
-    whole = {
+    belongs = {
         run_folder.METRICS: _is_recorded(dataset, count),
         run_folder.CHECKPOINT: all(leaf.shape[:1] == (count,) for leaf in jax.tree.leaves(params)),
         run_folder.PREDICTIONS: num_test > 0
@@ -68,7 +68,7 @@ def check_together(
         and all(_is_of(array, (num_test,), "biu") for array in per_test.values()),
         run_folder.BARRIERS: barriers.ndim == 3 and len(barriers) == len(variants),
     }
-    for name, good in whole.items():
+    for name, good in belongs.items():
         if not good:
             raise UserError(
                 f"{folder / name} is not of the {count} replicas that {run_folder.CONFIG} names; "
@@ -81,5 +81,9 @@ def _is_of(array: np.ndarray, shape: tuple[int, ...], kinds: str) -> bool:
 
 
 def _is_recorded(dataset: xr.Dataset, count: int) -> bool:
-    there = all(name in dataset and dataset[name].dims == dims for name, dims in RECORDED.items())
-    return there and dataset.sizes.get("seed") == count and {"step", "epoch"} <= set(dataset.coords)
+    complete = all(
+        name in dataset and dataset[name].dims == dims for name, dims in RECORDED.items()
+    )
+    return (
+        complete and dataset.sizes.get("seed") == count and {"step", "epoch"} <= set(dataset.coords)
+    )

@@ -45,12 +45,12 @@ def check_predictions(task: Task, groups: Mapping[str, Any], root: int = 0) -> N
         raise UserError("groups must be a mapping from names to bool [test example]")
     for name, members in groups.items():
         try:
-            found = np.asarray(members)
+            array = np.asarray(members)
         except ValueError:
             raise UserError(f"groups: {name!r} is no array; its rows differ in length") from None
-        if found.dtype != bool or found.shape != (num_test,):
+        if array.dtype != bool or array.shape != (num_test,):
             raise UserError(
-                f"groups: {name!r} is {found.dtype} of shape {found.shape}; it must be bool, True "
+                f"groups: {name!r} is {array.dtype} of shape {array.shape}; it must be bool, True "
                 f"for its members, of shape ({num_test},), one for each test example"
             )
     if task.classify is not None:
@@ -81,13 +81,13 @@ def _classified(task: Task, key: jax.Array) -> Any:
 
 def _num_classes(task: Task, key: jax.Array, num_test: int) -> int:
     """Number of classes, after checking the shapes and types that `classify` gives."""
-    found = jax.eval_shape(lambda key: _classified(task, key), key)
-    if not isinstance(found, tuple) or len(found) != 2:
+    outputs = jax.eval_shape(lambda key: _classified(task, key), key)
+    if not isinstance(outputs, tuple) or len(outputs) != 2:
         raise UserError("task: classify must give two arrays, (logits, label)")
-    logits, label = found
+    logits, label = outputs
     shape = logits.shape
-    whole = len(shape) == 2 and shape[0] == num_test and shape[1] > 1
-    if not (whole and jnp.issubdtype(logits.dtype, jnp.floating)):
+    fits = len(shape) == 2 and shape[0] == num_test and shape[1] > 1
+    if not (fits and jnp.issubdtype(logits.dtype, jnp.floating)):
         raise UserError(
             f"task: classify gives {logits.dtype} logits of shape {shape} for {num_test} examples; "
             f"they must be float, of shape ({num_test}, classes), with two classes or more"

@@ -60,7 +60,7 @@ class Difference(NamedTuple):
     loss_difference: float | None = None
 
 
-def take_replica(study: StudyResult, row: int) -> Replica:
+def take_replica(study: StudyResult, row: int | np.integer) -> Replica:
     """One replica of a study, by its row among all."""
     records, predictions = study.dataset.isel(seed=row), study.predictions
     leaves = jax.tree_util.tree_leaves_with_path(study.params)

@@ -34,6 +34,7 @@ from seedmap.experiments.runs.dataset import (
 from seedmap.experiments.runs.fit_and_map import fit_run, map_run
 from seedmap.experiments.runs.summary import RunSummary, read_summary
 from seedmap.experiments.tasks.base import FitConfig, MapConfig
+from seedmap.files import make_folder
 from seedmap.hmm.io import SavedHMM, load_hmm
 from seedmap.hmm.training_map.dissimilarity import pairwise_dissimilarity
 from seedmap.hmm.training_map.regression import bag_of_states
@@ -84,7 +85,7 @@ def fit_own_map(
     kept = [0, *(row for name, own in rows.items() if name != CONTROL for row in own[1:])]
     target = folder / run_folder.NOISE_MAP
     run_folder.clear(folder, (run_folder.NOISE_MAP,))
-    target.mkdir()
+    make_folder(target)
     dataset = run_folder.read_dataset(folder).isel(seed=kept).drop_vars(DISTANCES, errors="ignore")
     run_folder.write_dataset(target, dataset)
     config = run_folder.read_json(folder, run_folder.CONFIG, "noise EXPERIMENT")

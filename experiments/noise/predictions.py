@@ -106,13 +106,13 @@ def shared_data(task: Task, root: int) -> Data:
     return draw_data(task, make_streams([0], (), root).data[0], task.pool)
 
 
-def save_predictions(folder: Path, found: Predictions) -> None:
+def save_predictions(folder: Path, predictions: Predictions) -> None:
     """Writes `predictions.npz`; groups as rows of one array beside their names."""
-    arrays = {name: value for name, value in found._asdict().items() if name != "groups"}
+    arrays = {name: value for name, value in predictions._asdict().items() if name != "groups"}
     arrays = {name: value for name, value in arrays.items() if value is not None}
-    if found.groups:
-        arrays["group"] = np.stack(list(found.groups.values()))
-        arrays["group_name"] = np.array(list(found.groups), dtype="U")
+    if predictions.groups:
+        arrays["group"] = np.stack(list(predictions.groups.values()))
+        arrays["group_name"] = np.array(list(predictions.groups), dtype="U")
     files.write_npz(folder / PREDICTIONS, arrays)
 
 

@@ -218,20 +218,20 @@ def barriers_of(
 
     CONTROL has none: its replicas are one. The pairs are replicas 0 and 1, 2 and 3, 4 and 5.
     """
-    found = np.full((len(variants), BARRIER_PAIRS, BARRIER_POINTS), np.nan)
-    places, pairs = [], []
+    errors = np.full((len(variants), BARRIER_PAIRS, BARRIER_POINTS), np.nan)
+    positions, pairs = [], []
     for i, rows in enumerate(rows_of(variants).values()):
         if not variants[i].varied:
             continue
         for p, pair in enumerate(zip(rows[::2], rows[1::2], strict=False)):
             if p < BARRIER_PAIRS and (diverged[list(pair)] < 0).all():
-                places.append((i, p))
+                positions.append((i, p))
                 pairs.append(pair)
     if pairs:
         first, second = (
             jax.tree.map(lambda leaf, side=side: leaf[side], model) for side in np.transpose(pairs)
         )
-        found[tuple(np.transpose(places))] = errors_between(
+        errors[tuple(np.transpose(positions))] = errors_between(
             task, first, second, BARRIER_POINTS, root
         )
-    return found
+    return errors

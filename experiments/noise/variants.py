@@ -1,8 +1,9 @@
-"""Which sources of noise vary between the replicas of a study, and which are held (paper B).
+"""Which sources of noise vary between the replicas of a study, and which are held.
 
-A study trains a few replicas of each *variant*. Replica r of a variant has number r in the sources
-that vary and number 0 in all others, so that replica 0 of every variant is one and the same
-training, and CONTROL, where nothing varies, is that training several times over.
+After Zhuang et al. 2022. A study trains a few replicas of each *variant*. Replica r of a variant
+has number r in the sources that vary and number 0 in all others, so that replica 0 of every variant
+is one and the same training, and CONTROL, where nothing varies, is that training several times
+over.
 """
 
 from collections.abc import Callable, Sequence
@@ -92,13 +93,13 @@ def make_variants(
         IMPL: tuple(name for name in sources if name in IMPLEMENTATION),
         BOTH: tuple(sources),
     }
-    found = [Variant(CONTROL, (), replicas)]
+    variants = [Variant(CONTROL, (), replicas)]
     for name, varied in {**{name: (name,) for name in sources}, **together}.items():
-        if varied and varied not in [variant.varied for variant in found]:
+        if varied and varied not in [variant.varied for variant in variants]:
             count = min(replicas, len(MODES)) if varied == ("precision",) else replicas
-            found.append(Variant(name, varied, count))
+            variants.append(Variant(name, varied, count))
     drawn = tuple(name for name in ("order", "augment", "dropout") if name in sources)
-    return found + [Variant(f"fork@{step}", drawn, replicas, step) for step in fork_steps]
+    return variants + [Variant(f"fork@{step}", drawn, replicas, step) for step in fork_steps]
 
 
 def used_sources(task: Task, sources: Sequence[str]) -> tuple[str, ...]:

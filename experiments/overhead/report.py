@@ -15,7 +15,6 @@ from seedmap.experiments.overhead.measuring import Settings, Trial
 from seedmap.experiments.overhead.modes import Mode, note_of
 from seedmap.experiments.overhead.networks import CIFAR_SIZE
 from seedmap.experiments.overhead.results import (
-    Device,
     OverheadSummary,
     Result,
     Sizes,
@@ -25,6 +24,8 @@ from seedmap.experiments.report import files, html, page
 from seedmap.experiments.report.terminal import aligned, blocks
 from seedmap.experiments.report.text import fixed, number
 from seedmap.experiments.runs import folder as run_folder
+from seedmap.experiments.runs.device import Device
+from seedmap.files import make_folder
 from seedmap.results import from_json, to_json
 
 JSON, CSV, HTML = "overhead.json", "overhead.csv", "overhead.html"
@@ -118,7 +119,7 @@ def write_measurement(folder: Path, summary: OverheadSummary) -> Path:
         folder: made if need be; an earlier measurement in it is replaced.
         summary: what to write.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     run_folder.clear(folder, OWN - {JSON})  # which marks the folder as ours, and is replaced
     run_folder.write_json(folder / JSON, to_json(summary))
     files.write_csv(folder / CSV, [result.flat() for result in summary.rows])

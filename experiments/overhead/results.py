@@ -8,6 +8,7 @@ from seedmap.experiments.overhead.measuring import Timing, Trial
 from seedmap.experiments.overhead.modes import DEFAULT
 from seedmap.experiments.overhead.networks import NETWORKS
 from seedmap.experiments.overhead.statistics import Interval, median_interval, ratio_interval
+from seedmap.experiments.runs.device import Device
 from seedmap.results import to_json
 
 
@@ -59,16 +60,6 @@ class Result:
         row["coverage"] = self.step_ms and self.step_ms.coverage
         row["seconds"] = " ".join(f"{seconds:.6g}" for seconds in self.seconds)
         return row
-
-
-@dataclass(frozen=True)
-class Device:
-    """What the processes ran on."""
-
-    platform: str
-    kind: str
-    count: int
-    cpu_cores: int | None
 
 
 @dataclass(frozen=True)

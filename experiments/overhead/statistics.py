@@ -1,10 +1,10 @@
 """Medians and their intervals over rounds, and ratios of modes within rounds."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from seedmap.errors import UserError
 
@@ -29,7 +29,7 @@ class Interval:
     coverage: float
 
 
-def median_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
+def median_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
     """Median, and the interval between two order statistics.
 
     From the k-th smallest to the k-th largest of n independent values, the true median is inside
@@ -58,7 +58,7 @@ def _coverage(size: int, k: int) -> float:
     return max(0.0, 1 - 2 * below)
 
 
-def ratio_interval(values: Sequence[float], base: Sequence[float]) -> Interval:
+def ratio_interval(values: ArrayLike, base: ArrayLike) -> Interval:
     """Median of the ratios within rounds, values[r] / base[r], with its interval.
 
     Both are taken in the same round, so that a machine that slows down from round to round leaves

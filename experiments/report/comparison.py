@@ -12,6 +12,7 @@ from seedmap.experiments.report.terminal import aligned, blocks
 from seedmap.experiments.report.text import fixed, joined, mean_and_sd, p_value, yes_no
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.compare import Comparison, JointRow, PaperRow, RunRow
+from seedmap.files import make_folder
 from seedmap.hmm import figures
 from seedmap.hmm.figures import Experiment
 from seedmap.results import ABSENT, to_json
@@ -35,7 +36,7 @@ def write_comparison(folder: Path, comparison: Comparison) -> Path:
         comparison: what to write.
     """
     check_free(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     run_folder.clear(folder, OWN - {JSON})  # which marks the folder as ours, and is replaced
     run_folder.write_json(folder / JSON, to_json(comparison))
     files.write_csv(folder / CSV, [flat(row) for row in comparison.runs])

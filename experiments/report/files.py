@@ -1,6 +1,7 @@
 """What the commands with --out DIR write there beside their page: refusals, CSV, figures."""
 
 import csv
+import io
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -10,12 +11,13 @@ from matplotlib.figure import Figure
 
 from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
+from seedmap.files import draft_of, without_draft, write_text
 from seedmap.hmm import figures as hmm_figures
 
 
 def own_names(files: Sequence[str]) -> set[str]:
-    """Returns the names of all that a command writes: its files, their drafts, the figures."""
-    return {*files, *(f"{name}.part" for name in files), run_folder.FIGURES}
+    """Returns the names of all that a command writes: its files and the figures."""
+    return {*files, run_folder.FIGURES}
 
 
 def check_out(folder: Path, marker: str, own: Collection[str], whose: str) -> None:
@@ -24,7 +26,7 @@ def check_out(folder: Path, marker: str, own: Collection[str], whose: str) -> No
     Args:
         folder: where.
         marker: the file that says results of this kind stand there.
-        own: names of all that is written.
+        own: names of all that is written; drafts of them, which a kill leaves, are known.
         whose: what writes there, for the message.
 
     Raises:
@@ -40,7 +42,10 @@ def check_out(folder: Path, marker: str, own: Collection[str], whose: str) -> No
         )
     entries = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     # What has a name of ours may still be someone else's where nothing of this kind stands.
-    foreign = [name for name in entries if name not in own] if marker in entries else entries
+    known = own if marker in entries else ()
+    # But for the draft of the very first file, which a kill may leave alone.
+    left = draft_of(folder / marker).name
+    foreign = [name for name in entries if without_draft(name) not in known and name != left]
     if foreign:
         raise UserError(
             f"--out: {folder} holds {foreign[0]}, which is not {whose}'s; name another folder"
@@ -49,12 +54,11 @@ def check_out(folder: Path, marker: str, own: Collection[str], whose: str) -> No
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes rows of the same columns, whole or not at all."""
-    draft = path.with_name(path.name + ".part")
-    with draft.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(draft, path)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def save_figures(folder: Path, drawn: Mapping[str, Figure]) -> dict[str, Path]:

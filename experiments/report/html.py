@@ -1,7 +1,6 @@
 """The parts of an HTML page that opens anywhere: figures inlined, no script, no network."""
 
 import base64
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -11,6 +10,7 @@ from matplotlib.figure import Figure
 
 from seedmap.errors import UserError
 from seedmap.experiments.report.text import cell
+from seedmap.files import write_text
 from seedmap.hmm.figures import png
 
 _STYLE = """
@@ -31,9 +31,7 @@ summary { cursor: pointer; margin: .5rem 0; }
 
 def write_page(path: Path, title: str, parts: Iterable[str]) -> Path:
     """Writes a page of the given HTML parts, whole or not at all; empty parts are left out."""
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(_page(title, parts), encoding="utf-8")
-    os.replace(draft, path)
+    write_text(path, _page(title, parts))
     return path
 
 

@@ -35,7 +35,7 @@ class Section(Generic[Subject]):
     tables: tuple[Callable[[Subject], str], ...] = ()
 
 
-def section(part: Section[Subject], subject: Subject, drawn: Drawn) -> str:
+def render(section: Section[Subject], subject: Subject, drawn: Drawn) -> str:
     """Returns the HTML of a section: the figures that were drawn, then the tables.
 
     Raises:
@@ -43,15 +43,15 @@ def section(part: Section[Subject], subject: Subject, drawn: Drawn) -> str:
     """
     pieces = [
         figure(name, drawn[name], caption(subject))
-        for name, caption in part.figures.items()
+        for name, caption in section.figures.items()
         if name in drawn
     ]
-    return titled(part.heading, *pieces, *(table(subject) for table in part.tables))
+    return titled(section.heading, *pieces, *(table(subject) for table in section.tables))
 
 
-def further_figures(parts: Iterable[Section], drawn: Drawn) -> str:
+def further_figures(sections: Iterable[Section], drawn: Drawn) -> str:
     """Returns the HTML of the figures that no section names, without captions."""
-    known = {name for part in parts for name in part.figures}
+    known = {name for section in sections for name in section.figures}
     pieces = [figure(name, drawn[name], "") for name in drawn if name not in known]
     return titled("Further figures", *pieces)
 

@@ -47,7 +47,7 @@ def write_report(
     parts = [
         html.notes(notes),
         _headline(summary),
-        *(page.section(section, summary, figures) for section in SECTIONS),
+        *(page.render(section, summary, figures) for section in SECTIONS),
         page.further_figures(SECTIONS, figures),
         page.all_numbers(summary, "All numbers of the summary"),
         page.titled("Configuration", page.numbers(config)),

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 DASH = "\N{EN DASH}"
 UNDEFINED = "undefined"
 _MINUS = "\N{MINUS SIGN}"
 
 
+@runtime_checkable
 class Interval(Protocol):
     """An estimate and the ends of its interval, each None where it is not defined."""
 

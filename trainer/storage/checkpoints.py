@@ -39,7 +39,7 @@ def checkpoints(folder: Path) -> Iterator[ocp.CheckpointManager]:
             primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"part{me}"
         ),
     )
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     with ocp.CheckpointManager(folder.resolve(), options=options) as manager:
         yield manager
 

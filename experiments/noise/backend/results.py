@@ -5,6 +5,7 @@ from typing import Any
 
 from seedmap.experiments.noise.compare import PairSummary
 from seedmap.experiments.noise.results import Estimate
+from seedmap.experiments.runs.device import TrainingDevice
 
 
 @dataclass(frozen=True)
@@ -67,19 +68,6 @@ class SettingSummary(PlannedSetting):
 
 
 @dataclass(frozen=True)
-class Device:
-    """What the processes ran on, as `config.json` of a training has it."""
-
-    platform: str
-    kind: str
-    count: int
-    cpu_cores: int | None
-    usable_cores: int | None
-    processes: int
-    devices_used: int
-
-
-@dataclass(frozen=True)
 class BackendSummary:
     """The content of `backend.json`; fields that are not named here are as of `BackendPlan`.
 
@@ -96,7 +84,7 @@ class BackendSummary:
     variables: dict[str, str]
     replicas: int
     settings: list[SettingSummary]
-    device: Device
+    device: TrainingDevice
     pairs: list[PairSummary]
     failed: dict[str, str]
     notes: list[str]

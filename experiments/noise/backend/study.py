@@ -13,7 +13,6 @@ from seedmap.experiments.noise.backend.results import (
     AccuracySummary,
     BackendPlan,
     BackendSummary,
-    Device,
     PlannedSetting,
     SettingSummary,
 )
@@ -30,6 +29,7 @@ from seedmap.experiments.noise.folder import load_study
 from seedmap.experiments.noise.measures.intervals import pair_interval, sd_interval
 from seedmap.experiments.noise.results import Estimate, estimate
 from seedmap.experiments.runs import folder as run_folder
+from seedmap.experiments.runs.device import TrainingDevice
 from seedmap.experiments.tasks.base import Experiment
 from seedmap.results import from_json, to_json
 
@@ -81,7 +81,7 @@ def measure(
         _between(names, [replicas[name] for name in names])
         for names in itertools.combinations(replicas, 2)
     ]
-    device = from_json(Device, of_setting[done[0].setting.name][0].config["device"])
+    device = from_json(TrainingDevice, of_setting[done[0].setting.name][0].config["device"])
     return BackendSummary(
         experiment=plan.experiment,
         hyperparameters=plan.hyperparameters,
@@ -163,7 +163,10 @@ def _accuracy(replicas: Sequence[Replica]) -> AccuracySummary | None:
 
 
 def _notes(
-    plan: BackendPlan, device: Device, pairs: Sequence[PairSummary], failed: Mapping[str, str]
+    plan: BackendPlan,
+    device: TrainingDevice,
+    pairs: Sequence[PairSummary],
+    failed: Mapping[str, str],
 ) -> list[str]:
     notes = [f"{name} has not trained: {why}" for name, why in failed.items()]
     of_gpus = [

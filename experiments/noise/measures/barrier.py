@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from seedmap.errors import UserError
 
@@ -19,7 +20,7 @@ from seedmap.errors import UserError
 @partial(jax.jit, static_argnames=("evaluate", "points"))
 def line_errors(
     evaluate: Callable[[Any], jax.Array], first: Any, second: Any, points: int = 11
-) -> jax.Array:
+) -> Float[jax.Array, " point"]:
     """Errors of (1 - a) first + a second, a = 0 .. 1 in equal steps, in one compiled program.
 
     Both ends are met exactly, and so is every point of a line between equal trees. Compiled once
@@ -45,7 +46,9 @@ def line_errors(
     )
 
 
-def error_barrier(errors: np.ndarray) -> np.ndarray:
+def error_barrier(
+    errors: Float[np.ndarray | jax.Array, "..."],
+) -> Float[np.ndarray, "..."] | np.floating:
     """Height of the barrier: max_a E(a) - (E(0) + E(1)) / 2 (Frankle et al., arXiv 1912.05671).
 
     Args:
@@ -65,5 +68,5 @@ def error_barrier(errors: np.ndarray) -> np.ndarray:
 
 def _between(share: jax.Array, first: jax.Array, second: jax.Array) -> jax.Array:
     share = share.astype(first.dtype)
-    apart = second - first
-    return jnp.where(share < 0.5, first + share * apart, second - (1 - share) * apart)
+    difference = second - first
+    return jnp.where(share < 0.5, first + share * difference, second - (1 - share) * difference)

@@ -12,6 +12,7 @@ counted from the first at which the replicas could differ.
 from typing import Literal, NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Shaped
 
 from seedmap.errors import UserError
 
@@ -61,11 +62,13 @@ class GrowthCurve(NamedTuple):
             distance at one of its ends is 0.
     """
 
-    step_T: np.ndarray
-    exponent_T: np.ndarray
+    step_T: Float[np.ndarray, " interval"]
+    exponent_T: Float[np.ndarray, "*pair interval"]
 
 
-def first_apart(distance_T: np.ndarray, step_T: np.ndarray) -> int | None:
+def first_apart(
+    distance_T: Shaped[np.ndarray, "..."], step_T: Shaped[np.ndarray, "..."]
+) -> int | None:
     """First recorded step at which the distance is above 0; None where there is none.
 
     Args:
@@ -83,7 +86,7 @@ def first_apart(distance_T: np.ndarray, step_T: np.ndarray) -> int | None:
     return int(step_T[np.argmax(apart_T)]) if apart_T.any() else None
 
 
-def growth(distance_T: np.ndarray, step_T: np.ndarray) -> Growth:
+def growth(distance_T: Shaped[np.ndarray, "..."], step_T: Shaped[np.ndarray, "..."]) -> Growth:
     """Growth exponent between parting and saturation, and whether growth is exponential.
 
     Least squares of log d(t) = rate · t + c, and beside it of log d(t) = power · log t + c, on the
@@ -124,7 +127,9 @@ def growth(distance_T: np.ndarray, step_T: np.ndarray) -> Growth:
     return Growth(rate, rate_r2, power, power_r2, better, start, end, saturation, records)
 
 
-def growth_curve(distance_T: np.ndarray, step_T: np.ndarray) -> GrowthCurve:
+def growth_curve(
+    distance_T: Shaped[np.ndarray, "..."], step_T: Shaped[np.ndarray, "..."]
+) -> GrowthCurve:
     """Local growth exponent, (log d(t_k+1) - log d(t_k)) / (t_k+1 - t_k), as a curve.
 
     Args:

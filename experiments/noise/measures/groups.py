@@ -1,12 +1,13 @@
 """How far replicas differ on classes and on subgroups of the test points, beside the whole.
 
-"Paper B" is Zhuang et al., arXiv 2106.11872, which finds that classes and subgroups vary far more
-from replica to replica than top-line accuracy.
+Zhuang et al. 2022 (arXiv 2106.11872) find that classes and subgroups vary far more from
+replica to replica than top-line accuracy.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Shaped
 
 from seedmap.errors import UserError
 from seedmap.experiments.noise.measures.replicas import standard_deviation
@@ -20,12 +21,14 @@ class ClassAccuracy(NamedTuple):
         accuracy_RxK: float64 [replica, class].
     """
 
-    classes: np.ndarray
-    accuracy_RxK: np.ndarray
+    classes: Shaped[np.ndarray, " class"]
+    accuracy_RxK: Float[np.ndarray, "replica class"]
 
 
-def class_accuracy(correct_RxN: np.ndarray, label_N: np.ndarray) -> ClassAccuracy:
-    """Share of each class's test points that each replica has right (paper B).
+def class_accuracy(
+    correct_RxN: Shaped[np.ndarray, "..."], label_N: Shaped[np.ndarray, "..."]
+) -> ClassAccuracy:
+    """Share of each class's test points that each replica has right (Zhuang et al. 2022).
 
     acc_rk = sum_i correct_ri [label_i = k] / sum_i [label_i = k].
 
@@ -55,15 +58,17 @@ class GroupRates(NamedTuple):
         fnr: False negative rate, of the points whose label is 1.
     """
 
-    accuracy: np.ndarray
-    fpr: np.ndarray
-    fnr: np.ndarray
+    accuracy: Float[np.ndarray, "replica group"]
+    fpr: Float[np.ndarray, "replica group"]
+    fnr: Float[np.ndarray, "replica group"]
 
 
 def group_rates(
-    prediction_RxN: np.ndarray, label_N: np.ndarray, group_GxN: np.ndarray
+    prediction_RxN: Shaped[np.ndarray, "..."],
+    label_N: Shaped[np.ndarray, "..."],
+    group_GxN: Shaped[np.ndarray, "..."],
 ) -> GroupRates:
-    """Accuracy, false positive and false negative rate by subgroup (paper B).
+    """Accuracy, false positive and false negative rate by subgroup (Zhuang et al. 2022).
 
     FPR = FP / (FP + TN), of the points that are negative, and FNR = FN / (FN + TP), of those that
     are positive. (The paper's released code has FNR over another denominator.)
@@ -93,11 +98,13 @@ def group_rates(
     )
 
 
-def relative_spread(rate_RxG: np.ndarray, whole_R: np.ndarray) -> np.ndarray:
+def relative_spread(
+    rate_RxG: Float[np.ndarray, "_ group"], whole_R: Float[np.ndarray, " _"]
+) -> Float[np.ndarray, " group"]:
     """Standard deviation over replicas of each class or group over that of the whole.
 
-    SD_r(rate_rg) / SD_r(whole_r) with ddof 1 (paper B: of classes over top-1 accuracy, on
-    CelebA of subgroups over the whole).
+    SD_r(rate_rg) / SD_r(whole_r) with ddof 1 (Zhuang et al. 2022: of classes over top-1
+    accuracy, on CelebA of subgroups over the whole).
 
     Args:
         rate_RxG: float [replica, group], `ClassAccuracy.accuracy_RxK` or one of `GroupRates`.
@@ -111,8 +118,8 @@ def relative_spread(rate_RxG: np.ndarray, whole_R: np.ndarray) -> np.ndarray:
     """
     if len(rate_RxG) != len(whole_R):
         raise UserError(f"groups have {len(rate_RxG)} replicas and the whole {len(whole_R)}")
-    whole = standard_deviation(whole_R)
-    return standard_deviation(rate_RxG) / (whole if whole > 0 else np.nan)
+    spread = standard_deviation(whole_R)
+    return standard_deviation(rate_RxG) / (spread if spread > 0 else np.nan)
 
 
 def _check_points(rows: np.ndarray, label_N: np.ndarray) -> None:

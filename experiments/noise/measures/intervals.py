@@ -43,6 +43,7 @@ need be (99.8 % and more).
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Shaped
 from scipy import stats
 
 from seedmap.errors import UserError
@@ -64,7 +65,10 @@ class Interval(NamedTuple):
 
 
 def mean_interval(
-    x_R: np.ndarray, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
+    x_R: Shaped[np.ndarray, "..."],
+    resamples: int = 2000,
+    confidence: float | int = 0.95,
+    seed: int = 0,
 ) -> Interval:
     """Mean over replicas, mean ± t s.
 
@@ -88,7 +92,10 @@ def mean_interval(
 
 
 def sd_interval(
-    x_R: np.ndarray, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
+    x_R: Shaped[np.ndarray, "..."],
+    resamples: int = 2000,
+    confidence: float | int = 0.95,
+    seed: int = 0,
 ) -> Interval:
     """Standard deviation over replicas (ddof 1), SD · exp(± t s), s of log SD.
 
@@ -108,7 +115,7 @@ def sd_interval(
     return _times(np.sqrt(value), _quantile(len(x_R), confidence) * log_error / 2)
 
 
-def sd_error(x_R: np.ndarray, resamples: int = 2000, seed: int = 0) -> float:
+def sd_error(x_R: Shaped[np.ndarray, "..."], resamples: int = 2000, seed: int = 0) -> float:
     """Bootstrap standard error of the standard deviation over replicas.
 
     The SD (ddof 1) of each resample, resamples of one replica alone among them as 0, and the
@@ -133,7 +140,10 @@ def sd_error(x_R: np.ndarray, resamples: int = 2000, seed: int = 0) -> float:
 
 
 def pair_interval(
-    m_RxR: np.ndarray, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
+    m_RxR: Shaped[np.ndarray, "..."],
+    resamples: int = 2000,
+    confidence: float | int = 0.95,
+    seed: int = 0,
 ) -> Interval:
     """Mean over the pairs of replicas, sum_{i<j} m_ij / (R (R - 1) / 2), mean ± t s.
 
@@ -160,10 +170,10 @@ def pair_interval(
 
 
 def ratio_of_sd(
-    x_R: np.ndarray,
-    y_S: np.ndarray,
+    x_R: Shaped[np.ndarray, "..."],
+    y_S: Shaped[np.ndarray, "..."],
     resamples: int = 2000,
-    confidence: float = 0.95,
+    confidence: float | int = 0.95,
     seed: int = 0,
 ) -> Interval:
     """SD(x) / SD(y), as of one source of noise over all of them; ratio · exp(± t s).
@@ -189,10 +199,10 @@ def ratio_of_sd(
 
 
 def ratio_of_variance(
-    x_R: np.ndarray,
-    y_S: np.ndarray,
+    x_R: Shaped[np.ndarray, "..."],
+    y_S: Shaped[np.ndarray, "..."],
     resamples: int = 2000,
-    confidence: float = 0.95,
+    confidence: float | int = 0.95,
     seed: int = 0,
 ) -> Interval:
     """Var(x) / Var(y), the square of `ratio_of_sd` and of its ends: a source's share of variance.
@@ -214,10 +224,10 @@ def ratio_of_variance(
 
 
 def ratio_within(
-    x_R: np.ndarray,
-    y_R: np.ndarray,
+    x_R: Shaped[np.ndarray, "..."],
+    y_R: Shaped[np.ndarray, "..."],
     resamples: int = 2000,
-    confidence: float = 0.95,
+    confidence: float | int = 0.95,
     seed: int = 0,
 ) -> Interval:
     """SD(x) / SD(y) of the same replicas, as of a class's accuracy over the whole's.
@@ -261,10 +271,10 @@ def ratio_within(
 
 
 def ratio_of_pairs(
-    m_RxR: np.ndarray,
-    n_SxS: np.ndarray,
+    m_RxR: Shaped[np.ndarray, "..."],
+    n_SxS: Shaped[np.ndarray, "..."],
     resamples: int = 2000,
-    confidence: float = 0.95,
+    confidence: float | int = 0.95,
     seed: int = 0,
 ) -> Interval:
     """Mean over pairs of m over that of n, as the churn of one source over that of all.

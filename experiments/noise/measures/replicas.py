@@ -5,8 +5,8 @@ measures take is an array with a row for every replica; measures of pairs come a
 matrices, whose mean over distinct pairs and its interval `experiments.noise.measures.intervals`
 has. Replicas that are alike bit for bit get differences of exactly 0.
 
-"Paper B" is Zhuang, Zhang, Song, Hooker, "Randomness in Neural Network Training: Characterizing the
-Impact of Tooling", MLSys 2022, arXiv 2106.11872.
+Zhuang et al. 2022: Zhuang, Zhang, Song, Hooker, "Randomness in Neural Network Training:
+Characterizing the Impact of Tooling", MLSys 2022, arXiv 2106.11872.
 """
 
 from collections.abc import Iterator
@@ -14,13 +14,16 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Bool, Float, Shaped
 
 from seedmap.errors import UserError
 
 PIECE = 1 << 22  # float64 numbers held at once, 32 MiB
 
 
-def correctness(logits: np.ndarray, label: np.ndarray) -> np.ndarray:
+def correctness(
+    logits: Float[np.ndarray, "*replica point class"], label: Shaped[np.ndarray, " point"]
+) -> Bool[np.ndarray, "*replica point"]:
     """Whether no other logit is as high as the label's: `classification.score_logits` in NumPy.
 
     Args:
@@ -34,7 +37,7 @@ def correctness(logits: np.ndarray, label: np.ndarray) -> np.ndarray:
     return np.sum(logits >= of_label, axis=-1) == 1
 
 
-def accuracy(correct_RxN: np.ndarray) -> np.ndarray:
+def accuracy(correct_RxN: Shaped[np.ndarray, "replica point"]) -> Float[np.ndarray, " replica"]:
     """Share of test points that each replica has right, (1/N) sum_i correct_i.
 
     Args:
@@ -50,11 +53,13 @@ def accuracy(correct_RxN: np.ndarray) -> np.ndarray:
     return np.mean(correct_RxN, axis=1, dtype=np.float64)
 
 
-def standard_deviation(values: np.ndarray) -> np.ndarray:
+def standard_deviation(
+    values: Shaped[np.ndarray, "replica ..."],
+) -> Float[np.ndarray, "..."] | np.floating:
     """Standard deviation over replicas, sqrt(sum_r (x_r - mean)² / (R - 1)).
 
-    Paper B's measure of noise, of top-1 accuracy; Summers & Dinneen's code divides by R. Where all
-    replicas have the same value it is 0 exactly, which `np.std` is not.
+    Of top-1 accuracy it is the measure of noise of Zhuang et al. 2022; Summers & Dinneen's code
+    divides by R. Where all replicas have the same value it is 0 exactly, which `np.std` is not.
 
     Args:
         values: float [replica, ...].
@@ -70,11 +75,13 @@ def standard_deviation(values: np.ndarray) -> np.ndarray:
     return np.std(values - values[:1], axis=0, ddof=1)
 
 
-def churn(prediction_RxN: np.ndarray) -> np.ndarray:
+def churn(
+    prediction_RxN: Shaped[np.ndarray, "replica point"],
+) -> Float[np.ndarray, "replica replica"]:
     """Share of test points on which two replicas disagree, (1/N) sum_i [p_ri != p_si].
 
-    A measure of paper B, whose released code computes the share on which they agree instead;
-    Summers & Dinneen (arXiv 2103.04514) call it pairwise disagreement.
+    A measure of Zhuang et al. 2022, whose released code computes the share on which they agree
+    instead; Summers & Dinneen (arXiv 2103.04514) call it pairwise disagreement.
 
     Args:
         prediction_RxN: int [replica, test point], the classes predicted (argmax of the logits).
@@ -86,10 +93,10 @@ def churn(prediction_RxN: np.ndarray) -> np.ndarray:
         UserError: it is not a matrix with at least one test point.
     """
     _check_rows(prediction_RxN, "prediction_RxN")
-    found = np.zeros((len(prediction_RxN),) * 2)
+    churn_RxR = np.zeros((len(prediction_RxN),) * 2)
     for row, prediction_N in enumerate(prediction_RxN):
-        found[row, row + 1 :] = np.mean(prediction_RxN[row + 1 :] != prediction_N, axis=1)
-    return found + found.T
+        churn_RxR[row, row + 1 :] = np.mean(prediction_RxN[row + 1 :] != prediction_N, axis=1)
+    return churn_RxR + churn_RxR.T
 
 
 class WeightDistances(NamedTuple):
@@ -100,15 +107,15 @@ class WeightDistances(NamedTuple):
         angle_RxR: float64 [replica, replica], between the vectors, in radians: 0 to pi.
     """
 
-    l2_RxR: np.ndarray
-    angle_RxR: np.ndarray
+    l2_RxR: Float[np.ndarray, "replica replica"]
+    angle_RxR: Float[np.ndarray, "replica replica"]
 
 
 def weight_distances(params: Any) -> WeightDistances:
     """Distances of the replicas' weights, every replica's as one vector of unit length.
 
-    With u_r = w_r / |w_r|, l2_rs = |u_r - u_s| (paper B) and the angle between the two is
-    2 arcsin(l2_rs / 2). The differences are taken in float64 before they are squared, so that
+    With u_r = w_r / |w_r|, l2_rs = |u_r - u_s| (Zhuang et al. 2022) and the angle between the two
+    is 2 arcsin(l2_rs / 2). The differences are taken in float64 before they are squared, so that
     one weight of a million, moved by one unit in the last place, shows with its right size; an
     arccos of u_r · u_s would lose all angles below 1e-8.
 
@@ -131,7 +138,9 @@ def weight_distances(params: Any) -> WeightDistances:
     return WeightDistances(l2_RxR, 2 * np.arcsin(np.minimum(l2_RxR / 2, 1.0)))
 
 
-def logit_correlation(logits_RxNxC: np.ndarray) -> np.ndarray:
+def logit_correlation(
+    logits_RxNxC: Shaped[np.ndarray, "..."],
+) -> Float[np.ndarray, "replica replica"]:
     """Pearson's correlation of two replicas' logits over all test points and classes.
 
     corr_rs = sum_ic (l_ric - mean(l_r)) (l_sic - mean(l_s)) / (N C SD(l_r) SD(l_s)): Summers &
@@ -155,7 +164,9 @@ def logit_correlation(logits_RxNxC: np.ndarray) -> np.ndarray:
     return 1 - _unit_distances([logits_RxM], centre_R, "logits") / 2
 
 
-def ensemble_gain(logits_RxNxC: np.ndarray, label_N: np.ndarray) -> np.ndarray:
+def ensemble_gain(
+    logits_RxNxC: Shaped[np.ndarray, "..."], label_N: Shaped[np.ndarray, "..."]
+) -> Float[np.ndarray, "replica replica"]:
     """What two replicas together gain: acc((l_r + l_s) / 2) - (acc(l_r) + acc(l_s)) / 2.
 
     Summers & Dinneen (arXiv 2103.04514): acc((l1 + l2) / 2) - acc(l_i), averaged over the two as in

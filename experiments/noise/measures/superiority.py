@@ -1,6 +1,7 @@
 """How often one procedure beats another, replica against replica."""
 
 import numpy as np
+from jaxtyping import Shaped
 from scipy import optimize, stats
 
 from seedmap.errors import UserError
@@ -8,7 +9,11 @@ from seedmap.experiments.noise.measures.intervals import Interval
 from seedmap.experiments.noise.measures.replicas import check_replicas
 
 
-def probability_better(a_R: np.ndarray, b_S: np.ndarray, confidence: float = 0.95) -> Interval:
+def probability_better(
+    a_R: Shaped[np.ndarray, " first"],
+    b_S: Shaped[np.ndarray, " second"],
+    confidence: float | int = 0.95,
+) -> Interval:
     """P(A > B) + P(A = B) / 2 for a replica of each drawn apart, over all pairs, with an interval.
 
     Bouthillier et al. (arXiv 2103.03098) ask for P(A > B) and its interval in place of

@@ -7,12 +7,13 @@ was drawn from they are almost alike.
 """
 
 import numpy as np
+from jaxtyping import Shaped
 
 from seedmap.errors import UserError
 from seedmap.experiments.noise.measures.replicas import check_replicas
 
 
-def independent_error_variance(correct_RxN: np.ndarray) -> float:
+def independent_error_variance(correct_RxN: Shaped[np.ndarray, "..."]) -> float:
     """Variance the test accuracy would have if replicas erred independently on every point.
 
     (1/N²) sum_i e_i (1 - e_i), e_i being the probability of an error at point i (Jordan, arXiv
@@ -35,7 +36,7 @@ def independent_error_variance(correct_RxN: np.ndarray) -> float:
     return float(np.sum(error_N * (1 - error_N)) * replicas / (replicas - 1) / points**2)
 
 
-def distribution_variance(correct_RxN: np.ndarray) -> float:
+def distribution_variance(correct_RxN: Shaped[np.ndarray, "..."]) -> float:
     """Variance of accuracy over the distribution of test points, unbiased.
 
     N/(N - 1) [Var_r(err_S) - (1/N²) sum_i Var_r(err_i)] with unbiased variances over replicas

@@ -21,6 +21,7 @@ from seedmap.experiments.report import files, html, page
 from seedmap.experiments.report.terminal import aligned, blocks
 from seedmap.experiments.report.text import DASH, interval, number, of, percent
 from seedmap.experiments.runs import folder as run_folder
+from seedmap.files import make_folder
 from seedmap.results import to_json
 
 JSON, CSV, HTML = "backend.json", "backend.csv", "backend.html"
@@ -65,7 +66,7 @@ def begin(folder: Path, plan: BackendPlan, overwrite: bool, resume: bool) -> Bac
                 run_folder.clear(folder / child, run_folder.OWN)
                 (folder / child).rmdir()
         run_folder.clear(folder, {CSV, HTML, run_folder.FIGURES, LOGS})
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     run_folder.write_json(folder / JSON, to_json(plan))
     return plan
 

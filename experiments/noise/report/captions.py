@@ -36,7 +36,7 @@ def class_spread(summary: StudySummary) -> str:
     """Of the classes."""
     return (
         "Standard deviation over replicas of each class's accuracy, over that of top-line accuracy "
-        "(Zhuang et al. 2022, section 3). A class has fewer test examples than the whole, so that "
+        "(Zhuang et al., 2022). A class has fewer test examples than the whole, so that "
         f"some excess is to be expected: of {num_tested(summary)} classes of equal size that err "
         f"independently, a ratio near {number(math.sqrt(num_tested(summary)))}."
     )

@@ -14,6 +14,7 @@ from seedmap.experiments.report import files, html, page
 from seedmap.experiments.report.terminal import aligned, blocks
 from seedmap.experiments.report.text import interval, of
 from seedmap.experiments.runs import folder as run_folder
+from seedmap.files import make_folder
 from seedmap.hmm.figures.style import GREY, INK, PALE, WIDTH, shorten, styled
 from seedmap.results import to_json
 
@@ -35,7 +36,7 @@ def write_comparison(folder: Path, comparison: StudyComparison) -> Path:
         comparison: what to write.
     """
     check_free(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     run_folder.write_json(folder / JSON, to_json(comparison))
     names = [f"{' : '.join(row.runs)}, {row.variant}" for row in comparison.pairs]
     drawn = write_pairs(folder, CSV, comparison.pairs, names)
@@ -102,11 +103,11 @@ def cells(row: PairSummary) -> list[str]:
         row.variant,
         of(row.equal, row.replicas),
         first_difference(row),
-        interval(row.churn, 100, " %"),
+        interval(row.churn, 100.0, " %"),
         interval(row.l2_distance),
         interval(row.angle),
         interval(row.logit_correlation, digits=4),
-        interval(row.accuracy_difference, 100, " %"),
+        interval(row.accuracy_difference, 100.0, " %"),
         interval(row.better),
     ]
 

@@ -263,6 +263,6 @@ def plot_paths(
 def _edges(steps: np.ndarray) -> np.ndarray:
     """Edges of columns half way between records, float [time + 1]."""
     steps = np.asarray(steps, float)
-    apart = np.diff(steps) if len(steps) > 1 else np.ones(1)
+    gaps = np.diff(steps) if len(steps) > 1 else np.ones(1)
     inner = steps[:-1] + np.diff(steps) / 2
-    return np.concatenate([[steps[0] - apart[0] / 2], inner, [steps[-1] + apart[-1] / 2]])
+    return np.concatenate([[steps[0] - gaps[0] / 2], inner, [steps[-1] + gaps[-1] / 2]])

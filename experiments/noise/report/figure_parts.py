@@ -132,16 +132,16 @@ def has_values(rows: Sequence[Row]) -> bool:
 def draw_rows(ax: Axes, rows: Sequence[Row], name: bool = True) -> None:
     """Draws a row of dot and interval for each variant, the first on top; a dash for nothing."""
     look = looks([row.variant for row in rows])
-    for place, row in enumerate(rows):
+    for position, row in enumerate(rows):
         drawn = look[row.variant.name]
-        ax.axhline(place, color=PALE, linewidth=0.6, zorder=0)
+        ax.axhline(position, color=PALE, linewidth=0.6, zorder=0)
         if row.value is None:
             at = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 7}
-            ax.annotate("\N{EN DASH}", (0.01, place), color=GREY, **at)
+            ax.annotate("\N{EN DASH}", (0.01, position), color=GREY, **at)
             continue
         if row.low is not None and row.high is not None:
-            ax.hlines(place, row.low, row.high, color=drawn.colour, linewidth=1.6)
-        ax.plot(row.value, place, gid=row.variant.name, **marking(drawn))
+            ax.hlines(position, row.low, row.high, color=drawn.colour, linewidth=1.6)
+        ax.plot(row.value, position, gid=row.variant.name, **marking(drawn))
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
     if name:
@@ -194,7 +194,7 @@ def label_at_side(
     names = list(points)
     to_axes = ax.transData + ax.transAxes.inverted()
     wanted = to_axes.transform(np.array(list(points.values()), float))[:, 1]
-    for name, place in zip(names, spread(wanted, LABEL_HEIGHT / height), strict=True):
+    for name, height_of in zip(names, spread(wanted, LABEL_HEIGHT / height), strict=True):
         line = {
             "arrowstyle": "-",
             "color": look[name].colour,
@@ -205,7 +205,7 @@ def label_at_side(
         ax.annotate(
             shorten(name),
             points[name],
-            xytext=(1.04, place),
+            xytext=(1.04, height_of),
             textcoords="axes fraction",
             va="center",
             fontsize=7,

@@ -177,8 +177,8 @@ def plot_churn(variants: list[VariantSummary]) -> Figure:
     """Churn against the standard deviation of accuracy, a point with both intervals a variant."""
     figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
     ax = figure.add_subplot()
-    across = rows_of_intervals(variants, lambda v: v.accuracy and v.accuracy.sd, 100)
-    up = rows_of_intervals(variants, lambda v: v.churn, 100)
+    across = rows_of_intervals(variants, lambda v: v.accuracy and v.accuracy.sd, 100.0)
+    up = rows_of_intervals(variants, lambda v: v.churn, 100.0)
     look, points = looks(variants), {}
     for x, y in zip(across, up, strict=True):
         name = x.variant.name
@@ -267,14 +267,14 @@ def plot_groups(variants: list[VariantSummary]) -> Figure:
     axes = figure.subplots(1, 3, sharey=True)
     titles = {"accuracy": "Accuracy", "fpr": "False positive rate", "fnr": "False negative rate"}
     for ax, (rate, title) in zip(axes, titles.items(), strict=True):
-        for place in range(len(groups) - 1):
-            ax.axhline(place + 0.5, color=PALE, linewidth=0.6, zorder=0)
+        for position in range(len(groups) - 1):
+            ax.axhline(position + 0.5, color=PALE, linewidth=0.6, zorder=0)
         ratios = []
         for number, variant in enumerate(shown):
             offset = 0.8 * ((number + 0.5) / len(shown) - 0.5)
             points = [
-                (getattr(group, rate).ratio, place + offset)
-                for place, group in enumerate(variant.groups)
+                (getattr(group, rate).ratio, position + offset)
+                for position, group in enumerate(variant.groups)
                 if getattr(group, rate).ratio is not None
             ]
             ratios += [ratio for ratio, _ in points]
@@ -307,10 +307,10 @@ def plot_dissimilarities(variants: list[VariantSummary]) -> Figure:
     units = {v.paths.convergence.unit for v in variants if v.paths}
     unit = next(iter(units), "step")
     columns = (
-        ("Dissimilarity", "of paths, discrete", _discrete, 1),
-        ("Detours", "% that take one", _detour_rate, 100),
-        ("Time in detours", f"its SD ({unit}s)", _detour_sd, 1),
-        ("Convergence", f"its SD ({unit}s)", _convergence_sd, 1),
+        ("Dissimilarity", "of paths, discrete", _discrete, 1.0),
+        ("Detours", "% that take one", _detour_rate, 100.0),
+        ("Time in detours", f"its SD ({unit}s)", _detour_sd, 1.0),
+        ("Convergence", f"its SD ({unit}s)", _convergence_sd, 1.0),
     )
     known = [
         (title, label, rows, factor)

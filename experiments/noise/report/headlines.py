@@ -80,12 +80,12 @@ def _whole(summary: StudySummary) -> list[str]:
     mean, sd = variant.accuracy.mean.value, variant.accuracy.sd
     sentence = (
         f"With all sources together ({variant.name}) accuracy is {percent(mean, 4)} on average, "
-        f"with a standard deviation of {interval(sd, 100)} percentage points over "
+        f"with a standard deviation of {interval(sd, 100.0)} percentage points over "
         f"{variant.used} replicas"
     )
     if variant.churn:
         sentence += (
-            f"; two of them disagree on {interval(variant.churn, 100, ' %')} of the test "
+            f"; two of them disagree on {interval(variant.churn, 100.0, ' %')} of the test "
             "examples (churn)"
         )
     return [sentence + "."]
@@ -109,7 +109,7 @@ def _source(variant: VariantSummary, whole: str) -> str:
     clauses = []
     if is_known(variant.share_of_churn):
         times = interval(variant.share_of_churn)
-        churn = interval(variant.churn, 100, " %")
+        churn = interval(variant.churn, 100.0, " %")
         clauses.append(f"churn {churn}, {times} times that of {whole}")
     if is_known(variant.share_of_variance):
         times = interval(variant.share_of_variance)

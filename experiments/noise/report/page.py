@@ -68,7 +68,7 @@ def write_noise_report(
     parts = [
         html.notes(list(dict.fromkeys([*notes, *summary.notes]))),
         page.titled("What was found", page.bullets(headlines(summary))),
-        *(page.section(section, summary, figures) for section in SECTIONS),
+        *(page.render(section, summary, figures) for section in SECTIONS),
         _map(summary, map_figures),
         page.further_figures(SECTIONS, figures),
         html.details("All numbers", _all_numbers(summary)),
@@ -137,8 +137,8 @@ def _top_line(summary: StudySummary) -> str:
     def cells(variant: VariantSummary) -> list[str]:
         accuracy, loss = variant.accuracy, variant.cross_entropy
         return [
-            _interval(accuracy and accuracy.mean, 100, digits=4),
-            _interval(accuracy and accuracy.sd, 100),
+            _interval(accuracy and accuracy.mean, 100.0, digits=4),
+            _interval(accuracy and accuracy.sd, 100.0),
             _interval(loss and loss.mean, digits=4),
             _interval(loss and loss.sd),
             _root(variant.test_set_variance),
@@ -163,11 +163,11 @@ def _pairs(summary: StudySummary) -> str:
 
     def cells(variant: VariantSummary) -> list[str]:
         return [
-            _interval(variant.churn, 100),
+            _interval(variant.churn, 100.0),
             _interval(variant.l2_distance),
             _interval(variant.angle),
             _interval(variant.logit_correlation, digits=4),
-            _interval(variant.ensemble_gain, 100),
+            _interval(variant.ensemble_gain, 100.0),
             number(variant.barrier and 100 * variant.barrier.mean),
         ]
 
@@ -305,7 +305,7 @@ def _short(summary: StudySummary, variant: VariantSummary) -> list[str]:
     return [
         _replicas(variant),
         _accuracy(variant),
-        interval(variant.churn, 100),
+        interval(variant.churn, 100.0),
         number(variant.l2_distance and variant.l2_distance.value),
         interval(share(summary, variant, "share_of_variance"), digits=2),
         interval(share(summary, variant, "share_of_churn"), digits=2),

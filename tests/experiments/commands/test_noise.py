@@ -146,7 +146,9 @@ def test_a_map_of_another_experiment_is_refused(folder, tmp_path, capsys):
     assert noise("--map", other, "--out", tmp_path / "study") == 2
     assert "is a run of mnist, the study is of parities" in capsys.readouterr().err
     assert not (tmp_path / "study").exists()  # it is refused before anything is trained
-    (other / "summary.json").write_text(json.dumps({"detours": []}))
+    summary = json.loads((folder / "map" / "summary.json").read_text())
+    lacking = {name: value for name, value in summary.items() if name != "num_states"}
+    (other / "summary.json").write_text(json.dumps(lacking))
     assert noise(*arguments, "--map", other) == 2
     assert "summary.json has no 'num_states'" in capsys.readouterr().err
     (other / "summary.json").write_text((folder / "map" / "summary.json").read_text())
@@ -155,11 +157,15 @@ def test_a_map_of_another_experiment_is_refused(folder, tmp_path, capsys):
     assert "hmm.json does not exist" in capsys.readouterr().err
     for name in ("hmm.json", "hmm.npz"):
         (other / name).write_bytes((folder / "map" / name).read_bytes())
-    summary = json.loads((folder / "map" / "summary.json").read_text())
-    for odd in ({"regression": None}, {"num_states": "many"}, {"detours": [99]}):
+    for odd, says in (
+        ({"regression": None}, "summary.json has a 'regression' that is no mapping"),
+        ({"num_states": "many"}, "summary.json has a 'num_states' of another type"),
+        ({"num_states": 99}, "summary.json is not of the HMM beside it"),
+        ({"detours": [99]}, "summary.json is not of the HMM beside it"),
+    ):
         (other / "summary.json").write_text(json.dumps(summary | odd))
         assert noise(*arguments, "--map", other) == 2
-        assert "summary.json is not of the HMM beside it" in capsys.readouterr().err
+        assert says in capsys.readouterr().err
     assert (folder / "report.html").is_file()  # nothing is cleared for a map that is refused
 
 

@@ -44,7 +44,7 @@ def test_a_missing_and_an_unknown_field_are_refused_wherever_they_are(validate):
         value = parent.pop(path[-1])
         with pytest.raises(jsonschema.ValidationError):
             validate(damaged)
-        with pytest.raises(ValueError, match=f"has no .*{path[-1]}"):
+        with pytest.raises(ValueError, match=rf"has no .*{path[-1]}"):
             from_json(KINDS["noise.json"], damaged)
         parent[path[-1]], parent["another"] = value, 1
         with pytest.raises(jsonschema.ValidationError):

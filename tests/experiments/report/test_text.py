@@ -21,7 +21,7 @@ def test_numbers_have_their_significant_digits(value, digits, expected):
 
 
 def test_an_interval_is_shown_where_its_ends_are_known_and_differ():
-    assert text.interval(Estimate(0.031, 0.028, 0.034), 100, " %") == "3.10 % [2.80, 3.40]"
+    assert text.interval(Estimate(0.031, 0.028, 0.034), 100.0, " %") == "3.10 % [2.80, 3.40]"
     assert text.interval(Estimate(0.0, 0.0, 0.0)) == "0"
     assert text.interval(Estimate(0.5, None, None)) == "0.500"
     assert text.interval(Estimate(None, None, None)) == text.interval(None) == DASH

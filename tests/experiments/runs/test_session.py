@@ -124,3 +124,17 @@ def test_what_was_begun_with_other_settings_is_refused_before_its_first_record(t
         train_run(PARITIES, other, folder, 0.9, resume=True)
     assert train_run(PARITIES, CONFIG, folder, 0.9, resume=True)
     assert run_folder.read_dataset(folder).identical(run_folder.read_dataset(trained / "whole"))
+
+
+@pytest.mark.parametrize("left", ["hmm.npz.part", "hmm.npz.partial", "report.html.part"])
+def test_what_a_kill_left_does_not_keep_a_run_from_being_replaced(left, tmp_path):
+    sources = [write_csv(tmp_path / f"csv{value}", value) for value in (0, 100)]
+    folder = tmp_path / "run"
+    import_csv(sources[0], folder, (), 0.9)
+    (folder / left).write_bytes(b"half")
+    (folder / "training.part" / "part-0").mkdir(parents=True)
+    with pytest.raises(ValueError, match="holds another run"):
+        import_csv(sources[1], folder, (), 0.9)
+    import_csv(sources[1], folder, (), 0.9, overwrite=True)
+    assert level(folder) == 100
+    assert names(folder) == ["config.json", "metrics.nc"]
