@@ -73,13 +73,16 @@ def by_hand(w, order, step, steps):
 def test_steps_are_those_of_plain_gradient_descent():
     made = recipe(compare=True)
     state = replica(made)
-    steps = take_steps(made, jnp.int32(3), Data((X, Y), ()), state)
+    steps = take_steps(made, jnp.int32(3), exact_data(TASK, state.keys.data, ()), state)
     w, losses, accuracy = by_hand(np.asarray(state.model.params), state.keys.order, 3, EVERY)
     np.testing.assert_allclose(steps.state.model.params, w, rtol=1e-5)
     np.testing.assert_allclose(steps.losses, losses, rtol=1e-5)
     np.testing.assert_allclose(steps.accuracy, accuracy, rtol=1e-6)
     assert steps.digests.shape == (EVERY,)
-    assert take_steps(recipe(), jnp.int32(3), Data((X, Y), ()), state).digests is None
+    assert (
+        take_steps(recipe(), jnp.int32(3), exact_data(TASK, state.keys.data, ()), state).digests
+        is None
+    )
 
 
 def test_a_record_is_of_the_state_after_the_steps():
@@ -217,13 +220,11 @@ def test_matrices_are_decomposed_one_by_one_on_a_mesh_of_several_cpus():
     """An abstract mesh stands for devices that this process does not have."""
     values = lapack.batched(lambda matrices: jnp.linalg.svd(matrices, compute_uv=False))
 
-    def loops(size, platform):
-        mesh = jax.sharding.AbstractMesh((size,), ("seed",))
+    def is_loop(num_devices):
+        mesh = jax.sharding.AbstractMesh((num_devices,), ("seed",))
         spec = jax.sharding.PartitionSpec("seed")
         call = jax.shard_map(values, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
-        shape = jax.ShapeDtypeStruct((4, 3, 3), jnp.float32)
-        jaxpr = str(jax.make_jaxpr(call)(shape))
-        return "scan[" in jaxpr and platform in jaxpr
+        return "scan[" in str(jax.make_jaxpr(call)(jax.ShapeDtypeStruct((4, 3, 3), jnp.float32)))
 
-    assert loops(2, "cpu")
-    assert not loops(1, "cpu")
+    assert is_loop(2)
+    assert not is_loop(1)
