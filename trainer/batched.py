@@ -61,14 +61,16 @@ class Batching(NamedTuple):
     Attributes:
         seeds_at_once: replicas vmapped together on a device; the groups take turns. None: all.
         mesh: devices over which replicas are spread, one axis named "seed"; None: no sharding.
+        platform: that the program is compiled for, as JAX names it.
     """
 
-    seeds_at_once: int | None = None
-    mesh: Mesh | None = None
+    seeds_at_once: int | None
+    mesh: Mesh | None
+    platform: str
 
 
 def at_precision(
-    function: Callable, precision: str, mantissa_bits: jax.Array | None = None
+    function: Callable, precision: str, platform: str, mantissa_bits: jax.Array | None = None
 ) -> Callable:
     """A function of one replica with its products in a precision.
 
@@ -78,19 +80,19 @@ def at_precision(
     Args:
         function: pure function of pytrees of arrays.
         precision: a key of `PRECISIONS`.
+        platform: that the program is compiled for.
         mantissa_bits: int32 scalar, the replica's own; None: it has none.
     """
     if mantissa_bits is not None:
         return round_products(function, mantissa_bits)
+    if precision != "float32" and platform == "cpu":
+        return round_products(function, MANTISSA_BITS[precision])
 
     def precise(*args):
         with jax.default_matmul_precision(PRECISIONS[precision]):
             return function(*args)
 
-    if precision == "float32":
-        return precise
-    rounded = round_products(function, MANTISSA_BITS[precision])
-    return partial(jax.lax.platform_dependent, cpu=rounded, default=precise)
+    return precise
 
 
 def in_groups(
@@ -176,7 +178,7 @@ def over_replicas(
     Args:
         function: of one replica; a `SeedState` may bring a number of mantissa bits of its own.
         precision: of products.
-        batching: groups and devices.
+        batching: groups, devices and their platform.
         wrap: changes the function of a group, replicas [replica] -> results.
 
     Returns:
@@ -185,7 +187,7 @@ def over_replicas(
 
     def of_replica(shared, replica):
         own = replica.perturb.mantissa_bits if isinstance(replica, SeedState) else None
-        return at_precision(function, precision, own)(*shared, replica)
+        return at_precision(function, precision, batching.platform, own)(*shared, replica)
 
     def on_device(shared, replicas):
         group = partial(of_replica, shared)
@@ -247,6 +249,7 @@ def make_trainer(
     precision: str = "float32",
     seeds_at_once: int | None = None,
     mesh: Mesh | None = None,
+    platform: str | None = None,
     compare: bool = False,
 ) -> Trainer:
     """Builds the pure training functions of a task.
@@ -271,6 +274,8 @@ def make_trainer(
             the number of replicas on a device. None: all.
         mesh: devices over which replicas are spread, of one axis named "seed"; their number must
             divide the number of replicas. None: no sharding.
+        platform: that the program is to be compiled for; None: that of the mesh, or without one
+            of this process's devices.
         compare: also record how far every replica is from the first one, and since when
             (`trainer.metrics.replica_distance.distance_to_first`); NaN for one that has diverged,
             and for all once the first has.
@@ -299,14 +304,18 @@ def make_trainer(
         precision=precision,
         compare=compare,
     )
-    return build_trainer(recipe, seeds_at_once, mesh)
+    return build_trainer(recipe, seeds_at_once, mesh, platform)
 
 
 def build_trainer(
-    recipe: Recipe, seeds_at_once: int | None = None, mesh: Mesh | None = None
+    recipe: Recipe,
+    seeds_at_once: int | None = None,
+    mesh: Mesh | None = None,
+    platform: str | None = None,
 ) -> Trainer:
     """Builds the trainer of a recipe; see `make_trainer`."""
-    batching = Batching(seeds_at_once, mesh)
+    devices = jax.local_devices() if mesh is None else mesh.devices.flat
+    batching = Batching(seeds_at_once, mesh, platform or devices[0].platform)
     return Trainer(
         jax.jit(partial(init_all, recipe, batching)),
         jax.jit(partial(advance_all, recipe, batching), donate_argnums=0),

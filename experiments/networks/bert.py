@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from seedmap.experiments.tasks.modular import look_up
+from seedmap.experiments.networks.layers import layer_norm, look_up
 
 LAYER_NORM_EPSILON = 1e-12
 INITIAL_DEVIATION = 0.02
@@ -116,11 +116,7 @@ def gelu(x: jax.Array) -> jax.Array:
     return 0.5 * x * (1 + jax.lax.erf(x / math.sqrt(2)))
 
 
-def normalise(norm: dict[str, jax.Array], x: jax.Array) -> jax.Array:
-    """Layer norm over the last axis: (x - mean) / sqrt(var + epsilon) * scale + offset."""
-    centred = x - jnp.mean(x, axis=-1, keepdims=True)
-    var = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
-    return centred * jax.lax.rsqrt(var + LAYER_NORM_EPSILON) * norm["scale"] + norm["bias"]
+normalise = partial(layer_norm, epsilon=LAYER_NORM_EPSILON)
 
 
 def dense(linear: dict[str, jax.Array], x: jax.Array) -> jax.Array:

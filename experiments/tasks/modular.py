@@ -38,6 +38,7 @@ import optax
 import tyro
 
 from seedmap.errors import UserError
+from seedmap.experiments.networks.layers import layer_norm, look_up
 from seedmap.experiments.networks.logits import score_logits
 from seedmap.experiments.tasks.base import (
     QUICK_FIT,
@@ -52,7 +53,6 @@ from seedmap.trainer import Data, Task
 from seedmap.trainer.order import permutation
 
 LAYER_NORM_EPSILON = 1e-5
-ROWS_AT_ONCE = 8192  # of a table, looked up; a gradient's working memory
 
 
 @dataclass(frozen=True)
@@ -164,52 +164,6 @@ def init_params(config: ModularConfig, key: jax.Array) -> dict[str, Any]:
     return {"params": params}
 
 
-@jax.custom_vjp
-def look_up(table_VxD: jax.Array, rows: jax.Array) -> jax.Array:
-    """`table[rows]`, whose gradient is a matrix product but on CPU.
-
-    The gradient adds up rows, a scatter-add; vmapped over seeds it is very slow on GPU when
-    deterministic kernels are asked for (jax issue 17844). The product with one-hot rows gives the
-    same; on CPU it makes the training step about 5 % slower.
-    """
-    return table_VxD[rows]
-
-
-def _look_up_forward(table_VxD: jax.Array, rows: jax.Array):
-    return table_VxD[rows], (rows, jnp.zeros_like(table_VxD))
-
-
-def sum_of_rows(rows: jax.Array, grad: jax.Array, zeros: jax.Array) -> jax.Array:
-    """`zeros.at[rows].add(grad)` as products with one-hot rows, ROWS_AT_ONCE at a time.
-
-    One-hot rows of all at once would fill the memory where the table is long.
-    """
-    rows, grad = rows.ravel(), grad.reshape(-1, zeros.shape[1])
-    pieces = -(-len(rows) // ROWS_AT_ONCE)
-    length = -(-len(rows) // pieces)
-    missing = pieces * length - len(rows)
-    rows = jnp.pad(rows, (0, missing), constant_values=-1)  # its one-hot row is all zeros
-    grad = jnp.pad(grad, ((0, missing), (0, 0)))
-
-    def add_piece(total, piece):
-        rows, grad = piece
-        return total + jax.nn.one_hot(rows, len(zeros), dtype=grad.dtype).T @ grad, None
-
-    split = rows.reshape(pieces, length), grad.reshape(pieces, length, -1)
-    return jax.lax.scan(add_piece, zeros, split)[0]
-
-
-def _look_up_backward(saved: tuple[jax.Array, jax.Array], grad: jax.Array):
-    def add_rows(rows, grad, zeros):
-        return zeros.at[rows].add(grad)
-
-    rows, zeros = saved
-    return jax.lax.platform_dependent(rows, grad, zeros, cpu=add_rows, default=sum_of_rows), None
-
-
-look_up.defvjp(_look_up_forward, _look_up_backward)
-
-
 def attend(net: dict[str, Any], operands_Bx2: jax.Array) -> jax.Array:
     """Residual stream at the last position after attention.
 
@@ -248,13 +202,6 @@ def attend(net: dict[str, Any], operands_Bx2: jax.Array) -> jax.Array:
     return last_D + mixed_BxHxK.reshape(-1, width) @ attention["out"].reshape(width, width)
 
 
-def normalise(norm: dict[str, jax.Array], x_BxD: jax.Array) -> jax.Array:
-    """Layer norm over the width: (x - mean) / sqrt(var + epsilon) * scale + offset."""
-    centred = x_BxD - jnp.mean(x_BxD, axis=-1, keepdims=True)
-    var = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
-    return centred * jax.lax.rsqrt(var + LAYER_NORM_EPSILON) * norm["scale"] + norm["bias"]
-
-
 def last_logits(params: dict[str, Any], operands_Bx2: jax.Array) -> jax.Array:
     """Logits of the last position: attention, MLP, unembedding.
 
@@ -269,11 +216,11 @@ def last_logits(params: dict[str, Any], operands_Bx2: jax.Array) -> jax.Array:
     hidden, out = net["mlp"]["hidden"], net["mlp"]["out"]
     x_BxD = attend(net, operands_Bx2)
     if "LayerNorm_0" in net:
-        x_BxD = normalise(net["LayerNorm_0"], x_BxD)
+        x_BxD = layer_norm(net["LayerNorm_0"], x_BxD, LAYER_NORM_EPSILON)
     h_BxM = jax.nn.relu(x_BxD @ hidden["kernel"] + hidden["bias"])
     x_BxD = x_BxD + h_BxM @ out["kernel"].T + out["bias"]
     if "LayerNorm_1" in net:
-        x_BxD = normalise(net["LayerNorm_1"], x_BxD)
+        x_BxD = layer_norm(net["LayerNorm_1"], x_BxD, LAYER_NORM_EPSILON)
     return x_BxD @ net["unembed"]["embedding"].T
 
 

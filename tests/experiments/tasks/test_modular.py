@@ -8,18 +8,17 @@ import numpy as np
 import pytest
 
 from seedmap.experiments import load_experiment
+from seedmap.experiments.networks.layers import look_up, sum_of_rows
 from seedmap.experiments.tasks.modular import (
     PAPER,
     STABILISED,
     all_examples,
     init_params,
     last_logits,
-    look_up,
     make_data,
     num_train,
     score,
     setup,
-    sum_of_rows,
 )
 from seedmap.trainer import PAPER_METRICS, flax_rule, train, weight_metrics
 from seedmap.trainer.metrics.weights import sort_weights
@@ -127,7 +126,7 @@ def test_gradient_of_a_look_up_adds_the_rows_up():
 
 @pytest.mark.parametrize("at_once", [3, 4, 100])
 def test_rows_summed_by_products_in_pieces(at_once, monkeypatch):
-    monkeypatch.setattr("seedmap.experiments.tasks.modular.ROWS_AT_ONCE", at_once)
+    monkeypatch.setattr("seedmap.experiments.networks.layers.ROWS_AT_ONCE", at_once)
     rows = jnp.array([[0, 2, 4, 4, 1], [2, 2, 0, 4, 3]])
     grad = jax.random.normal(jax.random.key(0), (2, 5, 6))
     zeros = jnp.zeros((7, 6))
