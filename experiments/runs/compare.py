@@ -164,7 +164,7 @@ class JointRow:
     dissimilarity: DissimilaritySummary
     forks: bool
     detours: list[int]
-    prediction_r2: float | None | Absent = ABSENT
+    prediction_r2: float | Absent | None = ABSENT
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ class SelectionRow:
     robust_bic: float | None
     robust_aic: float | None
     robust_log_likelihood: float | None
-    kfold: float | None | Absent = ABSENT  # of sweeps with a cross-validation
+    kfold: float | Absent | None = ABSENT  # of sweeps with a cross-validation
     aic: float | None
     bic: float | None
     best_validation_log_likelihood: float | None
