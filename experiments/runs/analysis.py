@@ -1,6 +1,5 @@
 """From a dataset of metrics and a fitted HMM to what they say about training."""
 
-from seedmap.errors import UserError
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,11 +7,20 @@ import numpy as np
 import xarray as xr
 
 from seedmap import hmm
-from seedmap.experiments.tasks.base import (MapConfig)
-from seedmap.hmm.training_map.dissimilarity import (dissimilarity)
-from seedmap.hmm.readers.read import (from_xarray)
-from seedmap.hmm.training_map.regression import (READABLE_PVALUE, Regression, bag_of_states, convergence_time, detours, permutation_pvalue, regress)
-from seedmap.hmm.training_map.build import (TrainingMap, build_map)
+from seedmap.errors import UserError
+from seedmap.experiments.tasks.base import MapConfig
+from seedmap.hmm.readers.read import from_xarray
+from seedmap.hmm.training_map.build import TrainingMap, build_map
+from seedmap.hmm.training_map.dissimilarity import dissimilarity
+from seedmap.hmm.training_map.regression import (
+    READABLE_PVALUE,
+    Regression,
+    bag_of_states,
+    convergence_time,
+    detours,
+    permutation_pvalue,
+    regress,
+)
 
 FIRST_CHECKPOINTS = 1000  # Hu et al. 2023: z-scores, and the HMM, see these
 

@@ -1,10 +1,9 @@
 """One HMM over several mapped runs: fitted to all together, or to one and read on the others."""
 
-from seedmap.errors import UserError
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -18,16 +17,16 @@ from seedmap.experiments.runs.compare import (
     MappedRun,
     PerCheckpoint,
 )
-from seedmap.experiments.runs.summary import DissimilaritySummary
 from seedmap.experiments.runs.folder import SWEEP
 from seedmap.experiments.runs.settings import sweep_config
+from seedmap.experiments.runs.summary import DissimilaritySummary
 from seedmap.hmm.inference import log_likelihood
 from seedmap.hmm.io import SavedHMM, save_hmm
+from seedmap.hmm.sweep_io import save_sweep
 from seedmap.hmm.training_map.prediction import predict_outcome, prediction_r2
 from seedmap.hmm.training_map.stability import adjusted_rand_index
-from seedmap.hmm.sweep_io import save_sweep
-from seedmap.results import to_json
 from seedmap.hmm.training_map.transfer import apply_model, check_same_metrics, fit_together
+from seedmap.results import to_json
 
 FIT_SETTINGS = (
     *("states", "restarts", "iterations", "covariance", "prior", "criterion"),

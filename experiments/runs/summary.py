@@ -35,8 +35,9 @@ class Convergence:
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionRow:
-    """Scores of one number of states, as `hmm.selection_table` gives them; None where all fits
-    are degenerate.
+    """Scores of one number of states, as `hmm.selection_table` gives them.
+
+    None where all its fits are degenerate.
     """
 
     num_states: int
