@@ -11,6 +11,8 @@ import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
+import helpers.shapes  # noqa: F401 - jaxtyping's hook looks it up by name
+
 SHAPED = ("trainer", "hmm", "runs", "fitting", "mapping", "experiments.noise.measures")
 install_import_hook([f"seedmap.{name}" for name in SHAPED], "helpers.shapes.check_arrays")
 
