@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
+from seedmap import files
 from seedmap.errors import UserError
 from seedmap.experiments.noise.folder import load_study
 from seedmap.experiments.noise.map_paths import (
@@ -72,7 +73,7 @@ def measure_study(
             raise
         notes = [*notes, f"no training map of these replicas: {error}"]
         paths = None
-    run_folder.clear(folder, (run_folder.NOISE, run_folder.REPORT, run_folder.FIGURES))
+    files.clear(folder, (run_folder.NOISE, run_folder.REPORT, run_folder.FIGURES))
     if paths is not None:
         run = run_folder.NOISE_MAP if map_from == OWN_MAP else str(Path(map_from).absolute())
         summary = _with_paths(summary, study, paths, config["threshold"], run)
@@ -80,7 +81,7 @@ def measure_study(
     parted = parted_note(summary.control)
     notes = notes if parted is None else [parted, *notes]
     summary = replace(summary, notes=notes, unused=unused)
-    run_folder.write_json(folder / run_folder.NOISE, to_json(summary))
+    files.write_json(folder / run_folder.NOISE, to_json(summary))
     return summary
 
 

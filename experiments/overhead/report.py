@@ -120,8 +120,8 @@ def write_measurement(folder: Path, summary: OverheadSummary) -> Path:
         summary: what to write.
     """
     make_folder(folder)
-    run_folder.clear(folder, OWN - {JSON})  # which marks the folder as ours, and is replaced
-    run_folder.write_json(folder / JSON, to_json(summary))
+    files.clear(folder, OWN - {JSON})  # which marks the folder as ours, and is replaced
+    files.write_json(folder / JSON, to_json(summary))
     files.write_csv(folder / CSV, [result.flat() for result in summary.rows])
     drawn = make_figures(summary.rows)
     files.save_figures(folder, drawn)

@@ -37,8 +37,8 @@ def write_comparison(folder: Path, comparison: Comparison) -> Path:
     """
     check_free(folder)
     make_folder(folder)
-    run_folder.clear(folder, OWN - {JSON})  # which marks the folder as ours, and is replaced
-    run_folder.write_json(folder / JSON, to_json(comparison))
+    files.clear(folder, OWN - {JSON})  # which marks the folder as ours, and is replaced
+    files.write_json(folder / JSON, to_json(comparison))
     files.write_csv(folder / CSV, [flat(row) for row in comparison.runs])
     drawn = make_figures(comparison)
     files.save_figures(folder, drawn)

@@ -63,18 +63,18 @@ def begin(folder: Path, plan: BackendPlan, overwrite: bool, resume: bool) -> Bac
     elif before is not None:
         for child in children:
             if (folder / child).is_dir():
-                run_folder.clear(folder / child, run_folder.OWN)
+                files.clear(folder / child, run_folder.OWN)
                 (folder / child).rmdir()
-        run_folder.clear(folder, {CSV, HTML, run_folder.FIGURES, LOGS})
+        files.clear(folder, {CSV, HTML, run_folder.FIGURES, LOGS})
     make_folder(folder)
-    run_folder.write_json(folder / JSON, to_json(plan))
+    files.write_json(folder / JSON, to_json(plan))
     return plan
 
 
 def take_away(folder: Path) -> None:
     """Takes away a folder that `begin` made, where it holds nothing but that and logs."""
     if {path.name for path in folder.iterdir()} <= {JSON, LOGS}:
-        run_folder.clear(folder, (JSON, LOGS))
+        files.clear(folder, (JSON, LOGS))
         folder.rmdir()
 
 
@@ -105,7 +105,7 @@ _KEPT = ("experiment", "hyperparameters", "variables")
 
 def write_backend(folder: Path, summary: BackendSummary) -> Path:
     """Writes `backend.json`, `backend.csv`, the figure and `backend.html`; returns its path."""
-    run_folder.write_json(folder / JSON, to_json(summary))
+    files.write_json(folder / JSON, to_json(summary))
     drawn = write_pairs(folder, CSV, summary.pairs, list(map(_pair, summary.pairs)))
     parts = [
         html.notes(summary.notes),

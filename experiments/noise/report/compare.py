@@ -13,7 +13,6 @@ from seedmap.experiments.noise.results import Estimate
 from seedmap.experiments.report import files, html, page
 from seedmap.experiments.report.terminal import aligned, blocks
 from seedmap.experiments.report.text import interval, of
-from seedmap.experiments.runs import folder as run_folder
 from seedmap.files import make_folder
 from seedmap.hmm.figures.style import GREY, INK, PALE, WIDTH, shorten, styled
 from seedmap.results import to_json
@@ -37,7 +36,7 @@ def write_comparison(folder: Path, comparison: StudyComparison) -> Path:
     """
     check_free(folder)
     make_folder(folder)
-    run_folder.write_json(folder / JSON, to_json(comparison))
+    files.write_json(folder / JSON, to_json(comparison))
     names = [f"{' : '.join(row.runs)}, {row.variant}" for row in comparison.pairs]
     drawn = write_pairs(folder, CSV, comparison.pairs, names)
     parts = [

@@ -10,6 +10,7 @@ import pytest
 from helpers.command import seedmap
 from helpers.schemas import assert_of_schema
 from helpers.studies import EXAMPLES, REPLICAS, content, numbers, write
+from seedmap import files
 from seedmap.experiments.noise.compare import compare_studies
 from seedmap.experiments.noise.difference import difference, take_replica
 from seedmap.experiments.noise.folder import load_study
@@ -164,7 +165,7 @@ def test_folders_that_cannot_be_compared_are_refused_in_one_line(plain, tmp_path
     other = write(tmp_path / "other", numbers(), content(noise=noise))
     run = tmp_path / "run"
     run.mkdir()
-    run_folder.write_json(run / run_folder.CONFIG, {"experiment": "parities"})
+    files.write_json(run / run_folder.CONFIG, {"experiment": "parities"})
     taken = tmp_path / "taken"
     taken.mkdir()
     (taken / "thesis.tex").write_text("mine")
