@@ -18,7 +18,7 @@ Flat = tyro.conf.OmitArgPrefixes
 
 
 @dataclass(frozen=True)
-class Place:
+class Output:
     """Where a run goes."""
 
     preset: str
@@ -55,7 +55,7 @@ class Session:
 class TrainOptions(Generic[Config]):
     """Options of `seedmap train`."""
 
-    place: Flat[Place]
+    output: Flat[Output]
     session: Flat[Session] = Session()
     training: Flat[Config]
 
@@ -107,13 +107,13 @@ def parse_experiment(
         f"{command} {experiment.name}",
         flags,
         description=f"{about} Presets: {', '.join(experiment.presets)}.",
-        default=options(place=Place(preset=name), **default),
+        default=options(output=Output(preset=name), **default),
     )
     return experiment, parsed
 
 
-def folder_of(experiment: Experiment, place: Place) -> Path:
+def folder_of(experiment: Experiment, output: Output) -> Path:
     """The run folder that is named, or one of its own for this moment."""
-    if place.out is not None:
-        return place.out
+    if output.out is not None:
+        return output.out
     return Path("runs") / f"{experiment.name}-{datetime.now():%Y%m%d-%H%M%S}"

@@ -11,7 +11,7 @@ from seedmap.errors import UserError
 from seedmap.experiments.commands.experiment_flags import (
     Config,
     Flat,
-    Place,
+    Output,
     folder_of,
     parse_experiment,
 )
@@ -26,7 +26,7 @@ from seedmap.experiments.noise.backend.settings import (
 )
 from seedmap.experiments.tasks.base import Experiment
 
-_NOT_HERE = {
+_REFUSED = {
     "seeds": "--replicas says how many processes each setting gets",
     "vary": "nothing varies but the tools",
     "seeds_at_once": "the settings vmapped and one-at-a-time say it",
@@ -58,7 +58,7 @@ class BackendConfig:
 class BackendOptions(Generic[Config]):
     """Options of `seedmap noise backend`."""
 
-    place: Flat[Place]
+    output: Flat[Output]
     backend: Flat[BackendConfig] = field(default_factory=BackendConfig)
     session: Flat[BackendSession] = field(default_factory=BackendSession)
     training: Flat[Config]
@@ -78,8 +78,8 @@ def parse_backend(argv: Sequence[str]) -> tuple[Experiment, BackendOptions, list
         raise UsageError(
             f"--replicas is {options.backend.replicas}; whether processes agree needs at least 2"
         )
-    default = experiment.presets[options.place.preset].training
-    for name, instead in _NOT_HERE.items():
+    default = experiment.presets[options.output.preset].training
+    for name, instead in _REFUSED.items():
         if getattr(options.training, name) != getattr(default, name):
             flag = name.replace("_", "-")
             raise UsageError(f"--{flag} does not go with `seedmap noise backend`: {instead}")
@@ -94,13 +94,13 @@ def backend_command(argv: Sequence[str]) -> None:
     from seedmap.experiments.noise.backend.study import measure, plan_of
     from seedmap.experiments.noise.report.backend import begin, take_away, terminal, write_backend
 
-    place, session = options.place, options.session
-    if session.resume and place.out is None:
+    output, session = options.output, options.session
+    if session.resume and output.out is None:
         raise UsageError("--resume needs --out: name the folder to go on with")
-    folder = folder_of(experiment, place)
+    folder = folder_of(experiment, output)
     plan = plan_of(experiment, options, settings)
     fresh = not folder.exists()
-    plan = begin(folder, plan, place.overwrite, session.resume)
+    plan = begin(folder, plan, output.overwrite, session.resume)
     children = children_of(settings, options.backend.replicas, folder)
     try:
         failed = run_children(children, argv)
@@ -139,12 +139,12 @@ def _follow(
     done: int, children: int, show: Callable[[int, int], None]
 ) -> Callable[[dict[str, Any]], None]:
     """What to do with a child's messages: the cost at the first of all, then the bar."""
-    said = []
+    printed = []
 
     def on_message(message: dict[str, Any]) -> None:
         step, steps = message["step"], message["steps"]
-        if not (done or said):
-            said.append(print(cost(children, message), file=sys.stderr))
+        if not (done or printed):
+            printed.append(print(cost(children, message), file=sys.stderr))
         show(done * steps + step, children * steps)
 
     return on_message
@@ -153,8 +153,8 @@ def _follow(
 def cost(children: int, message: dict[str, Any]) -> str:
     """What all children will take, from the pace of the first one at its first record."""
     seconds = message["seconds"] / message["step"]
-    whole = seconds * children * message["steps"]
-    minutes = f"{whole / 60:.0f} min" if whole >= 120 else f"{whole:.0f} s"
+    total = seconds * children * message["steps"]
+    minutes = f"{total / 60:.0f} min" if total >= 120 else f"{total:.0f} s"
     return (
         f"{children} processes x {message['steps']} steps x {1000 * seconds:.3g} ms a step = "
         f"{minutes} of training; start and compilation of each come on top, and settings differ "

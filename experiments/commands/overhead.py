@@ -56,15 +56,15 @@ def overhead_command(argv: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="seedmap-overhead-") as scratch:
         device, settings, networks, modes = _plan(options, Path(scratch))
         trials = _try(networks, modes, settings)
-        said = ""
+        reason = ""
         try:
             for timings in _measure(networks, modes, settings, trials):
                 results = results_of(timings, settings.steps)
                 summary = report.summarise_measurement(device, settings, modes, trials, results)
                 page = report.write_measurement(options.out, summary)
-                said = f"; the networks timed before are in {page}"
+                reason = f"; the networks timed before are in {page}"
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(said) from None
+            raise KeyboardInterrupt(reason) from None
     print(report.terminal(summary))
     print(f"Written: {page}")
     if not any(result.step_ms for result in results):

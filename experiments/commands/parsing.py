@@ -46,16 +46,16 @@ def parse(options: Any, command: str, argv: Sequence[str], **settings: Any) -> A
         UsageError: A flag is unknown or lacking, or its value is of the wrong kind.
         SystemExit: With code 0, after --help.
     """
-    said = io.StringIO()
+    errors = io.StringIO()
     try:
-        with redirect_stderr(said):
+        with redirect_stderr(errors):
             parsed, unknown = tyro.cli(
                 options, prog=f"seedmap {command}", args=argv, return_unknown_args=True, **settings
             )
     except SystemExit as leaving:
         if not leaving.code:
             raise
-        raise UsageError(f"{one_line(said.getvalue())}; see `seedmap {command} --help`") from None
+        raise UsageError(f"{one_line(errors.getvalue())}; see `seedmap {command} --help`") from None
     if unknown:
         hint = _nearest_flag(unknown[0], options, settings)
         raise UsageError(
@@ -104,8 +104,8 @@ def one_line(box: str) -> str:
         lacking = [line for line in lines if re.fullmatch(r"--\S+ [A-Z]+|[A-Z]+", line)]
         return f"{' and '.join(lacking)} must be given"
     for pattern, words in _KNOWN:
-        if found := re.fullmatch(pattern, text):
-            return found.expand(words)
+        if match := re.fullmatch(pattern, text):
+            return match.expand(words)
     return text
 
 

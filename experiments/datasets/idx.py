@@ -75,8 +75,8 @@ def find_file(folder: Path, name: str) -> Path:
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
             return path
-    found = sorted(entry.name for entry in folder.iterdir())
-    listed = ", ".join(found[:6]) + (", ..." if len(found) > 6 else "")
+    files = sorted(entry.name for entry in folder.iterdir())
+    listed = ", ".join(files[:6]) + (", ..." if len(files) > 6 else "")
     raise UserError(
         f"{folder}: expected a file {name} or {name}.gz, found {listed or 'an empty folder'}"
     )
@@ -98,11 +98,11 @@ def read_images(
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: expected a folder of idx files, found none")
-    paths = {part: [find_file(folder, name) for name in names] for part, names in FILES.items()}
+    paths = {split: [find_file(folder, name) for name in names] for split, names in FILES.items()}
     examples = {}
-    for part, (images_path, labels_path) in paths.items():
+    for split, (images_path, labels_path) in paths.items():
         images, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
-        examples[part] = check_images(
+        examples[split] = check_images(
             images_path, images[..., None], labels, shape, num_classes, labels_path
         )
     return Images(**examples)

@@ -115,9 +115,9 @@ def _decode(block: bytes, file: Path, offset: int) -> str:
     try:
         return block.decode("utf-8-sig" if offset == 0 else "utf-8")
     except UnicodeDecodeError as error:
-        found = block[error.start]
+        byte = block[error.start]
         raise UserError(
-            f"{file}: UTF-8 text expected, but byte {offset + error.start} is 0x{found:02x}; save "
+            f"{file}: UTF-8 text expected, but byte {offset + error.start} is 0x{byte:02x}; save "
             "it as UTF-8"
         ) from None
 

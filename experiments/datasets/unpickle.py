@@ -35,22 +35,22 @@ class _Array:
     """Stands for an array until it is known what is in it."""
 
     def __init__(self, *_: Any):
-        self.found: tuple[Any, ...] | None = None
+        self.state: tuple[Any, ...] | None = None
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, by_columns, content = state
-        self.found = (content, dtype, shape, by_columns)
+        self.state = (content, dtype, shape, by_columns)
 
     def array(self) -> np.ndarray:
         """The array, writable by nobody."""
-        content, dtype, shape, by_columns = self.found
+        content, dtype, shape, by_columns = self.state
         flat = np.frombuffer(content, TYPES[dtype.code])
         return flat.reshape(shape, order="F" if by_columns else "C")
 
 
 def _from_buffer(content: Any, dtype: _DType, shape: tuple[int, ...], order: str) -> _Array:
     array = _Array()
-    array.found = (content, dtype, shape, order == "F")
+    array.state = (content, dtype, shape, order == "F")
     return array
 
 
@@ -100,9 +100,9 @@ def read_pickle(path: Path) -> dict[str, Any]:
     content = path.read_bytes()
     # A damaged pickle raises whatever its bytes lead to; any of it means the same here.
     try:
-        found = _Reader(io.BytesIO(content), encoding="bytes").load()
+        loaded = _Reader(io.BytesIO(content), encoding="bytes").load()
         named = {
-            key.decode() if isinstance(key, bytes) else key: value for key, value in found.items()
+            key.decode() if isinstance(key, bytes) else key: value for key, value in loaded.items()
         }
         return {
             key: value.array() if isinstance(value, _Array) else value

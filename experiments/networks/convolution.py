@@ -134,8 +134,8 @@ def max_pool(x_BxHxWxC: jax.Array, size: int = 2) -> jax.Array:
     """
     batch, height, width, channels = x_BxHxWxC.shape
     rows, columns = height // size, width // size
-    whole = x_BxHxWxC[:, : rows * size, : columns * size]
-    return jnp.max(whole.reshape(batch, rows, size, columns, size, channels), axis=(2, 4))
+    windows = x_BxHxWxC[:, : rows * size, : columns * size]
+    return jnp.max(windows.reshape(batch, rows, size, columns, size, channels), axis=(2, 4))
 
 
 def uniform_in(fan_in: int) -> jax.nn.initializers.Initializer:

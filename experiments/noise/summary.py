@@ -159,7 +159,7 @@ def _kind(variant: Variant) -> str:
 
 
 def _variant(
-    study: StudyResult, variant: Variant, rows: np.ndarray, own: _Sample, whole: _Sample
+    study: StudyResult, variant: Variant, rows: np.ndarray, own: _Sample, reference: _Sample
 ) -> VariantSummary:
     diverged = {str(r): int(study.diverged[row]) for r, row in enumerate(rows)}
     diverged = {r: step for r, step in diverged.items() if step >= 0}
@@ -184,20 +184,20 @@ def _variant(
     )
     if own.classes is not None:
         summary = _with_classes(summary, study, own)
-    if whole.enough and own is not whole and variant.varied:
-        summary = _with_shares(summary, own, whole)
+    if reference.enough and own is not reference and variant.varied:
+        summary = _with_shares(summary, own, reference)
     # Its modes are all there are, not a sample of them.
     return summary if is_sampled(variant) else without_ends(summary)
 
 
-def _with_shares(summary: VariantSummary, own: _Sample, whole: _Sample) -> VariantSummary:
+def _with_shares(summary: VariantSummary, own: _Sample, reference: _Sample) -> VariantSummary:
     return replace(
         summary,
-        share_of_variance=estimate(ratio_of_variance(own.accuracy, whole.accuracy)),
+        share_of_variance=estimate(ratio_of_variance(own.accuracy, reference.accuracy)),
         share_of_churn=None
         if own.churn is None
-        else estimate(ratio_of_pairs(own.churn, whole.churn)),
-        share_of_l2=estimate(ratio_of_pairs(own.weights.l2_RxR, whole.weights.l2_RxR)),
+        else estimate(ratio_of_pairs(own.churn, reference.churn)),
+        share_of_l2=estimate(ratio_of_pairs(own.weights.l2_RxR, reference.weights.l2_RxR)),
     )
 
 
@@ -273,15 +273,15 @@ def _groups(study: StudyResult, own: _Sample) -> list[GroupSpread] | None:
     ]
 
 
-def _rate(values: np.ndarray, whole: np.ndarray) -> RateSpread:
+def _rate(values: np.ndarray, reference: np.ndarray) -> RateSpread:
     """Spread of a rate [replica] of a group, beside that of all examples."""
     if not np.isfinite(values).all():  # a group without a positive, or a negative
         return RateSpread(None, None, None, None)
     return RateSpread(
         mean=float(values.mean()),
         sd=_sd(values),
-        ratio=_ratio(_sd(values), _sd(whole)),
-        interval=estimate(ratio_within(values, whole)),
+        ratio=_ratio(_sd(values), _sd(reference)),
+        interval=estimate(ratio_within(values, reference)),
     )
 
 
@@ -351,8 +351,8 @@ def _sd(values: np.ndarray) -> float:
     return float(standard_deviation(values))
 
 
-def _ratio(sd: float, whole: float) -> float | None:
-    return sd / whole if whole > 0 else None
+def _ratio(sd: float, reference: float) -> float | None:
+    return sd / reference if reference > 0 else None
 
 
 def _median(values: list[float | None]) -> float | None:

@@ -61,7 +61,7 @@ def parse_sources(text: str) -> tuple[str, ...]:
     """
     if not isinstance(text, str):
         raise UserError(f"--sources is {text!r}; give text, its names separated by commas")
-    names = [] if text == "none" else [part.strip() for part in text.split(",")]
+    names = [] if text == "none" else [word.strip() for word in text.split(",")]
     unknown = [name for name in names if name not in SOURCES]
     if unknown:
         raise UserError(
@@ -126,8 +126,8 @@ def _noise_read(task: Task) -> dict[str, bool]:
     """Which fields of `Noise` the training score's values depend on, seen in its trace."""
     key = jax.random.key(0)
 
-    def score(augment, dropout, place, variables, batch):
-        noise = Noise(augment, dropout, jnp.ones(2, bool), place)
+    def score(augment, dropout, position, variables, batch):
+        noise = Noise(augment, dropout, jnp.ones(2, bool), position)
         return score_training(task, variables, batch, noise)
 
     variables = jax.eval_shape(lambda key: init_model(task, key), key)
@@ -135,8 +135,8 @@ def _noise_read(task: Task) -> dict[str, bool]:
     batch = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape[1:]), leaf.dtype), data.train
     )
-    place = jax.ShapeDtypeStruct((2,), "int32")
-    jaxpr = jax.make_jaxpr(score)(key, key, place, variables, batch).jaxpr
+    position = jax.ShapeDtypeStruct((2,), "int32")
+    jaxpr = jax.make_jaxpr(score)(key, key, position, variables, batch).jaxpr
     # What is handed to a function, as to one under jit, need not be read there.
     _, read = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
     return dict(zip(("augment", "dropout", "place"), read[:3], strict=True))

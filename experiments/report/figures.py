@@ -51,9 +51,9 @@ def _figures_over_time(dataset: xr.Dataset, analysis: Analysis) -> dict[str, Fig
     rest = (analysis.training_map.num_states, unit, usable.diverged.values >= 0)
     curves = {
         kind: {
-            part: usable[f"{part}_{kind}"].values
-            for part in ("train", "eval")
-            if f"{part}_{kind}" in usable
+            split: usable[f"{split}_{kind}"].values
+            for split in ("train", "eval")
+            if f"{split}_{kind}" in usable
         }
         for kind in ("loss", "accuracy")
     }

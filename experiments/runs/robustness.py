@@ -149,20 +149,20 @@ def refit_stability(
     )
 
 
-def stability(analysis: Analysis, found: dict[str, Any]) -> dict[str, Any]:
+def stability(analysis: Analysis, content: dict[str, Any]) -> dict[str, Any]:
     """Agreement of restarts and of refits to resampled runs, and how often each edge comes back.
 
     Args:
         analysis: of the chosen HMM.
-        found: content of `stability.json`.
+        content: of `stability.json`.
     """
     inclusion = edge_inclusion(analysis.paths, analysis.training_map.num_states)
-    recurrence, refits = found["edges"], found["refits"] or {}
+    recurrence, refits = content["edges"], content["refits"] or {}
     refitted = refits.get("edges")
     return {
-        "adjusted_rand": found["adjusted_rand"],
+        "adjusted_rand": content["adjusted_rand"],
         "refits": {name: value for name, value in refits.items() if name != "edges"} or None,
-        "priors": found["priors"],
+        "priors": content["priors"],
         "edges": [
             {
                 "from": edge.source,

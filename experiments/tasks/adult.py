@@ -105,9 +105,9 @@ def load(config: AdultConfig) -> tuple[People, People]:
         )
     else:
         train, test = read_adult(Path(config.data_dir))
-    there, size = len(train["age"]), config.train_size
-    if size is not None and not 1 <= size <= there:
-        raise UserError(f"--train-size is {size}; there are 1 to {there} people, or None for all")
+    total, size = len(train["age"]), config.train_size
+    if size is not None and not 1 <= size <= total:
+        raise UserError(f"--train-size is {size}; there are 1 to {total} people, or None for all")
     train = {name: column[:size] for name, column in train.items()}
     return encode(train, train), encode(train, test)
 

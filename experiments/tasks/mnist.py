@@ -181,11 +181,11 @@ def enlarge(images_NxHxWxC: np.ndarray) -> np.ndarray:
     except ImportError:
         raise UserError("--model lenet5 needs Pillow: pip install 'seedmap[vision]'") from None
 
-    def one(image_HxWxC):
+    def resize(image_HxWxC):
         picture = Image.fromarray(image_HxWxC[..., 0])
         return np.asarray(picture.resize((LENET_SIZE, LENET_SIZE), Image.Resampling.BILINEAR))
 
-    return np.stack([one(image) for image in images_NxHxWxC])[..., None]
+    return np.stack([resize(image) for image in images_NxHxWxC])[..., None]
 
 
 def mlp_task(config: MnistConfig, images: Images) -> Task:

@@ -125,9 +125,9 @@ def _normal_tree(key: jax.Array, shapes: Any) -> Any:
     """Standard normal arrays of a tree of shapes, cut from one draw: many draws compile slowly."""
     leaves, structure = jax.tree.flatten(shapes, is_leaf=lambda node: isinstance(node, tuple))
     ends = np.cumsum([math.prod(shape) for shape in leaves])
-    parts = jnp.split(jax.random.normal(key, (ends[-1],)), ends[:-1])
+    pieces = jnp.split(jax.random.normal(key, (ends[-1],)), ends[:-1])
     return structure.unflatten(
-        [part.reshape(shape) for part, shape in zip(parts, leaves, strict=True)]
+        [piece.reshape(shape) for piece, shape in zip(pieces, leaves, strict=True)]
     )
 
 

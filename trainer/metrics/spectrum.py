@@ -147,8 +147,8 @@ def lanczos_spectrum(matrix: jax.Array, key: jax.Array, probes: int, steps: int)
     order = matrix.shape[0]
 
     def multiply(vectors):
-        there = jnp.matmul(vectors, matrix, precision=HIGHEST)
-        return jnp.matmul(there, matrix.T, precision=HIGHEST)
+        product = jnp.matmul(vectors, matrix, precision=HIGHEST)
+        return jnp.matmul(product, matrix.T, precision=HIGHEST)
 
     signs = jax.random.rademacher(key, (probes, order), matrix.dtype)
     starts = signs / jnp.sqrt(jnp.asarray(order, matrix.dtype))
@@ -218,8 +218,8 @@ def spectra(leaves: tuple[jax.Array, ...], method: Method = "exact") -> list[Spe
         UserError: the method is none of these, or has no probe or fewer than 2 steps.
     """
     method = _settings(method)
-    found, zero = [], 0.0
+    summaries, zero = [], 0.0
     for matrices in leaves:
-        found.append(_spectrum(matrices + zero, method))
-        zero = 0.0 * found[-1].largest[0]
-    return found
+        summaries.append(_spectrum(matrices + zero, method))
+        zero = 0.0 * summaries[-1].largest[0]
+    return summaries

@@ -224,10 +224,10 @@ def _unit_distances(leaves: list[np.ndarray], centre_R: np.ndarray, what: str) -
     _check_finite(np.isfinite(norm_R), what)
     if not norm_R.all():
         raise UserError(f"{what} of replica {np.argmin(norm_R)} are all alike: no direction")
-    found = np.zeros((len(norm_R),) * 2)
+    squared_RxR = np.zeros((len(norm_R),) * 2)
     for piece in _pieces(leaves, centre_R):
         piece /= norm_R[:, None]
         for row in range(len(piece) - 1):
-            apart = piece[row + 1 :] - piece[row]
-            found[row, row + 1 :] += np.einsum("rp,rp->r", apart, apart)
-    return found + found.T
+            difference = piece[row + 1 :] - piece[row]
+            squared_RxR[row, row + 1 :] += np.einsum("rp,rp->r", difference, difference)
+    return squared_RxR + squared_RxR.T

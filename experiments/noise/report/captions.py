@@ -12,11 +12,11 @@ _REACH = "An interval that meets the edge of the axes goes on beyond it."
 
 def noise_budget(summary: StudySummary) -> str:
     """Of the shares by source."""
-    whole = summary.whole
+    most = summary.whole
     return (
-        f"Each source alone, and each set, beside {whole} (line at 1): variance of accuracy, churn "
+        f"Each source alone, and each set, beside {most} (line at 1): variance of accuracy, churn "
         "and distance of unit weight vectors, with 95 % intervals over replicas; CONTROL stands "
-        f"where its replicas put it, at 0 if they are one. The share of {whole} is 1 by "
+        f"where its replicas put it, at 0 if they are one. The share of {most} is 1 by "
         "definition. Training is chaotic, so sources are not additive: each alone may bring about "
         "nearly all there is, and shares do not sum to 1. Shares beyond 1, where there are large "
         f"ones, are on a logarithmic axis. {_REACH}"

@@ -105,15 +105,15 @@ def is_known(share: Estimate | None) -> bool:
     return share is not None and share.value is not None
 
 
-def _source(variant: VariantSummary, whole: str) -> str:
+def _source(variant: VariantSummary, most: str) -> str:
     clauses = []
     if is_known(variant.share_of_churn):
         times = interval(variant.share_of_churn)
         churn = interval(variant.churn, 100.0, " %")
-        clauses.append(f"churn {churn}, {times} times that of {whole}")
+        clauses.append(f"churn {churn}, {times} times that of {most}")
     if is_known(variant.share_of_variance):
         times = interval(variant.share_of_variance)
-        clauses.append(f"variance of accuracy {times} times that of {whole}")
+        clauses.append(f"variance of accuracy {times} times that of {most}")
     return f"{variant.name} ({what_varies(variant)}): {'; '.join(clauses)}."
 
 
@@ -149,8 +149,8 @@ def _classes(summary: StudySummary) -> list[str]:
 
 def _best(summary: StudySummary, key: str) -> VariantSummary | None:
     """All sources together where they have some numbers, else the first variant that does."""
-    whole = summary.all_sources
-    having = [variant for variant in (whole, *summary.variants) if getattr(variant, key)]
+    most = summary.all_sources
+    having = [variant for variant in (most, *summary.variants) if getattr(variant, key)]
     return having[0] if having else None
 
 
@@ -261,8 +261,8 @@ def _path(variant: VariantSummary, other: VariantSummary | None) -> str:
         f"{interval(paths.dissimilarity.discrete)}"
     )
     if other:
-        beside = interval(other.paths.dissimilarity.discrete)
-        sentence += f", beside {beside} with {other.name}"
+        compared = interval(other.paths.dissimilarity.discrete)
+        sentence += f", beside {compared} with {other.name}"
     if paths.detour_rate is not None:
         time, unit = paths.detour_time, paths.convergence.unit
         sentence += (
