@@ -67,7 +67,7 @@ HEADS, WIDTH = "heads", "width"
 
 @dataclass(frozen=True)
 class Rule:
-    """What tensors of some names count as.
+    """Role of the tensors whose names match a pattern.
 
     Attributes:
         name: regular expression, searched in the tensor's name.

@@ -19,7 +19,7 @@ Flat = tyro.conf.OmitArgPrefixes
 
 @dataclass(frozen=True)
 class Output:
-    """Where a run goes."""
+    """Preset of the defaults, and the folder to write."""
 
     preset: str
     """Named set of defaults for the flags below."""
@@ -31,7 +31,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Session:
-    """How training is carried out; none of it changes the results."""
+    """Saving, resuming and processes of a training; none of it changes the results."""
 
     resume: tyro.conf.FlagCreatePairsOff[bool] = False
     """Go on with the training that stands in --out, from its last save point, to the bit; begin it
@@ -113,7 +113,7 @@ def parse_experiment(
 
 
 def folder_of(experiment: Experiment, output: Output) -> Path:
-    """The run folder that is named, or one of its own for this moment."""
+    """Returns the run folder that is named, else a new one by experiment and time."""
     if output.out is not None:
         return output.out
     return Path("runs") / f"{experiment.name}-{datetime.now():%Y%m%d-%H%M%S}"

@@ -30,7 +30,7 @@ class FitOptions:
 
 
 def fit_command(argv: Sequence[str]) -> None:
-    """`seedmap fit PATH`."""
+    """Runs `seedmap fit PATH`."""
     options = parse(FitOptions, "fit", argv)
     from seedmap.experiments.runs.fit_and_map import fit_run
     from seedmap.experiments.runs.settings import check_threshold, sweep_config
@@ -44,7 +44,7 @@ def fit_command(argv: Sequence[str]) -> None:
 
 
 def _fit_folder(options: FitOptions) -> Path:
-    """The run folder to fit; made here if the path is not one, or if another is asked for."""
+    """Returns the run folder to fit; makes it if PATH is none, or if --out names another."""
     from seedmap.experiments.runs.folder import METRICS
     from seedmap.experiments.runs.import_metrics import copy_run, import_csv
 

@@ -39,7 +39,7 @@ class CheckpointsOptions:
 
 
 def checkpoints_command(argv: Sequence[str]) -> None:
-    """`seedmap import checkpoints PATTERN --out DIR`."""
+    """Runs `seedmap import checkpoints PATTERN --out DIR`."""
     options = parse(CheckpointsOptions, "import checkpoints", argv)
     from seedmap.experiments.checkpoints.importing import Source, import_checkpoints
     from seedmap.experiments.report.progress import checkpoint_bar
@@ -89,7 +89,7 @@ class MetricsOptions:
 
 
 def metrics_command(argv: Sequence[str]) -> None:
-    """`seedmap import metrics PATH --out DIR`."""
+    """Runs `seedmap import metrics PATH --out DIR`."""
     options = parse(MetricsOptions, "import metrics", argv)
     from seedmap.experiments.runs.import_metrics import import_metrics
     from seedmap.experiments.runs.settings import check_threshold
@@ -110,7 +110,7 @@ def metrics_command(argv: Sequence[str]) -> None:
 
 
 def _mapping(pairs: Sequence[str]) -> dict[str, str]:
-    """Our name -> theirs, from `ours=theirs`."""
+    """Parses `ours=theirs` into our name -> theirs."""
     columns: dict[str, str] = {}
     for pair in pairs:
         ours, equals, theirs = pair.partition("=")
@@ -129,7 +129,7 @@ KINDS: dict[str, Callable[[Sequence[str]], None]] = {
 
 
 def import_command(argv: Sequence[str]) -> None:
-    """`seedmap import KIND ...`."""
+    """Runs `seedmap import KIND ...`."""
     known = " or ".join(f"`seedmap import {kind}`" for kind in KINDS)
     if argv[:1] in (["-h"], ["--help"]):
         print(f"usage: {known}; each has --help")

@@ -29,7 +29,7 @@ _REFUSED = {
 
 @dataclass(frozen=True)
 class NoiseSession:
-    """How a study is carried out; none of it changes the results."""
+    """Saving and resuming, which do not change the results, and the map to read replicas with."""
 
     resume: tyro.conf.FlagCreatePairsOff[bool] = False
     """Go on with the study that stands in --out, from its last save point, to the bit; begin it if
@@ -52,7 +52,7 @@ class NoiseOptions(Generic[Config]):
 
 
 def noise_command(argv: Sequence[str]) -> None:
-    """`seedmap noise EXPERIMENT`."""
+    """Runs `seedmap noise EXPERIMENT`."""
     # A preset's number of seeds side by side is for its number of seeds, not for a study's.
     experiment, options = parse_experiment(NoiseOptions, "noise", argv, seeds_at_once=None)
     check_noise(options.noise)
@@ -135,7 +135,7 @@ def run(experiment: Experiment, options: NoiseOptions) -> None:
 
 
 def settings(noise: NoiseConfig) -> dict[str, Any]:
-    """What `config.json` says of the study, the sources that were asked for in a list."""
+    """Returns the study's part of `config.json`, the sources asked for as a list."""
     from seedmap.experiments.noise.variants import parse_sources
 
     return {
@@ -147,7 +147,7 @@ def settings(noise: NoiseConfig) -> dict[str, Any]:
 
 
 def cost(prepared: Prepared, seconds: float) -> str:
-    """What the training will take, in one line; evaluation and measures come on top.
+    """Estimates the training time, in one line, without evaluation and measures.
 
     Args:
         prepared: the study.

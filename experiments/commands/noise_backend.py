@@ -35,7 +35,7 @@ _REFUSED = {
 
 @dataclass(frozen=True)
 class BackendSession:
-    """How the study is carried out; none of it changes the results."""
+    """Saving and resuming of a study; neither changes the results."""
 
     resume: tyro.conf.FlagCreatePairsOff[bool] = False
     """Go on with the study that stands in --out: processes that have trained are kept."""
@@ -65,7 +65,7 @@ class BackendOptions(Generic[Config]):
 
 
 def parse_backend(argv: Sequence[str]) -> tuple[Experiment, BackendOptions, list[Setting]]:
-    """The command line, as the command and each of its children read it.
+    """Parses the command line, for the command and for each of its children.
 
     Raises:
         UserError: something in it is wrong.
@@ -89,7 +89,7 @@ def parse_backend(argv: Sequence[str]) -> tuple[Experiment, BackendOptions, list
 
 
 def backend_command(argv: Sequence[str]) -> None:
-    """`seedmap noise backend EXPERIMENT`."""
+    """Runs `seedmap noise backend EXPERIMENT`."""
     experiment, options, settings = parse_backend(argv)
     from seedmap.experiments.noise.backend.study import measure, plan_of
     from seedmap.experiments.noise.report.backend import begin, take_away, terminal, write_backend
@@ -138,7 +138,7 @@ def run_children(children: Sequence[Child], argv: Sequence[str]) -> dict[str, st
 def _follow(
     done: int, children: int, show: Callable[[int, int], None]
 ) -> Callable[[dict[str, Any]], None]:
-    """What to do with a child's messages: the cost at the first of all, then the bar."""
+    """Makes the handler of a child's messages: prints the cost once, then moves the bar."""
     printed = []
 
     def on_message(message: dict[str, Any]) -> None:
@@ -151,7 +151,7 @@ def _follow(
 
 
 def cost(children: int, message: dict[str, Any]) -> str:
-    """What all children will take, from the pace of the first one at its first record."""
+    """Estimates the time of all children from the first one's pace at its first record."""
     seconds = message["seconds"] / message["step"]
     total = seconds * children * message["steps"]
     minutes = f"{total / 60:.0f} min" if total >= 120 else f"{total:.0f} s"

@@ -42,7 +42,7 @@ class OverheadOptions:
 
 
 def overhead_command(argv: Sequence[str]) -> None:
-    """`seedmap overhead --networks ... --modes ... --out DIR`."""
+    """Runs `seedmap overhead --networks ... --modes ... --out DIR`."""
     options = parse(OverheadOptions, "overhead", argv)
     from seedmap.experiments.overhead import report
     from seedmap.experiments.overhead.modes import find_modes
@@ -81,7 +81,7 @@ def _check(options: OverheadOptions) -> None:
 
 
 def _plan(options: OverheadOptions, scratch: Path):
-    """The device, how much is timed, and what: printed where it was not asked for."""
+    """Returns device, settings, networks and modes, and prints them."""
     from seedmap.experiments.overhead.measuring import Settings
     from seedmap.experiments.overhead.modes import find_modes, usual_modes
     from seedmap.experiments.overhead.networks import find_networks, usual_networks
@@ -104,7 +104,7 @@ def _plan(options: OverheadOptions, scratch: Path):
 
 
 def _try(networks, modes, settings):
-    """A few steps of every network, and what all of it will take by them."""
+    """Runs a few steps of every network and prints the estimated time of the measurement."""
     from seedmap.experiments.overhead.measuring import estimate_seconds, try_network
     from seedmap.experiments.report.progress import overhead_bar
 
@@ -131,7 +131,7 @@ def _try(networks, modes, settings):
 
 
 def _measure(networks, modes, settings, trials):
-    """All times so far, after each network, so that one that is stopped keeps those before.
+    """Yields all times after each network, so that a measurement cut short keeps them.
 
     What the trial compiled is loaded, not compiled, so its time counts.
     """

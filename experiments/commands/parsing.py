@@ -34,7 +34,7 @@ class UsageError(UserError):
 
 
 def parse(options: Any, command: str, argv: Sequence[str], **settings: Any) -> Any:
-    """The flags of a command as `options`.
+    """Parses the flags of a command into `options`.
 
     Args:
         options: A dataclass, as `tyro.cli` takes it.
@@ -65,7 +65,7 @@ def parse(options: Any, command: str, argv: Sequence[str], **settings: Any) -> A
 
 
 def _nearest_flag(word: str, options: Any, settings: dict[str, Any]) -> str:
-    """The flag that a word is nearest to, as a question; "" where none is near."""
+    """Returns " (did you mean FLAG?)" for the nearest flag; "" where none is near."""
     help_text = io.StringIO()
     with redirect_stdout(help_text), suppress(SystemExit):
         tyro.cli(options, args=["--help"], **settings)
@@ -76,7 +76,7 @@ def _nearest_flag(word: str, options: Any, settings: dict[str, Any]) -> str:
 
 
 def by_its_flag(message: str) -> str:
-    """A message that begins with a parameter's name, with the flag of that name in its stead.
+    """Replaces the parameter's name that begins a message by the flag of that name.
 
     `trainer` and `hmm` speak of parameters (`batch_size is 0; ...`), users of flags.
     """
@@ -91,7 +91,7 @@ def by_its_flag(message: str) -> str:
 
 
 def one_line(box: str) -> str:
-    """What a box of tyro's says above its first rule, in one line.
+    """Returns the text of tyro's error box above its first rule, in one line.
 
     Args:
         box: A title, lines and rules, in a frame where the terminal has the characters for it.

@@ -26,7 +26,7 @@ class RunOptions(TrainOptions[Config]):
 
 
 def run_command(argv: Sequence[str]) -> None:
-    """`seedmap run EXPERIMENT`: every step, then a short table."""
+    """Runs `seedmap run EXPERIMENT`: every step, then a short table."""
     experiment, options = parse_experiment(RunOptions, "run", argv, ("training", "fit", "map"))
     from seedmap.experiments.report.run_text import summary_text
     from seedmap.experiments.runs.fit_and_map import fit_run, map_run
@@ -51,7 +51,7 @@ def run_command(argv: Sequence[str]) -> None:
 
 
 def train_command(argv: Sequence[str]) -> None:
-    """`seedmap train EXPERIMENT`."""
+    """Runs `seedmap train EXPERIMENT`."""
     experiment, options = parse_experiment(TrainOptions, "train", argv)
     folder = folder_of(experiment, options.output)
     threshold = experiment.presets[options.output.preset].map.threshold
@@ -60,7 +60,7 @@ def train_command(argv: Sequence[str]) -> None:
 
 
 def collect_command(argv: Sequence[str]) -> None:
-    """`seedmap collect DIR`."""
+    """Runs `seedmap collect DIR`."""
     options = parse(FolderOptions, "collect", argv)
     from seedmap.experiments.runs.train import collect_run
 

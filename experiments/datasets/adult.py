@@ -60,7 +60,7 @@ class Rows(NamedTuple):
 
 
 def read_adult(path: Path) -> tuple[Columns, Columns]:
-    """Training and test people from whichever format is there.
+    """Reads training and test people from any of the formats.
 
     Raises:
         UserError: none of the formats is there, or a file is not what it should be.
@@ -88,7 +88,7 @@ def read_adult(path: Path) -> tuple[Columns, Columns]:
 
 
 def encode(train: Columns, people: Columns) -> People:
-    """People as numbers, by what the training people are like.
+    """Encodes people as numbers, scaled and categorised by the training people.
 
     Whole numbers less their mean over their standard deviation, capital gain and loss as log(1 + x)
     before, since nine in ten are 0 and the largest 99 999. A column for every category that a
@@ -130,7 +130,7 @@ def groups_of(people: Columns) -> dict[str, np.ndarray]:
 
 
 def make_people(size: int, seed: int) -> Columns:
-    """Generated people, whose income depends on age, education, hours and sex; always the same."""
+    """Generates people, income by age, education, hours and sex; always the same."""
     rng = np.random.default_rng(seed)
     people: Columns = {name: rng.choice(["a", "b", "c", "?"], size) for name in CATEGORIES}
     people["sex"] = rng.choice(["Female", "Male"], size, p=(1 / 3, 2 / 3))
@@ -148,7 +148,7 @@ def make_people(size: int, seed: int) -> Columns:
 
 
 def _find_table(path: Path) -> Path | None:
-    """The table of both splits at a path; None: the official files are there."""
+    """Returns the one table of both splits at a path; None for the two official files."""
     if path.is_file() and path.name.endswith((*PARQUET, ".csv")):
         return path
     if path.is_dir():
@@ -165,7 +165,7 @@ def _find_table(path: Path) -> Path | None:
 
 
 def _csv(path: Path, names: Sequence[str] | None) -> Rows:
-    """A file of comma-separated values; names None: they stand in its first line."""
+    """Reads comma-separated values; names None: those in the first line."""
     if not path.is_file():
         raise UserError(f"{path}: expected it beside the other file of the data set, found none")
     lines, fields = [], []
@@ -200,7 +200,7 @@ def _parquet(path: Path) -> Rows:
 
 
 def _typed(rows: Rows) -> Columns:
-    """The columns under their official names; what is missing in a column of text is "?"."""
+    """Returns the columns under their official names; a missing text value is "?"."""
     names = [OTHER_NAMES.get(name.strip(), name.strip()) for name in rows.names]
     missing = [name for name in COLUMNS if name not in names]
     if missing:

@@ -39,7 +39,7 @@ class Faces(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """What the list of attributes says of the images of a part.
+    """Listed images of a split, with their attributes.
 
     Attributes:
         files: names of the images.
@@ -55,7 +55,7 @@ class Listed(NamedTuple):
 def read_celeba(
     folder: Path, attribute: str, train_size: int | None = None, test_size: int | None = None
 ) -> Faces:
-    """The first faces of the official training and test sets, in the order of the list.
+    """Reads the first faces of the official training and test sets, in the order of the list.
 
     Args:
         folder: in the published layout.
@@ -112,7 +112,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _read_lists(folder: Path, attribute: str) -> dict[str, Listed]:
-    """The listed images by part, with the attribute asked for and those of the groups."""
+    """Returns the listed images by split, with the attribute asked for and the groups'."""
     path = folder / ATTRIBUTES
     wanted = (attribute, *GROUPS)
     names, rows = _head(path, wanted)
@@ -133,7 +133,7 @@ def _read_lists(folder: Path, attribute: str) -> dict[str, Listed]:
 
 
 def _by_column(images: list[tuple], wanted: tuple[str, ...]) -> Listed:
-    """What (file, line, attributes wanted) of every image say."""
+    """Transposes rows (file, line, attributes) to columns."""
     files, lines, *values = zip(*images, strict=True) if images else [()] * (2 + len(wanted))
     attributes = {name: np.array(of, bool) for name, of in zip(wanted, values, strict=True)}
     return Listed(list(files), list(lines), attributes)
@@ -167,7 +167,7 @@ def _has(path: Path, number: int, name: str, field: str) -> bool:
 
 
 def _read_partition(path: Path) -> dict[str, str]:
-    """Part by file."""
+    """Returns the split by file."""
     splits = {}
     for number, line in enumerate(_lines(path), start=1):
         fields = line.split()
@@ -200,7 +200,7 @@ def _examples(folder: Path, listed: Listed, attribute: str) -> Examples:
 
 
 def _decode(path: Path) -> np.ndarray:
-    """A face at 128 x 128: all of it, its sides shrunk unequally, as in Zhuang et al. 2022."""
+    """Decodes a face to 128 x 128, its sides shrunk unequally, as in Zhuang et al. 2022."""
     picture = open_image(path, path.read_bytes(), (PUBLISHED, (SIZE, SIZE)))
     from PIL import Image
 

@@ -62,7 +62,7 @@ class Source(NamedTuple):
 def read_images(
     path: Path, num_classes: int, train_size: int | None = None, test_size: int | None = None
 ) -> Images:
-    """A data set, or a class-balanced subset of it, from whichever format is there.
+    """Reads a data set, or a class-balanced subset of it, in any of the formats.
 
     Args:
         path: a folder in one of the formats, a folder that holds it under its official name, or
@@ -89,7 +89,7 @@ def read_images(
 
 
 def find_format(path: Path, num_classes: int) -> Callable[[str], Source]:
-    """The reader of what is at a path: a function of "train" or "test".
+    """Returns the reader of the format at a path: a function of "train" or "test".
 
     Raises:
         UserError: nothing is there, or none of the formats.
@@ -113,7 +113,7 @@ def find_format(path: Path, num_classes: int) -> Callable[[str], Source]:
 
 
 def formats(num_classes: int) -> str:
-    """What may be there, in words."""
+    """Describes the formats that are read."""
     first = next(iter(_names(num_classes)))
     return (
         f"the unpacked official files of CIFAR-{num_classes} (binary: {first}.bin ..., python: "
@@ -159,7 +159,7 @@ def _names(num_classes: int) -> list[str]:
 
 
 def _planes_last(flat_NxP: np.ndarray) -> np.ndarray:
-    """[example, 3072], channel by channel -> [example, 32, 32, 3]."""
+    """Rearranges [example, 3072], channel by channel, to [example, 32, 32, 3]."""
     return flat_NxP.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
 
 
@@ -198,7 +198,7 @@ def _pickled(folder: Path, split: str, num_classes: int) -> Source:
 
 
 def _entry(path: Path, content: dict[str, Any], key: str, kind: type, shape: tuple[int, ...]):
-    """An array of the pickled dict, of the kind and shape it must have."""
+    """Returns an array of the pickled dict, of the kind and shape it must have."""
     wanted = f"{'bytes' if kind is np.uint8 else 'whole numbers'} of shape {shape}"
     if key not in content:
         actual = ", ".join(map(str, content)) or "none"

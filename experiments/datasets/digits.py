@@ -10,7 +10,7 @@ REPEAT, MARGIN = 3, 2  # 2 + 3 * 8 + 2 = 28
 
 
 def load_digits() -> Images:
-    """scikit-learn's digits: uint8 [example, 28, 28, 1], 10 classes, 1500 to train, 297 to test.
+    """Returns scikit-learn's digits: uint8 [example, 28, 28, 1], 1500 to train, 297 to test.
 
     Every pixel is repeated 3 by 3 and a margin of 2 added, which MNIST has too; values 0 .. 16
     become 0 .. 255. The examples stand in the order of their writers, so most of those who

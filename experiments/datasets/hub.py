@@ -10,7 +10,7 @@ ANSWER_SECONDS = 10.0
 
 
 def load_mnist() -> Images:
-    """MNIST as the library `datasets` gives it.
+    """Loads MNIST by the library `datasets`.
 
     The hub must answer even where the library keeps the files already: it is asked first, with a
     time limit, since the library itself retries for minutes where there is no network.

@@ -23,7 +23,7 @@ UNSIGNED_BYTE = 8
 
 
 def read_idx(path: Path, num_axes: int) -> np.ndarray:
-    """The array in an idx file of unsigned bytes, compressed if its name ends with .gz.
+    """Reads an idx file of unsigned bytes, compressed if its name ends with .gz.
 
     Args:
         path: the file.
@@ -67,7 +67,7 @@ def _read(path: Path) -> bytes:
 
 
 def find_file(folder: Path, name: str) -> Path:
-    """The file of this name or, where it is not there, the one with .gz behind it.
+    """Returns the file of this name or, without one, that with .gz appended.
 
     Raises:
         UserError: neither is in the folder.
@@ -85,7 +85,7 @@ def find_file(folder: Path, name: str) -> Path:
 def read_images(
     folder: Path, shape: tuple[int, int, int] = (28, 28, 1), num_classes: int = 10
 ) -> Images:
-    """A data set in MNIST's four files.
+    """Reads a data set in MNIST's four files.
 
     Args:
         folder: where `FILES` are, each with or without .gz.

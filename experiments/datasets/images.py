@@ -1,4 +1,4 @@
-"""What every reader of images gives, and what is checked of it."""
+"""Images as every reader returns them, and their checks."""
 
 import io
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def check_images(
     num_classes: int,
     labels_path: Path | str | None = None,
 ) -> Examples:
-    """The examples in the dtypes of `Images`, once they are what a reader should have found.
+    """Checks the examples that a reader returns, in the dtypes of `Images`.
 
     Args:
         path: file they come from, for the messages.
@@ -74,7 +74,7 @@ def check_images(
 
 
 def open_image(name: Path | str, content: bytes, sizes: Sequence[tuple[int, int]]):
-    """The image of a PNG or JPEG file: Pillow's, in colours.
+    """Opens a PNG or JPEG file as Pillow's image, in RGB.
 
     Args:
         name: of the file, for messages.
@@ -102,7 +102,7 @@ def open_image(name: Path | str, content: bytes, sizes: Sequence[tuple[int, int]
 
 
 def first_examples(images: Images, train_size: int | None, test_size: int | None) -> Images:
-    """The first examples of each set; None: all.
+    """Returns the first examples of each set; None: all.
 
     Raises:
         UserError: a size is below 1 or above what there is.

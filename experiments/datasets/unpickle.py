@@ -42,7 +42,7 @@ class _Array:
         self.state = (content, dtype, shape, by_columns)
 
     def array(self) -> np.ndarray:
-        """The array, writable by nobody."""
+        """Returns the array, read-only."""
         content, dtype, shape, by_columns = self.state
         flat = np.frombuffer(content, TYPES[dtype.code])
         return flat.reshape(shape, order="F" if by_columns else "C")
@@ -55,7 +55,7 @@ def _from_buffer(content: Any, dtype: _DType, shape: tuple[int, ...], order: str
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """How Python 3 writes bytes for Python 2."""
+    """Encodes text to bytes, as Python 3 pickles them for Python 2."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"text to be encoded as {encoding!r}")
     return text.encode("latin1")
@@ -77,14 +77,14 @@ class _Reader(pickle.Unpickler):
     """Reads containers, numbers, strings and what `ADMITTED` stands for."""
 
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        """What a name in the pickle means here."""
+        """Returns the substitute for a name in the pickle."""
         if (module, name) not in ADMITTED:
             raise pickle.UnpicklingError(f"the name {module}.{name}")
         return ADMITTED[module, name]
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
-    """The dict in a pickle of arrays, lists, strings and numbers, written by Python 2 or 3.
+    """Reads the dict in a pickle of arrays, lists, strings and numbers, of Python 2 or 3.
 
     Args:
         path: the file.

@@ -35,7 +35,7 @@ class Shape(NamedTuple):
 
 
 def init_params(shape: Shape, key: jax.Array) -> dict[str, Any]:
-    """Initial parameters, float32, named so that `trainer.flax_rule` tells their roles.
+    """Draws initial parameters, float32, named for `trainer.flax_rule`.
 
     Kernels and embeddings are normal with standard deviation 0.02, biases and offsets 0, scales 1.
 
@@ -92,7 +92,7 @@ def init_params(shape: Shape, key: jax.Array) -> dict[str, Any]:
 
 
 def make_dropout(key: jax.Array | None, share: float, drawn_for_B: jax.Array | None = None) -> Drop:
-    """(x, position) -> x with a share of its entries 0 and the others scaled up, to the same mean.
+    """Makes dropout: (x, position) -> x with a share of entries 0, the others scaled up.
 
     Args:
         key: of one step; None: nothing is dropped.
@@ -125,7 +125,7 @@ def dense(linear: dict[str, jax.Array], x: jax.Array) -> jax.Array:
 
 
 def attend(attention: dict[str, Any], x_BxLxD: jax.Array, drop: Drop, position: int) -> jax.Array:
-    """Attention of every token to every token, all heads. Returns [row, token, width]."""
+    """Computes attention of every token to every token, all heads: [row, token, width]."""
     query, key, value = (
         jnp.einsum("bld,dhk->bhlk", x_BxLxD, attention[name]["kernel"])
         + attention[name]["bias"][:, None]
@@ -139,7 +139,7 @@ def attend(attention: dict[str, Any], x_BxLxD: jax.Array, drop: Drop, position: 
 
 
 def block(layer: dict[str, Any], x_BxLxD: jax.Array, drop: Drop, position: int) -> jax.Array:
-    """A transformer block; a layer norm follows each residual sum."""
+    """Computes a transformer block; a layer norm follows each residual sum."""
     attended = drop(attend(layer["attention"], x_BxLxD, drop, position), position + 1)
     x_BxLxD = normalise(layer["LayerNorm_0"], x_BxLxD + attended)
     hidden = gelu(dense(layer["mlp"]["hidden"], x_BxLxD))

@@ -39,7 +39,7 @@ class Convolution(nn.Module):
 
     @nn.compact
     def __call__(self, x_BxHxWxC: jax.Array) -> jax.Array:
-        """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), channels]."""
+        """Maps [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), channels]."""
         shape = (self.size, self.size, x_BxHxWxC.shape[-1], self.channels)
         out = conv(x_BxHxWxC, self.param("kernel", self.kernel_init, shape), self.stride)
         if not self.bias:
@@ -48,7 +48,7 @@ class Convolution(nn.Module):
 
 
 def _norm(batch_norm: bool, train: bool) -> Callable[[], Callable[..., jax.Array]]:
-    """What makes a layer of batch normalisation, or one that changes nothing."""
+    """Returns a factory of batch-norm layers, or of layers that change nothing."""
     if not batch_norm:
         return lambda: lambda x, mask: x
     return partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5)
@@ -69,7 +69,7 @@ class Block(nn.Module):
     def __call__(
         self, x_BxHxWxC: jax.Array, train: bool, mask: jax.Array | None = None
     ) -> jax.Array:
-        """[B, H, W, C] -> [B, H / stride, W / stride, channels]; mask as flax's BatchNorm's."""
+        """Maps [B, H, W, C] to [B, H / stride, W / stride, channels]; mask as in flax."""
         norm = _norm(self.batch_norm, train)
         first = Convolution(self.channels, stride=self.stride)
         h_BxHxWxC = nn.relu(norm()(first(x_BxHxWxC), mask=mask))
@@ -121,7 +121,7 @@ class ResNet18(nn.Module):
 
 
 def resnet_rule(path: tuple[str, ...], leaf: jax.Array) -> Role:
-    """What counts in the metrics: `flax_rule`, without the shortcuts' 1x1 convolutions.
+    """Returns a leaf's role by `flax_rule`, but leaves out the shortcuts' 1x1 convolutions.
 
     The paper's released code leaves them out as well.
     """

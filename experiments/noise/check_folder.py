@@ -1,4 +1,4 @@
-"""Whether the files of a study's folder are whole and belong together."""
+"""Checks that the files of a study's folder are complete and belong together."""
 
 from pathlib import Path
 from typing import Any

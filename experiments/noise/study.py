@@ -39,7 +39,7 @@ MAX_REPLICAS = 10_000  # of a variant; pairs of them are a matrix
 
 @dataclass(frozen=True)
 class NoiseConfig:
-    """What a study varies."""
+    """Sources, replicas and perturbation of a study."""
 
     sources: str = ",".join(SOURCES)
     """Sources of noise, separated by commas, or none: initialisation, order of the examples,

@@ -149,7 +149,7 @@ def usual_image_size(network: Network, platform: str) -> int:
 
 
 def find_networks(names: Sequence[str]) -> tuple[Network, ...]:
-    """The networks of the given names, each once.
+    """Returns the networks of the given names, each once.
 
     Raises:
         UserError: a name is unknown, or a network is one of Keras's, which is not installed.
@@ -170,7 +170,7 @@ def find_networks(names: Sequence[str]) -> tuple[Network, ...]:
 
 
 def build(network: Network, image_size: int, bfloat16: bool = False) -> Model:
-    """The network for images of a size; nothing is computed but shapes.
+    """Builds the network for images of a size; only shapes are computed.
 
     Args:
         network: which.

@@ -6,7 +6,7 @@ from seedmap.hmm.training_map.regression import READABLE_PVALUE
 
 
 def measure(summary: RunSummary) -> str:
-    """What a coefficient is in: `epochs later than the mean run`, or another outcome."""
+    """Returns a coefficient's unit: `epochs later than the mean run`, or another outcome."""
     outcome = summary.regression.outcome
     if outcome != "convergence":
         return f"{outcome} over the mean run"
@@ -14,7 +14,7 @@ def measure(summary: RunSummary) -> str:
 
 
 def training_map(summary: RunSummary) -> str:
-    """Of the map."""
+    """Returns the caption of the training map."""
     forks = "Runs fork" if summary.forking else "All runs meet the states in one order"
     detours = "no state is a detour"
     if summary.detours:
@@ -32,7 +32,7 @@ def training_map(summary: RunSummary) -> str:
 
 
 def state_raster(summary: RunSummary) -> str:
-    """Of the decoded states."""
+    """Returns the caption of the decoded states."""
     return (
         "Each row is a run, coloured by decoded state and sorted by convergence (diamond): "
         f"{summary.num_converged} of {summary.num_seeds} runs converge, through up to "
@@ -41,7 +41,7 @@ def state_raster(summary: RunSummary) -> str:
 
 
 def losses(summary: RunSummary) -> str:
-    """Of the example runs."""
+    """Returns the caption of the example runs' losses."""
     return (
         "Loss and accuracy of the fastest, the median and the slowest run to converge, and of one "
         "that never does (or diverged, if all of these did) if there is such a run; a change of "
@@ -50,7 +50,7 @@ def losses(summary: RunSummary) -> str:
 
 
 def dissimilarity(summary: RunSummary) -> str:
-    """Of the matrix of dissimilarities."""
+    """Returns the caption of the matrix of dissimilarities."""
     return (
         "How differently each pair of runs spends its time over the states, similar runs side by "
         f"side; the mean over pairs is {cell(summary.dissimilarity.discrete)} "
@@ -59,7 +59,7 @@ def dissimilarity(summary: RunSummary) -> str:
 
 
 def convergence(summary: RunSummary) -> str:
-    """Of the histogram of convergence times."""
+    """Returns the caption of the histogram of convergence times."""
     times = summary.convergence
     return (
         f"When the runs first exceed an evaluation accuracy of {cell(times.threshold)}, on average "
@@ -68,7 +68,7 @@ def convergence(summary: RunSummary) -> str:
 
 
 def model_selection(summary: RunSummary) -> str:
-    """Of the criteria over the numbers of states; it names the one that chose."""
+    """Returns the caption of the criteria by number of states; it names the one that chose."""
     criterion = "a held-out criterion"
     if summary.stability is not None and summary.stability.priors:
         criterion = summary.stability.priors[0].criterion.replace("_", " ")
@@ -82,7 +82,7 @@ def model_selection(summary: RunSummary) -> str:
 
 
 def held_out(summary: RunSummary) -> str:
-    """Of the held-out runs."""
+    """Returns the caption of the held-out runs."""
     return (
         "Log-likelihood of each held-out run under the chosen model. A run far below the others "
         "decides the selection nearly alone."
@@ -90,7 +90,7 @@ def held_out(summary: RunSummary) -> str:
 
 
 def coefficients(summary: RunSummary) -> str:
-    """Of the regression; it says whether coefficients may be read."""
+    """Returns the caption of the regression; it says whether coefficients may be read."""
     regression = summary.regression
     if not regression.num_runs:
         return "No run converged, so there is no time of convergence to explain."
@@ -109,6 +109,6 @@ def coefficients(summary: RunSummary) -> str:
 
 
 def _is_readable(summary: RunSummary) -> bool:
-    """Whether coefficients may be read."""
+    """Tells whether coefficients may be read."""
     p = summary.regression.f_pvalue
     return p is not None and p < READABLE_PVALUE

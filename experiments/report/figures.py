@@ -12,7 +12,7 @@ from seedmap.hmm.training_map.dissimilarity import pairwise_dissimilarity
 
 
 def make_figures(mapped: Mapped) -> dict[str, Figure]:
-    """All figures of a mapped run, by name."""
+    """Returns all figures of a mapped run, by name."""
     fitted, question, analysis = mapped.fitted, mapped.question, mapped.analysis
     dataset = fitted.dataset
     unit = time_unit(dataset)
@@ -43,7 +43,7 @@ def _convergence_figure(dataset: xr.Dataset, analysis: Analysis, threshold: floa
 
 
 def _figures_over_time(dataset: xr.Dataset, analysis: Analysis) -> dict[str, Figure]:
-    """State raster, and the losses of a few runs where losses were recorded."""
+    """Draws the state raster, and the losses of a few runs where losses were recorded."""
     runs, paths = analysis.sequences.runs, analysis.paths
     usable = dataset.isel(seed=seed_rows(dataset, runs), step=slice(paths.shape[1]))
     unit = time_unit(dataset)

@@ -24,7 +24,7 @@ def write_report(
     figures: Drawn,
     notes: Sequence[str] = (),
 ) -> Path:
-    """Write the report of a run as one self-contained HTML file, whole or not at all.
+    """Writes the report of a run as one self-contained HTML file, whole or not at all.
 
     Figures are `training_map`, `state_raster`, `losses`, `dissimilarity`, `convergence`,
     `model_selection`, `held_out` and `coefficients`; those not given are left out, others come
@@ -56,7 +56,7 @@ def write_report(
 
 
 def _records(records: Sequence[Mapping[str, Any]]) -> str:
-    """A table of records, a column per key."""
+    """Returns a table of records, a column per key."""
     keys = list(dict.fromkeys(key for record in records for key in record))
     rows = [[record.get(key) for key in keys] for record in records]
     return html.table([key.replace("_", " ") for key in keys], rows)
@@ -138,7 +138,7 @@ def _coefficients(summary: RunSummary) -> str:
 
 
 def _circularity(summary: RunSummary) -> str:
-    """How far R² can be believed, with what the beginnings of the runs alone explain."""
+    """Describes how far R² can be believed, by what the first records alone explain."""
     regression = summary.regression
     if regression.r2 is None or regression.outcome != "convergence":
         return ""
@@ -171,7 +171,7 @@ def _visits(summary: RunSummary) -> str:
 
 
 def _of_stability(table: Callable[[RunSummary], str]) -> Callable[[RunSummary], str]:
-    """A table of the stability; nothing where it was not measured."""
+    """Makes a table of the stability; empty where it was not measured."""
     return lambda summary: "" if summary.stability is None else table(summary)
 
 

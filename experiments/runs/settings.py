@@ -126,7 +126,7 @@ def parse_states(text: str) -> tuple[int, ...]:
 
 
 def sweep_config(config: FitConfig) -> hmm.SweepConfig:
-    """The engine's settings, from the flags.
+    """Converts the flags to the settings of the sweep.
 
     Raises:
         UserError: a flag is out of its range; all of `FitConfig` is checked here, so that nothing

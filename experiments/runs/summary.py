@@ -1,4 +1,4 @@
-"""What a run found: the content of `summary.json` (the README describes every field)."""
+"""Results of a run: the content of `summary.json` (the README describes every field)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from seedmap.results import ABSENT, Absent, from_json, named, to_json
 
 @dataclass(frozen=True)
 class Convergence:
-    """When the runs converge.
+    """Times at which the runs converge.
 
     Attributes:
         threshold: evaluation accuracy above which a run has converged.
@@ -157,7 +157,7 @@ class Refits:
 
 @dataclass(frozen=True)
 class PriorRow:
-    """What a prior gives; log-likelihoods in nats per checkpoint."""
+    """Results under a prior; log-likelihoods in nats per checkpoint."""
 
     prior: str
     criterion: str
@@ -171,7 +171,7 @@ class PriorRow:
 
 @dataclass(frozen=True)
 class EdgeStability:
-    """How often an edge comes back: in restarts, in resamples of the runs, in refits to them."""
+    """Frequency of an edge in restarts, in resamples of the runs, and in refits to them."""
 
     source: int = named("from")
     target: int = named("to")
@@ -182,7 +182,7 @@ class EdgeStability:
 
 @dataclass(frozen=True)
 class Stability:
-    """How far the map depends on the restart, the runs and the prior."""
+    """Dependence of the map on restart, runs and prior."""
 
     adjusted_rand: list[float | None]
     refits: Refits | None

@@ -88,7 +88,7 @@ class MLP(nn.Module):
 
 
 def load(config: AdultConfig) -> tuple[People, People]:
-    """Training and test people.
+    """Loads training and test people.
 
     Raises:
         UserError: they are not there, or not what they should be, or fewer than asked for.
@@ -113,7 +113,7 @@ def load(config: AdultConfig) -> tuple[People, People]:
 
 
 def make_task(config: AdultConfig, train: People, test: People) -> Task:
-    """The task: cross-entropy of two classes; right where the larger logit is the label's."""
+    """Makes the task: cross-entropy of two classes; right where the label's logit is larger."""
     model = MLP(config.hidden)
     features = train.x_NxD.shape[1]
 
@@ -131,7 +131,7 @@ def make_task(config: AdultConfig, train: People, test: People) -> Task:
 
 
 def setup(config: AdultConfig) -> Setup:
-    """Task, optimiser and the groups of the test people.
+    """Returns task, optimiser and the groups of the test people.
 
     Raises:
         UserError: a size is out of range, or the people are not there or not what they should be.

@@ -1,4 +1,4 @@
-"""What an experiment is: hyperparameters with presets, and a way from them to a task."""
+"""Definition of an experiment: hyperparameters with presets, and its `setup` of a task."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -51,7 +51,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How the hidden Markov model is fitted and chosen."""
+    """Settings of fitting and choosing the hidden Markov model."""
 
     states: str = "1-8"
     """Numbers of states to try, as a range (1-8) or a list (2,4,6)."""
@@ -88,7 +88,7 @@ QUICK_FIT = FitConfig(states="1-3", restarts=2, iterations=16, covariance="diago
 
 @dataclass(frozen=True)
 class MapConfig:
-    """What the training map is asked."""
+    """Settings of the training map."""
 
     threshold: float | None = None
     """A run has converged at its first record with evaluation accuracy above this share; by default
@@ -102,7 +102,7 @@ class MapConfig:
 
 
 class Setup(NamedTuple):
-    """What the trainer needs, made from an experiment's hyperparameters.
+    """Inputs of the trainer, made from an experiment's hyperparameters.
 
     Attributes:
         task: data, model and loss.

@@ -84,7 +84,7 @@ class CelebAConfig(TrainingConfig):
 
 
 def draw_faces(train_size: int, test_size: int) -> Faces:
-    """Noise with a bright top where the attribute is there; groups drawn apart; always the same."""
+    """Draws noise, bright at the top where the attribute is present; groups are independent."""
     rng = np.random.default_rng(0)
 
     def draw(size: int):
@@ -102,7 +102,7 @@ def draw_faces(train_size: int, test_size: int) -> Faces:
 
 
 def load(config: CelebAConfig) -> Faces:
-    """The faces asked for.
+    """Loads the faces asked for.
 
     Raises:
         UserError: they are not there, or not what they should be.
@@ -120,12 +120,12 @@ def load(config: CelebAConfig) -> Faces:
 
 
 def scale(x_BxHxWxC: jax.Array) -> jax.Array:
-    """uint8 pixels to float32 in [-1, 1]."""
+    """Scales uint8 pixels to float32 in [-1, 1]."""
     return x_BxHxWxC / jnp.float32(127.5) - 1
 
 
 def setup(config: CelebAConfig) -> Setup:
-    """Task, optimiser, what counts in the metrics, and the groups of the test faces.
+    """Returns task, optimiser, the rule of the metrics, and the groups of the test faces.
 
     Raises:
         UserError: a size is out of range, or the faces are not there or not what they should be.

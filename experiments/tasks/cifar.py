@@ -106,7 +106,7 @@ class CifarConfig(CifarImagesConfig):
 
 
 def patterns(num_classes: int, train_size: int, test_size: int) -> Images:
-    """Generated images that a small network tells apart: 4x4 patches of colour, and noise.
+    """Generates images that a small network can classify: 4x4 patches of colour, and noise.
 
     Returns:
         Images of 32x32, the classes in turn; always the same.
@@ -124,7 +124,7 @@ def patterns(num_classes: int, train_size: int, test_size: int) -> Images:
 
 
 def load(config: CifarImagesConfig, num_classes: int) -> Images:
-    """The images asked for.
+    """Loads the images asked for.
 
     Raises:
         UserError: they are not there, or not what they should be.
@@ -144,13 +144,13 @@ def load(config: CifarImagesConfig, num_classes: int) -> Images:
 
 
 def normalise(x_BxHxWxC: jax.Array, num_classes: int) -> jax.Array:
-    """uint8 pixels to float32: of [0, 1], less the data set's mean, over its standard deviation."""
+    """Scales uint8 pixels to [0, 1], less the data set's mean, over its standard deviation."""
     mean, deviation = map(jnp.float32, CHANNELS[num_classes])
     return (x_BxHxWxC / jnp.float32(255) - mean) / deviation
 
 
 def augment(key: jax.Array, x_BxHxWxC: jax.Array) -> jax.Array:
-    """Every image cropped at random from itself with a margin of 4 reflected pixels, then flipped.
+    """Crops every image at random with a margin of 4 reflected pixels, then flips it.
 
     Offsets are uniform on 0 .. 8 in both directions, a flip left to right has probability 1/2, all
     independent.
@@ -182,13 +182,13 @@ def crop_and_flip(x_BxHxWxC: jax.Array, offset_Bx2: jax.Array, flipped_B: jax.Ar
 
 
 def make_task(config: CifarConfig, num_classes: int, images: Images) -> Task:
-    """ResNet18 on augmented images."""
+    """Makes the task of ResNet18 on augmented images."""
     model = ResNet18(num_classes, config.width, config.batch_norm, config.residual)
     return image_task(model, images, partial(normalise, num_classes=num_classes), augment)
 
 
 def setup(config: CifarConfig, num_classes: int) -> Setup:
-    """Task, optimiser and what counts: AdamW, every parameter decayed (PyTorch's default).
+    """Returns task, optimiser and rule: AdamW, every parameter decayed (PyTorch's default).
 
     Raises:
         UserError: a size is out of range, or the images are not there or not what they should be.
@@ -228,7 +228,7 @@ QUICK = replace(
 
 
 def experiment(name: str, num_classes: int, stable: bool, threshold: float, cpu: float):
-    """One of the four, with the thresholds of its presets."""
+    """Makes one of the four experiments, with the thresholds of its presets."""
 
     def variant(config: CifarConfig) -> CifarConfig:
         return replace(config, batch_norm=stable, residual=stable)

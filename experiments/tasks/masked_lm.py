@@ -166,7 +166,7 @@ def mask(key: jax.Array, tokens_BxL: jax.Array, chosen: int, vocabulary: int) ->
 
 
 def shape_of(config: MaskedLMConfig, vocabulary: int) -> Shape:
-    """The network's sizes, with the tokens that the corpus has."""
+    """Returns the network's sizes, with the corpus's number of tokens."""
     return Shape(
         vocabulary, config.length, config.layers, config.width, config.heads, config.mlp_hidden
     )
@@ -175,7 +175,7 @@ def shape_of(config: MaskedLMConfig, vocabulary: int) -> Shape:
 def score(
     params: dict[str, Any], batch: Masked, drop: Drop, remat: bool = False
 ) -> tuple[jax.Array, jax.Array]:
-    """Mean cross-entropy in nats over the chosen places of each row, and the share of them right.
+    """Computes cross-entropy in nats and accuracy, means over the masked positions of each row.
 
     A place is right where no other token's logit is as high as the true one's.
     """
@@ -185,12 +185,12 @@ def score(
 
 
 def mlm_rule(path: tuple[str, ...], leaf: jax.Array) -> Role:
-    """What counts in the metrics: `flax_rule` without the decoder, as of imported BERTs."""
+    """Returns a leaf's role by `flax_rule`, without the decoder, as of imported BERTs."""
     return Role("ignore") if "decoder" in path else flax_rule(path, leaf)
 
 
 def make_task(config: MaskedLMConfig, rows: TokenRows) -> Task:
-    """The task: the rows stand on the device once, in the pool; every seed has the same.
+    """Makes the task; the rows are on the device once, in the pool all seeds share.
 
     In training masks are drawn anew at every step, from the `augment` stream; those of evaluation
     are drawn here, once for all seeds and records.
@@ -221,7 +221,7 @@ def make_task(config: MaskedLMConfig, rows: TokenRows) -> Task:
 
 
 def make_optimizer(config: MaskedLMConfig, num_steps: int) -> optax.GradientTransformation:
-    """AdamW as BERT has it: gradients clipped to norm 1, no decay of biases and layer norms.
+    """Makes BERT's AdamW: gradients clipped to norm 1, no decay of biases and layer norms.
 
     The learning rate rises from 0 in the warm-up and falls to 0 at the last step.
     """
@@ -268,7 +268,7 @@ def check_config(config: MaskedLMConfig) -> None:
 
 
 def setup(config: MaskedLMConfig) -> Setup:
-    """Task and optimiser of a corpus.
+    """Returns task and optimiser of a corpus.
 
     Raises:
         UserError: a hyperparameter is out of range, or the corpus is not what `load_rows` needs.

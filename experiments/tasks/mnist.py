@@ -112,7 +112,7 @@ class Convolution(nn.Module):
 
     @nn.compact
     def __call__(self, x_BxHxWxC: jax.Array) -> jax.Array:
-        """[example, row, column, channel] -> the same, size - 1 rows and columns less."""
+        """Maps [example, row, column, channel] to the same, size - 1 rows and columns less."""
         shape = (self.size, self.size, x_BxHxWxC.shape[-1], self.channels)
         init = uniform_in(self.size**2 * shape[2])
         kernel = self.param("kernel", init, shape)
@@ -147,7 +147,7 @@ class LeNet5(nn.Module):
 
 
 def load(config: MnistConfig) -> Images:
-    """The images asked for.
+    """Loads the images asked for.
 
     Raises:
         UserError: they are not there, or not what they should be.
@@ -189,7 +189,7 @@ def enlarge(images_NxHxWxC: np.ndarray) -> np.ndarray:
 
 
 def mlp_task(config: MnistConfig, images: Images) -> Task:
-    """The perceptron on pixels in [0, 1]; cross-entropy, right where the largest logit is."""
+    """Makes the perceptron's task on pixels in [0, 1]: cross-entropy, right at the top logit."""
     model = MLP(config.hidden)
     pool, pixels = pool_of(images), images.train[0][0].size
 
@@ -209,7 +209,7 @@ def mlp_task(config: MnistConfig, images: Images) -> Task:
 
 
 def lenet_task(config: MnistConfig, images: Images) -> Task:
-    """LeNet-5 on images of 32x32 with normalised pixels; cross-entropy as above."""
+    """Makes LeNet-5's task on images of 32x32 with normalised pixels; scored as above."""
     enlarged = Images(*((enlarge(x), label) for x, label in (images.train, images.test)))
 
     def normalise(x_BxHxWxC):
@@ -219,7 +219,7 @@ def lenet_task(config: MnistConfig, images: Images) -> Task:
 
 
 def setup(config: MnistConfig) -> Setup:
-    """Task and optimiser: AdamW, every parameter decayed (PyTorch's default).
+    """Returns task and optimiser: AdamW, every parameter decayed (PyTorch's default).
 
     Raises:
         UserError: a size is out of range, or the images are not there or not what they should be.

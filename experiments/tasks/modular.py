@@ -86,7 +86,7 @@ class ModularConfig(TrainingConfig):
 
 
 def all_examples(config: ModularConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Every pair of operands and its result.
+    """Returns every pair of operands and its result.
 
     Returns:
         int32 [example, 2] of numbers 0 .. prime - 1, and int32 [example], x ∘ y mod prime. A
@@ -104,13 +104,13 @@ def all_examples(config: ModularConfig) -> tuple[np.ndarray, np.ndarray]:
 
 
 def num_train(config: ModularConfig) -> int:
-    """Number of training examples: the share of all pairs, rounded down."""
+    """Returns the number of training examples: the share of all pairs, rounded down."""
     pairs = config.prime * (config.prime - (config.operation == "divide"))
     return int(config.train_share * pairs)
 
 
 def make_data(config: ModularConfig, key: jax.Array) -> Data:
-    """A random split of all pairs.
+    """Splits all pairs at random.
 
     Returns:
         Data of pairs (int32 [example, 2], int32 [example]).
@@ -122,7 +122,7 @@ def make_data(config: ModularConfig, key: jax.Array) -> Data:
 
 
 def _normal_tree(key: jax.Array, shapes: Any) -> Any:
-    """Standard normal arrays of a tree of shapes, cut from one draw: many draws compile slowly."""
+    """Draws standard normal arrays of a tree of shapes at once: many draws compile slowly."""
     leaves, structure = jax.tree.flatten(shapes, is_leaf=lambda node: isinstance(node, tuple))
     ends = np.cumsum([math.prod(shape) for shape in leaves])
     pieces = jnp.split(jax.random.normal(key, (ends[-1],)), ends[:-1])
@@ -132,7 +132,7 @@ def _normal_tree(key: jax.Array, shapes: Any) -> Any:
 
 
 def init_params(config: ModularConfig, key: jax.Array) -> dict[str, Any]:
-    """Initial parameters, float32, named so that `trainer.flax_rule` tells their roles.
+    """Draws initial parameters, float32, named for `trainer.flax_rule`.
 
     Returns:
         {"params": ...} with V = prime + 1 tokens and K = width / heads: `embed` [V, width],
@@ -165,7 +165,7 @@ def init_params(config: ModularConfig, key: jax.Array) -> dict[str, Any]:
 
 
 def attend(net: dict[str, Any], operands_Bx2: jax.Array) -> jax.Array:
-    """Residual stream at the last position after attention.
+    """Computes the residual stream at the last position after attention.
 
     Ahead of attention a token's vectors depend on the token and its position alone, and the last
     token is always `=`. So there is one query; the score and the value of every token are computed
@@ -236,7 +236,7 @@ def score(params: dict[str, Any], batch: tuple[jax.Array, jax.Array]):
 
 
 def setup(config: ModularConfig) -> Setup:
-    """Task and optimiser: AdamW, every parameter decayed (PyTorch's default).
+    """Returns task and optimiser: AdamW, every parameter decayed (PyTorch's default).
 
     Raises:
         UserError: a size is not positive, the prime is none, the heads do not share the width
@@ -295,7 +295,7 @@ QUICK = replace(
 
 
 def presets(paper: ModularConfig, cpu: ModularConfig) -> dict[str, Preset]:
-    """The three presets of a variant; `quick` is `QUICK` with the variant's layer norms."""
+    """Returns the three presets of a variant; `quick` is `QUICK` with the variant's layer norms."""
     quick = replace(QUICK, layer_norm=paper.layer_norm)
     return {
         "paper": Preset(paper),

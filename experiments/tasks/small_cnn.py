@@ -121,7 +121,7 @@ class SmallCNN(nn.Module):
 
 
 def falling_rate(highest: float, num_steps: int) -> optax.Schedule:
-    """The learning rate by the step: a tenth from a quarter of the steps on, a hundredth from half.
+    """Returns the rate by step: a tenth from a quarter of the steps on, a hundredth from half.
 
     Of the paper's 200 epochs these are epochs 50 and 100.
     """
@@ -134,7 +134,7 @@ def falling_rate(highest: float, num_steps: int) -> optax.Schedule:
 
 
 def setup(config: SmallCNNConfig) -> Setup:
-    """Task and optimiser.
+    """Returns task and optimiser.
 
     Raises:
         UserError: a size is out of range, or the images are not there or not what they should be.

@@ -88,14 +88,14 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x_BxD: jax.Array) -> jax.Array:
-        """Output before the sign is taken."""
+        """Computes the output before the sign is taken."""
         glorot = nn.initializers.glorot_uniform()
         h_BxH = nn.relu(nn.Dense(self.hidden, kernel_init=glorot)(x_BxD))
         return nn.Dense(1, kernel_init=glorot)(h_BxH)[..., 0]
 
 
 def make_data(config: ParitiesConfig, key: jax.Array) -> Data:
-    """Uniform ±1 bits and the product of the first `parity_bits` of them.
+    """Draws uniform ±1 bits and the product of the first `parity_bits` of them.
 
     Returns:
         Data of pairs (float32 [example, bit], float32 [example] of ±1).
@@ -108,7 +108,7 @@ def make_data(config: ParitiesConfig, key: jax.Array) -> Data:
 
 
 def parities_task(config: ParitiesConfig) -> Task:
-    """The task: hinge loss max(0, 1 - y f(x)); right where the sign of f(x) is y.
+    """Makes the task: hinge loss max(0, 1 - y f(x)); right where the sign of f(x) is y.
 
     As logits of the two classes, -1 and 1, count 0 and f(x).
     """
@@ -134,7 +134,7 @@ def parities_task(config: ParitiesConfig) -> Task:
 
 
 def setup(config: ParitiesConfig) -> Setup:
-    """Task and optimiser: SGD with the decay added to the gradient, biases included (PyTorch's).
+    """Returns task and optimiser: SGD, the decay added to the gradient, biases too (PyTorch's).
 
     Raises:
         UserError: a size is not positive, or more parity bits than bits are asked for.

@@ -154,7 +154,7 @@ def _pair(row: PairSummary) -> str:
 
 
 def terminal(summary: BackendSummary) -> str:
-    """What was found as aligned text; notes last."""
+    """Returns the results as aligned text; notes last."""
     settings = aligned(SETTINGS_HEADER, map(_setting_cells, summary.settings))
     pairs = aligned(HEADER, map(cells, summary.pairs))
     return blocks(settings, "", pairs, notes=summary.notes)

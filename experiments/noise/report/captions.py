@@ -11,7 +11,7 @@ _REACH = "An interval that meets the edge of the axes goes on beyond it."
 
 
 def noise_budget(summary: StudySummary) -> str:
-    """Of the shares by source."""
+    """Returns the caption of the shares by source."""
     most = summary.whole
     return (
         f"Each source alone, and each set, beside {most} (line at 1): variance of accuracy, churn "
@@ -24,7 +24,7 @@ def noise_budget(summary: StudySummary) -> str:
 
 
 def churn_accuracy(summary: StudySummary) -> str:
-    """Of churn against the spread of accuracy."""
+    """Returns the caption of churn against the spread of accuracy."""
     return (
         "A point for each variant: how far the top-line accuracies of its replicas spread, and on "
         "how many test examples two of them disagree, each with its 95 % interval. Replicas of "
@@ -33,7 +33,7 @@ def churn_accuracy(summary: StudySummary) -> str:
 
 
 def class_spread(summary: StudySummary) -> str:
-    """Of the classes."""
+    """Returns the caption of the spread of classes."""
     return (
         "Standard deviation over replicas of each class's accuracy, over that of top-line accuracy "
         "(Zhuang et al., 2022). A class has fewer test examples than the whole, so that "
@@ -43,7 +43,7 @@ def class_spread(summary: StudySummary) -> str:
 
 
 def group_spread(summary: StudySummary) -> str:
-    """Of the subgroups."""
+    """Returns the caption of the spread of subgroups."""
     return (
         "Standard deviation over replicas of accuracy, of the false positive rate FP/(FP + TN) and "
         "of the false negative rate FN/(FN + TP) of each subgroup (number of test examples in "
@@ -53,7 +53,7 @@ def group_spread(summary: StudySummary) -> str:
 
 
 def divergence(summary: StudySummary) -> str:
-    """Of the distances over training."""
+    """Returns the caption of the distances over training."""
     return (
         "Above, distance of each replica's weights to those of replica 0, which all variants "
         "share, on a logarithmic axis (thin: replicas, bold: median); on the line at 0 they are "
@@ -64,7 +64,7 @@ def divergence(summary: StudySummary) -> str:
 
 
 def barriers(summary: StudySummary) -> str:
-    """Of the errors along lines."""
+    """Returns the caption of the errors along lines."""
     return (
         "Error of the networks on the straight line between the weights of two replicas (thin: "
         "pairs, bold: mean), and the straight line between its ends (dotted); the title has the "
@@ -76,7 +76,7 @@ def barriers(summary: StudySummary) -> str:
 
 
 def paths_by_source(summary: StudySummary) -> str:
-    """Of the raster."""
+    """Returns the caption of the state raster."""
     return (
         "Each row is a replica, coloured by its state in the training map over the steps of "
         f"training; the replicas of a variant stand together. The map is {_map(summary)}."
@@ -84,7 +84,7 @@ def paths_by_source(summary: StudySummary) -> str:
 
 
 def dissimilarity_by_source(summary: StudySummary) -> str:
-    """Of the ways through the map."""
+    """Returns the caption of the paths through the map."""
     return (
         "Mean dissimilarity over pairs of a variant's replicas (0: the same shares of time in all "
         "states, 1: no state in common), replicas that pass a detour state, and the standard "

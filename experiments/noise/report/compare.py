@@ -77,7 +77,7 @@ HEADER = (
 
 
 def flat(row: PairSummary) -> dict[str, Any]:
-    """A row without nesting, as the CSV file has it."""
+    """Returns a row without nesting, as the CSV file has it."""
     steps = [step for step in row.first_apart if step is not None]
     plain = {
         "first_run": row.runs[0],
@@ -96,7 +96,7 @@ def flat(row: PairSummary) -> dict[str, Any]:
 
 
 def cells(row: PairSummary) -> list[str]:
-    """A pair's row of the table, as text."""
+    """Returns a pair's row of the table, as text."""
     return [
         " : ".join(row.runs),
         row.variant,
@@ -112,7 +112,7 @@ def cells(row: PairSummary) -> list[str]:
 
 
 def first_difference(row: PairSummary) -> str:
-    """The first step at which a record of any replica differs, and which record."""
+    """Returns the first step at which a record of any replica differs, and which record."""
     differing = [pair for pair in zip(row.first_apart, row.record, strict=True) if pair[1]]
     if differing:
         return "step {} ({})".format(*min(differing))
@@ -120,7 +120,7 @@ def first_difference(row: PairSummary) -> str:
 
 
 def terminal(comparison: StudyComparison) -> str:
-    """The comparison as aligned text; environments and notes last."""
+    """Returns the comparison as aligned text; environments and notes last."""
     environments = [
         f"{name}: " + ", ".join(f"{run} {value}" for run, value in values.items())
         for name, values in comparison.environment.items()
@@ -130,7 +130,7 @@ def terminal(comparison: StudyComparison) -> str:
 
 
 def _environment(comparison: StudyComparison) -> str:
-    """HTML of what differs between environments."""
+    """Returns HTML of the differences between environments."""
     if not comparison.environment:
         return page.paragraph("Nothing that config.json records.")
     runs = comparison.runs
@@ -143,7 +143,7 @@ def _environment(comparison: StudyComparison) -> str:
 
 @styled
 def plot_differences(rows: Sequence[PairSummary], names: Sequence[str]) -> Figure:
-    """Churn and weight distance, a line for each row, top to bottom."""
+    """Draws churn and weight distance, a line for each row, top to bottom."""
     figure = Figure(figsize=(WIDTH, 1.0 + 0.28 * len(rows)), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     _draw_estimates(axes[0], [_in_percent(row.churn) for row in rows])
