@@ -28,7 +28,7 @@ from seedmap.experiments.noise.results import StudySummary, without_ends
 from seedmap.experiments.noise.study import StudyResult
 from seedmap.experiments.noise.summary import is_sampled, parted_note, summarise_study
 from seedmap.experiments.report.figures import make_figures as make_map_figures
-from seedmap.experiments.report.files import save_figures
+from seedmap.experiments.report.out_folder import save_figures
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.fit_and_map import read_config, read_mapped
 from seedmap.experiments.runs.read_result import read_result

@@ -138,7 +138,10 @@ def test_what_differs_between_environments_is_said(plain, tmp_path):
     ("change", "says"),
     [
         ({"experiment": "mnist"}, "experiment is parities in plain and mnist in other"),
-        ({"hyperparameters": {"learning_rate": 0.2, "vary": ["init"]}}, "learning_rate is 0.1 in"),
+        (
+            {"hyperparameters": {"learning_rate": 0.2, "vary": ["init"]}},
+            "--learning-rate is 0.1",
+        ),
         ({"noise": content()["noise"] | {"data": "2" * 64}}, "data (SHA-256) is 111111111111… in"),
         ({"noise": content()["noise"] | {"ulp_step": 5}}, "ulp_step is 0 in plain and 5 in other"),
     ],
