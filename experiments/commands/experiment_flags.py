@@ -26,7 +26,7 @@ class Output:
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Run folder to write; by default runs/EXPERIMENT-DATE-TIME."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Replace the run that stands in the folder."""
+    """Replace the run in the folder."""
 
 
 @dataclass(frozen=True)
@@ -34,21 +34,21 @@ class Session:
     """Saving, resuming and processes of a training; none of it changes the results."""
 
     resume: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Go on with the training that stands in --out, from its last save point, to the bit; begin it
-    if none does."""
+    """Continue the training in --out from its last save point, to the bit; begin it if there is
+    none."""
     save_seconds: float = 60.0
     """Seconds between two save points."""
     tensorboard: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Also write mean, lowest and highest value over the seeds of every metric for TensorBoard."""
     distributed: tyro.conf.FlagCreatePairsOff[bool] = False
-    """One of several processes (TPU pod, Slurm, or named by the flags below), each with its share
-    of the seeds: start the same command on every host, then `seedmap collect`."""
+    """Run as one of several processes (TPU pod, Slurm, or by the flags below), each with a share of
+    the seeds: start the same command on every host, then `seedmap collect`."""
     coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
-    """Address of process 0, where the cluster does not tell."""
+    """Address of process 0, if the cluster does not provide it."""
     num_processes: int | None = None
-    """Number of processes, where the cluster does not tell."""
+    """Number of processes, if the cluster does not provide it."""
     process_id: int | None = None
-    """Number of this process, from 0, where the cluster does not tell."""
+    """Number of this process, from 0, if the cluster does not provide it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ class FitOptions:
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Run folder to write; by default the run folder given. Needed for CSV files."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Replace the run that stands in --out, or the fit and map of the run given."""
+    """Replace the run in --out, or the fit and map of the run given."""
     threshold: float = 0.9
     """For CSV files: evaluation accuracy above which a run has converged."""
     fit: Flat[FitConfig] = field(default_factory=FitConfig)
@@ -79,7 +79,7 @@ def _check_csv_folder(options: FitOptions) -> None:
     if can_resume(options.path):
         raise UsageError(
             f"{options.path} is not complete; go on with the command that began it and --resume, "
-            "or `seedmap collect` what several processes have trained"
+            "or merge several processes with `seedmap collect`"
         )
     if not any(options.path.glob("*.[cC][sS][vV]")):
         raise UsageError(

@@ -1,4 +1,4 @@
-"""The `seedmap` command: runs what is asked for, and says in one line what is wrong."""
+"""The `seedmap` command: runs a subcommand and reports wrong input in one line."""
 
 import difflib
 import os
@@ -17,7 +17,7 @@ _FORMAT = warnings.formatwarning
 USAGE = """\
 usage: seedmap COMMAND ...
 
-Train many seeds at once, record their weights, fit an HMM, see how randomness shows.
+Train many seeds at once, record metrics of their weights, fit an HMM, measure randomness.
 
 commands:
 {commands}

@@ -1,4 +1,4 @@
-"""`seedmap noise EXPERIMENT`: what each source of randomness does to training."""
+"""`seedmap noise EXPERIMENT`: effects of each source of randomness on training."""
 
 import sys
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ from seedmap.experiments.noise.study import NoiseConfig, check_noise
 from seedmap.experiments.tasks.base import Experiment, TrainingConfig
 
 _REFUSED = {
-    "seeds": "--replicas says how many there are of each variant",
-    "vary": "--sources says what varies",
+    "seeds": "--replicas sets the number for each variant",
+    "vary": "--sources sets what varies",
 }
 
 
@@ -32,13 +32,13 @@ class NoiseSession:
     """Saving and resuming, which do not change the results, and the map to read replicas with."""
 
     resume: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Go on with the study that stands in --out, from its last save point, to the bit; begin it if
-    none does."""
+    """Continue the study in --out from its last save point, to the bit; begin it if there is
+    none."""
     save_seconds: float = 60.0
     """Seconds between two save points."""
     map: str = "own"
-    """Training map to read the replicas with: a run folder with one of the same experiment, own to
-    fit one to the replicas, or none."""
+    """Training map to decode the replicas with: a run folder of the same experiment, own to fit a
+    map to the replicas, or none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ def check_flags(experiment: Experiment, output: Output, config: TrainingConfig) 
     default = experiment.presets[output.preset].training
     for name, instead in _REFUSED.items():
         if getattr(config, name) != getattr(default, name):
-            raise UsageError(f"--{name} goes with `seedmap run`; of a study {instead}")
+            raise UsageError(f"--{name} is a flag of `seedmap run`; in a study {instead}")
 
 
 def _check_map(experiment: Experiment, map_from: str, output: Output) -> None:
@@ -159,5 +159,5 @@ def cost(prepared: Prepared, seconds: float) -> str:
     count = len(prepared.variants)
     return (
         f"{count} variant{'s' * (count > 1)}, {replicas} replicas in all x {steps} steps x "
-        f"{1000 * seconds:.3g} ms a step = {minutes} of training, records apart"
+        f"{1000 * seconds:.3g} ms a step = {minutes} of training, without records"
     )

@@ -27,9 +27,9 @@ from seedmap.experiments.noise.backend.settings import (
 from seedmap.experiments.tasks.base import Experiment
 
 _REFUSED = {
-    "seeds": "--replicas says how many processes each setting gets",
-    "vary": "nothing varies but the tools",
-    "seeds_at_once": "the settings vmapped and one-at-a-time say it",
+    "seeds": "--replicas sets the number of processes for each setting",
+    "vary": "only the tools vary",
+    "seeds_at_once": "the settings vmapped and one-at-a-time set it",
 }
 
 
@@ -38,17 +38,17 @@ class BackendSession:
     """Saving and resuming of a study; neither changes the results."""
 
     resume: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Go on with the study that stands in --out: processes that have trained are kept."""
+    """Continue the study in --out; processes that have trained are kept."""
     save_seconds: float = 60.0
     """Seconds between two save points."""
 
 
 @dataclass(frozen=True)
 class BackendConfig:
-    """Under which settings the replica is trained."""
+    """Settings under which the replica is trained."""
 
     settings: tuple[str, ...] = ("default", "deterministic")
-    """Of default, deterministic, exclude-nondeterministic (GPU kernels), one-thread (CPU),
+    """Any of default, deterministic, exclude-nondeterministic (GPU kernels), one-thread (CPU),
     unoptimised, vmapped, one-at-a-time, and flags:--xla_NAME=VALUE for any flags of XLA."""
     replicas: int = 3
     """Processes for each setting, at least 2."""
@@ -76,7 +76,7 @@ def parse_backend(argv: Sequence[str]) -> tuple[Experiment, BackendOptions, list
     settings = parse_settings(options.backend.settings)
     if options.backend.replicas < 2:
         raise UsageError(
-            f"--replicas is {options.backend.replicas}; whether processes agree needs at least 2"
+            f"--replicas is {options.backend.replicas}; comparing processes needs at least 2"
         )
     default = experiment.presets[options.output.preset].training
     for name, instead in _REFUSED.items():
@@ -157,6 +157,6 @@ def cost(children: int, message: dict[str, Any]) -> str:
     minutes = f"{total / 60:.0f} min" if total >= 120 else f"{total:.0f} s"
     return (
         f"{children} processes x {message['steps']} steps x {1000 * seconds:.3g} ms a step = "
-        f"{minutes} of training; start and compilation of each come on top, and settings differ "
-        "in their pace"
+        f"{minutes} of training; start and compilation of each come on top, and the pace differs "
+        "between settings"
     )

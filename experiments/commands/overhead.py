@@ -24,8 +24,8 @@ class OverheadOptions:
     """Networks to time; by default those of Zhuang et al. 2022 on GPU and TPU, on CPU the small
     ones."""
     modes: tuple[str, ...] = ()
-    """Modes to compare with the default one; flags:--xla_... is one of your own. By default all
-    that the device has."""
+    """Modes to compare with the default one; flags:--xla_... for any flags of XLA. By default all
+    that the device supports."""
     steps: int = 100
     """Training steps a turn."""
     batch_size: int = 128
@@ -34,11 +34,11 @@ class OverheadOptions:
     """Rows and columns of the images; by default 224, and 32 for the networks for CIFAR and, on
     CPU, the six-layer ones."""
     rounds: int = 6
-    """Turns that every mode has; 6 are the fewest whose intervals cover 95 %."""
+    """Turns of every mode; 6 are the fewest whose intervals cover 95 %."""
     seeds: int = 4
     """Seeds side by side in the mode vmapped."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Replace the measurement that stands in the folder."""
+    """Replace the measurement in the folder."""
 
 
 def overhead_command(argv: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ _KNOWN = (  # what tyro and Python say, and what a person needs
     (r"Error parsing (\S+): could not convert string to float: (.*)", r"\1: \2 is not a number"),
     (
         r"Error parsing (\S+): Could not find valid parse for arguments: \[(.*)\]",
-        r"\1: \2 is not what it takes",
+        r"\1: \2 is not a valid value",
     ),
     (r"invalid choice (.*) for argument '(\S+)'\. .* \((.*)\)\.", r"\2: \1 is not one of \3"),
     (r"Missing value for argument '(\S+)'\. .*", r"\1 needs a value"),

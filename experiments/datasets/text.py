@@ -90,7 +90,7 @@ def open_corpus(corpus: str) -> Callable[[], Iterator[str]]:
     path = Path(corpus)
     if not corpus or not path.exists():
         raise UserError(
-            f"--corpus {corpus!r} is not there; name a UTF-8 text file, a folder of .txt files, "
+            f"--corpus {corpus!r} does not exist; name a UTF-8 text file, a folder of .txt files, "
             f"or one of: {', '.join(NAMED)}"
         )
     files = sorted(path.glob("*.txt")) if path.is_dir() else [path]

@@ -30,7 +30,7 @@ def read_variants(folder: Path, noise: Any) -> tuple[list[Variant], list[str]]:
     except (TypeError, KeyError):
         pass
     raise UserError(
-        f"{folder / run_folder.CONFIG}: what it says of the study's variants is damaged; restore "
+        f"{folder / run_folder.CONFIG}: its list of the study's variants is damaged; restore "
         "it, or make the study anew with `seedmap noise EXPERIMENT`"
     )
 

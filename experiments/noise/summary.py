@@ -96,7 +96,7 @@ def _left_out(study: StudyResult) -> list[str]:
     predictions = study.predictions
     if not predictions.groups or (predictions.logits is not None and _is_binary(predictions)):
         return []
-    return ["subgroups are left out: their error rates are of tasks that tell two classes apart"]
+    return ["subgroups are left out: their error rates need a task of two classes"]
 
 
 def _is_binary(predictions: Predictions) -> bool:
@@ -367,7 +367,7 @@ def parted_note(control: Control) -> str | None:
     when = control.first_apart
     first = f"first after step {when}" if when is not None else "in what they predict"
     return (
-        f"CONTROL is not zero: {control.replicas} replicas in which nothing varies part, "
-        f"{first}; the program itself does not treat equal replicas alike here, and every other "
-        "variant has that in it; --seeds-at-once 1 trains them one by one"
+        f"CONTROL is not zero: {control.replicas} replicas in which nothing varies differ, "
+        f"{first}; the program itself computes equal replicas differently here, and every other "
+        "variant includes that; --seeds-at-once 1 trains them one by one"
     )

@@ -79,8 +79,8 @@ def _notes(settings: Settings, modes: Sequence[Mode], results: Sequence[Result])
     notes = [
         f"Times are of {settings.steps} training steps (Adam, cross-entropy) at batch size "
         f"{settings.batch_size} on one batch of random images, which stays on the device, over "
-        f"{settings.rounds} rounds in which the modes take turns; compilation and warm-up are "
-        "apart."
+        f"{settings.rounds} rounds in which the modes take turns; compilation and warm-up are not "
+        "included."
     ]
     coverage = next((result.step_ms.coverage for result in results if result.step_ms), None)
     if coverage is not None:
@@ -107,7 +107,7 @@ def _notes(settings: Settings, modes: Sequence[Mode], results: Sequence[Result])
 
 
 def _unfinished(trials: Sequence[Trial], results: Sequence[Result]) -> list[str]:
-    """Says which networks a measurement that was stopped has not come to."""
+    """Notes the networks that a measurement cut short has not timed."""
     done = {result.network for result in results}
     left = [trial.network for trial in trials if trial.network not in done]
     return [f"Not measured when this was written: {', '.join(left)}."] * bool(left)

@@ -19,10 +19,10 @@ def training_map(summary: RunSummary) -> str:
     detours = "no state is a detour"
     if summary.detours:
         states = listed(summary.detours, "state")
-        detours = f"{states} (dashed) can be avoided, and time there goes with delay"
+        detours = f"{states} (dashed) can be avoided, and time there is associated with delay"
         if not _is_readable(summary):
             detours += (
-                f", which is not to be relied on ({p_equals(summary.regression.f_pvalue)}, Hu et "
+                f", which is not reliable ({p_equals(summary.regression.f_pvalue)}, Hu et "
                 "al. (2023) ask for p < 0.001)"
             )
     return (
@@ -52,9 +52,9 @@ def losses(summary: RunSummary) -> str:
 def dissimilarity(summary: RunSummary) -> str:
     """Returns the caption of the matrix of dissimilarities."""
     return (
-        "How differently each pair of runs spends its time over the states, similar runs side by "
-        f"side; the mean over pairs is {cell(summary.dissimilarity.discrete)} "
-        "(0: alike, 1: no state in common)."
+        "Dissimilarity of each pair of runs in their shares of time over the states, similar runs "
+        f"adjacent; the mean over pairs is {cell(summary.dissimilarity.discrete)} "
+        "(0: equal, 1: no state in common)."
     )
 
 
@@ -62,8 +62,8 @@ def convergence(summary: RunSummary) -> str:
     """Returns the caption of the histogram of convergence times."""
     times = summary.convergence
     return (
-        f"When the runs first exceed an evaluation accuracy of {cell(times.threshold)}, on average "
-        f"at {times.unit} {cell(times.mean)}."
+        f"Times at which the runs first exceed an evaluation accuracy of {cell(times.threshold)}, "
+        f"on average at {times.unit} {cell(times.mean)}."
     )
 
 
@@ -77,7 +77,7 @@ def model_selection(summary: RunSummary) -> str:
         "chosen by penalised training likelihood alone; dots: all restarts; bars: mean and "
         f"standard deviation); the band marks the {summary.num_states} states "
         f"chosen, by {criterion.replace('bic', 'BIC').replace('aic', 'AIC')}. Where training and "
-        "held-out likelihood part, the model overfits."
+        "held-out likelihood diverge, the model overfits."
     )
 
 
@@ -100,11 +100,11 @@ def coefficients(summary: RunSummary) -> str:
     if not _is_readable(summary):
         readable = f"which does not hold here ({p}): read neither"
     return (
-        f"What 10 % more of its time in a state goes with, in {measure(summary)}: a tenth of the "
-        "regression's coefficient, with its interval. It is a linear association within the range "
-        f"of these runs; the shares of time explain {explained} of the variance in sample. Detours "
-        "rest on the sign alone. Coefficients, and so detours, are to be read only where p < 0.001 "
-        f"(Hu et al., 2023), {readable}."
+        f"Change associated with 10 % more of a run's time in a state, in {measure(summary)}: a "
+        "tenth of the regression's coefficient, with its interval. It is a linear association "
+        f"within the range of these runs; the shares of time explain {explained} of the variance "
+        "in sample. Detours are defined by the sign alone. Coefficients, and so detours, are to be "
+        f"read only where p < 0.001 (Hu et al., 2023), {readable}."
     )
 
 

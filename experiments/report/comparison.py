@@ -163,9 +163,9 @@ _LIKELIHOOD = (
     "Log-likelihoods are of the median held-out run, in nats per checkpoint; agreement is the "
     "adjusted Rand index with the decoding of the run's own HMM."
 )
-_TOGETHER = f"One HMM fitted to all runs together, each z-scored in itself. {_LIKELIHOOD}"
+_TOGETHER = f"One HMM fitted to all runs together, each z-scored separately. {_LIKELIHOOD}"
 _ZERO_SHOT = (
-    f"Read with the HMM of {{model}}, unchanged. {_LIKELIHOOD} R² is with the coefficients fitted "
+    f"Decoded with the HMM of {{model}}, unchanged. {_LIKELIHOOD} R² is with coefficients fitted "
     "anew; prediction R² with those of its run unchanged, and is negative where they predict worse "
     "than the run's own mean."
 )
@@ -176,8 +176,8 @@ _CAPTIONS = {
         "of convergence, over the seeds that converge."
     ),
     "shared_states": (
-        "How the seeds of each run spend their checkpoints over the states of one HMM: runs that "
-        "share a colour share a state, as seen in z-scores."
+        "Shares of checkpoints that the seeds of each run spend in the states of one HMM: runs "
+        "that share a colour share a state, as seen in z-scores."
     ),
 }
 

@@ -317,8 +317,8 @@ def _notes(runs: Sequence[MappedRun], rows: Sequence[RunRow]) -> list[str]:
     """Returns the differences between runs that bear on a comparison."""
     fields = [
         ("checkpoints", "the number of checkpoints", "z-scores and shares are over each run's own"),
-        ("unit", "the unit of time", "times of convergence cannot be set side by side"),
-        ("outcome", "the outcome explained", "R² is of different things"),
+        ("unit", "the unit of time", "times of convergence cannot be compared"),
+        ("outcome", "the outcome explained", "R² explains different outcomes"),
     ]
     notes = []
     for field, name, consequence in fields:

@@ -328,15 +328,15 @@ def _notes(dataset: xr.Dataset, analysis: Analysis, fit_notes: list[str]) -> lis
         steps = dataset.diverged.values[diverged]
         names = [str(seed) for seed in dataset.seed.values[diverged]]
         named = ", ".join(f"{s} (step {t:g})" for s, t in zip(names, steps, strict=True))
-        notes.append(f"diverged seeds, cut where they did and left out of the regression: {named}")
+        notes.append(f"diverged seeds, cut at divergence and left out of the regression: {named}")
         unusable = [name for name in names if name not in analysis.sequences.runs]
         if unusable:
-            notes.append(f"diverged too soon for the HMM to see them: {', '.join(unusable)}")
+            notes.append(f"diverged too soon for the HMM: {', '.join(unusable)}")
     never = int((np.isnan(analysis.convergence) & ~diverged).sum())
     if never and "eval_accuracy" in dataset:
         runs = "1 run" if never == 1 else f"{never} runs"
-        consequence = "had no part in the regression"
+        consequence = "left out of the regression"
         if analysis.regression.censoring == "cap":
-            consequence = "stand in the regression with the end of training as their time"
-        notes.append(f"{runs} never converged and {consequence}")
+            consequence = "in the regression with the end of training as their time"
+        notes.append(f"{runs} never converged: {consequence}")
     return notes + list(analysis.regression.warnings) + fit_notes

@@ -54,7 +54,7 @@ class AdultConfig(TrainingConfig):
     record_every: int = 64
     """Time between two records of the metrics, in epochs or in steps."""
     record_unit: Literal["epochs", "steps"] = "steps"
-    """What record_every is counted in; training ends with the last whole record of the epochs."""
+    """Unit of record_every; training ends with the last whole record of the epochs."""
     batch_size: int = 256
     """Examples per optimisation step; the last batch of an epoch holds what is left."""
     learning_rate: float = 1e-3
@@ -70,7 +70,7 @@ class AdultConfig(TrainingConfig):
     data_dir: str | None = None
     """Folder or file of the census: its official files, a .parquet or a .csv."""
     train_size: int | None = None
-    """Train on the first so many people; None: all."""
+    """Number of training people, the first of the file; None: all."""
 
 
 class MLP(nn.Module):
@@ -96,7 +96,7 @@ def load(config: AdultConfig) -> tuple[People, People]:
     """
     if config.data == "made":
         if config.data_dir is not None:
-            raise UserError("--data made people are made, not read: leave --data-dir out")
+            raise UserError("--data made people are generated, not read: leave --data-dir out")
         train, test = make_people(MADE_TRAIN, 0), make_people(MADE_TEST, 1)
     elif config.data_dir is None:
         raise UserError(

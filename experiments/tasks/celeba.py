@@ -62,7 +62,7 @@ class CelebAConfig(TrainingConfig):
     record_every: int = 200
     """Time between two records of the metrics, in epochs or in steps."""
     record_unit: Literal["epochs", "steps"] = "steps"
-    """What record_every is counted in; training ends with the last whole record of the epochs."""
+    """Unit of record_every; training ends with the last whole record of the epochs."""
     batch_size: int = 128
     """Examples per optimisation step; the last batch of an epoch holds what is left."""
     learning_rate: float = 1e-3
@@ -70,7 +70,7 @@ class CelebAConfig(TrainingConfig):
     weight_decay: float = 0.0
     """Weight decay coefficient (AdamW)."""
     attribute: str = "Blond_Hair"
-    """What is to tell, by its name in list_attr_celeba.txt."""
+    """Attribute to predict, by its name in list_attr_celeba.txt."""
     width: int = 64
     """Channels of the first stage; the others have 2, 4 and 8 times as many."""
     data: Literal["celeba", "made"] = "celeba"
@@ -78,9 +78,9 @@ class CelebAConfig(TrainingConfig):
     data_dir: str | None = None
     """Folder of CelebA in its published layout."""
     train_size: int | None = None
-    """Train on the first so many faces; None: all."""
+    """Number of training faces, the first of the list; None: all."""
     test_size: int | None = None
-    """Test on the first so many faces; None: all."""
+    """Number of test faces, the first of the list; None: all."""
 
 
 def draw_faces(train_size: int, test_size: int) -> Faces:

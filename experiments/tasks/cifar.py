@@ -76,7 +76,7 @@ class CifarImagesConfig(TrainingConfig):
     record_every: int = 20
     """Time between two records of the metrics, in epochs or in steps."""
     record_unit: Literal["epochs", "steps"] = "steps"
-    """What record_every is counted in; training ends with the last whole record of the epochs."""
+    """Unit of record_every; training ends with the last whole record of the epochs."""
     data: Literal["cifar", "patterns"] = "cifar"
     """Images: CIFAR, or generated ones, a pattern of colours for every class."""
     data_dir: str | None = None
@@ -100,9 +100,9 @@ class CifarConfig(CifarImagesConfig):
     width: int = 64
     """Channels of the first stage; the others have 2, 4 and 8 times as many."""
     batch_norm: tyro.conf.FlagCreatePairsOff[bool] = True
-    """Whether batch norm follows every convolution."""
+    """Batch norm after every convolution."""
     residual: tyro.conf.FlagCreatePairsOff[bool] = True
-    """Whether every block adds its input to its output."""
+    """Residual connections: every block adds its input to its output."""
 
 
 def patterns(num_classes: int, train_size: int, test_size: int) -> Images:

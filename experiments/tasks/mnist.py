@@ -72,7 +72,7 @@ class MnistConfig(TrainingConfig):
     record_every: int = 20
     """Time between two records of the metrics, in epochs or in steps."""
     record_unit: Literal["epochs", "steps"] = "steps"
-    """What record_every is counted in; training ends with the last whole record of the epochs."""
+    """Unit of record_every; training ends with the last whole record of the epochs."""
     batch_size: int = 256
     """Examples per optimisation step; the last batch of an epoch holds what is left."""
     learning_rate: float = 1e-3
@@ -86,9 +86,9 @@ class MnistConfig(TrainingConfig):
     data_dir: str | None = None
     """Folder of MNIST's four idx files, plain or .gz; None: from the Hugging Face hub."""
     train_size: int | None = None
-    """Train on the first so many images; None: all."""
+    """Number of training images, the first of the files; None: all."""
     test_size: int | None = None
-    """Test on the first so many images; None: all."""
+    """Number of test images, the first of the files; None: all."""
 
 
 class MLP(nn.Module):

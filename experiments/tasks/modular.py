@@ -70,7 +70,7 @@ class ModularConfig(TrainingConfig):
     weight_decay: float = 1.0
     """Weight decay coefficient, decoupled from the gradient (AdamW)."""
     operation: Literal["add", "subtract", "multiply", "divide"] = "add"
-    """What is computed modulo the prime; a division's divisor is never 0."""
+    """Operation modulo the prime; a division's divisor is never 0."""
     prime: int = 113
     """The modulus."""
     train_share: float = 0.3
@@ -82,7 +82,7 @@ class ModularConfig(TrainingConfig):
     mlp_hidden: int = 512
     """ReLU units."""
     layer_norm: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Whether a layer norm follows each residual sum (the paper's stabilised variant)."""
+    """Layer norm after each residual sum (the stabilised variant of Hu et al. 2023)."""
 
 
 def all_examples(config: ModularConfig) -> tuple[np.ndarray, np.ndarray]:

@@ -84,9 +84,9 @@ class SmallCNNConfig(CifarImagesConfig):
     num_classes: Literal[10, 100] = 10
     """CIFAR-10 or CIFAR-100."""
     batch_norm: tyro.conf.FlagCreatePairsOff[bool] = True
-    """Whether batch norm follows every convolution."""
+    """Batch norm after every convolution."""
     augment: tyro.conf.FlagCreatePairsOff[bool] = True
-    """Whether training images are cropped and flipped at random, anew at every step."""
+    """Crop and flip training images at random, anew at every step."""
 
 
 class SmallCNN(nn.Module):

@@ -7,28 +7,28 @@ from seedmap.experiments.noise.results import StudySummary
 from seedmap.experiments.report.text import number
 from seedmap.experiments.runs.folder import NOISE_MAP
 
-_REACH = "An interval that meets the edge of the axes goes on beyond it."
+_REACH = "An interval that meets the edge of the axes extends beyond it."
 
 
 def noise_budget(summary: StudySummary) -> str:
     """Returns the caption of the shares by source."""
     most = summary.whole
     return (
-        f"Each source alone, and each set, beside {most} (line at 1): variance of accuracy, churn "
-        "and distance of unit weight vectors, with 95 % intervals over replicas; CONTROL stands "
-        f"where its replicas put it, at 0 if they are one. The share of {most} is 1 by "
-        "definition. Training is chaotic, so sources are not additive: each alone may bring about "
-        "nearly all there is, and shares do not sum to 1. Shares beyond 1, where there are large "
-        f"ones, are on a logarithmic axis. {_REACH}"
+        f"Each source alone, and each set, relative to {most} (line at 1): variance of accuracy, "
+        "churn and distance of unit weight vectors, with 95 % intervals over replicas; CONTROL is "
+        f"measured too: it is 0 if its replicas are identical. The share of {most} is 1 by "
+        "definition. Training is chaotic, so sources are not additive: each alone may cause nearly "
+        "all of the variation, and shares do not sum to 1. Beyond 1, large shares are on a "
+        f"logarithmic axis. {_REACH}"
     )
 
 
 def churn_accuracy(summary: StudySummary) -> str:
     """Returns the caption of churn against the spread of accuracy."""
     return (
-        "A point for each variant: how far the top-line accuracies of its replicas spread, and on "
-        "how many test examples two of them disagree, each with its 95 % interval. Replicas of "
-        f"nearly equal accuracy may still disagree on many examples. {_REACH}"
+        "A point for each variant: the standard deviation of its replicas' top-line accuracies, "
+        "and the share of test examples on which two of them disagree, each with its 95 % "
+        f"interval. Replicas of nearly equal accuracy may still disagree on many examples. {_REACH}"
     )
 
 
@@ -57,8 +57,8 @@ def divergence(summary: StudySummary) -> str:
     return (
         "Above, distance of each replica's weights to those of replica 0, which all variants "
         "share, on a logarithmic axis (thin: replicas, bold: median); on the line at 0 they are "
-        "alike to the bit. A straight line is exponential growth. In the middle, how steep those "
-        "lines are: the local growth exponent, median over replicas. Below, the share of test "
+        "identical to the bit. A straight line is exponential growth. In the middle, the slope of "
+        "those lines, the local growth exponent, median over replicas. Below, the share of test "
         "examples on which the two disagree. Curves of replicas that diverged end there."
     )
 
@@ -69,9 +69,9 @@ def barriers(summary: StudySummary) -> str:
         "Error of the networks on the straight line between the weights of two replicas (thin: "
         "pairs, bold: mean), and the straight line between its ends (dotted); the title has the "
         "barrier, the maximum over the mean of the ends, averaged over at most 3 pairs. Running "
-        "statistics of batch norm are those of the line, not taken anew, which raises barriers "
-        "where there are any. Without a barrier "
-        "the two lie in one linearly connected basin (Frankle et al., arXiv 1912.05671)."
+        "statistics of batch norm are interpolated as well, not computed anew, which raises "
+        "barriers. Without a barrier the two lie in one linearly connected basin (Frankle et al., "
+        "arXiv 1912.05671)."
     )
 
 
@@ -79,7 +79,7 @@ def paths_by_source(summary: StudySummary) -> str:
     """Returns the caption of the state raster."""
     return (
         "Each row is a replica, coloured by its state in the training map over the steps of "
-        f"training; the replicas of a variant stand together. The map is {_map(summary)}."
+        f"training; the replicas of a variant are adjacent. The map is {_map(summary)}."
     )
 
 

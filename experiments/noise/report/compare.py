@@ -45,7 +45,7 @@ def write_comparison(folder: Path, comparison: StudyComparison) -> Path:
         page.paragraph(INTRODUCTION),
         html.table(HEADER, map(cells, comparison.pairs)),
         page.figure(FIGURE, drawn, CAPTION),
-        page.titled("What differs between the runs' environments", _environment(comparison)),
+        page.titled("Differences between the runs' environments", _environment(comparison)),
         page.all_numbers(comparison),
     ]
     return html.write_page(folder / HTML, f"{comparison.experiment}: replicas compared", parts)
@@ -62,14 +62,14 @@ def write_pairs(
 
 
 INTRODUCTION = (
-    "The same replicas, trained in separate processes: replica by replica, are their final weights "
-    "the same to the bit, at which step does a record first differ, and how far are they apart at "
-    "the end? Means over replicas with 95 % intervals."
+    "The same replicas, trained in separate processes, compared one by one: identity of their "
+    "final weights to the bit, the first step at which a record differs, and their distance at "
+    "the end. Means over replicas with 95 % intervals."
 )
 CAPTION = (
-    "How far the same replicas of two runs are apart at the end of training: share of test "
-    "examples that get another class, and distance between the weights as vectors of unit length. "
-    "Lines are 95 % intervals over replicas; a hollow ring is exactly zero."
+    "Differences between the same replicas of two runs at the end of training: share of test "
+    "examples predicted as another class, and distance between the weights as vectors of unit "
+    "length. Lines are 95 % intervals over replicas; a hollow ring is exactly zero."
 )
 HEADER = (
     *("runs", "variant", "equal to the bit", "first apart", "churn", "L2 distance", "angle"),

@@ -104,7 +104,7 @@ def _draw_distances(ax: Axes, steps: np.ndarray, curves: dict, look: dict[str, L
     ax.yaxis.set_minor_locator(NullLocator() if decades > 4 else LogLocator(subs=range(2, 10)))
     ax.yaxis.set_minor_formatter("")
     ax.axhline(10.0 ** (lowest - 0.06 * decades), color=GREY, linewidth=0.6, linestyle=(0, (1, 2)))
-    ax.set_ylabel("relative distance (0: alike to the bit)")
+    ax.set_ylabel("relative distance (0: identical to the bit)")
     label_at_side(ax, ends, look, _PANEL)
 
 
@@ -138,7 +138,7 @@ def _end(name: str, steps: np.ndarray, values: np.ndarray) -> dict[str, tuple[fl
 
 
 def _draw_growth(ax: Axes, steps: np.ndarray, curves: dict, look: dict[str, Look]) -> None:
-    ax.set_title("Growth of that distance: its logarithm's slope")
+    ax.set_title("Growth of that distance: slope of its logarithm")
     ax.set_ylabel("growth exponent (1 / step)")
     ax.axhline(0, color=GREY, linewidth=0.6)
     ends = {}

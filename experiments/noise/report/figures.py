@@ -196,7 +196,7 @@ def plot_churn(variants: list[VariantSummary]) -> Figure:
     label_at_side(ax, points, look, 3.2)
     ax.set_xlabel("standard deviation of accuracy over replicas (percentage points)")
     ax.set_ylabel("churn (% of test examples)")
-    ax.set_title("What two replicas disagree on, beside how far their accuracies spread")
+    ax.set_title("Disagreement of two replicas, and spread of their accuracies")
     return figure
 
 
@@ -283,7 +283,7 @@ def plot_groups(variants: list[VariantSummary]) -> Figure:
                 ax.plot(*zip(*points, strict=True), gid=name, **marking(look[name], 4.5))
         _scale_ratios(ax, ratios)
         ax.axvline(1, color=INK, linewidth=0.8, zorder=0)
-        ax.set(title=title, xlabel="SD over SD of the whole")
+        ax.set(title=title, xlabel="SD over SD of all test examples")
     axes[0].set_ylim(len(groups) - 0.5, -0.5)
     names = [f"{shorten(group.group, 26)} ({group.size})" for group in groups]
     axes[0].set_yticks(range(len(groups)), names)

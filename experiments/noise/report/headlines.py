@@ -68,8 +68,8 @@ def _control(summary: StudySummary) -> list[str]:
     first = control.first_apart
     when = f"first after step {first}" if first is not None else "first seen in their predictions"
     return [
-        f"CONTROL is not zero: {control.replicas} replicas in which nothing varies part, {when}."
-        " The program is not deterministic here, and every other variant has that noise in it."
+        f"CONTROL is not zero: {control.replicas} replicas in which nothing varies differ, {when}."
+        " The program is not deterministic here, and every other variant includes that noise."
     ]
 
 
@@ -195,7 +195,7 @@ def _growth(summary: StudySummary) -> list[str]:
         first, growth = first_apart(variant), variant.parting.growth
         if variant.name not in IMPLEMENTATION or first is None:
             continue
-        sentence = f"{variant.name}: replicas part after step {first}"
+        sentence = f"{variant.name}: replicas differ after step {first}"
         sentences.append(f"{sentence}; {_grows(growth, variant)}{_of_how_many(variant)}.")
     return sentences
 
@@ -205,15 +205,15 @@ def _of_how_many(variant: VariantSummary) -> str:
     followed, others = variant.parting.growth.replicas, variant.replicas - 1
     if not 0 < followed < others:
         return ""
-    return f" (of {followed} of {others} replicas; in the others there is no growth to follow)"
+    return f" (of {followed} of {others} replicas; in the others there is no growth to measure)"
 
 
 def _grows(growth: GrowthSummary, variant: VariantSummary) -> str:
     rate, power = growth.rate, growth.power
     if rate is None and variant.num_diverged:
-        return "they diverge before its growth can be followed"
+        return "they diverge before its growth can be measured"
     if rate is None or power is None:
-        return "their distance is at its level too soon for its growth to be seen"
+        return "their distance saturates too soon for its growth to be measured"
     if rate <= 0:
         return "their distance does not grow"
     if growth.better == "power":
@@ -262,12 +262,12 @@ def _path(variant: VariantSummary, other: VariantSummary | None) -> str:
     )
     if other:
         compared = interval(other.paths.dissimilarity.discrete)
-        sentence += f", beside {compared} with {other.name}"
+        sentence += f", against {compared} with {other.name}"
     if paths.detour_rate is not None:
         time, unit = paths.detour_time, paths.convergence.unit
         sentence += (
-            f"; {percent(paths.detour_rate)} of them pass a detour state, and they are in such "
-            f"states for {number(time.mean, 3)} {unit}s on average"
+            f"; {percent(paths.detour_rate)} of them pass a detour state, and they spend "
+            f"{number(time.mean, 3)} {unit}s on average"
         )
         if time.sd is not None:
             sentence += f" (SD {interval(time.sd)})"

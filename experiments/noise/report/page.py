@@ -33,10 +33,10 @@ from seedmap.experiments.runs.folder import REPORT
 MOST_CLASSES = 200  # whose numbers are written out one by one
 _MAP_CAPTIONS = {
     "training_map": "Circles are states, arrows transitions with the metrics that change most.",
-    "state_raster": "Every run of the map, soonest to converge first.",
-    "coefficients": "What more time in each state goes with.",
+    "state_raster": "Every run of the map, fastest to converge first.",
+    "coefficients": "Association of time in each state with the outcome.",
     "dissimilarity": "Dissimilarity of every pair of runs, similar ones side by side.",
-    "convergence": "When the runs of the map converge.",
+    "convergence": "Convergence times of the map's runs.",
 }
 
 
@@ -190,7 +190,7 @@ def _classes(summary: StudySummary) -> str:
         for variant in having
         for entry in variant.classes
     ]
-    header = ("variant", "class", "accuracy", "SD, points", "SD over that of the whole")
+    header = ("variant", "class", "accuracy", "SD, points", "SD over that of all examples")
     return f"{table}\n{html.details('Every class', html.table(header, lines))}"
 
 
@@ -220,7 +220,7 @@ def _spread(mean: float | None, sd: float | None, ratio: Estimate | None) -> tup
 def _parting(summary: StudySummary) -> str:
     header = (
         *("variant", "first step apart", "growth per step", "steps to double"),
-        *("exponent of a power of the step", "better fit", "largest churn on the way"),
+        *("exponent of a power of the step", "better fit", "largest churn during training"),
     )
 
     def cells(variant: VariantSummary) -> list[str]:
