@@ -266,8 +266,8 @@ def _path(variant: VariantSummary, other: VariantSummary | None) -> str:
     if paths.detour_rate is not None:
         time, unit = paths.detour_time, paths.convergence.unit
         sentence += (
-            f"; {percent(paths.detour_rate)} of them pass a detour state, and they spend "
-            f"{number(time.mean, 3)} {unit}s on average"
+            f"; {percent(paths.detour_rate)} of them pass a detour state, and on average they "
+            f"spend {number(time.mean, 3)} {unit}s in such states"
         )
         if time.sd is not None:
             sentence += f" (SD {interval(time.sd)})"
