@@ -1,8 +1,8 @@
 """ResNet18 for images of 32x32 (He et al. 2016, arXiv 1512.03385; stem as in Hu et al. 2023).
 
 A 3x3 stem without pooling, four stages of two basic blocks with `width`, 2, 4 and 8 times `width`
-channels (64 in the paper), every stage but the first at half the resolution of the one before; mean
-over the image, dense layer.
+channels (64 in Hu et al. 2023), every stage but the first at half the resolution of the one before;
+mean over the image, dense layer.
 
 Batch norm has PyTorch's constants: epsilon 1e-5, running = 0.9 running + 0.1 of the batch. Its
 running variance is the batch's population variance, where PyTorch's has Bessel's correction: a
@@ -23,7 +23,7 @@ STAGES = (1, 2, 4, 8)
 BLOCKS_PER_STAGE = 2
 
 # Uniform within ± 1 / sqrt(fan in): PyTorch's default, and so that of the stem and the dense layer
-# that the paper's code puts in torchvision's network; the rest is normal by the fan out.
+# that Hu et al.'s code puts in torchvision's network; the rest is normal by the fan out.
 UNIFORM_FAN_IN = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 NORMAL_FAN_OUT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -83,14 +83,14 @@ class Block(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """The network; without batch norm and residual sums the paper's destabilised one.
+    """The network; without batch norm and residual sums the destabilised one of Hu et al. (2023).
 
     Attributes:
         num_classes: length of the logits.
         width: channels of the stem and the first stage.
         batch_norm: whether every convolution is followed by batch norm.
         residual: whether blocks add what they got. Without, there are no shortcuts to train; the
-            paper's code keeps theirs, unused.
+            code of Hu et al. (2023) keeps theirs, unused.
     """
 
     num_classes: int
@@ -123,6 +123,6 @@ class ResNet18(nn.Module):
 def resnet_rule(path: tuple[str, ...], leaf: jax.Array) -> Role:
     """Returns a leaf's role by `flax_rule`, but leaves out the shortcuts' 1x1 convolutions.
 
-    The paper's released code leaves them out as well.
+    The released code of Hu et al. (2023) leaves them out as well.
     """
     return Role("ignore") if "shortcut" in path else flax_rule(path, leaf)

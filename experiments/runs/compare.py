@@ -48,7 +48,7 @@ PAPER = {  # by the names of our experiments
 }
 
 
-PAPERS_OWN = {  # hyperparameters by which a run is of the paper's network, task and data
+PAPERS_OWN = {  # hyperparameters by which a run has the network, task and data of Hu et al. (2023)
     "mnist": {"model": "mlp", "data": "mnist"},
     "cifar100": {"data": "cifar"},
     "cifar100-destabilised": {"data": "cifar"},
@@ -193,7 +193,7 @@ def paper_row(config: Mapping[str, Any]) -> PaperRow | None:
         config: the run's `config.json`.
 
     Returns:
-        None where the run was imported, or is of another network, task or data than the paper's.
+        None where the run was imported, or is of another network, task or data than theirs.
     """
     name, used = config["experiment"], config.get("hyperparameters", {})
     own = PAPERS_OWN.get(name, {})

@@ -24,7 +24,8 @@ def dataset_runs(
 
     Args:
         dataset: dimensions seed, step.
-        metrics: names of the variables the HMM is to see; none for the paper's that are there.
+        metrics: names of the variables the HMM sees; none for those of Hu et al. (2023) that are
+            recorded.
         threshold: evaluation accuracy above which a seed has converged; None: not asked for.
 
     Raises:

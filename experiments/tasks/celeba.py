@@ -3,11 +3,11 @@
     seedmap run celeba --data-dir FOLDER --attribute Smiling
     seedmap run celeba --preset quick                 # drawn images, some seconds
 
-FOLDER is in the published layout (`experiments.datasets.celeba`). From the paper: ResNet18 on
-images of 128x128; subgroups Male, Female, Young and Old of the test faces; 10 models of each
-variant. From its released code (training_script/resnet_celeba.py): Adam at 1e-3, a tenth of it from
-the middle of 10 epochs on, batch 128, no augmentation, no weight decay; the whole face shrunk to
-128x128; a 3x3 stem without pooling. Unlike that code:
+FOLDER is in the published layout (`experiments.datasets.celeba`). From Zhuang et al. (2022):
+ResNet18 on images of 128x128; subgroups Male, Female, Young and Old of the test faces; 10 models of
+each variant. From their released code (training_script/resnet_celeba.py): Adam at 1e-3, a tenth of
+it from the middle of 10 epochs on, batch 128, no augmentation, no weight decay; the whole face
+shrunk to 128x128; a 3x3 stem without pooling. Unlike that code:
 
 - One attribute is told, by two logits; the code tells all 40 at once, by 40 sigmoids. Which one
   is `--attribute`; the default, Blond_Hair, is ours: it is rare among men.
@@ -53,7 +53,7 @@ from seedmap.trainer.order import batches_per_epoch
 
 @dataclass(frozen=True)
 class CelebAConfig(TrainingConfig):
-    """Hyperparameters of CelebA; the defaults are the paper's."""
+    """Hyperparameters of CelebA; the defaults are those of Zhuang et al. (2022)."""
 
     seeds: int = 10
     """Number of seeds trained at once."""

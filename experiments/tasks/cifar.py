@@ -8,13 +8,14 @@
 Destabilised is the same network without batch norm and residual sums. FOLDER holds the official
 files, images by class or JPEG files in an archive (`experiments.datasets.cifar`).
 
-From the paper: ResNet18 with a 3x3 stem and no stem pool; crops with 4 reflected pixels, flips,
-channels normalised; AdamW, learning rate 1e-3, batch 256, a record every 20 steps; CIFAR-100,
-converged above an accuracy of 0.6 (destabilised: 0.4); 40 seeds. Where it is silent we follow its
-released code: 100 epochs, PyTorch's weight decay of 0.01 on every parameter, the channels' means
-and deviations, initial weights as in `experiments.networks.resnet`, the last batch of an epoch with
-what is left. CIFAR-10 is ours; its thresholds, 0.85 and 0.7, are what the `paper` preset asks of
-it. That preset is meant for a GPU or TPU and has not been run: 40 seeds x 19 600 steps.
+From Hu et al. (2023): ResNet18 with a 3x3 stem and no stem pool; crops with 4 reflected pixels,
+flips, channels normalised; AdamW, learning rate 1e-3, batch 256, a record every 20 steps;
+CIFAR-100, converged above an accuracy of 0.6 (destabilised: 0.4); 40 seeds. Where they are silent
+we follow their released code: 100 epochs, PyTorch's weight decay of 0.01 on every parameter, the
+channels' means and deviations, initial weights as in `experiments.networks.resnet`, the last batch
+of an epoch with what is left. CIFAR-10 is ours; its thresholds, 0.85 and 0.7, are what the `paper`
+preset asks of it. That preset is meant for a GPU or TPU and has not been run: 40 seeds x 19 600
+steps.
 
 `--preset cpu` is width 8 for 64, 10 seeds for 40, 5000 training and 500 test images (balanced over
 the classes), batch 64, 4 epochs, a record every 8 steps, at most 6 states with diagonal
@@ -89,7 +90,7 @@ class CifarImagesConfig(TrainingConfig):
 
 @dataclass(frozen=True)
 class CifarConfig(CifarImagesConfig):
-    """Hyperparameters of ResNet18 on CIFAR; the defaults are the paper's."""
+    """Hyperparameters of ResNet18 on CIFAR; the defaults are those of Hu et al. (2023)."""
 
     epochs: int = 100
     """Length of training, in passes over the training data."""

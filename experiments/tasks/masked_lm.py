@@ -4,8 +4,9 @@
     seedmap run mlm --corpus FILE_OR_FOLDER           # BERT-base: for a GPU or TPU
 
 The paper reads the checkpoints of the five MultiBERTs; here such a network is trained. Some tokens
-of each row of text are hidden and are to be told from the others; the training map explains the
-last loss on held-out text (`--outcome eval_loss`), with diagonal covariances, as in the paper.
+of each row of text are hidden and are to be predicted from the others; the training map explains
+the last loss on held-out text (`--outcome eval_loss`), with diagonal covariances, as in Hu et al.
+(2023).
 
 As in BERT: token, position and segment embeddings (one segment), 12 blocks with a layer norm after
 each residual sum (epsilon 1e-12), exact GELU, a head of a dense layer, GELU, layer norm and the

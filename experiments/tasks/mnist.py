@@ -1,14 +1,14 @@
 """MNIST (Hu et al. 2023): ten handwritten digits, by a multilayer perceptron or LeNet-5.
 
     seedmap run mnist --preset cpu --data-dir FOLDER      # FOLDER: MNIST's four idx files
-    seedmap run mnist --data-dir FOLDER                   # the paper's scale, for a GPU
+    seedmap run mnist --data-dir FOLDER                   # the published scale, for a GPU
     seedmap run mnist --model lenet5 --data-dir FOLDER    # likewise
     seedmap run mnist --preset quick                      # scikit-learn's digits, some seconds
 
-From the paper: a perceptron 784-800-10 with ReLU; 60 000 training images, pixels in [0, 1]; AdamW,
-learning rate 1e-3; batch 256; a record every 20 steps; converged above an accuracy of 0.97; 40
-seeds, a seed setting initialisation and order; the split is the official one. Where the paper is
-silent we follow its released code: 100 epochs; Glorot uniform weights, zero biases; PyTorch's
+From Hu et al. (2023): a perceptron 784-800-10 with ReLU; 60 000 training images, pixels in [0, 1];
+AdamW, learning rate 1e-3; batch 256; a record every 20 steps; converged above an accuracy of 0.97;
+40 seeds, a seed setting initialisation and order; the split is the official one. Where they
+are silent we follow their released code: 100 epochs; Glorot uniform weights, zero biases; PyTorch's
 AdamW, a decay of 0.01 of every parameter. Its LeNet-5: images enlarged to 32x32 and normalised by
 mean 0.1307 and deviation 0.3081, batch norm after each of two convolutions, PyTorch's initial
 weights. Batch norm's running variance is the batch's population variance here, PyTorch's has
@@ -16,11 +16,11 @@ Bessel's correction: 1 part in 25 600 at the most, in 9600 in an epoch's last ba
 
 `--preset cpu` is the perceptron for 4 epochs (940 steps, 47 records), singular values estimated
 (`--spectrum lanczos`): 10 minutes on 2 CPU cores that others used too, 13.7 ms a step of a seed.
-What 40 seeds found, beside the paper's row:
+Results of 40 seeds, with the row of Hu et al. (2023):
 
 |                                  | paper       | `--preset cpu`                  |
 |----------------------------------|-------------|---------------------------------|
-| seeds converged (accuracy 0.97)  | not told    | 40 of 40, at 2.07 ± 0.15 epochs |
+| seeds converged (accuracy 0.97)  | not given   | 40 of 40, at 2.07 ± 0.15 epochs |
 | states                           | 6           | 4                               |
 | R^2 of the bag of states, p      | 0.049, 0.61 | 0.077, 0.41                     |
 | dissimilarity (index)            | 0.063       | 0.022                           |
@@ -65,7 +65,7 @@ PIXEL_MEAN, PIXEL_DEVIATION = 0.1307, 0.3081  # of MNIST's training images, in [
 
 @dataclass(frozen=True)
 class MnistConfig(TrainingConfig):
-    """Hyperparameters of MNIST; the defaults are the paper's."""
+    """Hyperparameters of MNIST; the defaults are those of Hu et al. (2023)."""
 
     epochs: int = 100
     """Length of training, in passes over the training data."""

@@ -7,24 +7,25 @@ The input is three tokens, (x, y, =); the loss is the cross-entropy of the last 
 `modular` forks and generalises late ("grokking"); `modular-stabilised` is the same network with a
 layer norm after each residual sum, in smaller batches.
 
-From the paper: one layer, width 128, 4 heads of 32, 512 ReLU units, no layer norm (stabilised:
-after each residual sum); (x + y) mod 113, 30 % of all 12 769 pairs train; AdamW, learning rate
-1e-3, weight decay 1.0; batch 2048 (stabilised: 256); 10 000 epochs, every 10th recorded; 40 seeds,
-a seed setting initialisation, split and order. Where the paper is silent we follow its released
-code: normal weights of standard deviation 1/sqrt(width) (the unembedding's 1/sqrt(vocabulary)),
-biases of the two MLP layers alone, zero at first; 114 tokens, `=` too has a logit; scores over
-sqrt(32); Adam's betas 0.9 and 0.999, and a decay of every parameter, biases and embeddings
-included; layer norm with scale, offset and epsilon 1e-5; the last batch of an epoch keeps the
-examples that are left. The 14 metrics leave out embedding, unembedding and layer norms, as there.
+From Hu et al. (2023): one layer, width 128, 4 heads of 32, 512 ReLU units, no layer norm
+(stabilised: after each residual sum); (x + y) mod 113, 30 % of all 12 769 pairs train; AdamW,
+learning rate 1e-3, weight decay 1.0; batch 2048 (stabilised: 256); 10 000 epochs, every 10th
+recorded; 40 seeds, a seed setting initialisation, split and order. Where they are silent we
+follow their released code: normal weights of standard deviation 1/sqrt(width) (the unembedding's
+1/sqrt(vocabulary)), biases of the two MLP layers alone, zero at first; 114 tokens, `=` too has a
+logit; scores over sqrt(32); Adam's betas 0.9 and 0.999, and a decay of every parameter, biases and
+embeddings included; layer norm with scale, offset and epsilon 1e-5; the last batch of an epoch
+keeps the examples that are left. The 14 metrics leave out embedding, unembedding and layer norms,
+as there.
 
 Ours alone: subtraction, multiplication, and division by the modular inverse (`--operation`); a
 batch is at most the training set, so `--batch-size` goes down with `--prime`.
 
 `--preset cpu` of `modular` is a smaller network on (x + y) mod 59 (45 % train, learning rate 3e-3,
-batches of half the training set); that of `modular-stabilised` the paper's network for 200 epochs.
-What 40 seeds of either found, and the time it took, stands in `experiments/results/RESULTS.md`: all
-grok, the former at 482 ± 180 epochs on a map that forks after convergence, the latter at 115 ± 14
-on one path.
+batches of half the training set); that of `modular-stabilised` the network of Hu et al. (2023) for
+200 epochs. What 40 seeds of either found, and the time it took, stands in
+`experiments/results/RESULTS.md`: all grok, the former at 482 ± 180 epochs on a map that forks after
+convergence, the latter at 115 ± 14 on one path.
 """
 
 import math
@@ -57,7 +58,7 @@ LAYER_NORM_EPSILON = 1e-5
 
 @dataclass(frozen=True)
 class ModularConfig(TrainingConfig):
-    """Hyperparameters of modular arithmetic; the defaults are the paper's without layer norm."""
+    """Hyperparameters of modular arithmetic; defaults of Hu et al. (2023), no layer norm."""
 
     epochs: int = 10_000
     """Length of training, in passes over the training data."""

@@ -71,7 +71,7 @@ def group_rates(
     """Computes accuracy, false positive and false negative rate by subgroup (Zhuang et al. 2022).
 
     FPR = FP / (FP + TN), of the points that are negative, and FNR = FN / (FN + TP), of those that
-    are positive. (The paper's released code has FNR over another denominator.)
+    are positive. (The released code of Zhuang et al. (2022) has FNR over another denominator.)
 
     Args:
         prediction_RxN: [replica, test point], 0 or 1 (or bool).
