@@ -51,7 +51,7 @@ class People(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """A table as text, and where each row stands in its file, for messages."""
+    """A table as text, and the line of each row in its file, for messages."""
 
     path: Path
     names: Sequence[str]

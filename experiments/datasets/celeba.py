@@ -27,7 +27,7 @@ GROUPS = {"Male": ("Female", "Male"), "Young": ("Old", "Young")}  # names of its
 
 
 class Faces(NamedTuple):
-    """Faces with one attribute to tell.
+    """Faces with one attribute to predict.
 
     Attributes:
         images: uint8 [face, 128, 128, 3], label 1 where the face has the attribute, else 0.
@@ -43,7 +43,7 @@ class Listed(NamedTuple):
 
     Attributes:
         files: names of the images.
-        lines: where each stands in the list, from 1.
+        lines: number of each one's line in the list, from 1.
         attributes: of those asked for, name to bool [image].
     """
 
@@ -59,7 +59,7 @@ def read_celeba(
 
     Args:
         folder: in the published layout.
-        attribute: name of the one to tell, as the list spells it.
+        attribute: name of the one to predict, as the list spells it.
         train_size: number of training faces; None: all.
         test_size: number of test faces; None: all.
 

@@ -52,7 +52,7 @@ def load_rows(
         length: tokens in a row, [CLS] and [SEP] included.
         test_rows: rows held out, the corpus's last.
         block_rows: training rows come in multiples of it, two at least (the rows between two
-            records); what is left over stands between training and held-out rows and is not used.
+            records); the rest, between training and held-out rows, is not used.
 
     Returns:
         TokenRows.

@@ -24,7 +24,7 @@ class Predictions(NamedTuple):
         loss: float32 [replica, example], in nats where it is a cross-entropy.
         correct: float32 [replica, example], 1.0 where the replica is right (a share of its parts
             where an example has several).
-        logits: float32 [replica, example, class]; None where the task tells no classes apart.
+        logits: float32 [replica, example, class]; None where the task has no classes.
         label: int32 [example]; None likewise.
         groups: subgroups by name, bool [example].
     """

@@ -36,7 +36,7 @@ def estimate(interval: Interval, within: tuple[float, float] = (0.0, np.inf)) ->
 
 
 def without_ends(result: Result) -> Result:
-    """Returns the numbers alone, of what no interval or standard error can be told of."""
+    """Returns the numbers alone, without intervals and standard errors."""
     if isinstance(result, Estimate):
         return replace(result, low=None, high=None)
     if isinstance(result, list):
@@ -312,7 +312,7 @@ class StudySummary:
         record_every: steps between records.
         epochs: of training.
         num_test: test examples.
-        num_classes: None where the task tells no classes apart.
+        num_classes: None where the task has no classes.
         sources: those that variants vary alone.
         whole: the variant with the most sources, which shares are of.
         control: whether nothing varies where nothing should.

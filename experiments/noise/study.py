@@ -80,7 +80,7 @@ class StudyResult(NamedTuple):
 
 
 def check_noise(noise: NoiseConfig) -> None:
-    """Raises UserError where a setting of the study is wrong, whatever is trained."""
+    """Raises UserError where a setting of the study is wrong for any task."""
     parse_sources(noise.sources)
     if not isinstance(noise.replicas, int | np.integer):
         raise UserError(f"--replicas is {noise.replicas!r}; it must be a whole number")

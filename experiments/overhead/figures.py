@@ -41,7 +41,7 @@ def _colours(results: Sequence[Result]) -> dict[str, str]:
 def plot_overhead(results: Sequence[Result]) -> Figure:
     """Bars of the time over the default mode's, a panel a mode, a bar a network.
 
-    Bars begin at 1, the default mode; whiskers are intervals. What failed is said in its place.
+    Bars begin at 1, the default mode; whiskers are intervals. A failure is written in its place.
 
     Args:
         results: of all networks and modes.

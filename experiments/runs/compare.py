@@ -243,7 +243,7 @@ def read_runs(folders: Sequence[Path]) -> list[MappedRun]:
 
 
 def run_names(folders: Sequence[Path]) -> list[str]:
-    """Names of folders to compare, with as much of their paths as tells them apart.
+    """Names of folders to compare, with as much of their paths as makes them unique.
 
     Raises:
         UserError: there are fewer than two, or one comes twice.

@@ -51,7 +51,7 @@ from seedmap.hmm.figures.style import (
 )
 
 MOST_BARS = 25  # classes each shown by bars of their own
-LINEAR_UP_TO = 4.0  # share above which the axis of shares goes on in logarithms
+LINEAR_UP_TO = 4.0  # share above which the axis of shares is logarithmic
 _SHARES = {
     "share_of_variance": "Variance of accuracy",
     "share_of_churn": "Churn",
