@@ -84,7 +84,7 @@ def read_celeba(
 
 
 def memory_needed(faces: int) -> int:
-    """Bytes of so many faces, twice: as they are read, and on the device (on CPU the same memory).
+    """Returns the bytes of some faces, twice: as read, and on the device (on CPU the same memory).
 
     49 152 bytes a face: 16.0 GB for the 162 770 training faces, 2.0 GB for the 19 962 test faces.
     """
@@ -140,7 +140,7 @@ def _by_column(images: list[tuple], wanted: tuple[str, ...]) -> Listed:
 
 
 def _head(path: Path, wanted: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """Names of the attributes, and the lines of the images."""
+    """Returns the names of the attributes, and the lines of the images."""
     lines = _lines(path)
     if len(lines) < 2 or not lines[0].strip().isdecimal():
         actual = repr(lines[0][:40]) if lines else "an empty file"

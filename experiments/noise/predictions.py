@@ -44,7 +44,7 @@ class Predictions(NamedTuple):
 def predict_rows(
     task: Task, model: Variables, groups: Mapping[str, np.ndarray], root: int = 0
 ) -> Predictions:
-    """Predictions of all replicas, one after the other, in float32 whatever they trained in.
+    """Predicts with all replicas, one after the other, in float32 whatever they trained in.
 
     Products are exact to float32 on every device: GPUs and TPUs would round their operands.
 

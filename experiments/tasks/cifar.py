@@ -170,7 +170,7 @@ def augment(key: jax.Array, x_BxHxWxC: jax.Array) -> jax.Array:
 
 
 def crop_and_flip(x_BxHxWxC: jax.Array, offset_Bx2: jax.Array, flipped_B: jax.Array) -> jax.Array:
-    """Images cropped at given offsets (row, column) into their reflected margins, some flipped."""
+    """Crops images at offsets (row, column) into their reflected margins, and flips some."""
     around = ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0))
     padded = jnp.pad(x_BxHxWxC, around, mode="reflect")
     shape = x_BxHxWxC.shape[1:]

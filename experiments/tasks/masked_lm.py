@@ -130,7 +130,7 @@ class Masked(NamedTuple):
 
 
 def num_chosen(config: MaskedLMConfig) -> int:
-    """Tokens to predict in a row: the share of its length, rounded, as in BERT's code."""
+    """Returns the tokens to predict in a row: the share of its length, rounded, as in BERT."""
     return round(config.mask_share * config.length)
 
 

@@ -130,7 +130,7 @@ INTRODUCTION = (
 )
 SETTINGS_HEADER = (
     *("setting", "what", "flags", "processes", "accuracy", "SD of accuracy"),
-    *("seconds of training", "copies alike"),
+    *("seconds of training", "copies identical"),
 )
 
 
