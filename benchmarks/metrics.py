@@ -37,7 +37,7 @@ class Case(NamedTuple):
         init: key -> params.
         make_batch: key -> batch.
         loss: (params, batch) -> scalar.
-        optimizer: of the paper's setting.
+        optimizer: of the setting of Hu et al. (2023).
     """
 
     name: str

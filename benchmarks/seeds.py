@@ -1,10 +1,10 @@
-"""What more seeds cost, and whether the number run side by side is found by itself.
+"""The cost of more seeds, and the quality of the group size found by trial.
 
     python benchmarks/seeds.py
 
-Sparse parities at the size of Hu et al. (2023), training steps alone (no metrics). For each number of seeds S:
-seed-steps per second with all at once, what S seeds cost over one, and the speed at the group size
-found by trial over that at the best of all sizes tried by hand, measured in turns.
+Sparse parities at the size of Hu et al. (2023), training steps alone (no metrics). For each number
+S of seeds: seed-steps per second with all at once, what S seeds cost over one, and the speed at the
+group size found by trial over that at the best of all sizes tried by hand, measured in turns.
 """
 
 import argparse
