@@ -189,7 +189,7 @@ def test_paths_of_tools_are_held_beside_those_of_chance(study):
     detours = interval_text(own.detour_time.sd)
     assert (
         "Replicas that differ in IMPL noise alone take 4 different paths through the training map; "
-        f"dissimilarity {texts[0]}, beside {texts[1]} with ALGO; 40.0 % of them pass a detour "
+        f"dissimilarity {texts[0]}, against {texts[1]} with ALGO; 40.0 % of them pass a detour "
         f"state, and on average they spend 75.0 epochs in such states (SD {detours})."
     ) in said
     found = copy.deepcopy(study.found)
