@@ -50,9 +50,9 @@ class Trainer(NamedTuple):
             timing.
     """
 
-    init: Callable[..., TrainState]
-    advance: Callable[..., tuple[TrainState, Record]]
-    walk: Callable[..., TrainState]
+    init: jax.stages.Wrapped
+    advance: jax.stages.Wrapped
+    walk: jax.stages.Wrapped
 
 
 class Batching(NamedTuple):
@@ -220,7 +220,9 @@ def advance_all(
     batched = over_replicas(partial(advance, recipe), recipe.precision, batching, wrap)
     seeds, record, comparable = batched((state.step, pool), state.seeds)
     if recipe.compare:
-        distances = distance_to_first(seeds.model.params, *comparable, state.step + 1)
+        distances = distance_to_first(
+            seeds.model.params, comparable.predictions, comparable.digests, state.step + 1
+        )
         alive = (seeds.diverged < 0) & (seeds.diverged[:1] < 0)
         record |= {name: jnp.where(alive, value, jnp.nan) for name, value in distances.items()}
     return TrainState(state.step + recipe.record_every, seeds), record

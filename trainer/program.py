@@ -169,7 +169,8 @@ def train_chunks(
     placement, stops = program.placement, plan.early_stop != "never"
     last = False
     while not last:
-        records, started = [], time.perf_counter()
+        records: list[Record] = []
+        started = time.perf_counter()
         while not last and (not records or time.perf_counter() - started < chunk_seconds):
             state, record = program.advance(state)
             records.append(gather(placement, record))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import jax
 import optax
@@ -12,7 +13,9 @@ from seedmap.trainer.metrics.arguments import Metric
 from seedmap.trainer.metrics.weights import weight_metrics
 from seedmap.trainer.task import Task, check_task
 
-Optimizer = optax.GradientTransformation | Callable[[Mapping], optax.GradientTransformation]
+Optimizer: TypeAlias = (
+    optax.GradientTransformation | Callable[[Mapping], optax.GradientTransformation]
+)
 
 
 @dataclass(frozen=True)

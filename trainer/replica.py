@@ -60,7 +60,7 @@ def init_replica(
     """State of a replica before its first step."""
     model = initial_model(recipe.task, keys, hyper)
     opt_state, never = recipe.build_optimizer(hyper).init(model.params), jnp.int32(-1)
-    return SeedState(keys, hyper, model, opt_state, never, never, perturb)
+    return SeedState(keys, dict(hyper), model, opt_state, never, never, perturb)
 
 
 def initial_model(task: Task, keys: Streams, hyper: Mapping[str, jax.Array]) -> Variables:

@@ -122,9 +122,11 @@ def evaluate_and_predict(
 
     In one pass over the examples: what score and classify have in common is computed once.
     """
+    classify = task.classify
+    assert classify is not None  # only asked of tasks that tell classes apart
 
     def both(model, batch):
-        logits, _ = task.classify(model, batch)
+        logits, _ = classify(model, batch)
         return task.score(model, batch), jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
     (loss, correct), predictions = score_examples(both, model, examples)

@@ -56,16 +56,16 @@ class Rows(NamedTuple):
     Attributes:
         where: the source, such as a file's path.
         word: what one row is called, such as "line".
-        numbers: [row], the number of each.
+        numbers: [row], the number or the name of each.
     """
 
     where: str
     word: str
-    numbers: Sequence[int]
+    numbers: Sequence[int | str]
 
     def at(self, row: int | np.integer) -> str:
         """Where a row is, such as "runs/3.csv, line 7"."""
-        return f"{self.where}, {self.word} {self.numbers[row]}"
+        return f"{self.where}, {self.word} {self.numbers[int(row)]}"
 
 
 class Run(NamedTuple):
@@ -146,7 +146,7 @@ def make_run(
 def _canonical(where: str, header: Sequence[str]) -> list[str | None]:
     """Names of the columns by the names used here, None for those without a name."""
     named: dict[str, str] = {}
-    canonical = []
+    canonical: list[str | None] = []
     for raw in map(str.strip, header):
         if UNNAMED.fullmatch(raw):
             canonical.append(None)

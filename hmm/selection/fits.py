@@ -17,7 +17,7 @@ class Fit:
     Attributes:
         num_states: Number of states K.
         restart: Number of the restart, from 0.
-        parameters: The model, float64.
+        parameters: The model, float64; None in a sweep read from its file, which has no models.
         train_log_likelihood: Total over the training runs.
         validation_log_likelihood: Total over the validation runs.
         train_run_log_likelihood: float64 [training run].

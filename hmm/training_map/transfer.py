@@ -116,8 +116,8 @@ def fit_together(
     if unknown:
         raise UserError(f"cannot hold out {unknown[0]}: there is no such run; see the pooled runs")
     is_away = np.isin(pooled.runs, away)
-    halves = (pooled.select(np.flatnonzero(mask)) for mask in (~is_away, is_away))
-    return fit_sweep(*halves, config, key, callback)
+    train, validation = (pooled.select(np.flatnonzero(mask)) for mask in (~is_away, is_away))
+    return fit_sweep(train, validation, config, key, callback)
 
 
 def apply_model(parameters: Parameters, metrics: Sequence[str], sequences: Sequences) -> Transfer:

@@ -154,8 +154,9 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     Raises:
         OSError: as `atomic`.
     """
+    entries: dict[str, Any] = dict(arrays)  # NumPy's types take one of them for `allow_pickle`
     with atomic(path) as draft, draft.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **entries)
 
 
 def json_ready(value: Any) -> Any:

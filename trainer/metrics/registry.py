@@ -20,10 +20,10 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from seedmap.errors import UserError
+from seedmap.metric_names import PAPER_METRICS
 from seedmap.trainer.metrics.lanczos import HIGHEST, dense, tridiagonal
 from seedmap.trainer.metrics.spectrum import Method
 from seedmap.trainer.metrics.weights import (
-    PAPER_METRICS,
     RANKS,
     Rule,
     flax_rule,
@@ -173,7 +173,9 @@ def choose(
     """
     if isinstance(names, str):
         raise UserError(f"metrics is {names!r}; give a list of names, as [{names!r}]")
-    means, layers, functions = [], [], []
+    means: list[str] = []
+    layers: list[str] = []
+    functions: list[Measure] = []
     for name in names:
         if callable(name):
             functions.append(name)

@@ -218,7 +218,8 @@ def spectra(leaves: tuple[jax.Array, ...], method: Method = "exact") -> list[Spe
         UserError: the method is none of these, or has no probe or fewer than 2 steps.
     """
     method = _settings(method)
-    found, zero = [], 0.0
+    found: list[Spectrum] = []
+    zero: float | jax.Array = 0.0
     for matrices in leaves:
         found.append(_spectrum(matrices + zero, method))
         zero = 0.0 * found[-1].largest[0]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from seedmap.errors import UserError
 from seedmap.trainer.order import permutation
 from seedmap.trainer.streams import Streams
 
@@ -84,6 +85,8 @@ def move_by_ulp(params: Any, perturb: Perturbations, step: jax.Array) -> Any:
     """The parameters, one entry of them moved by one unit in the last place if it is time."""
     if perturb.ulp_step is None:
         return params
+    if perturb.ulp_number is None:
+        raise UserError("perturb: ulp_step is given without ulp_number; give both or neither")
     leaves, structure = jax.tree.flatten(params)
     matrices = [leaf for leaf in leaves if leaf.ndim >= 2]
     sizes = [leaf.size if leaf.ndim >= 2 or not matrices else 0 for leaf in leaves]

@@ -139,7 +139,7 @@ def _cond(params: dict[str, Any], operands: list[Any], bits: int | jax.Array) ->
     branches, index = params["branches"], operands[0]
     platforms = params.get("branches_platforms")
     if platforms is not None:  # `platform_dependent`: there is nothing to choose at run time
-        named = {}
+        named: dict[str, Callable[..., list[Any]]] = {}
         for names, branch in zip(platforms, branches, strict=True):
             named |= dict.fromkeys(names or ("default",), partial(_evaluate, branch, bits))
         return jax.lax.platform_dependent(*operands[1:], **named)
