@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Literal
+from jaxtyping import Array, Int
 
 from seedmap.errors import UserError
 
@@ -32,7 +33,7 @@ _INLINED = {
 _HIGHEST = (jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST)
 
 
-def round_products(function: Callable, mantissa_bits: int | jax.Array) -> Callable:
+def round_products(function: Callable, mantissa_bits: int | Int[Array, ""]) -> Callable:
     """The same function with every matrix product and convolution at a lower precision.
 
     Float32 operands are rounded to nearest, ties to even, wherever the product does not ask for a
