@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Real
 
 from seedmap.errors import UserError
 from seedmap.hmm.sequences import Sequences, from_arrays
@@ -44,9 +45,9 @@ class RunTable:
     """
 
     sequences: Sequences
-    steps: np.ndarray
+    steps: Float[np.ndarray, "run time"]
     step_name: str
-    outcomes: dict[str, np.ndarray]
+    outcomes: dict[str, Float[np.ndarray, "run time"]]
     cut: dict[str, float]
 
 
@@ -83,8 +84,8 @@ class Run(NamedTuple):
     name: str
     where: str
     step_name: str
-    steps: np.ndarray
-    columns: dict[str, np.ndarray]
+    steps: Real[np.ndarray, " time"]
+    columns: dict[str, Real[np.ndarray, " time"]]
     text: dict[str, str]
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import nan
 
 import numpy as np
+from jaxtyping import Float
 
 from seedmap.hmm.parameters import Parameters
 from seedmap.hmm.selection.config import SweepConfig
@@ -45,8 +46,8 @@ class Fit:
     parameters: Parameters
     train_log_likelihood: float
     validation_log_likelihood: float
-    train_run_log_likelihood: np.ndarray
-    validation_run_log_likelihood: np.ndarray
+    train_run_log_likelihood: Float[np.ndarray, " train"]
+    validation_run_log_likelihood: Float[np.ndarray, " validation"]
     penalised_log_likelihood: float
     num_parameters: int
     aic: float
