@@ -20,10 +20,10 @@ from jaxtyping import Float
 
 from seedmap import files
 from seedmap.errors import UserError
-from seedmap.files import json_ready
 from seedmap.hmm.parameters import Parameters
 from seedmap.hmm.selection.criteria import selection_table
 from seedmap.hmm.selection.fits import Sweep
+from seedmap.results import to_json
 
 if TYPE_CHECKING:
     from dynamax.hidden_markov_model.models.gaussian_hmm import ParamsGaussianHMM
@@ -118,7 +118,7 @@ def save_hmm(folder: str | os.PathLike, saved: SavedHMM) -> None:
     _check(arrays, len(saved.metrics), "parameters")
     facts = {name: getattr(saved, name) for name in _JSON_FIELDS}
     header = {"format": FORMAT, "version": VERSION, "num_states": len(arrays["initial"])}
-    content = json_ready({**header, **facts})
+    content = to_json({**header, **facts})
     json.dumps(content)  # refuse what JSON cannot hold before a file is written
     folder = Path(folder)
     files.make_folder(folder)

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 
 import seedmap as sm
 from helpers.command import seedmap
@@ -171,6 +172,18 @@ def test_a_frame_gives_the_runs_of_its_arrays():
     np.testing.assert_array_equal(runs.sequences.values, values)
     np.testing.assert_array_equal(runs.convergence, planted()[1])
     assert np.isnan(sm.from_frame(frame, threshold=0.99).convergence).all()
+
+
+def test_a_dataset_gives_the_runs_of_its_arrays():
+    values, turns = planted()
+    accuracy = np.where(values[..., 0] > 2, 0.95, 0.1)
+    names = {"l1": values[..., 0], "l2": values[..., 1], "eval_accuracy": accuracy}
+    variables = {name: (("seed", "step"), array) for name, array in names.items()}
+    dataset = xr.Dataset(variables, {"seed": range(8), "step": np.arange(30) * 5})
+    runs = sm.from_xarray(dataset)
+    assert (runs.names[:2], runs.metrics, runs.unit) == (("0", "1"), ("l1", "l2"), "step")
+    np.testing.assert_array_equal(runs.sequences.values, values)
+    np.testing.assert_array_equal(runs.convergence, turns * 5)
 
 
 @pytest.fixture(scope="module")

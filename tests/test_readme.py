@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from seedmap.experiments.commands import main as cli
@@ -13,9 +14,13 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 def test_the_python_examples_run_and_learn(capsys, tmp_path, monkeypatch):
     """In one session, as a reader would: each goes on from the one before."""
     monkeypatch.chdir(tmp_path)
-    first, second, third = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(first.strip().splitlines()) <= 42
+    facade, first, second, third = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     names = {}
+    exec(facade, names)
+    assert names["m"].num_states == 2
+    assert (names["m"].paths == (np.arange(30) >= names["turns"][:, None])).all()
+    capsys.readouterr()
+    assert len(first.strip().splitlines()) <= 42
     exec(first, names)
     dataset = names["run"].dataset
     assert dict(dataset.sizes) == {"seed": 8, "step": 20}
@@ -29,7 +34,7 @@ def test_the_python_examples_run_and_learn(capsys, tmp_path, monkeypatch):
     assert (tmp_path / "my-training" / "part-0" / "records.bin").exists()
     capsys.readouterr()
     exec(third, names)
-    assert "CONTROL {'value': 0.0" in capsys.readouterr().out
+    assert "CONTROL Estimate(value=0.0" in capsys.readouterr().out
     assert names["study"].predictions.correct.mean() > 0.8
 
 

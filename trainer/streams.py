@@ -42,7 +42,7 @@ def make_streams(
     Args:
         seeds: seed numbers, each in 0 .. 2**32 - 1.
         vary: names of the streams that differ between seeds. A stream left out is the same for
-            all (paper B, section 2: noise sources are switched one at a time).
+            all (Zhuang et al. 2022: noise sources are switched one at a time).
         root: number of the root key; another root gives an independent set of seeds.
 
     Returns:

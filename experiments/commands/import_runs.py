@@ -71,7 +71,7 @@ class MetricsOptions:
 
     path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
     """A .csv or .jsonl file with all runs, a folder of such files (a file a run), or a folder of
-    the JSON files of paper A's code (a folder a run)."""
+    the JSON files of Hu et al.'s code (a folder a run)."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """Run folder to write."""
     columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OURS=THEIRS ...")] = ()

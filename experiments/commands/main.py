@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
+from seedmap._command import leaving_at_once
 from seedmap.errors import UserError
 from seedmap.experiments import EXPERIMENTS
 from seedmap.experiments.commands import COMMANDS
@@ -55,11 +56,12 @@ def _command(argv: Sequence[str]) -> None:
         nearest = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f" (did you mean {nearest[0]}?)" if nearest else ""
         raise UserError(f"unknown command {name!r}{hint}; commands are: {', '.join(COMMANDS)}")
-    from seedmap.experiments.processes.compile_cache import keep_compiled_programs
-
-    keep_compiled_programs()
     command = COMMANDS[name]
-    module = import_module(f"seedmap.experiments.commands.{command.module}")
+    with leaving_at_once():
+        from seedmap.experiments.processes.compile_cache import keep_compiled_programs
+
+        module = import_module(f"seedmap.experiments.commands.{command.module}")
+    keep_compiled_programs()
     getattr(module, command.function)(argv[len(name.split()) :])
 
 

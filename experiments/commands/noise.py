@@ -1,4 +1,4 @@
-"""`seedmap noise EXPERIMENT`: what each source of randomness does to training (paper B)."""
+"""`seedmap noise EXPERIMENT`: what each source of randomness does to training."""
 
 import sys
 from collections.abc import Sequence

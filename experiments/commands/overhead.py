@@ -21,7 +21,8 @@ class OverheadOptions:
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """Folder to write overhead.json, overhead.csv, overhead.html and figures to."""
     networks: tuple[str, ...] = ()
-    """Networks to time; by default paper B's list on GPU and TPU, and the small ones on CPU."""
+    """Networks to time; by default those of Zhuang et al. 2022 on GPU and TPU, on CPU the small
+    ones."""
     modes: tuple[str, ...] = ()
     """Modes to compare with the default one; flags:--xla_... is one of your own. By default all
     that the device has."""

@@ -83,11 +83,13 @@ def by_its_flag(message: str) -> str:
     from seedmap.experiments.commands.experiment_flags import Session
     from seedmap.experiments.tasks.base import FitConfig, MapConfig, TrainingConfig
 
-    match = re.match(r"([a-z_]+)(?=: | is | needs | must )", message)
     kinds = (TrainingConfig, FitConfig, MapConfig, Session)
-    if match and any(match[1] == field.name for kind in kinds for field in fields(kind)):
-        return "--" + match[1].replace("_", "-") + message[match.end() :]
-    return message
+    flags = {field.name: field.name for kind in kinds for field in fields(kind)}
+    flags["run"] = "run_column"  # of `seedmap import metrics`
+    match = re.match(r"([a-z_]+)(?=: | is | needs | must )", message)
+    if match is None or match[1] not in flags:
+        return message
+    return "--" + flags[match[1]].replace("_", "-") + message[match.end() :]
 
 
 def one_line(box: str) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from seedmap.errors import UserError
 from seedmap.experiments.datasets.images import Examples, Images, open_image
 
-SIZE = 128  # pixels a side, as in paper B
+SIZE = 128  # pixels a side, as in Zhuang et al. 2022
 PUBLISHED = (178, 218)
 IMAGES = "img_align_celeba"
 ATTRIBUTES = "list_attr_celeba.txt"
@@ -200,7 +200,7 @@ def _examples(folder: Path, listed: Listed, attribute: str) -> Examples:
 
 
 def _decode(path: Path) -> np.ndarray:
-    """A face at 128 x 128: all of it, so that its sides shrink unequally, as in paper B."""
+    """A face at 128 x 128: all of it, its sides shrunk unequally, as in Zhuang et al. 2022."""
     picture = open_image(path, path.read_bytes(), (PUBLISHED, (SIZE, SIZE)))
     from PIL import Image
 

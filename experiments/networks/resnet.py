@@ -1,4 +1,4 @@
-"""ResNet18 for images of 32x32 (He et al. 2016, arXiv 1512.03385; stem as in paper A, section 3.4).
+"""ResNet18 for images of 32x32 (He et al. 2016, arXiv 1512.03385; stem as in Hu et al. 2023).
 
 A 3x3 stem without pooling, four stages of two basic blocks with `width`, 2, 4 and 8 times `width`
 channels (64 in the paper), every stage but the first at half the resolution of the one before; mean

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from seedmap import hmm
+from seedmap import files, hmm
 from seedmap.errors import UserError
 from seedmap.experiments.noise.measures.intervals import pair_interval, sd_interval
 from seedmap.experiments.noise.results import (
@@ -84,12 +84,12 @@ def fit_own_map(
     rows = rows_of(variants)
     kept = [0, *(row for name, own in rows.items() if name != CONTROL for row in own[1:])]
     target = folder / run_folder.NOISE_MAP
-    run_folder.clear(folder, (run_folder.NOISE_MAP,))
+    files.clear(folder, (run_folder.NOISE_MAP,))
     make_folder(target)
     dataset = run_folder.read_dataset(folder).isel(seed=kept).drop_vars(DISTANCES, errors="ignore")
     run_folder.write_dataset(target, dataset)
     config = run_folder.read_json(folder, run_folder.CONFIG, "noise EXPERIMENT")
-    run_folder.write_json(target / run_folder.CONFIG, config)
+    files.write_json(target / run_folder.CONFIG, config)
     map_run(fit_run(target, fit, callback), asked)
     return target
 

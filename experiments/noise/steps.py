@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
+from seedmap import files
 from seedmap.errors import UserError
 from seedmap.experiments.noise.folder import load_study
 from seedmap.experiments.noise.map_paths import (
@@ -27,7 +28,7 @@ from seedmap.experiments.noise.results import StudySummary, without_ends
 from seedmap.experiments.noise.study import StudyResult
 from seedmap.experiments.noise.summary import is_sampled, parted_note, summarise_study
 from seedmap.experiments.report.figures import make_figures as make_map_figures
-from seedmap.experiments.report.files import save_figures
+from seedmap.experiments.report.out_folder import save_figures
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.fit_and_map import read_config, read_mapped
 from seedmap.experiments.runs.read_result import read_result
@@ -72,7 +73,7 @@ def measure_study(
             raise
         notes = [*notes, f"no training map of these replicas: {error}"]
         paths = None
-    run_folder.clear(folder, (run_folder.NOISE, run_folder.REPORT, run_folder.FIGURES))
+    files.clear(folder, (run_folder.NOISE, run_folder.REPORT, run_folder.FIGURES))
     if paths is not None:
         run = run_folder.NOISE_MAP if map_from == OWN_MAP else str(Path(map_from).absolute())
         summary = _with_paths(summary, study, paths, config["threshold"], run)
@@ -80,7 +81,7 @@ def measure_study(
     parted = parted_note(summary.control)
     notes = notes if parted is None else [parted, *notes]
     summary = replace(summary, notes=notes, unused=unused)
-    run_folder.write_json(folder / run_folder.NOISE, to_json(summary))
+    files.write_json(folder / run_folder.NOISE, to_json(summary))
     return summary
 
 

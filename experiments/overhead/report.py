@@ -9,6 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from seedmap import files
 from seedmap.errors import UserError
 from seedmap.experiments.overhead.figures import plot_kernels, plot_overhead
 from seedmap.experiments.overhead.measuring import Settings, Trial
@@ -20,7 +21,7 @@ from seedmap.experiments.overhead.results import (
     Sizes,
     failures,
 )
-from seedmap.experiments.report import files, html, page
+from seedmap.experiments.report import html, out_folder, page
 from seedmap.experiments.report.terminal import aligned, blocks
 from seedmap.experiments.report.text import fixed, number
 from seedmap.experiments.runs import folder as run_folder
@@ -29,7 +30,7 @@ from seedmap.files import make_folder
 from seedmap.results import from_json, to_json
 
 JSON, CSV, HTML = "overhead.json", "overhead.csv", "overhead.html"
-OWN = files.own_names((JSON, CSV, HTML))
+OWN = out_folder.own_names((JSON, CSV, HTML))
 
 
 def check_out(folder: Path, overwrite: bool) -> None:
@@ -39,7 +40,7 @@ def check_out(folder: Path, overwrite: bool) -> None:
         UserError: it is a file, cannot be written to, holds a measurement and `overwrite` is
             false, or holds something that is not a measurement's.
     """
-    files.check_out(folder, JSON, OWN, "a measurement")
+    out_folder.check_out(folder, JSON, OWN, "a measurement")
     if (folder / JSON).exists() and not overwrite:
         raise UserError(
             f"--out: {folder} holds another measurement; name another folder, or add --overwrite "
@@ -120,11 +121,11 @@ def write_measurement(folder: Path, summary: OverheadSummary) -> Path:
         summary: what to write.
     """
     make_folder(folder)
-    run_folder.clear(folder, OWN - {JSON})  # which marks the folder as ours, and is replaced
-    run_folder.write_json(folder / JSON, to_json(summary))
-    files.write_csv(folder / CSV, [result.flat() for result in summary.rows])
+    files.clear(folder, OWN - {JSON})  # which marks the folder as ours, and is replaced
+    files.write_json(folder / JSON, to_json(summary))
+    out_folder.write_csv(folder / CSV, [result.flat() for result in summary.rows])
     drawn = make_figures(summary.rows)
-    files.save_figures(folder, drawn)
+    out_folder.save_figures(folder, drawn)
     return html.write_page(folder / HTML, "What modes cost", _parts(summary, drawn))
 
 

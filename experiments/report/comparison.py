@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from seedmap.experiments.report import files, html, page
+from seedmap import files
+from seedmap.experiments.report import html, out_folder, page
 from seedmap.experiments.report.terminal import aligned, blocks
 from seedmap.experiments.report.text import fixed, joined, mean_and_sd, p_value, yes_no
 from seedmap.experiments.runs import folder as run_folder
@@ -18,14 +19,14 @@ from seedmap.hmm.figures import Experiment
 from seedmap.results import ABSENT, to_json
 
 JSON, CSV, HTML = "compare.json", "compare.csv", "compare.html"
-OWN = files.own_names((JSON, CSV, HTML, run_folder.SWEEP, *run_folder.HMM))
+OWN = out_folder.own_names((JSON, CSV, HTML, run_folder.SWEEP, *run_folder.HMM))
 GROUNDS = ("index", "discrete", "means")
 _PAPER_COLUMNS = ("states", "r2", "pvalue", "dissimilarity", "forks")
 
 
 def check_free(folder: Path) -> None:
     """Raises UserError unless a comparison may be written to the folder; changes nothing."""
-    files.check_out(folder, JSON, OWN, "a comparison")
+    out_folder.check_out(folder, JSON, OWN, "a comparison")
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> Path:
@@ -37,11 +38,11 @@ def write_comparison(folder: Path, comparison: Comparison) -> Path:
     """
     check_free(folder)
     make_folder(folder)
-    run_folder.clear(folder, OWN - {JSON})  # which marks the folder as ours, and is replaced
-    run_folder.write_json(folder / JSON, to_json(comparison))
-    files.write_csv(folder / CSV, [flat(row) for row in comparison.runs])
+    files.clear(folder, OWN - {JSON})  # which marks the folder as ours, and is replaced
+    files.write_json(folder / JSON, to_json(comparison))
+    out_folder.write_csv(folder / CSV, [flat(row) for row in comparison.runs])
     drawn = make_figures(comparison)
-    files.save_figures(folder, drawn)
+    out_folder.save_figures(folder, drawn)
     return html.write_page(folder / HTML, "Runs compared", _parts(comparison, drawn))
 
 

@@ -1,10 +1,11 @@
-"""The baselines and ablations of paper A beside the HMM of a run, and the honest early test."""
+"""The baselines and ablations of Hu et al. 2023 beside a run's HMM, and the honest early test."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from seedmap import files
 from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.dataset import convergence_times, raw_sequences, seed_rows, time_unit
@@ -20,7 +21,7 @@ def baselines_run(folder: Path) -> list[dict[str, Any]]:
     """Compares what explains convergence time; writes `baselines.json` and adds to the summary.
 
     The rows: the HMM on all metrics, k-means, an HMM on `l2` alone, HMMs on the most important
-    metrics (paper A, section 5), and the HMM's bag of states over the checkpoints up to a time by
+    metrics (Hu et al. 2023), and the HMM's bag of states over the checkpoints up to a time by
     which 10, 25 and 50 % of the converging runs have converged, for the runs that converge later:
     these cannot read the outcome back from when a state was entered.
 
@@ -57,7 +58,7 @@ def baselines_run(folder: Path) -> list[dict[str, Any]]:
         criterion=settings.criterion,
         one_standard_error=settings.one_standard_error,
     )
-    run_folder.write_json(folder / run_folder.BASELINES, rows)
+    files.write_json(folder / run_folder.BASELINES, rows)
     _add_to_summary(folder, upto, rows)
     return rows
 
@@ -71,4 +72,4 @@ def _add_to_summary(folder: Path, upto: list[float], rows: list[dict[str, Any]])
     summary["regression"]["early"] = [
         {"upto": time} | row for time, row in zip(upto, early, strict=True)
     ]
-    run_folder.write_json(folder / run_folder.SUMMARY, summary)
+    files.write_json(folder / run_folder.SUMMARY, summary)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from seedmap import hmm
+from seedmap import files, hmm
 from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.analysis import Analysis, analyse
@@ -29,6 +29,7 @@ from seedmap.experiments.runs.dataset import (
 )
 from seedmap.experiments.runs.robustness import (
     fit_priors,
+    pass_callbacks,
     prior_row,
     refit_stability,
     restart_stability,
@@ -118,7 +119,7 @@ def write_config(
     """Writes `config.json` with fields and times added, and returns it."""
     times = {"wall_seconds": config["wall_seconds"] | seconds}
     changed = to_json(config | changes | times)
-    run_folder.write_json(folder / run_folder.CONFIG, changed)
+    files.write_json(folder / run_folder.CONFIG, changed)
     return changed
 
 
@@ -146,7 +147,8 @@ def fit_run(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         runs = dataset_runs(dataset, config.metrics)
-    fitted, other = fit_priors(runs, config, callback)
+    callbacks = pass_callbacks(config, callback)
+    fitted, other = fit_priors(runs, config, callbacks)
     notes = [str(w.message) for w in caught if w.category is UserWarning] + list(fitted.notes)
     sweep, chosen, sequences, paths = fitted.sweep, fitted.chosen, fitted.sequences, fitted.paths
     saved = SavedHMM(
@@ -160,13 +162,13 @@ def fit_run(
         selection=fitted.candidates,
     )
     agreement = restart_stability(fitted) | {
-        "refits": refit_stability(fitted, config),
+        "refits": refit_stability(fitted, config, callbacks.get("refits")),
         "priors": [prior_row(each, paths) for each in (fitted, other) if each is not None],
     }
     save_sweep(folder / run_folder.SWEEP, sweep, chosen)
     save_hmm(folder, saved)
-    run_folder.write_json(folder / run_folder.STABILITY, agreement)
-    run_folder.clear(folder, run_folder.FROM_MAP)
+    files.write_json(folder / run_folder.STABILITY, agreement)
+    files.clear(folder, run_folder.FROM_MAP)
     decoded = _with_states(dataset, sequences, paths)
     run_folder.write_dataset(folder, decoded)
     seconds = {"fit": time.perf_counter() - started}
@@ -247,8 +249,8 @@ def map_run(fitted: Fitted, asked: MapConfig | None = None) -> Mapped:
     config = write_config(folder, config, {"map": asdict(question)}, seconds)
     times = {name: config["wall_seconds"].get(name) for name in Seconds.__dataclass_fields__}
     summary = replace(summary, stability=robustness, seconds=Seconds(**times))
-    run_folder.clear(folder, run_folder.FROM_MAP)
-    run_folder.write_json(folder / run_folder.SUMMARY, to_json(summary))
+    files.clear(folder, run_folder.FROM_MAP)
+    files.write_json(folder / run_folder.SUMMARY, to_json(summary))
     return Mapped(replace(fitted, config=config), question, analysis, summary)
 
 

@@ -17,9 +17,6 @@ import xarray as xr
 from seedmap import files
 from seedmap.errors import UserError
 from seedmap.experiments.checkpoints.orbax_arrays import dotted, open_arrays
-from seedmap.files import clear as clear
-from seedmap.files import json_ready as json_ready
-from seedmap.files import write_json as write_json
 
 # Variables of the environment by which the same program may compute other bits.
 ARITHMETIC = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NPROC", "OMP_NUM_THREADS", "NVIDIA_TF32_OVERRIDE")

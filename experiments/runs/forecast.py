@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from seedmap import hmm
+from seedmap import files, hmm
 from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.dataset import convergence_times, seed_rows, time_unit
@@ -81,7 +81,7 @@ def forecast_run(
             rows.append(_row(sequences.runs[run], made, convergence[run]))
     if callback is not None:
         callback(len(groups), len(groups))
-    run_folder.write_json(folder / run_folder.FORECAST, {"upto": upto, "forecasts": rows})
+    files.write_json(folder / run_folder.FORECAST, {"upto": upto, "forecasts": rows})
     return rows
 
 

@@ -1,6 +1,6 @@
 """How far a map depends on the prior, on the restart of EM and on which runs were trained."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -16,9 +16,40 @@ from seedmap.hmm.training_map.bootstrap import bootstrap_map
 from seedmap.hmm.training_map.stability import adjusted_rand_index, edge_inclusion, edge_recurrence
 from seedmap.runs import Runs
 
+Callback = Callable[[int, int], None]
+
+
+def pass_callbacks(config: FitConfig, callback: Callback | None) -> dict[str, Callback | None]:
+    """Callbacks for the passes of EM that a fit makes: one count goes on through all of them.
+
+    Args:
+        config: the fit: "asked", perhaps "other" (prior), perhaps "refits".
+        callback: called with (EM iterations done, in all), over all passes.
+
+    Returns:
+        For each pass what it is to call with its own count.
+    """
+    settings = sweep_config(config)
+    sizes = {"asked": num_iterations(settings)}
+    if config.compare_priors:
+        sizes["other"] = num_iterations(_other_prior(settings))
+    if config.resamples:
+        sizes["refits"] = config.iterations
+    if callback is None:
+        return dict.fromkeys(sizes)
+    total, before, callbacks = sum(sizes.values()), 0, {}
+    for name, size in sizes.items():
+        callbacks[name] = lambda done, _, before=before: callback(before + done, total)
+        before += size
+    return callbacks
+
+
+def _other_prior(settings: hmm.SweepConfig) -> hmm.SweepConfig:
+    return replace(settings, prior="weak" if settings.prior == "held-out" else "held-out")
+
 
 def fit_priors(
-    runs: Runs, config: FitConfig, callback: Callable[[int, int], None] | None
+    runs: Runs, config: FitConfig, callbacks: Mapping[str, Callback | None]
 ) -> tuple[Fit, Fit | None]:
     """The fit that is asked for, and one under the other prior where a comparison is asked for.
 
@@ -27,23 +58,21 @@ def fit_priors(
     Args:
         runs: what to fit to.
         config: how.
-        callback: called with (EM iterations done, in all), over both.
+        callbacks: of the passes, as `pass_callbacks` makes them.
     """
     settings = sweep_config(config)
+    asked = _fit(runs, config, settings, callbacks["asked"])
     if not config.compare_priors:
-        return _fit(runs, config, settings, callback), None
-    other = replace(settings, prior="weak" if settings.prior == "held-out" else "held-out")
-    passes = num_iterations(settings), num_iterations(other)
-    asked = _fit(runs, config, settings, _of_all(callback, 0, sum(passes)))
+        return asked, None
     by_default = replace(config, criterion=None, one_standard_error=False)
-    return asked, _fit(runs, by_default, other, _of_all(callback, passes[0], sum(passes)))
+    return asked, _fit(runs, by_default, _other_prior(settings), callbacks["other"])
 
 
 def _fit(
     runs: Runs,
     config: FitConfig,
     settings: hmm.SweepConfig,
-    callback: Callable[[int, int], None] | None,
+    callback: Callback | None,
 ) -> Fit:
     return fit(
         runs,
@@ -59,13 +88,6 @@ def _fit(
         seed=config.fit_seed,
         callback=callback,
     )
-
-
-def _of_all(
-    callback: Callable[[int, int], None] | None, before: int, total: int
-) -> Callable[[int, int], None] | None:
-    """A callback that counts the iterations of one sweep among those of all."""
-    return None if callback is None else lambda done, _: callback(before + done, total)
 
 
 def prior_row(fitted: Fit, paths: np.ndarray) -> dict[str, Any]:
@@ -104,7 +126,9 @@ def restart_stability(fitted: Fit) -> dict[str, Any]:
     return {"adjusted_rand": agreement, "edges": recurrence}
 
 
-def refit_stability(fitted: Fit, config: FitConfig) -> dict[str, Any] | None:
+def refit_stability(
+    fitted: Fit, config: FitConfig, callback: Callback | None
+) -> dict[str, Any] | None:
     """What the chosen model says when it is refitted to resampled training runs.
 
     Returns:
@@ -120,6 +144,7 @@ def refit_stability(fitted: Fit, config: FitConfig) -> dict[str, Any] | None:
             fitted.paths,
             config.resamples,
             config.fit_seed,
+            callback,
         )
     )
 

@@ -1,14 +1,14 @@
-"""Income of the Adult census by a small network; for the noise of subgroups (paper B, section 3).
+"""Income of the Adult census by a small network; for the noise of subgroups (Zhuang et al. 2022).
 
     seedmap run adult --data-dir FOLDER_OR_FILE
     seedmap run adult --preset quick                  # generated people, some seconds
 
-Paper B asks how randomness in training moves the errors of subgroups, on CelebA; this asks it of
-data that train in minutes on a CPU, and of which the groups are small enough for it to matter. The
-formats read, and how people become numbers, are in `experiments.datasets.adult`. Sex and race are
-among the 107 features. Groups of the test people: by sex; by race; by age under 30, 30 to 49, and
-50 and over (Adult has no young and old of its own as CelebA does). The smallest, race "Other", has
-135 of 16 281 people: a part of its accuracy's variation is that of a small test set.
+Zhuang et al. 2022 ask how randomness in training moves the errors of subgroups, on CelebA; this
+asks it of data that train in minutes on a CPU, and of which the groups are small enough for it to
+matter. The formats read, and how people become numbers, are in `experiments.datasets.adult`. Sex
+and race are among the 107 features. Groups of the test people: by sex; by race; by age under 30, 30
+to 49, and 50 and over (Adult has no young and old of its own as CelebA does). The smallest, race
+"Other", has 135 of 16 281 people: a part of its accuracy's variation is that of a small test set.
 
 Two layers of 64 ReLU units, Adam at 1e-3, batch 256, 10 epochs (1280 steps) of all 32 561 training
 people. A step of a seed takes 0.33 ms on 2 CPU cores, whatever the number of seeds side by side

@@ -1,4 +1,4 @@
-"""CelebA, one binary attribute by ResNet18; for the noise of subgroups (paper B, section 3).
+"""CelebA, one binary attribute by ResNet18; for the noise of subgroups (Zhuang et al. 2022).
 
     seedmap run celeba --data-dir FOLDER --attribute Smiling
     seedmap run celeba --preset quick                 # drawn images, some seconds

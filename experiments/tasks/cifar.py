@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 by ResNet18 (paper A, section 3.4), stable and destabilised.
+"""CIFAR-10 and CIFAR-100 by ResNet18 (Hu et al. 2023), stable and destabilised.
 
     seedmap run cifar100 --data-dir FOLDER
     seedmap run cifar100-destabilised --data-dir FOLDER
@@ -21,8 +21,8 @@ the classes), batch 64, 4 epochs, a record every 8 steps, at most 6 states with 
 covariances, and thresholds that this little training reaches: 0.4 and 0.25 (CIFAR-100, tried on
 none of its images: 0.1 and 0.05). On 2 CPU cores `cifar10` took 464 s and its destabilised form 347
 s (jax 0.10.2, 2026-11-21): 10 of 10 seeds converged at 2.4 ± 0.6 epochs, 9 of 10 at 1.7 ± 0.2, each
-on one path and with nothing of the convergence time told by the states; `experiments/RESULTS.md`
-has more. Of two seeds each, test accuracy:
+on one path and with nothing of the convergence time told by the states;
+`experiments/results/RESULTS.md` has more. Of two seeds each, test accuracy:
 
 | after epoch         | 1          | 2          | 3          | 4          |
 |---------------------|------------|------------|------------|------------|

@@ -1,4 +1,4 @@
-"""A masked language model of BERT's shape on any text (paper A, sections 3.2 and 4: MultiBERTs).
+"""A masked language model of BERT's shape on any text (Hu et al. 2023: MultiBERTs).
 
     seedmap run mlm --preset cpu                      # State of the Union addresses
     seedmap run mlm --corpus FILE_OR_FOLDER           # BERT-base: for a GPU or TPU

@@ -1,4 +1,4 @@
-"""MNIST (paper A): ten handwritten digits, by a multilayer perceptron or LeNet-5.
+"""MNIST (Hu et al. 2023): ten handwritten digits, by a multilayer perceptron or LeNet-5.
 
     seedmap run mnist --preset cpu --data-dir FOLDER      # FOLDER: MNIST's four idx files
     seedmap run mnist --data-dir FOLDER                   # the paper's scale, for a GPU

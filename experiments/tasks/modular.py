@@ -1,4 +1,4 @@
-"""Modular arithmetic (paper A, sections 3.2 and 4): a one-layer transformer learns x ∘ y mod 113.
+"""Modular arithmetic (Hu et al. 2023): a one-layer transformer learns x ∘ y mod 113.
 
     seedmap run modular
     seedmap run modular-stabilised
@@ -22,9 +22,9 @@ batch is at most the training set, so `--batch-size` goes down with `--prime`.
 
 `--preset cpu` of `modular` is a smaller network on (x + y) mod 59 (45 % train, learning rate 3e-3,
 batches of half the training set); that of `modular-stabilised` the paper's network for 200 epochs.
-What 40 seeds of either found, and the time it took, stands in `experiments/RESULTS.md`: all grok,
-the former at 482 ± 180 epochs on a map that forks after convergence, the latter at 115 ± 14 on one
-path.
+What 40 seeds of either found, and the time it took, stands in `experiments/results/RESULTS.md`: all
+grok, the former at 482 ± 180 epochs on a map that forks after convergence, the latter at 115 ± 14
+on one path.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""CIFAR by a small convolutional network (paper B: Zhuang et al. 2022, arXiv 2106.11872).
+"""CIFAR by a small convolutional network (Zhuang et al. 2022, arXiv 2106.11872).
 
     seedmap run smallcnn --preset cpu --data-dir FOLDER
     seedmap run smallcnn --no-batch-norm --data-dir FOLDER      # the paper's scale, for a GPU

@@ -1,4 +1,4 @@
-"""Sparse parities (paper A, section 3.2): learn the product of 3 of 40 random bits.
+"""Sparse parities (Hu et al. 2023): learn the product of 3 of 40 random bits.
 
     seedmap run parities
 

@@ -158,7 +158,7 @@ def rank_metrics(tmap: TrainingMap) -> list[str]:
 
 def early_bag_regression(
     paths: Int[np.ndarray, "run time"],
-    steps: Real[np.ndarray, " time"],
+    steps: Real[np.ndarray, " step"],
     outcome: Real[np.ndarray, " run"],
     upto: float,
 ) -> Regression:

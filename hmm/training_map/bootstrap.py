@@ -13,6 +13,7 @@ iterations ran out before it converged moves on a little under any weights (spar
 its own runs once each, an adjusted Rand index of 0.985; resamples, 0.49 to 0.94).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -59,6 +60,7 @@ def bootstrap_map(
     paths: Int[np.ndarray, "_run _time"],
     num_resamples: int = 20,
     seed: int = 0,
+    callback: Callable[[int, int], None] | None = None,
 ) -> Bootstrap:
     """Refits the chosen HMM to resamples of its training runs, and decodes all runs with each.
 
@@ -69,6 +71,7 @@ def bootstrap_map(
         paths: int [run, time], the map's decoding of them, in any labels.
         num_resamples: Resamples to draw.
         seed: Of the draws; resample b is the same one however many there are.
+        callback: Called with (EM iterations done, in all) of the refits, which run together.
 
     Returns:
         Agreement of the decodings, and how often each edge comes back.
@@ -82,7 +85,7 @@ def bootstrap_map(
         raise UserError(f"the sweep's training run {missing[0]!r} is not among the sequences")
     train = sequences.select([sequences.runs.index(name) for name in sweep.train_runs])
     counts = resample_counts(train.num_runs, num_resamples, seed)
-    fitted = refit(train, chosen.parameters, chosen.prior_scale, sweep.config, counts)
+    fitted = refit(train, chosen.parameters, chosen.prior_scale, sweep.config, counts, callback)
     refits = [parameters for parameters in fitted if parameters is not None]
     decodings = [viterbi(parameters, sequences) for parameters in refits]
     return Bootstrap(
@@ -115,6 +118,7 @@ def refit(
     prior_scale: float,
     config: SweepConfig,
     run_weights: Real[np.ndarray, "refit run"],
+    callback: Callable[[int, int], None] | None = None,
 ) -> list[Parameters | None]:
     """Runs EM from a fitted model's parameters, once for each weighting of its training runs.
 
@@ -127,6 +131,7 @@ def refit(
         prior_scale: `hmm.Fit.prior_scale` of the fit.
         config: The settings of its sweep; covariance type, iterations and tolerance count.
         run_weights: float [refit, run], how much each run counts; 1 for all repeats the fit.
+        callback: Called with (EM iterations done, in all).
 
     Returns:
         The parameters of each refit, float64; None where it broke down.
@@ -142,7 +147,7 @@ def refit(
         config.tolerance,
         _standardised(parameters, scaling, num_refits),
         config.iterations,
-        lambda done: None,
+        lambda done: callback(done, config.iterations) if callback else None,
     )
     model, degenerate = jax.device_get((progress.model, progress.degenerate))
     return [

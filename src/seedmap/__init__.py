@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from seedmap.experiments.runs.load import load
     from seedmap.fitting import Fit, fit
     from seedmap.mapping import Map, fit_map
-    from seedmap.runs import Runs, from_arrays, from_frame
+    from seedmap.runs import Runs, from_arrays, from_frame, from_xarray
     from seedmap.trainer import Data, Task, TrainingRun, train
 
 _HOMES = {
@@ -33,6 +33,7 @@ _HOMES = {
     "fit_map": "seedmap.mapping",
     "from_arrays": "seedmap.runs",
     "from_frame": "seedmap.runs",
+    "from_xarray": "seedmap.runs",
     "load": "seedmap.experiments.runs.load",
     "train": "seedmap.trainer",
 }
@@ -49,6 +50,7 @@ __all__ = [
     "fit_map",
     "from_arrays",
     "from_frame",
+    "from_xarray",
     "load",
     "train",
 ]

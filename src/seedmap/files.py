@@ -27,6 +27,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from seedmap.errors import UserError
+from seedmap.results import to_json
 
 DRAFT = ".part"
 _FORMER_DRAFTS = (".partial",)  # of former versions: known and removed, never written
@@ -139,13 +140,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any, indent: int = 2) -> None:
-    """Writes JSON whole or not at all, as `json_ready` makes it.
+    """Writes JSON whole or not at all, as `results.to_json` makes it.
 
     Raises:
         OSError: as `atomic`.
         TypeError: a value that JSON cannot hold.
     """
-    write_text(path, json.dumps(json_ready(content), indent=indent, allow_nan=False) + "\n")
+    write_text(path, json.dumps(to_json(content), indent=indent, allow_nan=False) + "\n")
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -157,19 +158,6 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     entries: dict[str, Any] = dict(arrays)  # NumPy's types take one of them for `allow_pickle`
     with atomic(path) as draft, draft.open("wb") as file:
         np.savez(file, **entries)
-
-
-def json_ready(value: Any) -> Any:
-    """Makes plain Python for JSON: arrays to lists, numbers that are not finite to null."""
-    if isinstance(value, Mapping):
-        return {str(key): json_ready(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [json_ready(entry) for entry in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
 
 
 def open_npz(file: BinaryIO) -> np.lib.npyio.NpzFile:

@@ -168,6 +168,35 @@ def from_frame(
     return runs_of_table(table, threshold=threshold)
 
 
+def from_xarray(
+    dataset: Any,
+    *,
+    run_dim: str = "seed",
+    step_dim: str = "step",
+    metrics: Sequence[str] | None = None,
+    threshold: float = DEFAULT_THRESHOLD,
+) -> Runs:
+    """Returns runs from an xarray dataset, such as `seedmap.train(...).dataset`.
+
+    Args:
+        dataset: an `xarray.Dataset` whose variables have the two dimensions.
+        run_dim: dimension that counts runs; its coordinate names them.
+        step_dim: dimension that counts records; its coordinate says when they were made.
+        metrics: variables the HMM is to see. Default: those of the paper's 14 that are there.
+        threshold: a run has converged at the first record whose `eval_accuracy` is above it.
+
+    Returns:
+        The runs with at least 2 usable records, cut where a metric was no longer finite.
+
+    Raises:
+        UserError: a dimension or a metric is missing, or a step comes twice.
+
+    Example:
+        runs = from_xarray(run.dataset.swap_dims(step="epoch"), step_dim="epoch")
+    """
+    return runs_of_table(hmm.from_xarray(dataset, metrics, run_dim, step_dim), threshold=threshold)
+
+
 def runs_of_table(
     table: RunTable,
     convergence: Float[np.ndarray, " run"] | None = None,

@@ -3,6 +3,7 @@
 import numpy as np
 import xarray as xr
 
+from seedmap import files
 from seedmap.experiments.noise.predictions import Predictions, save_predictions
 from seedmap.experiments.noise.variants import make_variants
 from seedmap.experiments.runs import folder as run_folder
@@ -65,7 +66,7 @@ def write(folder, made, config):
         },
         {"seed": np.arange(rows), "step": step, "epoch": ("step", step / 5)},
     )
-    run_folder.write_json(folder / run_folder.CONFIG, config)
+    files.write_json(folder / run_folder.CONFIG, config)
     run_folder.write_dataset(folder, dataset)
     run_folder.save_params(folder, made["params"])
     loss = np.logaddexp.reduce(made["logits"], axis=-1) - made["logits"][..., 0]

@@ -22,7 +22,7 @@ HELPERS = {  # between modules
     *("best_scale", "robust", "robust_error"),
     "check_num_runs",
     *("convergence_distribution", "interval", "median", "ridge", "skill"),
-    *("HmmlearnGaussian", "json_ready"),
+    *("HmmlearnGaussian", "num_iterations"),
     *("Transitions", "transitions_made"),
 }
 

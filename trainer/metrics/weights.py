@@ -1,4 +1,4 @@
-"""The 14 numbers of a network's weights that paper A records (arXiv 2308.09543, section 2.1).
+"""The 14 numbers of a network's weights that Hu et al. 2023 record (arXiv 2308.09543).
 
 All of them are computed in-graph, from any parameter tree and a rule that says which leaves are
 weight matrices, which are biases and which are left out; two measures of rank beside them.
@@ -27,7 +27,7 @@ class Role(NamedTuple):
         kind: "matrix", "kernels" (of a convolution, [height, width, in, out]), "bias" or "ignore"
             (embeddings, layer norms).
         head_axis: for a matrix with one slice per attention head, the axis of the heads; each
-            slice counts as a matrix of its own (queries, keys and values in paper A).
+            slice counts as a matrix of its own (queries, keys and values in Hu et al. 2023).
     """
 
     kind: Literal["matrix", "kernels", "bias", "ignore"]
@@ -40,7 +40,7 @@ Rule = Callable[[tuple[str, ...], Shaped[Array, "..."]], Role]
 def flax_rule(path: tuple[str, ...], leaf: Shaped[Array, "..."]) -> Role:
     """Roles by the names flax gives: `kernel` is a matrix, `bias` a bias, all else is left out.
 
-    Biases of normalisation layers are left out too (paper A leaves out layer norms and
+    Biases of normalisation layers are left out too (Hu et al. 2023 leave out layer norms and
     embeddings): a bias counts unless its module's name contains "Norm". Queries, keys and values
     of flax attention, with kernels [features, head, head_features], count once per head; a kernel
     with 4 axes is a convolution's.
@@ -242,7 +242,7 @@ def weight_metrics(
     Raises:
         UserError: the rule finds no matrix, or the spectrum is none of the known ones.
 
-    Source: paper A, section 2.1 and appendix A.
+    Source: Hu et al. 2023.
 
     Example:
         >>> import jax.numpy as jnp

@@ -3,7 +3,7 @@
 What a parallel kernel, a lower precision or another machine does to training is rounding: sums
 taken in another order, products of rounded numbers, a last bit that differs. Here each is made on
 purpose, replica by replica, so that it can be told apart from the others and repeated to the bit
-(paper B, section 2, "implementation noise"; Summers and Dinneen, arXiv 2103.04514, section 4, for
+(Zhuang et al. 2022, "implementation noise"; Summers and Dinneen, arXiv 2103.04514, section 4, for
 the change of one bit).
 """
 

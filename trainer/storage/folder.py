@@ -20,6 +20,7 @@ import numpy as np
 
 from seedmap import files
 from seedmap.errors import UserError
+from seedmap.results import to_json
 from seedmap.trainer.storage import records
 from seedmap.trainer.storage.checkpoints import Saved, checkpoints, load_latest
 from seedmap.trainer.storage.records import RecordLayout
@@ -119,7 +120,7 @@ def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) 
     Raises:
         UserError: with every setting that differs, before and now.
     """
-    before, now = _flat(files.json_ready(before)), _flat(files.json_ready(now))
+    before, now = _flat(to_json(before)), _flat(to_json(now))
     names = sorted(set(before) | set(now))
     changed = [
         f"{name} was {_short(before.get(name))} and is {_short(now.get(name))}"

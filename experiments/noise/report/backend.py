@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from seedmap import files
 from seedmap.errors import UserError
 from seedmap.experiments.noise.backend.results import BackendPlan, BackendSummary, SettingSummary
 from seedmap.experiments.noise.backend.settings import LOGS, SETTINGS
@@ -17,7 +18,7 @@ from seedmap.experiments.noise.report.compare import (
     cells,
     write_pairs,
 )
-from seedmap.experiments.report import files, html, page
+from seedmap.experiments.report import html, out_folder, page
 from seedmap.experiments.report.terminal import aligned, blocks
 from seedmap.experiments.report.text import DASH, interval, number, of, percent
 from seedmap.experiments.runs import folder as run_folder
@@ -25,7 +26,7 @@ from seedmap.files import make_folder
 from seedmap.results import to_json
 
 JSON, CSV, HTML = "backend.json", "backend.csv", "backend.html"
-_OWN = files.own_names((JSON, CSV, HTML)) | {LOGS}
+_OWN = out_folder.own_names((JSON, CSV, HTML)) | {LOGS}
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def begin(folder: Path, plan: BackendPlan, overwrite: bool, resume: bool) -> Bac
     """
     before = _standing(folder)
     children = [] if before is None else before.children
-    files.check_out(folder, JSON, _OWN | set(children), "a study")
+    out_folder.check_out(folder, JSON, _OWN | set(children), "a study")
     if before is not None and resume:
         _check_same(folder, before, plan)
         # A study gone on with under other settings still has the folders of the former ones.
@@ -63,18 +64,18 @@ def begin(folder: Path, plan: BackendPlan, overwrite: bool, resume: bool) -> Bac
     elif before is not None:
         for child in children:
             if (folder / child).is_dir():
-                run_folder.clear(folder / child, run_folder.OWN)
+                files.clear(folder / child, run_folder.OWN)
                 (folder / child).rmdir()
-        run_folder.clear(folder, {CSV, HTML, run_folder.FIGURES, LOGS})
+        files.clear(folder, {CSV, HTML, run_folder.FIGURES, LOGS})
     make_folder(folder)
-    run_folder.write_json(folder / JSON, to_json(plan))
+    files.write_json(folder / JSON, to_json(plan))
     return plan
 
 
 def take_away(folder: Path) -> None:
     """Takes away a folder that `begin` made, where it holds nothing but that and logs."""
     if {path.name for path in folder.iterdir()} <= {JSON, LOGS}:
-        run_folder.clear(folder, (JSON, LOGS))
+        files.clear(folder, (JSON, LOGS))
         folder.rmdir()
 
 
@@ -105,7 +106,7 @@ _KEPT = ("experiment", "hyperparameters", "variables")
 
 def write_backend(folder: Path, summary: BackendSummary) -> Path:
     """Writes `backend.json`, `backend.csv`, the figure and `backend.html`; returns its path."""
-    run_folder.write_json(folder / JSON, to_json(summary))
+    files.write_json(folder / JSON, to_json(summary))
     drawn = write_pairs(folder, CSV, summary.pairs, list(map(_pair, summary.pairs)))
     parts = [
         html.notes(summary.notes),

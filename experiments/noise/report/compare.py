@@ -8,24 +8,24 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from seedmap import files
 from seedmap.experiments.noise.compare import MEASURES, PairSummary, StudyComparison
 from seedmap.experiments.noise.results import Estimate
-from seedmap.experiments.report import files, html, page
+from seedmap.experiments.report import html, out_folder, page
 from seedmap.experiments.report.terminal import aligned, blocks
 from seedmap.experiments.report.text import interval, of
-from seedmap.experiments.runs import folder as run_folder
 from seedmap.files import make_folder
 from seedmap.hmm.figures.style import GREY, INK, PALE, WIDTH, shorten, styled
 from seedmap.results import to_json
 
 JSON, CSV, HTML = "noise_compare.json", "noise_compare.csv", "noise_compare.html"
-OWN = files.own_names((JSON, CSV, HTML))
+OWN = out_folder.own_names((JSON, CSV, HTML))
 FIGURE = "differences"
 
 
 def check_free(folder: Path) -> None:
     """Raises UserError unless a comparison may be written to the folder."""
-    files.check_out(folder, JSON, OWN, "a comparison")
+    out_folder.check_out(folder, JSON, OWN, "a comparison")
 
 
 def write_comparison(folder: Path, comparison: StudyComparison) -> Path:
@@ -37,7 +37,7 @@ def write_comparison(folder: Path, comparison: StudyComparison) -> Path:
     """
     check_free(folder)
     make_folder(folder)
-    run_folder.write_json(folder / JSON, to_json(comparison))
+    files.write_json(folder / JSON, to_json(comparison))
     names = [f"{' : '.join(row.runs)}, {row.variant}" for row in comparison.pairs]
     drawn = write_pairs(folder, CSV, comparison.pairs, names)
     parts = [
@@ -55,9 +55,9 @@ def write_pairs(
     folder: Path, csv: str, pairs: Sequence[PairSummary], names: Sequence[str]
 ) -> Figure:
     """Writes the CSV file and the figure of compared pairs; returns the figure."""
-    files.write_csv(folder / csv, [flat(row) for row in pairs])
+    out_folder.write_csv(folder / csv, [flat(row) for row in pairs])
     drawn = plot_differences(pairs, names)
-    files.save_figures(folder, {FIGURE: drawn})
+    out_folder.save_figures(folder, {FIGURE: drawn})
     return drawn
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from seedmap import files
 from seedmap.experiments.commands import main as cli
 from seedmap.experiments.runs import folder as run_folder
 
@@ -36,7 +37,7 @@ def run(tmp_path_factory):
     )
     run_folder.write_dataset(folder, dataset)
     config = {"experiment": "planted", "threshold": 0.9, "wall_seconds": {}}
-    run_folder.write_json(folder / "config.json", config)
+    files.write_json(folder / "config.json", config)
     return folder
 
 
@@ -94,7 +95,7 @@ def test_baselines_stand_beside_the_hmm(tmp_path, run, capsys):
     }
     folder = shutil.copytree(run, tmp_path / "run")
     config = json.loads((folder / "config.json").read_text())
-    run_folder.write_json(folder / "config.json", config | {"fit": settings})
+    files.write_json(folder / "config.json", config | {"fit": settings})
     cli.main(["baselines", str(folder)])
     rows = json.loads((folder / "baselines.json").read_text())
     names = [row["name"] for row in rows]

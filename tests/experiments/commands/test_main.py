@@ -13,6 +13,8 @@ from helpers.command import seedmap
 from helpers.schemas import assert_of_schema
 from seedmap.experiments.commands import main as cli
 from seedmap.experiments.runs import folder as run_folder
+from seedmap.experiments.runs.fit_and_map import fit_run
+from seedmap.experiments.tasks.base import FitConfig
 from seedmap.hmm.io import load_hmm
 from seedmap.hmm.training_map.regression import bag_of_states, regress
 from seedmap.trainer import OUTCOMES, PAPER_METRICS
@@ -123,6 +125,17 @@ def test_the_other_prior_is_fitted_where_a_comparison_is_asked_for(copy):
     assert rows[:1] == before
     assert rows[1]["scale"] == 1e-4
     assert 0 <= rows[1]["adjusted_rand"] <= 1
+
+
+def test_every_pass_counts_in_the_progress(copy):
+    """Six passes under the held-out prior, one under the weak one, and the refits."""
+    counted = []
+    config = FitConfig(states="1-2", restarts=2, iterations=6, resamples=3, compare_priors=True)
+    fit_run(copy, config, lambda done, total: counted.append((done, total)))
+    assert {total for _, total in counted} == {6 * 6 + 6 + 6}
+    done = [done for done, _ in counted]
+    assert done == sorted(done)
+    assert (done[0], done[-1]) == (0, 48)
 
 
 def test_a_fit_asks_before_it_makes_a_map_stale(copy, capsys):

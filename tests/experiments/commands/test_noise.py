@@ -119,7 +119,7 @@ def test_the_cost_is_told_before_training(folder, tmp_path, capsys):
         (("--fork-steps", "x"), "--fork-steps: 'x' is not what it takes"),
         (("--record-every", 0), "--record-every is 0; it must be at least 1"),
         (("--batch-size", 0), "--batch-size is 0; it must be at least 1"),
-        (("--batch-size", 65), "batch_size is 65; it must lie between 1 and the 64"),
+        (("--batch-size", 65), "--batch-size is 65; it must lie between 1 and the 64"),
         (("--seeds-at-once", 0), "--seeds-at-once is 0; it must be at least 1"),
         (("--first-seed", -1), "--first-seed is -1; it must lie in 0 .. 4294967295"),
         (("--first-seed", 2**32), "--first-seed is 4294967296; it must lie in"),

@@ -10,6 +10,7 @@ import pytest
 from helpers.command import seedmap
 from helpers.schemas import assert_of_schema
 from helpers.studies import EXAMPLES, REPLICAS, content, numbers, write
+from seedmap import files
 from seedmap.experiments.noise.compare import compare_studies
 from seedmap.experiments.noise.difference import difference, take_replica
 from seedmap.experiments.noise.folder import load_study
@@ -137,7 +138,10 @@ def test_what_differs_between_environments_is_said(plain, tmp_path):
     ("change", "says"),
     [
         ({"experiment": "mnist"}, "experiment is parities in plain and mnist in other"),
-        ({"hyperparameters": {"learning_rate": 0.2, "vary": ["init"]}}, "learning_rate is 0.1 in"),
+        (
+            {"hyperparameters": {"learning_rate": 0.2, "vary": ["init"]}},
+            "--learning-rate is 0.1",
+        ),
         ({"noise": content()["noise"] | {"data": "2" * 64}}, "data (SHA-256) is 111111111111… in"),
         ({"noise": content()["noise"] | {"ulp_step": 5}}, "ulp_step is 0 in plain and 5 in other"),
     ],
@@ -164,7 +168,7 @@ def test_folders_that_cannot_be_compared_are_refused_in_one_line(plain, tmp_path
     other = write(tmp_path / "other", numbers(), content(noise=noise))
     run = tmp_path / "run"
     run.mkdir()
-    run_folder.write_json(run / run_folder.CONFIG, {"experiment": "parities"})
+    files.write_json(run / run_folder.CONFIG, {"experiment": "parities"})
     taken = tmp_path / "taken"
     taken.mkdir()
     (taken / "thesis.tex").write_text("mine")

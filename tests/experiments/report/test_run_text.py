@@ -10,17 +10,15 @@ def cells(text):
 
 
 def test_forecasts_are_a_line_a_seed_the_soonest_first():
-    common = {"level": 0.8, "low": 10.4, "high": float("inf"), "detour_probability": {}}
+    common = {"level": 0.8, "low": 10.4, "high": float("inf")}
     rows = [
         common | {"seed": "7", "median": 90.0, "actual": float("nan")},
-        common
-        | {"seed": "12", "median": 20.6, "actual": 22.0}
-        | {"detour_probability": {"3": 0.25}},
+        common | {"seed": "12", "median": 20.6, "actual": 22.0},
     ]
     header, first, second = (list(map(str.strip, row)) for row in cells(forecasts(rows)))
-    assert header == ["seed", "median", "80 % interval", "came at", "detours"]
-    assert first == ["12", "21", "10 to never", "22", "3: 25%"]
-    assert second == ["7", "90", "10 to never", "never", "none"]
+    assert header == ["seed", "median", "80 % interval", "came at"]
+    assert first == ["12", "21", "10 to never", "22"]
+    assert second == ["7", "90", "10 to never", "never"]
     assert forecasts([]).startswith("No seed is left")
 
 

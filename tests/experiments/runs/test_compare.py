@@ -247,7 +247,7 @@ def test_pooling_keeps_runs_lengths_and_the_first_order_of_metrics():
     np.testing.assert_array_equal(pooled.values[:2, :4], a.values)
     with pytest.raises(ValueError, match="nothing to pool"):
         hmm.pool({})
-    with pytest.raises(ValueError, match="b lacks y and a lacks w; choose"):
+    with pytest.raises(ValueError, match="b lacks y and a lacks w; fit all with the same"):
         hmm.pool({"a": a, "b": hmm.from_arrays(a.values, metrics=["x", "w"])})
     with pytest.raises(ValueError, match="cannot hold out a/7"):
         hmm.fit_together({"a": a}, {"a": ["7"]}, hmm.SweepConfig(), jax.random.key(0))

@@ -346,7 +346,7 @@ def test_bad_folders_are_told(tmp_path, files, message):
 def test_paths_and_flags_that_do_not_fit(tmp_path):
     for path, run, message in (
         (tmp_path / "none", None, "there is no"),
-        (tmp_path, "id", "--run-column 'id' is for one long table"),
+        (tmp_path, "id", "run: 'id' is for one long table"),
         (tmp_path / "a.txt", None, "none of .csv, .jsonl"),
     ):
         (tmp_path / "a.txt").write_text("")

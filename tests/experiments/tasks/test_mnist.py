@@ -267,7 +267,10 @@ def test_idx_files_from_the_command_line(tmp_path, capsys):
         (("--train-size", 31), "train_size is 31; the data set allows 1 to 30"),
         (("--hidden", 0), "--hidden is 0; it must be above 0"),
         (("--batch-size", 0), "--batch-size is 0; it must be at least 1"),
-        (("--model", "lenet5", "--train-size", 9), "batch_size is 10; .* the 9 training examples"),
+        (
+            ("--model", "lenet5", "--train-size", 9),
+            "--batch-size is 10; .* the 9 training",
+        ),
         (("--data", "digits"), "--data-dir goes with --data mnist"),
         (("--data-dir", tmp_path / "no"), "no: expected a folder of idx files"),
     ):
