@@ -22,6 +22,7 @@ from seedmap.trainer.program import (
     Plan,
     Program,
     Progress,
+    Record,
     compile_program,
     diverged_by_seed,
     done_of,
@@ -217,7 +218,8 @@ def _settings(
 def _train_in_memory(plan: Plan) -> TrainingRun:
     program = compile_program(plan, plan.seeds_at_once)
     plan.tell(0, 0.0, done_of(program.placement, program.state), None)
-    records, seconds = [], 0.0
+    records: list[Record] = []
+    seconds = 0.0
     for chunk in train_chunks(plan, program, program.state, 0, _CHUNK_SECONDS):
         records += chunk.records
         seconds += chunk.seconds
@@ -226,10 +228,13 @@ def _train_in_memory(plan: Plan) -> TrainingRun:
         name: np.stack([record[name] for record in records], axis=1)
         for name in program.layout.names
     }
+    model = gather(program.placement, chunk.state.seeds.model)
     return TrainingRun(
         make_dataset(values, plan.seeds, plan.hyper, plan.record_every, plan.per_epoch),
-        *gather(program.placement, chunk.state.seeds.model),
-        *chunk.done,
+        model.params,
+        model.state,
+        chunk.done.diverged,
+        chunk.done.converged,
         program.compile_seconds,
         seconds,
     )
@@ -333,7 +338,9 @@ def _continue(program: Program, saved: Saved) -> TrainState:
     if shapes != [leaf.shape for leaf in saved.leaves]:
         raise UserError("resume: the checkpoint is of another model or optimiser; train anew")
     leaves = [
-        jax.random.wrap_key_data(leaf) if jnp.issubdtype(new.dtype, jax.dtypes.prng_key) else leaf
+        jax.random.wrap_key_data(jnp.asarray(leaf))
+        if jnp.issubdtype(new.dtype, jax.dtypes.prng_key)
+        else leaf
         for new, leaf in zip(fresh, saved.leaves, strict=True)
     ]
     tree = spread(program.placement, jax.tree.unflatten(structure, leaves))

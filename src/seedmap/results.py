@@ -149,7 +149,7 @@ def json_schema(kind: type) -> dict[str, Any]:
 def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     if kind is Any:
         return {}
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         if kind.__name__ not in definitions:
             definitions[kind.__name__] = {}  # so that its own fields do not begin it again
             definitions[kind.__name__] = _schema_of_fields(kind, definitions)

@@ -102,7 +102,7 @@ def read_job(folder: Path) -> Job:
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Lifts the settings of inner mappings, at any depth, up: "outer.inner"."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in settings.items():
         inner = _flat(value) if isinstance(value, dict) else None
         flat |= {f"{name}.{k}": v for k, v in inner.items()} if inner else {name: value}

@@ -155,11 +155,16 @@ def collect(folder: Path) -> TrainingRun:
     runs = [collect_part(part) for part in store.parts(folder)]
     if len(runs) == 1:
         return runs[0]
-    joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), *[run[1:5] for run in runs])
+    params, state, diverged, converged = jax.tree.map(
+        lambda *leaves: np.concatenate(leaves), *[run[1:5] for run in runs]
+    )
     dataset = xr.concat([run.dataset for run in runs], "seed")  # parts may stop at other steps
     return TrainingRun(
         dataset,
-        *joined,
+        params,
+        state,
+        diverged,
+        converged,
         max(run.compile_seconds for run in runs),
         max(run.train_seconds for run in runs),
     )
