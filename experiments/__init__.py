@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """Where an experiment is defined.
+    """Name, file and one-line description of an experiment.
 
     Attributes:
         module: in `experiments.tasks`.
@@ -82,7 +82,7 @@ EXPERIMENTS = MappingProxyType(
 
 
 def load_experiment(name: str) -> "Experiment":
-    """The experiment of a name; imports its file.
+    """Returns the experiment of a name; imports its file.
 
     Raises:
         UserError: no experiment has the name.

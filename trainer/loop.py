@@ -241,43 +241,43 @@ def _train_in_memory(plan: Plan) -> TrainingRun:
 
 
 def _train_in_folder(plan: Plan, saving: Saving, settings: dict[str, Any]) -> TrainingRun:
-    part = store.part_folder(Path(saving.folder), jax.process_index())
-    before = _job_before(part, settings, saving.resume)
-    saved = store.restore(part, before) if before else None
+    folder = store.part_folder(Path(saving.folder), jax.process_index())
+    before = _job_before(folder, settings, saving.resume)
+    saved = store.restore(folder, before) if before else None
     if saved and saved.finished:
-        return collect_part(part)
+        return collect_part(folder)
     program = compile_program(plan, before.seeds_at_once if before else plan.seeds_at_once)
     state, step = program.state, 0
     if saved:
         state, step = _continue(program, saved), saved.step
     if before is None:
-        store.write_job(part, _job(plan, program, settings))
-    store.log(part, event="begin", step=step, compile_seconds=program.compile_seconds)
+        store.write_job(folder, _job(plan, program, settings))
+    store.log(folder, event="begin", step=step, compile_seconds=program.compile_seconds)
     plan.tell(step, 0.0, done_of(program.placement, state), None)
     seconds, last_save = 0.0, time.perf_counter()
-    with checkpoints(part / store.CHECKPOINTS) as manager:
+    with checkpoints(folder / store.CHECKPOINTS) as manager:
         chunk_seconds = min(_CHUNK_SECONDS, saving.save_seconds)
         for chunk in train_chunks(plan, program, state, step, chunk_seconds):
-            append_records(part / store.RECORDS, program.layout, chunk.records)
+            append_records(folder / store.RECORDS, program.layout, chunk.records)
             seconds += chunk.seconds
-            _log_chunk(part, plan, chunk)
+            _log_chunk(folder, plan, chunk)
             plan.tell(chunk.step, seconds, chunk.done, chunk.records[-1])
             if chunk.last or time.perf_counter() - last_save >= saving.save_seconds:
                 save(manager, chunk.step, _to_save(program.placement, chunk.state), chunk.last)
                 last_save = time.perf_counter()
-    return collect_part(part)
+    return collect_part(folder)
 
 
-def _job_before(part: Path, settings: dict[str, Any], resume: bool) -> store.Job | None:
+def _job_before(folder: Path, settings: dict[str, Any], resume: bool) -> store.Job | None:
     """The job that stands in the folder, if it may be gone on with."""
-    if not (part / store.JOB).is_file():
-        if (part / store.RECORDS).exists() or (part / store.CHECKPOINTS).exists():
-            raise UserError(f"{part} has lost its {store.JOB}: restore it, or train elsewhere")
+    if not (folder / store.JOB).is_file():
+        if (folder / store.RECORDS).exists() or (folder / store.CHECKPOINTS).exists():
+            raise UserError(f"{folder} has lost its {store.JOB}: restore it, or train elsewhere")
         return None
     if not resume:
-        raise UserError(f"{part} holds a training: resume it, or train in another folder")
-    job = store.read_job(part)
-    store.check_same(part, job.identity, settings)
+        raise UserError(f"{folder} holds a training: resume it, or train in another folder")
+    job = store.read_job(folder)
+    store.check_same(folder, job.identity, settings)
     return job
 
 
@@ -298,10 +298,10 @@ def _job(plan: Plan, program: Program, settings: dict[str, Any]) -> store.Job:
     )
 
 
-def _log_chunk(part: Path, plan: Plan, chunk: Chunk) -> None:
+def _log_chunk(folder: Path, plan: Plan, chunk: Chunk) -> None:
     steps = len(chunk.records) * plan.record_every * len(plan.seeds)
     store.log(
-        part,
+        folder,
         event="chunk",
         step=chunk.step,
         records=len(chunk.records),

@@ -173,14 +173,14 @@ def check_task(task: Task, batch_size: int) -> None:
     def score(key):
         model = init_model(task, key)
         example = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), batch)
-        there = jnp.ones(batch_size, bool)
-        return score_training(task, model, example, Noise(key, key, there))
+        valid = jnp.ones(batch_size, bool)
+        return score_training(task, model, example, Noise(key, key, valid))
 
     loss, correct, state = jax.eval_shape(score, key)
-    for name, part in (("loss", loss), ("correct", correct)):
-        if part.shape != (batch_size,):
+    for name, values in (("loss", loss), ("correct", correct)):
+        if values.shape != (batch_size,):
             raise UserError(
-                f"task: score gives a {name} of shape {part.shape} for a batch of {batch_size}; "
+                f"task: score gives a {name} of shape {values.shape} for a batch of {batch_size}; "
                 f"it must be one number per example, shape ({batch_size},)"
             )
     kinds = [

@@ -105,7 +105,7 @@ def locate(path: Path) -> Path:
             return path
         raise UserError(f"{path} is no checkpoint; expected {', '.join(SUFFIXES)} or a folder")
     if not path.is_dir():
-        raise UserError(f"{path} is not there; it may have been moved since the import began")
+        raise UserError(f"{path} does not exist; it may have been moved since the import began")
     for name in HUB_FILES:
         if (path / name).is_file():
             return path / name

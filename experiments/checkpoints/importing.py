@@ -36,7 +36,7 @@ IDENTITY = "import.json"
 
 @dataclass(frozen=True)
 class Source:
-    """What is imported.
+    """Checkpoints to import, and the rules to read them by.
 
     Attributes:
         pattern: as in `patterns.find_checkpoints`.
@@ -54,7 +54,7 @@ class Source:
 
 
 class Row(NamedTuple):
-    """What a line of `import.jsonl` holds.
+    """Content of a line of `import.jsonl`.
 
     Attributes:
         run: name of the run.

@@ -174,7 +174,7 @@ def find_layout(name: str | None, rules: Path | None, checkpoint: Checkpoint) ->
         UserError: it is not known, its file cannot be understood, or none is recognised.
     """
     if name is not None and rules is not None:
-        raise UserError("--layout and --rules exclude each other; a rule file is a whole layout")
+        raise UserError("--layout and --rules exclude each other; a rule file is a complete layout")
     if rules is not None:
         return read_rules(rules)
     if name is None:

@@ -15,7 +15,7 @@ from seedmap.trainer import PAPER_METRICS
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What was recorded besides the weights.
+    """Values recorded besides the weights.
 
     Attributes:
         names: of the columns.

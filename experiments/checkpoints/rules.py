@@ -67,7 +67,7 @@ HEADS, WIDTH = "heads", "width"
 
 @dataclass(frozen=True)
 class Rule:
-    """What tensors of some names count as.
+    """Role of the tensors whose names match a pattern.
 
     Attributes:
         name: regular expression, searched in the tensor's name.
@@ -179,7 +179,7 @@ def _parse_rule(row: Any, where: str) -> Rule:
             raise UserError(f"{where}: {key} is {row[key]!r}; it must be a whole number, 0 or more")
     parts = row.get("parts", [])
     valid = isinstance(parts, list) and all(
-        part in (HEADS, WIDTH) or (isinstance(part, int) and part > 0) for part in parts
+        size in (HEADS, WIDTH) or (isinstance(size, int) and size > 0) for size in parts
     )
     if not valid or parts.count(WIDTH) > 1 or (parts and row["role"] != "matrix"):
         raise UserError(
@@ -275,12 +275,12 @@ def _sizes(rule: Rule, length: int, heads: int | None, where: str) -> tuple[int,
     """Sizes of a rule's parts on an axis of some length."""
     if rule.parts == (HEADS,):
         return (length,)  # the axis itself says how many
-    known = [heads if part == HEADS else part for part in rule.parts if part != WIDTH]
-    each = math.prod(known)
-    if rule.parts and (length % each or (WIDTH not in rule.parts and length != each)):
+    known = [heads if size == HEADS else size for size in rule.parts if size != WIDTH]
+    width = math.prod(known)
+    if rule.parts and (length % width or (WIDTH not in rule.parts and length != width)):
         raise UserError(
             f"{where}: axis {rule.axis} of length {length} cannot be divided by "
             f"{' x '.join(map(str, known))} ({', '.join(map(str, rule.parts))}); see --heads"
         )
     sizes = iter(known)
-    return tuple(length // each if part == WIDTH else next(sizes) for part in rule.parts)
+    return tuple(length // width if size == WIDTH else next(sizes) for size in rule.parts)

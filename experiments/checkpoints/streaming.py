@@ -21,7 +21,7 @@ _BINS = 1 << 16
 
 
 class Entries(NamedTuple):
-    """What the first reading learns of all entries of the weights, or of the biases.
+    """Summary of all entries of the weights, or of the biases, from the first reading.
 
     Attributes:
         count: number of entries.

@@ -30,12 +30,12 @@ COMMANDS = MappingProxyType(
         ),
         "import": Command(
             "KIND",
-            "make a run of checkpoints or metrics that were recorded elsewhere",
+            "import checkpoints or metrics recorded elsewhere as a run",
             "import_runs",
             "import_command",
         ),
         "collect": Command(
-            "DIR", "put together what several processes have trained", "train", "collect_command"
+            "DIR", "merge the results of several training processes", "train", "collect_command"
         ),
         "fit": Command(
             "PATH",
@@ -49,43 +49,43 @@ COMMANDS = MappingProxyType(
         "report": Command("DIR", "draw the figures and write report.html", "map", "report_command"),
         "baselines": Command(
             "DIR",
-            "the regression beside k-means, HMMs on fewer metrics, and early checkpoints",
+            "compare the regression with k-means, HMMs on fewer metrics, and early checkpoints",
             "baselines",
             "baselines_command",
         ),
         "noise": Command(
             "EXPERIMENT",
-            "what each source of randomness does: initialisation, order, rounding, ...",
+            "measure the effect of each source of randomness: initialisation, order, rounding, ...",
             "noise",
             "noise_command",
         ),
         "noise compare": Command(
             "RUN RUN",
-            "studies of noise trained in separate processes, replica by replica",
+            "compare studies of noise trained in separate processes, replica by replica",
             "noise_compare",
             "compare_noise_command",
         ),
         "noise backend": Command(
             "EXPERIMENT",
-            "one replica under other flags, threads and batching, a process for each",
+            "train one replica under several compiler flags, threads and batchings",
             "noise_backend",
             "backend_command",
         ),
         "compare": Command(
             "RUN RUN",
-            "the maps of several runs side by side, and one HMM for all of them",
+            "compare the maps of several runs, also by one HMM for all of them",
             "compare",
             "compare_command",
         ),
         "forecast": Command(
             "DIR",
-            "forecast seeds that have not converged by --upto, each without itself",
+            "forecast seeds not converged by --upto, each from the other runs",
             "forecast",
             "forecast_command",
         ),
         "overhead": Command(
             "",
-            "time training steps: what determinism, precision and many seeds cost",
+            "time training steps: costs of determinism, precision and many seeds",
             "overhead",
             "overhead_command",
         ),

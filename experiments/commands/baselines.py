@@ -7,7 +7,7 @@ from seedmap.experiments.commands.parsing import parse
 
 
 def baselines_command(argv: Sequence[str]) -> None:
-    """`seedmap baselines DIR`."""
+    """Runs `seedmap baselines DIR`."""
     options = parse(FolderOptions, "baselines", argv)
     check_is_run("baselines", options.folder)
     from seedmap.experiments.report.run_text import baselines

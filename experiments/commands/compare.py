@@ -25,7 +25,7 @@ class CompareOptions:
 
 
 def compare_command(argv: Sequence[str]) -> None:
-    """`seedmap compare RUN RUN ...`."""
+    """Runs `seedmap compare RUN RUN ...`."""
     options = parse(CompareOptions, "compare", argv)
     from seedmap.experiments.report.comparison import check_free, terminal, write_comparison
     from seedmap.experiments.runs.compare import compare_runs, read_runs

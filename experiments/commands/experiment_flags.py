@@ -18,44 +18,44 @@ Flat = tyro.conf.OmitArgPrefixes
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a run goes."""
+class Output:
+    """Preset of the defaults, and the folder to write."""
 
     preset: str
     """Named set of defaults for the flags below."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Run folder to write; by default runs/EXPERIMENT-DATE-TIME."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Replace the run that stands in the folder."""
+    """Replace the run in the folder."""
 
 
 @dataclass(frozen=True)
 class Session:
-    """How training is carried out; none of it changes the results."""
+    """Saving, resuming and processes of a training; none of it changes the results."""
 
     resume: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Go on with the training that stands in --out, from its last save point, to the bit; begin it
-    if none does."""
+    """Continue the training in --out from its last save point, to the bit; begin it if there is
+    none."""
     save_seconds: float = 60.0
     """Seconds between two save points."""
     tensorboard: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Also write mean, lowest and highest value over the seeds of every metric for TensorBoard."""
     distributed: tyro.conf.FlagCreatePairsOff[bool] = False
-    """One of several processes (TPU pod, Slurm, or named by the flags below), each with its share
-    of the seeds: start the same command on every host, then `seedmap collect`."""
+    """Run as one of several processes (TPU pod, Slurm, or by the flags below), each with a share of
+    the seeds: start the same command on every host, then `seedmap collect`."""
     coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
-    """Address of process 0, where the cluster does not tell."""
+    """Address of process 0, if the cluster does not provide it."""
     num_processes: int | None = None
-    """Number of processes, where the cluster does not tell."""
+    """Number of processes, if the cluster does not provide it."""
     process_id: int | None = None
-    """Number of this process, from 0, where the cluster does not tell."""
+    """Number of this process, from 0, if the cluster does not provide it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(Generic[Config]):
     """Options of `seedmap train`."""
 
-    place: Flat[Place]
+    output: Flat[Output]
     session: Flat[Session] = Session()
     training: Flat[Config]
 
@@ -107,13 +107,13 @@ def parse_experiment(
         f"{command} {experiment.name}",
         flags,
         description=f"{about} Presets: {', '.join(experiment.presets)}.",
-        default=options(place=Place(preset=name), **default),
+        default=options(output=Output(preset=name), **default),
     )
     return experiment, parsed
 
 
-def folder_of(experiment: Experiment, place: Place) -> Path:
-    """The run folder that is named, or one of its own for this moment."""
-    if place.out is not None:
-        return place.out
+def folder_of(experiment: Experiment, output: Output) -> Path:
+    """Returns the run folder that is named, else a new one by experiment and time."""
+    if output.out is not None:
+        return output.out
     return Path("runs") / f"{experiment.name}-{datetime.now():%Y%m%d-%H%M%S}"

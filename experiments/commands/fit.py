@@ -23,14 +23,14 @@ class FitOptions:
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Run folder to write; by default the run folder given. Needed for CSV files."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Replace the run that stands in --out, or the fit and map of the run given."""
+    """Replace the run in --out, or the fit and map of the run given."""
     threshold: float = 0.9
     """For CSV files: evaluation accuracy above which a run has converged."""
     fit: Flat[FitConfig] = field(default_factory=FitConfig)
 
 
 def fit_command(argv: Sequence[str]) -> None:
-    """`seedmap fit PATH`."""
+    """Runs `seedmap fit PATH`."""
     options = parse(FitOptions, "fit", argv)
     from seedmap.experiments.runs.fit_and_map import fit_run
     from seedmap.experiments.runs.settings import check_threshold, sweep_config
@@ -44,7 +44,7 @@ def fit_command(argv: Sequence[str]) -> None:
 
 
 def _fit_folder(options: FitOptions) -> Path:
-    """The run folder to fit; made here if the path is not one, or if another is asked for."""
+    """Returns the run folder to fit; makes it if PATH is none, or if --out names another."""
     from seedmap.experiments.runs.folder import METRICS
     from seedmap.experiments.runs.import_metrics import copy_run, import_csv
 
@@ -79,7 +79,7 @@ def _check_csv_folder(options: FitOptions) -> None:
     if can_resume(options.path):
         raise UsageError(
             f"{options.path} is not complete; go on with the command that began it and --resume, "
-            "or `seedmap collect` what several processes have trained"
+            "or merge several processes with `seedmap collect`"
         )
     if not any(options.path.glob("*.[cC][sS][vV]")):
         raise UsageError(

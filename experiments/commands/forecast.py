@@ -21,7 +21,7 @@ class ForecastOptions(FolderOptions):
 
 
 def forecast_command(argv: Sequence[str]) -> None:
-    """`seedmap forecast DIR --upto TIME`."""
+    """Runs `seedmap forecast DIR --upto TIME`."""
     options = parse(ForecastOptions, "forecast", argv)
     check_is_run("forecast", options.folder)
     from seedmap.experiments.report.run_text import forecasts

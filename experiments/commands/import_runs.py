@@ -15,31 +15,31 @@ class CheckpointsOptions:
     """Options of `seedmap import checkpoints`."""
 
     pattern: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATTERN")]
-    """Where the checkpoints are, with {run} and {step} in place of their names and * for what may
-    be anything: 'ckpts/seed_{run}/step_{step}'. A step is a number, as 512, 20k or 1.5M."""
+    """Paths of the checkpoints, with {run} and {step} for their names and * for any text:
+    'ckpts/seed_{run}/step_{step}'. A step is a number, as 512, 20k or 1.5M."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """Run folder to write."""
     layout: str | None = None
-    """What the weights are called: bert, gpt-neox, vit, vit-timm, vit-torchvision, resnet,
-    resnet-hf or flax; by default found from the names."""
+    """Naming scheme of the weights: bert, gpt-neox, vit, vit-timm, vit-torchvision, resnet,
+    resnet-hf or flax; by default recognised from the names."""
     rules: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Rules of your own in TOML, for any other layout (experiments/checkpoints/rules.py has an
+    """TOML file of rules for any other layout (experiments/checkpoints/rules.py has an
     example)."""
     heads: int | None = None
-    """Number of attention heads, where no config.json beside the checkpoint says it."""
+    """Number of attention heads, if no config.json next to the checkpoint gives it."""
     outcomes: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """CSV file with columns run, step and any of eval_loss, eval_accuracy, train_loss and
     train_accuracy, to go with the metrics."""
     threshold: float = 0.9
     """Evaluation accuracy above which a run has converged."""
     resume: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Go on with the import that was cut short in --out; begin it if none was."""
+    """Continue the interrupted import in --out; begin it if there is none."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Replace the run that stands in the folder."""
+    """Replace the run in the folder."""
 
 
 def checkpoints_command(argv: Sequence[str]) -> None:
-    """`seedmap import checkpoints PATTERN --out DIR`."""
+    """Runs `seedmap import checkpoints PATTERN --out DIR`."""
     options = parse(CheckpointsOptions, "import checkpoints", argv)
     from seedmap.experiments.checkpoints.importing import Source, import_checkpoints
     from seedmap.experiments.report.progress import checkpoint_bar
@@ -75,21 +75,22 @@ class MetricsOptions:
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """Run folder to write."""
     columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OURS=THEIRS ...")] = ()
-    """Columns that are called otherwise there, as l2=weight_norm eval_accuracy=val_acc."""
+    """Columns under other names, ours=theirs, as l2=weight_norm eval_accuracy=val_acc."""
     run_column: str | None = None
-    """Of one file with all runs, the column that tells them apart; by default run, or seed."""
+    """For one file with all runs, the column that names the run; by default run, or seed."""
     step_column: str | None = None
     """Column that orders the checkpoints; by default step, or epoch."""
     metrics: tuple[str, ...] = ()
-    """Columns the HMM is to see, by our names; by default those of the paper that are there."""
+    """Columns the HMM sees, by seedmap's names; by default those of Hu et al. (2023) that are
+    present."""
     threshold: float = 0.9
     """Evaluation accuracy above which a run has converged."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Replace the run that stands in the folder."""
+    """Replace the run in the folder."""
 
 
 def metrics_command(argv: Sequence[str]) -> None:
-    """`seedmap import metrics PATH --out DIR`."""
+    """Runs `seedmap import metrics PATH --out DIR`."""
     options = parse(MetricsOptions, "import metrics", argv)
     from seedmap.experiments.runs.import_metrics import import_metrics
     from seedmap.experiments.runs.settings import check_threshold
@@ -110,7 +111,7 @@ def metrics_command(argv: Sequence[str]) -> None:
 
 
 def _mapping(pairs: Sequence[str]) -> dict[str, str]:
-    """Our name -> theirs, from `ours=theirs`."""
+    """Parses `ours=theirs` into our name -> theirs."""
     columns: dict[str, str] = {}
     for pair in pairs:
         ours, equals, theirs = pair.partition("=")
@@ -129,13 +130,13 @@ KINDS: dict[str, Callable[[Sequence[str]], None]] = {
 
 
 def import_command(argv: Sequence[str]) -> None:
-    """`seedmap import KIND ...`."""
+    """Runs `seedmap import KIND ...`."""
     known = " or ".join(f"`seedmap import {kind}`" for kind in KINDS)
     if argv[:1] in (["-h"], ["--help"]):
         print(f"usage: {known}; each has --help")
         return
     if not argv:
-        raise UsageError(f"say what to import: {known}")
+        raise UsageError(f"name what to import: {known}")
     if argv[0] not in KINDS:
         raise UsageError(f"cannot import {argv[0]!r}; there is {known}")
     KINDS[argv[0]](argv[1:])

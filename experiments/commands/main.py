@@ -1,4 +1,4 @@
-"""The `seedmap` command: runs what is asked for, and says in one line what is wrong."""
+"""The `seedmap` command: runs a subcommand and reports wrong input in one line."""
 
 import difflib
 import os
@@ -17,7 +17,7 @@ _FORMAT = warnings.formatwarning
 USAGE = """\
 usage: seedmap COMMAND ...
 
-Train many seeds at once, record their weights, fit an HMM, see how randomness shows.
+Train many seeds at once, record metrics of their weights, fit an HMM, measure randomness.
 
 commands:
 {commands}
@@ -30,14 +30,14 @@ experiments:
 
 
 def usage() -> str:
-    """The text of `seedmap --help`."""
+    """Returns the text of `seedmap --help`."""
     commands = [f"  {f'{name} {c.arguments}':<24} {c.summary}" for name, c in COMMANDS.items()]
     experiments = [f"  {name:<24} {entry.description}" for name, entry in EXPERIMENTS.items()]
     return USAGE.format(commands="\n".join(commands), experiments="\n".join(experiments))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point; exits with 2 and one line on wrong input."""
+    """Runs the command line; exits with 2 and one line on wrong input."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["--version"]:
         from importlib.metadata import version
@@ -89,7 +89,7 @@ def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> No
 
 
 def _plain(message, category, filename, lineno, line=None) -> str:
-    """A warning as one line, without the place in the code that gave it."""
+    """Formats a warning as one line, without file and line number."""
     if issubclass(category, UserWarning):
         return f"seedmap: warning: {message}\n"
     return _FORMAT(message, category, filename, lineno, line)

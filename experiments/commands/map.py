@@ -17,7 +17,7 @@ class MapOptions(FolderOptions):
 
 
 def map_command(argv: Sequence[str]) -> None:
-    """`seedmap map DIR`."""
+    """Runs `seedmap map DIR`."""
     options = parse(MapOptions, "map", argv)
     check_is_run("map", options.folder)
     from seedmap.experiments.report.run_text import summary_text
@@ -29,7 +29,7 @@ def map_command(argv: Sequence[str]) -> None:
 
 
 def report_command(argv: Sequence[str]) -> None:
-    """`seedmap report DIR`."""
+    """Runs `seedmap report DIR`."""
     options = parse(FolderOptions, "report", argv)
     check_is_run("report", options.folder)
     from seedmap.experiments.runs.fit_and_map import read_mapped

@@ -1,4 +1,4 @@
-"""`seedmap noise EXPERIMENT`: what each source of randomness does to training."""
+"""`seedmap noise EXPERIMENT`: effects of each source of randomness on training."""
 
 import sys
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import tyro
 from seedmap.experiments.commands.experiment_flags import (
     Config,
     Flat,
-    Place,
+    Output,
     folder_of,
     parse_experiment,
 )
@@ -21,55 +21,55 @@ from seedmap.experiments.noise.folder import Prepared, prepare, record_names, tr
 from seedmap.experiments.noise.study import NoiseConfig, check_noise
 from seedmap.experiments.tasks.base import Experiment, TrainingConfig
 
-_NOT_HERE = {
-    "seeds": "--replicas says how many there are of each variant",
-    "vary": "--sources says what varies",
+_REFUSED = {
+    "seeds": "--replicas sets the number for each variant",
+    "vary": "--sources sets what varies",
 }
 
 
 @dataclass(frozen=True)
 class NoiseSession:
-    """How a study is carried out; none of it changes the results."""
+    """Saving and resuming, which do not change the results, and the map to read replicas with."""
 
     resume: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Go on with the study that stands in --out, from its last save point, to the bit; begin it if
-    none does."""
+    """Continue the study in --out from its last save point, to the bit; begin it if there is
+    none."""
     save_seconds: float = 60.0
     """Seconds between two save points."""
     map: str = "own"
-    """Training map to read the replicas with: a run folder with one of the same experiment, own to
-    fit one to the replicas, or none."""
+    """Training map to decode the replicas with: a run folder of the same experiment, own to fit a
+    map to the replicas, or none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseOptions(Generic[Config]):
     """Options of `seedmap noise EXPERIMENT`."""
 
-    place: Flat[Place]
+    output: Flat[Output]
     session: Flat[NoiseSession] = field(default_factory=NoiseSession)
     noise: Flat[NoiseConfig] = field(default_factory=NoiseConfig)
     training: Flat[Config]
 
 
 def noise_command(argv: Sequence[str]) -> None:
-    """`seedmap noise EXPERIMENT`."""
+    """Runs `seedmap noise EXPERIMENT`."""
     # A preset's number of seeds side by side is for its number of seeds, not for a study's.
     experiment, options = parse_experiment(NoiseOptions, "noise", argv, seeds_at_once=None)
     check_noise(options.noise)
-    check_flags(experiment, options.place, options.training)
-    _check_map(experiment, options.session.map, options.place)
+    check_flags(experiment, options.output, options.training)
+    _check_map(experiment, options.session.map, options.output)
     run(experiment, options)
 
 
-def check_flags(experiment: Experiment, place: Place, config: TrainingConfig) -> None:
+def check_flags(experiment: Experiment, output: Output, config: TrainingConfig) -> None:
     """Refuses flags of `seedmap run` that a study answers otherwise."""
-    default = experiment.presets[place.preset].training
-    for name, instead in _NOT_HERE.items():
+    default = experiment.presets[output.preset].training
+    for name, instead in _REFUSED.items():
         if getattr(config, name) != getattr(default, name):
-            raise UsageError(f"--{name} goes with `seedmap run`; of a study {instead}")
+            raise UsageError(f"--{name} is a flag of `seedmap run`; in a study {instead}")
 
 
-def _check_map(experiment: Experiment, map_from: str, place: Place) -> None:
+def _check_map(experiment: Experiment, map_from: str, output: Output) -> None:
     """Refuses a map that the replicas could not be read with, before they are trained."""
     from seedmap.experiments.noise.map_paths import read_map
     from seedmap.experiments.runs.folder import SUMMARY
@@ -81,8 +81,8 @@ def _check_map(experiment: Experiment, map_from: str, place: Place) -> None:
             f"--map: {map_from} is no run folder with a training map; name one, or own, or none"
         )
     read_map(experiment.name, Path(map_from))
-    out = place.out and Path(place.out).resolve()
-    if place.overwrite and out in [Path(map_from).resolve(), *Path(map_from).resolve().parents]:
+    out = output.out and Path(output.out).resolve()
+    if output.overwrite and out in [Path(map_from).resolve(), *Path(map_from).resolve().parents]:
         raise UsageError(f"--map: --overwrite would delete {map_from}; choose another --out")
 
 
@@ -95,22 +95,22 @@ def run(experiment: Experiment, options: NoiseOptions) -> None:
     from seedmap.experiments.runs.folder import METRICS, TRAINING, can_resume, check_free
     from seedmap.experiments.runs.settings import check_saving
 
-    place, session, noise = options.place, options.session, options.noise
+    output, session, noise = options.output, options.session, options.noise
     check_saving(session.save_seconds)
-    if session.resume and place.out is None:
+    if session.resume and output.out is None:
         raise UsageError("--resume needs --out: name the folder to go on with")
-    folder = folder_of(experiment, place)
-    check_free(folder, place.overwrite or session.resume)
-    preset = experiment.presets[place.preset]
+    folder = folder_of(experiment, output)
+    check_free(folder, output.overwrite or session.resume)
+    preset = experiment.presets[output.preset]
     prepared = prepare(experiment, options.training, noise)
     if session.map not in ("own", "none"):
         run_of_map = Path(session.map)
         check_metrics(run_of_map, read_map(experiment.name, run_of_map)[1], record_names(prepared))
     trained = (folder / METRICS).exists() and not (folder / TRAINING).exists()
     if not (session.resume and trained):
-        found = trial(prepared)  # a study gone on with keeps the number side by side that it has
-        print(cost(prepared, found.seconds), file=sys.stderr)
-        config = replace(prepared.config, seeds_at_once=found.seeds_at_once)
+        group = trial(prepared)  # a study gone on with keeps the number side by side that it has
+        print(cost(prepared, group.seconds), file=sys.stderr)
+        config = replace(prepared.config, seeds_at_once=group.seeds_at_once)
         prepared = prepared._replace(config=config)
     try:
         with training_bar() as show:
@@ -119,7 +119,7 @@ def run(experiment: Experiment, options: NoiseOptions) -> None:
                 settings(noise),
                 folder,
                 preset.map.threshold,
-                overwrite=place.overwrite,
+                overwrite=output.overwrite,
                 resume=session.resume,
                 save_seconds=session.save_seconds,
                 on_progress=show,
@@ -129,13 +129,13 @@ def run(experiment: Experiment, options: NoiseOptions) -> None:
             raise
         raise KeyboardInterrupt(f"; go on with --resume --out {folder}") from None
     with fit_bar() as callback:
-        found = measure_study(folder, session.map, preset.fit, preset.map, callback)
-    print(terminal(found))
+        summary = measure_study(folder, session.map, preset.fit, preset.map, callback)
+    print(terminal(summary))
     print(f"Report: {report_study(folder)}")
 
 
 def settings(noise: NoiseConfig) -> dict[str, Any]:
-    """What `config.json` says of the study, the sources that were asked for in a list."""
+    """Returns the study's part of `config.json`, the sources asked for as a list."""
     from seedmap.experiments.noise.variants import parse_sources
 
     return {
@@ -147,17 +147,17 @@ def settings(noise: NoiseConfig) -> dict[str, Any]:
 
 
 def cost(prepared: Prepared, seconds: float) -> str:
-    """What the training will take, in one line; evaluation and measures come on top.
+    """Estimates the training time, in one line, without evaluation and measures.
 
     Args:
         prepared: the study.
         seconds: of a training step of one replica.
     """
     replicas, steps = prepared.config.seeds, prepared.steps
-    whole = seconds * replicas * steps / jax.local_device_count()
-    minutes = f"{whole / 60:.0f} min" if whole >= 120 else f"{whole:.0f} s"
+    total = seconds * replicas * steps / jax.local_device_count()
+    minutes = f"{total / 60:.0f} min" if total >= 120 else f"{total:.0f} s"
     count = len(prepared.variants)
     return (
         f"{count} variant{'s' * (count > 1)}, {replicas} replicas in all x {steps} steps x "
-        f"{1000 * seconds:.3g} ms a step = {minutes} of training, records apart"
+        f"{1000 * seconds:.3g} ms a step = {minutes} of training, without records"
     )

@@ -11,7 +11,7 @@ from seedmap.errors import UserError
 from seedmap.experiments.commands.experiment_flags import (
     Config,
     Flat,
-    Place,
+    Output,
     folder_of,
     parse_experiment,
 )
@@ -26,29 +26,29 @@ from seedmap.experiments.noise.backend.settings import (
 )
 from seedmap.experiments.tasks.base import Experiment
 
-_NOT_HERE = {
-    "seeds": "--replicas says how many processes each setting gets",
-    "vary": "nothing varies but the tools",
-    "seeds_at_once": "the settings vmapped and one-at-a-time say it",
+_REFUSED = {
+    "seeds": "--replicas sets the number of processes for each setting",
+    "vary": "only the tools vary",
+    "seeds_at_once": "the settings vmapped and one-at-a-time set it",
 }
 
 
 @dataclass(frozen=True)
 class BackendSession:
-    """How the study is carried out; none of it changes the results."""
+    """Saving and resuming of a study; neither changes the results."""
 
     resume: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Go on with the study that stands in --out: processes that have trained are kept."""
+    """Continue the study in --out; processes that have trained are kept."""
     save_seconds: float = 60.0
     """Seconds between two save points."""
 
 
 @dataclass(frozen=True)
 class BackendConfig:
-    """Under which settings the replica is trained."""
+    """Settings under which the replica is trained."""
 
     settings: tuple[str, ...] = ("default", "deterministic")
-    """Of default, deterministic, exclude-nondeterministic (GPU kernels), one-thread (CPU),
+    """Any of default, deterministic, exclude-nondeterministic (GPU kernels), one-thread (CPU),
     unoptimised, vmapped, one-at-a-time, and flags:--xla_NAME=VALUE for any flags of XLA."""
     replicas: int = 3
     """Processes for each setting, at least 2."""
@@ -58,14 +58,14 @@ class BackendConfig:
 class BackendOptions(Generic[Config]):
     """Options of `seedmap noise backend`."""
 
-    place: Flat[Place]
+    output: Flat[Output]
     backend: Flat[BackendConfig] = field(default_factory=BackendConfig)
     session: Flat[BackendSession] = field(default_factory=BackendSession)
     training: Flat[Config]
 
 
 def parse_backend(argv: Sequence[str]) -> tuple[Experiment, BackendOptions, list[Setting]]:
-    """The command line, as the command and each of its children read it.
+    """Parses the command line, for the command and for each of its children.
 
     Raises:
         UserError: something in it is wrong.
@@ -76,10 +76,10 @@ def parse_backend(argv: Sequence[str]) -> tuple[Experiment, BackendOptions, list
     settings = parse_settings(options.backend.settings)
     if options.backend.replicas < 2:
         raise UsageError(
-            f"--replicas is {options.backend.replicas}; whether processes agree needs at least 2"
+            f"--replicas is {options.backend.replicas}; comparing processes needs at least 2"
         )
-    default = experiment.presets[options.place.preset].training
-    for name, instead in _NOT_HERE.items():
+    default = experiment.presets[options.output.preset].training
+    for name, instead in _REFUSED.items():
         if getattr(options.training, name) != getattr(default, name):
             flag = name.replace("_", "-")
             raise UsageError(f"--{flag} does not go with `seedmap noise backend`: {instead}")
@@ -89,18 +89,18 @@ def parse_backend(argv: Sequence[str]) -> tuple[Experiment, BackendOptions, list
 
 
 def backend_command(argv: Sequence[str]) -> None:
-    """`seedmap noise backend EXPERIMENT`."""
+    """Runs `seedmap noise backend EXPERIMENT`."""
     experiment, options, settings = parse_backend(argv)
     from seedmap.experiments.noise.backend.study import measure, plan_of
     from seedmap.experiments.noise.report.backend import begin, take_away, terminal, write_backend
 
-    place, session = options.place, options.session
-    if session.resume and place.out is None:
+    output, session = options.output, options.session
+    if session.resume and output.out is None:
         raise UsageError("--resume needs --out: name the folder to go on with")
-    folder = folder_of(experiment, place)
+    folder = folder_of(experiment, output)
     plan = plan_of(experiment, options, settings)
     fresh = not folder.exists()
-    plan = begin(folder, plan, place.overwrite, session.resume)
+    plan = begin(folder, plan, output.overwrite, session.resume)
     children = children_of(settings, options.backend.replicas, folder)
     try:
         failed = run_children(children, argv)
@@ -138,25 +138,25 @@ def run_children(children: Sequence[Child], argv: Sequence[str]) -> dict[str, st
 def _follow(
     done: int, children: int, show: Callable[[int, int], None]
 ) -> Callable[[dict[str, Any]], None]:
-    """What to do with a child's messages: the cost at the first of all, then the bar."""
-    said = []
+    """Makes the handler of a child's messages: prints the cost once, then moves the bar."""
+    printed = []
 
     def on_message(message: dict[str, Any]) -> None:
         step, steps = message["step"], message["steps"]
-        if not (done or said):
-            said.append(print(cost(children, message), file=sys.stderr))
+        if not (done or printed):
+            printed.append(print(cost(children, message), file=sys.stderr))
         show(done * steps + step, children * steps)
 
     return on_message
 
 
 def cost(children: int, message: dict[str, Any]) -> str:
-    """What all children will take, from the pace of the first one at its first record."""
+    """Estimates the time of all children from the first one's pace at its first record."""
     seconds = message["seconds"] / message["step"]
-    whole = seconds * children * message["steps"]
-    minutes = f"{whole / 60:.0f} min" if whole >= 120 else f"{whole:.0f} s"
+    total = seconds * children * message["steps"]
+    minutes = f"{total / 60:.0f} min" if total >= 120 else f"{total:.0f} s"
     return (
         f"{children} processes x {message['steps']} steps x {1000 * seconds:.3g} ms a step = "
-        f"{minutes} of training; start and compilation of each come on top, and settings differ "
-        "in their pace"
+        f"{minutes} of training; start and compilation of each come on top, and the pace differs "
+        "between settings"
     )

@@ -23,7 +23,7 @@ class CompareNoiseOptions:
 
 
 def compare_noise_command(argv: Sequence[str]) -> None:
-    """`seedmap noise compare RUN RUN ...`."""
+    """Runs `seedmap noise compare RUN RUN ...`."""
     options = parse(CompareNoiseOptions, "noise compare", argv)
     from seedmap.experiments.noise.compare import compare_studies
     from seedmap.experiments.noise.report.compare import check_free, terminal, write_comparison

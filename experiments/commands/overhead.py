@@ -24,8 +24,8 @@ class OverheadOptions:
     """Networks to time; by default those of Zhuang et al. 2022 on GPU and TPU, on CPU the small
     ones."""
     modes: tuple[str, ...] = ()
-    """Modes to compare with the default one; flags:--xla_... is one of your own. By default all
-    that the device has."""
+    """Modes to compare with the default one; flags:--xla_... for any flags of XLA. By default all
+    that the device supports."""
     steps: int = 100
     """Training steps a turn."""
     batch_size: int = 128
@@ -34,15 +34,15 @@ class OverheadOptions:
     """Rows and columns of the images; by default 224, and 32 for the networks for CIFAR and, on
     CPU, the six-layer ones."""
     rounds: int = 6
-    """Turns that every mode has; 6 are the fewest whose intervals cover 95 %."""
+    """Turns of every mode; 6 are the fewest whose intervals cover 95 %."""
     seeds: int = 4
     """Seeds side by side in the mode vmapped."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Replace the measurement that stands in the folder."""
+    """Replace the measurement in the folder."""
 
 
 def overhead_command(argv: Sequence[str]) -> None:
-    """`seedmap overhead --networks ... --modes ... --out DIR`."""
+    """Runs `seedmap overhead --networks ... --modes ... --out DIR`."""
     options = parse(OverheadOptions, "overhead", argv)
     from seedmap.experiments.overhead import report
     from seedmap.experiments.overhead.modes import find_modes
@@ -56,15 +56,15 @@ def overhead_command(argv: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="seedmap-overhead-") as scratch:
         device, settings, networks, modes = _plan(options, Path(scratch))
         trials = _try(networks, modes, settings)
-        said = ""
+        reason = ""
         try:
             for timings in _measure(networks, modes, settings, trials):
                 results = results_of(timings, settings.steps)
                 summary = report.summarise_measurement(device, settings, modes, trials, results)
                 page = report.write_measurement(options.out, summary)
-                said = f"; the networks timed before are in {page}"
+                reason = f"; the networks timed before are in {page}"
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(said) from None
+            raise KeyboardInterrupt(reason) from None
     print(report.terminal(summary))
     print(f"Written: {page}")
     if not any(result.step_ms for result in results):
@@ -81,7 +81,7 @@ def _check(options: OverheadOptions) -> None:
 
 
 def _plan(options: OverheadOptions, scratch: Path):
-    """The device, how much is timed, and what: printed where it was not asked for."""
+    """Returns device, settings, networks and modes, and prints them."""
     from seedmap.experiments.overhead.measuring import Settings
     from seedmap.experiments.overhead.modes import find_modes, usual_modes
     from seedmap.experiments.overhead.networks import find_networks, usual_networks
@@ -104,7 +104,7 @@ def _plan(options: OverheadOptions, scratch: Path):
 
 
 def _try(networks, modes, settings):
-    """A few steps of every network, and what all of it will take by them."""
+    """Runs a few steps of every network and prints the estimated time of the measurement."""
     from seedmap.experiments.overhead.measuring import estimate_seconds, try_network
     from seedmap.experiments.report.progress import overhead_bar
 
@@ -131,7 +131,7 @@ def _try(networks, modes, settings):
 
 
 def _measure(networks, modes, settings, trials):
-    """All times so far, after each network, so that one that is stopped keeps those before.
+    """Yields all times after each network, so that a measurement cut short keeps them.
 
     What the trial compiled is loaded, not compiled, so its time counts.
     """

@@ -22,7 +22,7 @@ _KNOWN = (  # what tyro and Python say, and what a person needs
     (r"Error parsing (\S+): could not convert string to float: (.*)", r"\1: \2 is not a number"),
     (
         r"Error parsing (\S+): Could not find valid parse for arguments: \[(.*)\]",
-        r"\1: \2 is not what it takes",
+        r"\1: \2 is not a valid value",
     ),
     (r"invalid choice (.*) for argument '(\S+)'\. .* \((.*)\)\.", r"\2: \1 is not one of \3"),
     (r"Missing value for argument '(\S+)'\. .*", r"\1 needs a value"),
@@ -34,7 +34,7 @@ class UsageError(UserError):
 
 
 def parse(options: Any, command: str, argv: Sequence[str], **settings: Any) -> Any:
-    """The flags of a command as `options`.
+    """Parses the flags of a command into `options`.
 
     Args:
         options: A dataclass, as `tyro.cli` takes it.
@@ -46,16 +46,16 @@ def parse(options: Any, command: str, argv: Sequence[str], **settings: Any) -> A
         UsageError: A flag is unknown or lacking, or its value is of the wrong kind.
         SystemExit: With code 0, after --help.
     """
-    said = io.StringIO()
+    errors = io.StringIO()
     try:
-        with redirect_stderr(said):
+        with redirect_stderr(errors):
             parsed, unknown = tyro.cli(
                 options, prog=f"seedmap {command}", args=argv, return_unknown_args=True, **settings
             )
     except SystemExit as leaving:
         if not leaving.code:
             raise
-        raise UsageError(f"{one_line(said.getvalue())}; see `seedmap {command} --help`") from None
+        raise UsageError(f"{one_line(errors.getvalue())}; see `seedmap {command} --help`") from None
     if unknown:
         hint = _nearest_flag(unknown[0], options, settings)
         raise UsageError(
@@ -65,7 +65,7 @@ def parse(options: Any, command: str, argv: Sequence[str], **settings: Any) -> A
 
 
 def _nearest_flag(word: str, options: Any, settings: dict[str, Any]) -> str:
-    """The flag that a word is nearest to, as a question; "" where none is near."""
+    """Returns " (did you mean FLAG?)" for the nearest flag; "" where none is near."""
     help_text = io.StringIO()
     with redirect_stdout(help_text), suppress(SystemExit):
         tyro.cli(options, args=["--help"], **settings)
@@ -76,7 +76,7 @@ def _nearest_flag(word: str, options: Any, settings: dict[str, Any]) -> str:
 
 
 def by_its_flag(message: str) -> str:
-    """A message that begins with a parameter's name, with the flag of that name in its stead.
+    """Replaces the parameter's name that begins a message by the flag of that name.
 
     `trainer` and `hmm` speak of parameters (`batch_size is 0; ...`), users of flags.
     """
@@ -93,7 +93,7 @@ def by_its_flag(message: str) -> str:
 
 
 def one_line(box: str) -> str:
-    """What a box of tyro's says above its first rule, in one line.
+    """Returns the text of tyro's error box above its first rule, in one line.
 
     Args:
         box: A title, lines and rules, in a frame where the terminal has the characters for it.
@@ -106,8 +106,8 @@ def one_line(box: str) -> str:
         lacking = [line for line in lines if re.fullmatch(r"--\S+ [A-Z]+|[A-Z]+", line)]
         return f"{' and '.join(lacking)} must be given"
     for pattern, words in _KNOWN:
-        if found := re.fullmatch(pattern, text):
-            return found.expand(words)
+        if match := re.fullmatch(pattern, text):
+            return match.expand(words)
     return text
 
 

@@ -26,7 +26,7 @@ class RunOptions(TrainOptions[Config]):
 
 
 def run_command(argv: Sequence[str]) -> None:
-    """`seedmap run EXPERIMENT`: every step, then a short table."""
+    """Runs `seedmap run EXPERIMENT`: every step, then a short table."""
     experiment, options = parse_experiment(RunOptions, "run", argv, ("training", "fit", "map"))
     from seedmap.experiments.report.run_text import summary_text
     from seedmap.experiments.runs.fit_and_map import fit_run, map_run
@@ -36,7 +36,7 @@ def run_command(argv: Sequence[str]) -> None:
     check_run(options.training, options.fit, options.map)  # before the long part
     if options.session.distributed:
         raise UsageError("--distributed goes with `seedmap train`; collect, fit and map come after")
-    folder = folder_of(experiment, options.place)
+    folder = folder_of(experiment, options.output)
 
     def check(num_train: int) -> None:
         check_states(options.training, options.fit, num_train)
@@ -51,16 +51,16 @@ def run_command(argv: Sequence[str]) -> None:
 
 
 def train_command(argv: Sequence[str]) -> None:
-    """`seedmap train EXPERIMENT`."""
+    """Runs `seedmap train EXPERIMENT`."""
     experiment, options = parse_experiment(TrainOptions, "train", argv)
-    folder = folder_of(experiment, options.place)
-    threshold = experiment.presets[options.place.preset].map.threshold
+    folder = folder_of(experiment, options.output)
+    threshold = experiment.presets[options.output.preset].map.threshold
     complete = _train(experiment, options, folder, threshold)
     print(f"Trained: {folder}. Next: seedmap {'fit' if complete else 'collect'} {folder}")
 
 
 def collect_command(argv: Sequence[str]) -> None:
-    """`seedmap collect DIR`."""
+    """Runs `seedmap collect DIR`."""
     options = parse(FolderOptions, "collect", argv)
     from seedmap.experiments.runs.train import collect_run
 
@@ -77,7 +77,7 @@ def _train(
 ) -> bool:
     """Trains; returns whether the run is complete."""
     session = options.session
-    if session.resume and options.place.out is None:
+    if session.resume and options.output.out is None:
         raise UsageError("--resume needs --out: name the run folder to go on with")
     given = [session.coordinator, session.num_processes, session.process_id]
     if not session.distributed and any(value is not None for value in given):
@@ -101,7 +101,7 @@ def _train(
                 options.training,
                 folder,
                 threshold,
-                overwrite=options.place.overwrite,
+                overwrite=options.output.overwrite,
                 resume=session.resume,
                 save_seconds=session.save_seconds,
                 on_progress=on_progress,

@@ -55,12 +55,12 @@ class Rows(NamedTuple):
 
     path: Path
     names: Sequence[str]
-    places: list[str]
+    lines: list[str]
     fields: list[list[str]]
 
 
 def read_adult(path: Path) -> tuple[Columns, Columns]:
-    """Training and test people from whichever format is there.
+    """Reads training and test people from any of the formats.
 
     Raises:
         UserError: none of the formats is there, or a file is not what it should be.
@@ -68,27 +68,27 @@ def read_adult(path: Path) -> tuple[Columns, Columns]:
     """
     table = _find_table(path)
     if table is None:
-        parts = tuple(_typed(_csv(path / name, COLUMNS)) for name in ("adult.data", "adult.test"))
+        splits = tuple(_typed(_csv(path / name, COLUMNS)) for name in ("adult.data", "adult.test"))
     else:
-        whole = _typed(_parquet(table) if table.name.endswith(PARQUET) else _csv(table, None))
-        if len(whole["age"]) != NUM_TRAIN + NUM_TEST:
+        columns = _typed(_parquet(table) if table.name.endswith(PARQUET) else _csv(table, None))
+        if len(columns["age"]) != NUM_TRAIN + NUM_TEST:
             raise UserError(
                 f"{table}: expected {NUM_TRAIN + NUM_TEST} rows, the first {NUM_TEST} the test "
-                f"split, found {len(whole['age'])}"
+                f"split, found {len(columns['age'])}"
             )
         test, train = (slice(NUM_TEST), slice(NUM_TEST, None))
-        parts = tuple({name: of[part] for name, of in whole.items()} for part in (train, test))
-        above = int(np.sum(parts[1]["income"] == INCOMES[1]))
+        splits = tuple({name: of[rows] for name, of in columns.items()} for rows in (train, test))
+        above = int(np.sum(splits[1]["income"] == INCOMES[1]))
         if above != TEST_ABOVE:  # the rows are there in another order
             raise UserError(
                 f"{table}: {above} of the first {NUM_TEST} people earn more than 50K, of the "
                 f"official test split {TEST_ABOVE} do; put its rows first"
             )
-    return parts
+    return splits
 
 
 def encode(train: Columns, people: Columns) -> People:
-    """People as numbers, by what the training people are like.
+    """Encodes people as numbers, scaled and categorised by the training people.
 
     Whole numbers less their mean over their standard deviation, capital gain and loss as log(1 + x)
     before, since nine in ten are 0 and the largest 99 999. A column for every category that a
@@ -118,19 +118,19 @@ def groups_of(people: Columns) -> dict[str, np.ndarray]:
 
     People of unknown sex or race (?) are in none of these.
     """
-    found = {
+    groups = {
         str(value): people[name] == value
         for name in ("sex", "race")
         for value in np.unique(people[name])
         if value != "?"
     }
     for name, (youngest, above) in AGES.items():
-        found[name] = (people["age"] >= youngest) & (people["age"] < above)
-    return {name: group for name, group in found.items() if group.any()}
+        groups[name] = (people["age"] >= youngest) & (people["age"] < above)
+    return {name: group for name, group in groups.items() if group.any()}
 
 
 def make_people(size: int, seed: int) -> Columns:
-    """Generated people, whose income depends on age, education, hours and sex; always the same."""
+    """Generates people, income by age, education, hours and sex; always the same."""
     rng = np.random.default_rng(seed)
     people: Columns = {name: rng.choice(["a", "b", "c", "?"], size) for name in CATEGORIES}
     people["sex"] = rng.choice(["Female", "Male"], size, p=(1 / 3, 2 / 3))
@@ -148,7 +148,7 @@ def make_people(size: int, seed: int) -> Columns:
 
 
 def _find_table(path: Path) -> Path | None:
-    """The table of both splits at a path; None: the official files are there."""
+    """Returns the one table of both splits at a path; None for the two official files."""
     if path.is_file() and path.name.endswith((*PARQUET, ".csv")):
         return path
     if path.is_dir():
@@ -157,30 +157,30 @@ def _find_table(path: Path) -> Path | None:
         for name in ("adult.parquet.brotli", "adult.parquet", "adult.csv"):
             if (path / name).is_file():
                 return path / name
-    found = "no such path" if not path.exists() else "none of them"
+    actual = "no such path" if not path.exists() else "none of them"
     raise UserError(
         f"{path}: expected adult.data and adult.test, adult.parquet.brotli, adult.parquet or "
-        f"adult.csv, found {found}"
+        f"adult.csv, found {actual}"
     )
 
 
 def _csv(path: Path, names: Sequence[str] | None) -> Rows:
-    """A file of comma-separated values; names None: they stand in its first line."""
+    """Reads comma-separated values; names None: those in the first line."""
     if not path.is_file():
         raise UserError(f"{path}: expected it beside the other file of the data set, found none")
-    places, fields = [], []
+    lines, fields = [], []
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.reader(file, skipinitialspace=True)
             for row in reader:
                 if row and not row[0].startswith("|"):  # adult.test begins with a remark
-                    places.append(f"{path}, line {reader.line_num}")
+                    lines.append(f"{path}, line {reader.line_num}")
                     fields.append(row)
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: expected comma-separated text, found: {error}") from None
     if names is None and fields:
-        return Rows(path, fields[0], places[1:], fields[1:])
-    return Rows(path, names or (), places, fields)
+        return Rows(path, fields[0], lines[1:], fields[1:])
+    return Rows(path, names or (), lines, fields)
 
 
 def _parquet(path: Path) -> Rows:
@@ -192,23 +192,23 @@ def _parquet(path: Path) -> Rows:
     try:
         table = parquet.ParquetFile(path).read()
     except (pyarrow.ArrowException, OSError) as error:
-        found = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: expected a Parquet table, found: {found}") from None
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: expected a Parquet table, found: {reason}") from None
     columns = [column.to_pylist() for column in table.columns]
     fields = [["" if entry is None else str(entry) for entry in row] for row in zip(*columns)]  # noqa: B905
     return Rows(path, table.column_names, [f"{path}, row {i}" for i in range(len(fields))], fields)
 
 
 def _typed(rows: Rows) -> Columns:
-    """The columns under their official names; what is missing in a column of text is "?"."""
+    """Returns the columns under their official names; a missing text value is "?"."""
     names = [OTHER_NAMES.get(name.strip(), name.strip()) for name in rows.names]
     missing = [name for name in COLUMNS if name not in names]
     if missing:
-        found = ", ".join(rows.names) or "none"
-        raise UserError(f"{rows.path}: expected a column {missing[0]}, found {found}")
-    for place, row in zip(rows.places, rows.fields, strict=True):
+        names_read = ", ".join(rows.names) or "none"
+        raise UserError(f"{rows.path}: expected a column {missing[0]}, found {names_read}")
+    for line, row in zip(rows.lines, rows.fields, strict=True):
         if len(row) != len(names):
-            raise UserError(f"{place}: expected {len(names)} fields, found {len(row)}")
+            raise UserError(f"{line}: expected {len(names)} fields, found {len(row)}")
     if not rows.fields:
         raise UserError(f"{rows.path}: expected a row for every person, found none")
     by_name = dict(zip(names, zip(*rows.fields, strict=True), strict=True))
@@ -217,25 +217,25 @@ def _typed(rows: Rows) -> Columns:
         read = _whole if name in WHOLE else _income if name == "income" else _category
         typed[name] = np.array(
             [
-                read(place, name, field.strip())
-                for place, field in zip(rows.places, by_name[name], strict=True)
+                read(line, name, field.strip())
+                for line, field in zip(rows.lines, by_name[name], strict=True)
             ]
         )
     return typed
 
 
-def _whole(place: str, name: str, field: str) -> int:
+def _whole(line: str, name: str, field: str) -> int:
     if not (field.isascii() and field.isdigit() and len(field) < 10):
-        raise UserError(f"{place}: expected {name} to be a whole number from 0, found {field!r}")
+        raise UserError(f"{line}: expected {name} to be a whole number from 0, found {field!r}")
     return int(field)
 
 
-def _income(place: str, name: str, field: str) -> str:
+def _income(line: str, name: str, field: str) -> str:
     income = field.removesuffix(".")
     if income not in INCOMES:
-        raise UserError(f"{place}: expected {name} to be one of {INCOMES}, found {field!r}")
+        raise UserError(f"{line}: expected {name} to be one of {INCOMES}, found {field!r}")
     return income
 
 
-def _category(place: str, name: str, field: str) -> str:
+def _category(line: str, name: str, field: str) -> str:
     return field or "?"

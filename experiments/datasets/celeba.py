@@ -22,7 +22,7 @@ PUBLISHED = (178, 218)
 IMAGES = "img_align_celeba"
 ATTRIBUTES = "list_attr_celeba.txt"
 PARTITION = "list_eval_partition.txt"
-PARTS = {"0": "train", "1": "validation", "2": "test"}
+SPLITS = {"0": "train", "1": "validation", "2": "test"}
 GROUPS = {"Male": ("Female", "Male"), "Young": ("Old", "Young")}  # names of its -1 and 1
 
 
@@ -39,7 +39,7 @@ class Faces(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """What the list of attributes says of the images of a part.
+    """Listed images of a split, with their attributes.
 
     Attributes:
         files: names of the images.
@@ -55,7 +55,7 @@ class Listed(NamedTuple):
 def read_celeba(
     folder: Path, attribute: str, train_size: int | None = None, test_size: int | None = None
 ) -> Faces:
-    """The first faces of the official training and test sets, in the order of the list.
+    """Reads the first faces of the official training and test sets, in the order of the list.
 
     Args:
         folder: in the published layout.
@@ -69,15 +69,15 @@ def read_celeba(
         OSError: a file cannot be read.
     """
     listed = _read_lists(folder, attribute)
-    parts = [
-        _first(listed[part], size, part, folder)
-        for part, size in (("train", train_size), ("test", test_size))
+    splits = [
+        _first(listed[split], size, split, folder)
+        for split, size in (("train", train_size), ("test", test_size))
     ]
-    check_memory(sum(len(part.files) for part in parts))
-    train, test = (_examples(folder, part, attribute) for part in parts)
+    check_memory(sum(len(split.files) for split in splits))
+    train, test = (_examples(folder, split, attribute) for split in splits)
     groups = {}
     for name, (without, having) in GROUPS.items():
-        has = parts[1].attributes[name]
+        has = splits[1].attributes[name]
         groups |= {without: ~has, having: has}
     present = {name: group for name, group in groups.items() if group.any()}
     return Faces(Images(train, test), present)
@@ -93,12 +93,12 @@ def memory_needed(faces: int) -> int:
 
 def check_memory(faces: int) -> None:
     """Raises UserError where the machine has not the memory for so many faces."""
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     needed = memory_needed(faces)
-    if needed > there:
+    if needed > available:
         raise UserError(
             f"{faces} faces need {needed / 1e9:.1f} GB of memory, of which this machine has "
-            f"{there / 1e9:.1f} GB; give a lower --train-size or --test-size"
+            f"{available / 1e9:.1f} GB; give a lower --train-size or --test-size"
         )
 
 
@@ -112,12 +112,12 @@ def _lines(path: Path) -> list[str]:
 
 
 def _read_lists(folder: Path, attribute: str) -> dict[str, Listed]:
-    """The listed images by part, with the attribute asked for and those of the groups."""
+    """Returns the listed images by split, with the attribute asked for and the groups'."""
     path = folder / ATTRIBUTES
     wanted = (attribute, *GROUPS)
     names, rows = _head(path, wanted)
-    part_of = _read_partition(folder / PARTITION)
-    found = {part: [] for part in PARTS.values()}
+    split_of = _read_partition(folder / PARTITION)
+    images = {split: [] for split in SPLITS.values()}
     for number, row in enumerate(rows, start=3):
         fields = row.split()
         if len(fields) != len(names) + 1:
@@ -125,15 +125,15 @@ def _read_lists(folder: Path, attribute: str) -> dict[str, Listed]:
                 f"{path}, line {number}: expected a file and {len(names)} attributes, found "
                 f"{len(fields)} fields"
             )
-        if fields[0] not in part_of:
+        if fields[0] not in split_of:
             raise UserError(f"{path}, line {number}: {fields[0]} is not in {PARTITION}")
         values = [_has(path, number, name, fields[names.index(name) + 1]) for name in wanted]
-        found[part_of[fields[0]]].append((fields[0], number, *values))
-    return {part: _by_column(images, wanted) for part, images in found.items()}
+        images[split_of[fields[0]]].append((fields[0], number, *values))
+    return {split: _by_column(rows, wanted) for split, rows in images.items()}
 
 
 def _by_column(images: list[tuple], wanted: tuple[str, ...]) -> Listed:
-    """What (file, line, attributes wanted) of every image say."""
+    """Transposes rows (file, line, attributes) to columns."""
     files, lines, *values = zip(*images, strict=True) if images else [()] * (2 + len(wanted))
     attributes = {name: np.array(of, bool) for name, of in zip(wanted, values, strict=True)}
     return Listed(list(files), list(lines), attributes)
@@ -143,10 +143,10 @@ def _head(path: Path, wanted: tuple[str, ...]) -> tuple[list[str], list[str]]:
     """Names of the attributes, and the lines of the images."""
     lines = _lines(path)
     if len(lines) < 2 or not lines[0].strip().isdecimal():
-        found = repr(lines[0][:40]) if lines else "an empty file"
+        actual = repr(lines[0][:40]) if lines else "an empty file"
         raise UserError(
             f"{path}, line 1: expected the number of images, then the names of the attributes, "
-            f"found {found}"
+            f"found {actual}"
         )
     names, rows = lines[1].split(), lines[2:]
     for name in wanted:
@@ -167,24 +167,24 @@ def _has(path: Path, number: int, name: str, field: str) -> bool:
 
 
 def _read_partition(path: Path) -> dict[str, str]:
-    """Part by file."""
-    found = {}
+    """Returns the split by file."""
+    splits = {}
     for number, line in enumerate(_lines(path), start=1):
         fields = line.split()
-        if len(fields) != 2 or fields[1] not in PARTS:
+        if len(fields) != 2 or fields[1] not in SPLITS:
             raise UserError(
                 f"{path}, line {number}: expected a file and 0, 1 or 2, found {line[:40]!r}"
             )
-        found[fields[0]] = PARTS[fields[1]]
-    return found
+        splits[fields[0]] = SPLITS[fields[1]]
+    return splits
 
 
-def _first(listed: Listed, size: int | None, part: str, folder: Path) -> Listed:
-    there = len(listed.files)
-    if not there:
-        raise UserError(f"{folder / PARTITION}: expected images of the {part} set, found none")
-    if size is not None and not 1 <= size <= there:
-        raise UserError(f"--{part}-size is {size}; {folder} allows 1 to {there}, or None for all")
+def _first(listed: Listed, size: int | None, split: str, folder: Path) -> Listed:
+    total = len(listed.files)
+    if not total:
+        raise UserError(f"{folder / PARTITION}: expected images of the {split} set, found none")
+    if size is not None and not 1 <= size <= total:
+        raise UserError(f"--{split}-size is {size}; {folder} allows 1 to {total}, or None for all")
     kept = {name: values[:size] for name, values in listed.attributes.items()}
     return Listed(listed.files[:size], listed.lines[:size], kept)
 
@@ -200,7 +200,7 @@ def _examples(folder: Path, listed: Listed, attribute: str) -> Examples:
 
 
 def _decode(path: Path) -> np.ndarray:
-    """A face at 128 x 128: all of it, its sides shrunk unequally, as in Zhuang et al. 2022."""
+    """Decodes a face to 128 x 128, its sides shrunk unequally, as in Zhuang et al. 2022."""
     picture = open_image(path, path.read_bytes(), (PUBLISHED, (SIZE, SIZE)))
     from PIL import Image
 

@@ -62,7 +62,7 @@ class Source(NamedTuple):
 def read_images(
     path: Path, num_classes: int, train_size: int | None = None, test_size: int | None = None
 ) -> Images:
-    """A data set, or a class-balanced part of it, from whichever format is there.
+    """Reads a data set, or a class-balanced subset of it, in any of the formats.
 
     Args:
         path: a folder in one of the formats, a folder that holds it under its official name, or
@@ -81,7 +81,7 @@ def read_images(
         OSError: a file cannot be read.
     """
     sources = find_format(path, num_classes)
-    train, test = (sources(part) for part in ("train", "test"))
+    train, test = (sources(split) for split in ("train", "test"))
     return Images(
         _examples(train, num_classes, train_size, "train_size"),
         _examples(test, num_classes, test_size, "test_size"),
@@ -89,31 +89,31 @@ def read_images(
 
 
 def find_format(path: Path, num_classes: int) -> Callable[[str], Source]:
-    """The reader of what is at a path: a function of "train" or "test".
+    """Returns the reader of the format at a path: a function of "train" or "test".
 
     Raises:
         UserError: nothing is there, or none of the formats.
     """
     if path.suffix == ".npz" and path.is_file():
-        return lambda part: _archive(path, part)
+        return lambda split: _archive(path, split)
     if not path.is_dir():
-        found = "another file" if path.exists() else "nothing"
-        raise UserError(f"{path}: expected {formats(num_classes)}; found {found}")
+        actual = "another file" if path.exists() else "nothing"
+        raise UserError(f"{path}: expected {formats(num_classes)}; found {actual}")
     for folder in (path, *(path / name for name in SUBFOLDERS[num_classes])):
         for suffix, read in ((".bin", _binary), ("", _pickled)):
             if any((folder / f"{name}{suffix}").is_file() for name in _names(num_classes)):
-                return lambda part, read=read, folder=folder: read(folder, part, num_classes)
+                return lambda split, read=read, folder=folder: read(folder, split, num_classes)
     if (path / "train").is_dir():
-        return lambda part: _folders(path / part, num_classes)
+        return lambda split: _folders(path / split, num_classes)
     if (path / ARCHIVES[num_classes]).is_file():
-        return lambda part: _archive(path / ARCHIVES[num_classes], part)
+        return lambda split: _archive(path / ARCHIVES[num_classes], split)
     names = sorted(entry.name for entry in path.iterdir())
     listed = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
     raise UserError(f"{path}: expected {formats(num_classes)}; found {listed or 'an empty folder'}")
 
 
 def formats(num_classes: int) -> str:
-    """What may be there, in words."""
+    """Describes the formats that are read."""
     first = next(iter(_names(num_classes)))
     return (
         f"the unpacked official files of CIFAR-{num_classes} (binary: {first}.bin ..., python: "
@@ -123,7 +123,7 @@ def formats(num_classes: int) -> str:
 
 
 def balanced_rows(labels: np.ndarray, size: int | None) -> np.ndarray:
-    """Rows of a part with as many examples of every class as can be, in their order.
+    """Returns rows of a split with as many examples of every class as can be, in their order.
 
     The first of every class, then the second, and so on until there are enough.
 
@@ -141,13 +141,13 @@ def balanced_rows(labels: np.ndarray, size: int | None) -> np.ndarray:
 
 
 def _examples(source: Source, num_classes: int, size: int | None, name: str) -> Examples:
-    there = len(source.labels)
-    if size is not None and not 1 <= size <= there:
+    total = len(source.labels)
+    if size is not None and not 1 <= size <= total:
         raise UserError(
-            f"{name} is {size}; {source.path} allows 1 to {there}, or None for all of them"
+            f"{name} is {size}; {source.path} allows 1 to {total}, or None for all of them"
         )
     # Labels are checked before they choose rows; none of the images is needed for that.
-    blank = np.broadcast_to(np.uint8(0), (there, *SHAPE))
+    blank = np.broadcast_to(np.uint8(0), (total, *SHAPE))
     check_images(source.path, blank, source.labels, SHAPE, num_classes)
     rows = balanced_rows(source.labels, size)
     images = source.decode(rows)
@@ -159,7 +159,7 @@ def _names(num_classes: int) -> list[str]:
 
 
 def _planes_last(flat_NxP: np.ndarray) -> np.ndarray:
-    """[example, 3072], channel by channel -> [example, 32, 32, 3]."""
+    """Rearranges [example, 3072], channel by channel, to [example, 32, 32, 3]."""
     return flat_NxP.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
 
 
@@ -168,10 +168,10 @@ def _from_records(folder: Path, images: list[np.ndarray], labels: list[np.ndarra
     return Source(folder, np.concatenate(labels), lambda rows: _planes_last(flat_NxP[rows]))
 
 
-def _binary(folder: Path, part: str, num_classes: int) -> Source:
+def _binary(folder: Path, split: str, num_classes: int) -> Source:
     images, labels = [], []
     num_labels = 1 if num_classes == 10 else 2  # the last one is the fine one
-    for name, count in FILES[num_classes][part].items():
+    for name, count in FILES[num_classes][split].items():
         path = folder / f"{name}.bin"
         content = np.frombuffer(_existing(path).read_bytes(), np.uint8)
         expected = count * (num_labels + PIXELS)
@@ -186,10 +186,10 @@ def _binary(folder: Path, part: str, num_classes: int) -> Source:
     return _from_records(folder, images, labels)
 
 
-def _pickled(folder: Path, part: str, num_classes: int) -> Source:
+def _pickled(folder: Path, split: str, num_classes: int) -> Source:
     images, labels = [], []
     key = "labels" if num_classes == 10 else "fine_labels"
-    for name, count in FILES[num_classes][part].items():
+    for name, count in FILES[num_classes][split].items():
         path = folder / name
         content = read_pickle(_existing(path))
         images.append(_entry(path, content, "data", np.uint8, (count, PIXELS)))
@@ -198,18 +198,18 @@ def _pickled(folder: Path, part: str, num_classes: int) -> Source:
 
 
 def _entry(path: Path, content: dict[str, Any], key: str, kind: type, shape: tuple[int, ...]):
-    """An array of the pickled dict, of the kind and shape it must have."""
+    """Returns an array of the pickled dict, of the kind and shape it must have."""
     wanted = f"{'bytes' if kind is np.uint8 else 'whole numbers'} of shape {shape}"
     if key not in content:
-        found = ", ".join(map(str, content)) or "none"
-        raise UserError(f"{path}: expected {key!r}, {wanted}; found the entries {found}")
+        actual = ", ".join(map(str, content)) or "none"
+        raise UserError(f"{path}: expected {key!r}, {wanted}; found the entries {actual}")
     value = content[key]
     if isinstance(value, list) and all(type(entry) is int for entry in value):
         value = np.array(value, dtype=int)
-    whole = isinstance(value, np.ndarray)
-    if not whole or not np.issubdtype(value.dtype, kind) or value.shape != shape:
-        found = f"{value.dtype} of shape {value.shape}" if whole else "other things"
-        raise UserError(f"{path}: expected {key!r} to be {wanted}, found {found}")
+    is_array = isinstance(value, np.ndarray)
+    if not is_array or not np.issubdtype(value.dtype, kind) or value.shape != shape:
+        actual = f"{value.dtype} of shape {value.shape}" if is_array else "other things"
+        raise UserError(f"{path}: expected {key!r} to be {wanted}, found {actual}")
     return value
 
 
@@ -242,29 +242,29 @@ def _class_names(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
 
 
-def _archive(path: Path, part: str) -> Source:
-    names = [f"{part}_{what}" for what in ("jpeg", "length", "label")]
+def _archive(path: Path, split: str) -> Source:
+    names = [f"{split}_{what}" for what in ("jpeg", "length", "label")]
     try:
         with path.open("rb") as file, open_npz(file) as archive:
             missing = [name for name in names if name not in archive]
-            found = ", ".join(archive.files)
+            actual = ", ".join(archive.files)
             content, lengths, labels = (archive[n] for n in names) if not missing else 3 * (None,)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: expected a whole archive of arrays, found: {error}") from None
     if missing:
-        raise UserError(f"{path}: expected an array {missing[0]}, found {found or 'none'}")
+        raise UserError(f"{path}: expected an array {missing[0]}, found {actual or 'none'}")
     if any(array.ndim != 1 for array in (content, lengths, labels)):
-        found = ", ".join(str(array.shape) for array in (content, lengths, labels))
-        raise UserError(f"{path}: expected {', '.join(names)} of one axis each, found {found}")
+        actual = ", ".join(str(array.shape) for array in (content, lengths, labels))
+        raise UserError(f"{path}: expected {', '.join(names)} of one axis each, found {actual}")
     if content.dtype != np.uint8 or not np.issubdtype(lengths.dtype, np.integer):
         raise UserError(
-            f"{path}: expected {part}_jpeg of bytes and {part}_length of whole numbers, found "
+            f"{path}: expected {split}_jpeg of bytes and {split}_length of whole numbers, found "
             f"{content.dtype} and {lengths.dtype}"
         )
     if (lengths < 0).any() or lengths.sum() != content.size or lengths.shape != labels.shape:
         raise UserError(
             f"{path}: expected {labels.size} lengths that sum to the {content.size} bytes of "
-            f"{part}_jpeg, found {lengths.size} that sum to {lengths.sum()}"
+            f"{split}_jpeg, found {lengths.size} that sum to {lengths.sum()}"
         )
     ends = np.cumsum(lengths)
 
@@ -272,7 +272,7 @@ def _archive(path: Path, part: str) -> Source:
         files = (content[ends[row] - lengths[row] : ends[row]].tobytes() for row in rows)
         return np.stack(
             [
-                _decode(f"{path}, {part} image {row}", file)
+                _decode(f"{path}, {split} image {row}", file)
                 for row, file in zip(rows, files, strict=True)
             ]
         )

@@ -10,7 +10,7 @@ ANSWER_SECONDS = 10.0
 
 
 def load_mnist() -> Images:
-    """MNIST as the library `datasets` gives it.
+    """Loads MNIST by the library `datasets`.
 
     The hub must answer even where the library keeps the files already: it is asked first, with a
     time limit, since the library itself retries for minutes where there is no network.
@@ -30,13 +30,13 @@ def load_mnist() -> Images:
     # their versions, and any of them means the same here.
     try:
         HfApi().dataset_info(NAME, timeout=ANSWER_SECONDS)
-        found = datasets.load_dataset(NAME)
+        dataset = datasets.load_dataset(NAME)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"the hub gives no {NAME}: {type(error).__name__}, {reason}") from None
-    parts = {}
-    for part in ("train", "test"):
-        images = np.stack([np.asarray(image) for image in found[part]["image"]])[..., None]
-        labels = np.asarray(found[part]["label"])
-        parts[part] = check_images(f"{NAME} ({part})", images, labels, (28, 28, 1), 10)
-    return Images(**parts)
+    splits = {}
+    for split in ("train", "test"):
+        images = np.stack([np.asarray(image) for image in dataset[split]["image"]])[..., None]
+        labels = np.asarray(dataset[split]["label"])
+        splits[split] = check_images(f"{NAME} ({split})", images, labels, (28, 28, 1), 10)
+    return Images(**splits)

@@ -23,7 +23,7 @@ UNSIGNED_BYTE = 8
 
 
 def read_idx(path: Path, num_axes: int) -> np.ndarray:
-    """The array in an idx file of unsigned bytes, compressed if its name ends with .gz.
+    """Reads an idx file of unsigned bytes, compressed if its name ends with .gz.
 
     Args:
         path: the file.
@@ -67,7 +67,7 @@ def _read(path: Path) -> bytes:
 
 
 def find_file(folder: Path, name: str) -> Path:
-    """The file of this name or, where it is not there, the one with .gz behind it.
+    """Returns the file of this name or, without one, that with .gz appended.
 
     Raises:
         UserError: neither is in the folder.
@@ -75,8 +75,8 @@ def find_file(folder: Path, name: str) -> Path:
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
             return path
-    found = sorted(entry.name for entry in folder.iterdir())
-    listed = ", ".join(found[:6]) + (", ..." if len(found) > 6 else "")
+    files = sorted(entry.name for entry in folder.iterdir())
+    listed = ", ".join(files[:6]) + (", ..." if len(files) > 6 else "")
     raise UserError(
         f"{folder}: expected a file {name} or {name}.gz, found {listed or 'an empty folder'}"
     )
@@ -85,7 +85,7 @@ def find_file(folder: Path, name: str) -> Path:
 def read_images(
     folder: Path, shape: tuple[int, int, int] = (28, 28, 1), num_classes: int = 10
 ) -> Images:
-    """A data set in MNIST's four files.
+    """Reads a data set in MNIST's four files.
 
     Args:
         folder: where `FILES` are, each with or without .gz.
@@ -98,11 +98,11 @@ def read_images(
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: expected a folder of idx files, found none")
-    paths = {part: [find_file(folder, name) for name in names] for part, names in FILES.items()}
+    paths = {split: [find_file(folder, name) for name in names] for split, names in FILES.items()}
     examples = {}
-    for part, (images_path, labels_path) in paths.items():
+    for split, (images_path, labels_path) in paths.items():
         images, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
-        examples[part] = check_images(
+        examples[split] = check_images(
             images_path, images[..., None], labels, shape, num_classes, labels_path
         )
     return Images(**examples)

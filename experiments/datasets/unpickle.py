@@ -35,27 +35,27 @@ class _Array:
     """Stands for an array until it is known what is in it."""
 
     def __init__(self, *_: Any):
-        self.found: tuple[Any, ...] | None = None
+        self.state: tuple[Any, ...] | None = None
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, by_columns, content = state
-        self.found = (content, dtype, shape, by_columns)
+        self.state = (content, dtype, shape, by_columns)
 
     def array(self) -> np.ndarray:
-        """The array, writable by nobody."""
-        content, dtype, shape, by_columns = self.found
+        """Returns the array, read-only."""
+        content, dtype, shape, by_columns = self.state
         flat = np.frombuffer(content, TYPES[dtype.code])
         return flat.reshape(shape, order="F" if by_columns else "C")
 
 
 def _from_buffer(content: Any, dtype: _DType, shape: tuple[int, ...], order: str) -> _Array:
     array = _Array()
-    array.found = (content, dtype, shape, order == "F")
+    array.state = (content, dtype, shape, order == "F")
     return array
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """How Python 3 writes bytes for Python 2."""
+    """Encodes text to bytes, as Python 3 pickles them for Python 2."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"text to be encoded as {encoding!r}")
     return text.encode("latin1")
@@ -77,14 +77,14 @@ class _Reader(pickle.Unpickler):
     """Reads containers, numbers, strings and what `ADMITTED` stands for."""
 
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        """What a name in the pickle means here."""
+        """Returns the substitute for a name in the pickle."""
         if (module, name) not in ADMITTED:
             raise pickle.UnpicklingError(f"the name {module}.{name}")
         return ADMITTED[module, name]
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
-    """The dict in a pickle of arrays, lists, strings and numbers, written by Python 2 or 3.
+    """Reads the dict in a pickle of arrays, lists, strings and numbers, of Python 2 or 3.
 
     Args:
         path: the file.
@@ -100,9 +100,9 @@ def read_pickle(path: Path) -> dict[str, Any]:
     content = path.read_bytes()
     # A damaged pickle raises whatever its bytes lead to; any of it means the same here.
     try:
-        found = _Reader(io.BytesIO(content), encoding="bytes").load()
+        loaded = _Reader(io.BytesIO(content), encoding="bytes").load()
         named = {
-            key.decode() if isinstance(key, bytes) else key: value for key, value in found.items()
+            key.decode() if isinstance(key, bytes) else key: value for key, value in loaded.items()
         }
         return {
             key: value.array() if isinstance(value, _Array) else value

@@ -35,7 +35,7 @@ class Shape(NamedTuple):
 
 
 def init_params(shape: Shape, key: jax.Array) -> dict[str, Any]:
-    """Initial parameters, float32, named so that `trainer.flax_rule` tells their roles.
+    """Draws initial parameters, float32, named for `trainer.flax_rule`.
 
     Kernels and embeddings are normal with standard deviation 0.02, biases and offsets 0, scales 1.
 
@@ -92,7 +92,7 @@ def init_params(shape: Shape, key: jax.Array) -> dict[str, Any]:
 
 
 def make_dropout(key: jax.Array | None, share: float, drawn_for_B: jax.Array | None = None) -> Drop:
-    """(x, place) -> x with a share of its entries 0 and the others scaled up, to the same mean.
+    """Makes dropout: (x, position) -> x with a share of entries 0, the others scaled up.
 
     Args:
         key: of one step; None: nothing is dropped.
@@ -101,10 +101,10 @@ def make_dropout(key: jax.Array | None, share: float, drawn_for_B: jax.Array | N
             None: the first row the first one, and so on.
     """
     if key is None or share == 0:
-        return lambda x, place: x
+        return lambda x, position: x
 
-    def drop(x: jax.Array, place: int) -> jax.Array:
-        kept = jax.random.bernoulli(jax.random.fold_in(key, place), 1 - share, x.shape)
+    def drop(x: jax.Array, position: int) -> jax.Array:
+        kept = jax.random.bernoulli(jax.random.fold_in(key, position), 1 - share, x.shape)
         kept = kept if drawn_for_B is None else kept[drawn_for_B]
         return jnp.where(kept, x / (1 - share), 0.0)
 
@@ -124,26 +124,26 @@ def dense(linear: dict[str, jax.Array], x: jax.Array) -> jax.Array:
     return x @ linear["kernel"] + linear["bias"]
 
 
-def attend(attention: dict[str, Any], x_BxLxD: jax.Array, drop: Drop, place: int) -> jax.Array:
-    """Attention of every token to every token, all heads. Returns [row, token, width]."""
+def attend(attention: dict[str, Any], x_BxLxD: jax.Array, drop: Drop, position: int) -> jax.Array:
+    """Computes attention of every token to every token, all heads: [row, token, width]."""
     query, key, value = (
         jnp.einsum("bld,dhk->bhlk", x_BxLxD, attention[name]["kernel"])
         + attention[name]["bias"][:, None]
         for name in ("query", "key", "value")
     )
     scores_BxHxLxL = jnp.einsum("bhqk,bhlk->bhql", query, key) / math.sqrt(query.shape[-1])
-    share_BxHxLxL = drop(jax.nn.softmax(scores_BxHxLxL, axis=-1), place)
+    share_BxHxLxL = drop(jax.nn.softmax(scores_BxHxLxL, axis=-1), position)
     mixed_BxHxLxK = jnp.einsum("bhql,bhlk->bhqk", share_BxHxLxL, value)
     out = attention["out"]
     return jnp.einsum("bhlk,hkd->bld", mixed_BxHxLxK, out["kernel"]) + out["bias"]
 
 
-def block(layer: dict[str, Any], x_BxLxD: jax.Array, drop: Drop, place: int) -> jax.Array:
-    """A transformer block; a layer norm follows each residual sum."""
-    attended = drop(attend(layer["attention"], x_BxLxD, drop, place), place + 1)
+def block(layer: dict[str, Any], x_BxLxD: jax.Array, drop: Drop, position: int) -> jax.Array:
+    """Computes a transformer block; a layer norm follows each residual sum."""
+    attended = drop(attend(layer["attention"], x_BxLxD, drop, position), position + 1)
     x_BxLxD = normalise(layer["LayerNorm_0"], x_BxLxD + attended)
     hidden = gelu(dense(layer["mlp"]["hidden"], x_BxLxD))
-    out = drop(dense(layer["mlp"]["out"], hidden), place + 2)
+    out = drop(dense(layer["mlp"]["out"], hidden), position + 2)
     return normalise(layer["LayerNorm_1"], x_BxLxD + out)
 
 
@@ -154,28 +154,28 @@ def logits_at(
     drop: Drop,
     remat: bool = False,
 ) -> jax.Array:
-    """Logits of the tokens at some places.
+    """Logits of the tokens at some positions.
 
     Args:
         params: as `init_params` gives them.
         tokens_BxL: int32, what the network sees.
-        positions_BxP: int32, places in 0 .. L - 1.
+        positions_BxP: int32, positions in 0 .. L - 1.
         drop: as `make_dropout` gives it.
         remat: keep only what goes into a block for the gradient, and compute the block again.
 
     Returns:
-        float32 [row, place, vocabulary].
+        float32 [row, position, vocabulary].
     """
     net = params["params"]
     embeddings, head = net["embeddings"], net["head"]
     table_VxD = embeddings["token"]["embedding"]
-    of_place = embeddings["position"]["embedding"] + embeddings["segment"]["embedding"][0]
-    x_BxLxD = look_up(table_VxD, tokens_BxL) + of_place
+    of_position = embeddings["position"]["embedding"] + embeddings["segment"]["embedding"][0]
+    x_BxLxD = look_up(table_VxD, tokens_BxL) + of_position
     x_BxLxD = drop(normalise(embeddings["LayerNorm"], x_BxLxD), 0)
     for i in range(len(net) - 2):
-        one = partial(block, drop=drop, place=3 * i + 1)
-        x_BxLxD = (jax.checkpoint(one) if remat else one)(net[f"layer_{i}"], x_BxLxD)
-    is_place_BxPxL = jax.nn.one_hot(positions_BxP, tokens_BxL.shape[1])
-    x_BxPxD = jnp.einsum("bpl,bld->bpd", is_place_BxPxL, x_BxLxD)
+        layer = partial(block, drop=drop, position=3 * i + 1)
+        x_BxLxD = (jax.checkpoint(layer) if remat else layer)(net[f"layer_{i}"], x_BxLxD)
+    is_position_BxPxL = jax.nn.one_hot(positions_BxP, tokens_BxL.shape[1])
+    x_BxPxD = jnp.einsum("bpl,bld->bpd", is_position_BxPxL, x_BxLxD)
     x_BxPxD = normalise(head["LayerNorm"], gelu(dense(head["dense"], x_BxPxD)))
     return x_BxPxD @ table_VxD.T + head["decoder"]["bias"]

@@ -37,7 +37,7 @@ def _by_patches(x_BxHxWxC: jax.Array, kernel_hxwxCxO: jax.Array, stride: int) ->
 
 
 def _by_shifts(x_BxHxWxC: jax.Array, kernel_hxwxCxO: jax.Array, stride: int) -> jax.Array:
-    """Shifted images side by side times the kernels, a few images at a time.
+    """Multiplies shifted images, side by side, with the kernels, a few images at a time.
 
     The shifted images are height * width times the input: a batch of them at once goes through
     memory, not the cache, at half the speed. They are made again for the gradient rather than kept.
@@ -67,7 +67,7 @@ def _shifted_product(x_BxHxWxC: jax.Array, kernel_hxwxCxO: jax.Array, stride: in
 
 
 def _by_platform(x_BxHxWxC: jax.Array, kernel_hxwxCxO: jax.Array, stride: int) -> jax.Array:
-    """What is fastest where the program runs: products of matrices on CPU, XLA's own elsewhere."""
+    """Chooses by platform: products of matrices on CPU, XLA's convolution elsewhere."""
     return jax.lax.platform_dependent(
         x_BxHxWxC,
         kernel_hxwxCxO,
@@ -91,7 +91,7 @@ def conv(
     padding: Padding = "SAME",
     strategy: Strategy = "platform",
 ) -> jax.Array:
-    """Convolution (cross-correlation, as in every deep-learning library) without a bias.
+    """Computes a convolution (cross-correlation, as in deep-learning libraries), no bias.
 
     out[b, i, j, o] = sum over u, v, c of x[b, s i + u, s j + v, c] kernel[u, v, c, o], x padded.
 
@@ -118,7 +118,7 @@ def conv(
 
 
 def max_pool(x_BxHxWxC: jax.Array, size: int = 2) -> jax.Array:
-    """Largest value of each size x size window; the windows do not overlap.
+    """Returns the largest value of each size x size window; the windows do not overlap.
 
     By reshaping, not by XLA's window reduction: that one's gradient, select-and-scatter, has no
     deterministic kernel on GPU. Rows and columns that fill no window are left out (PyTorch's
@@ -134,12 +134,12 @@ def max_pool(x_BxHxWxC: jax.Array, size: int = 2) -> jax.Array:
     """
     batch, height, width, channels = x_BxHxWxC.shape
     rows, columns = height // size, width // size
-    whole = x_BxHxWxC[:, : rows * size, : columns * size]
-    return jnp.max(whole.reshape(batch, rows, size, columns, size, channels), axis=(2, 4))
+    windows = x_BxHxWxC[:, : rows * size, : columns * size]
+    return jnp.max(windows.reshape(batch, rows, size, columns, size, channels), axis=(2, 4))
 
 
 def uniform_in(fan_in: int) -> jax.nn.initializers.Initializer:
-    """Initialiser: uniform within ± 1 / sqrt(fan_in), PyTorch's for weights and biases alike."""
+    """Makes an initialiser, uniform in ± 1 / sqrt(fan_in) as PyTorch's of weights and biases."""
 
     def init(key, shape, dtype=jnp.float32):
         return jax.random.uniform(key, shape, dtype, -(fan_in**-0.5), fan_in**-0.5)

@@ -15,7 +15,7 @@ def layer_norm(norm: dict[str, jax.Array], x: jax.Array, epsilon: float) -> jax.
 
 @jax.custom_vjp
 def look_up(table_VxD: jax.Array, rows: jax.Array) -> jax.Array:
-    """`table[rows]`, whose gradient is a matrix product but on CPU.
+    """Returns `table[rows]`, whose gradient is a matrix product but on CPU.
 
     The gradient adds up rows, a scatter-add; vmapped over seeds it is very slow on GPU when
     deterministic kernels are asked for (jax issue 17844). The product with one-hot rows gives the
@@ -29,7 +29,7 @@ def _look_up_forward(table_VxD: jax.Array, rows: jax.Array):
 
 
 def sum_of_rows(rows: jax.Array, grad: jax.Array, zeros: jax.Array) -> jax.Array:
-    """`zeros.at[rows].add(grad)` as products with one-hot rows, ROWS_AT_ONCE at a time.
+    """Computes `zeros.at[rows].add(grad)` by one-hot products, ROWS_AT_ONCE at a time.
 
     One-hot rows of all at once would fill the memory where the table is long.
     """

@@ -1,8 +1,8 @@
 """ResNet18 for images of 32x32 (He et al. 2016, arXiv 1512.03385; stem as in Hu et al. 2023).
 
 A 3x3 stem without pooling, four stages of two basic blocks with `width`, 2, 4 and 8 times `width`
-channels (64 in the paper), every stage but the first at half the resolution of the one before; mean
-over the image, dense layer.
+channels (64 in Hu et al. 2023), every stage but the first at half the resolution of the one before;
+mean over the image, dense layer.
 
 Batch norm has PyTorch's constants: epsilon 1e-5, running = 0.9 running + 0.1 of the batch. Its
 running variance is the batch's population variance, where PyTorch's has Bessel's correction: a
@@ -23,7 +23,7 @@ STAGES = (1, 2, 4, 8)
 BLOCKS_PER_STAGE = 2
 
 # Uniform within ± 1 / sqrt(fan in): PyTorch's default, and so that of the stem and the dense layer
-# that the paper's code puts in torchvision's network; the rest is normal by the fan out.
+# that Hu et al.'s code puts in torchvision's network; the rest is normal by the fan out.
 UNIFORM_FAN_IN = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 NORMAL_FAN_OUT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -39,7 +39,7 @@ class Convolution(nn.Module):
 
     @nn.compact
     def __call__(self, x_BxHxWxC: jax.Array) -> jax.Array:
-        """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), channels]."""
+        """Maps [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), channels]."""
         shape = (self.size, self.size, x_BxHxWxC.shape[-1], self.channels)
         out = conv(x_BxHxWxC, self.param("kernel", self.kernel_init, shape), self.stride)
         if not self.bias:
@@ -48,7 +48,7 @@ class Convolution(nn.Module):
 
 
 def _norm(batch_norm: bool, train: bool) -> Callable[[], Callable[..., jax.Array]]:
-    """What makes a layer of batch normalisation, or one that changes nothing."""
+    """Returns a factory of batch-norm layers, or of layers that change nothing."""
     if not batch_norm:
         return lambda: lambda x, mask: x
     return partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5)
@@ -69,7 +69,7 @@ class Block(nn.Module):
     def __call__(
         self, x_BxHxWxC: jax.Array, train: bool, mask: jax.Array | None = None
     ) -> jax.Array:
-        """[B, H, W, C] -> [B, H / stride, W / stride, channels]; mask as flax's BatchNorm's."""
+        """Maps [B, H, W, C] to [B, H / stride, W / stride, channels]; mask as in flax."""
         norm = _norm(self.batch_norm, train)
         first = Convolution(self.channels, stride=self.stride)
         h_BxHxWxC = nn.relu(norm()(first(x_BxHxWxC), mask=mask))
@@ -83,14 +83,14 @@ class Block(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """The network; without batch norm and residual sums the paper's destabilised one.
+    """The network; without batch norm and residual sums the destabilised one of Hu et al. (2023).
 
     Attributes:
         num_classes: length of the logits.
         width: channels of the stem and the first stage.
         batch_norm: whether every convolution is followed by batch norm.
         residual: whether blocks add what they got. Without, there are no shortcuts to train; the
-            paper's code keeps theirs, unused.
+            code of Hu et al. (2023) keeps theirs, unused.
     """
 
     num_classes: int
@@ -121,8 +121,8 @@ class ResNet18(nn.Module):
 
 
 def resnet_rule(path: tuple[str, ...], leaf: jax.Array) -> Role:
-    """What counts in the metrics: `flax_rule`, without the shortcuts' 1x1 convolutions.
+    """Returns a leaf's role by `flax_rule`, but leaves out the shortcuts' 1x1 convolutions.
 
-    The paper's released code leaves them out as well.
+    The released code of Hu et al. (2023) leaves them out as well.
     """
     return Role("ignore") if "shortcut" in path else flax_rule(path, leaf)

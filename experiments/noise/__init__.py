@@ -1,4 +1,4 @@
-"""How much replicas of one training differ, by what, and how surely (Zhuang et al. 2022).
+"""Differences between replicas of one training, their sources and intervals (Zhuang et al. 2022).
 
 study = run_study(task, optimizer, batch_size=50, steps=400, record_every=20, noise=NoiseConfig())
 summarise_study(study).variants              # every measure, with intervals, source by source

@@ -1,4 +1,4 @@
-"""Whether the files of a study's folder are whole and belong together."""
+"""Checks that the files of a study's folder are complete and belong together."""
 
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ def read_variants(folder: Path, noise: Any) -> tuple[list[Variant], list[str]]:
     except (TypeError, KeyError):
         pass
     raise UserError(
-        f"{folder / run_folder.CONFIG}: what it says of the study's variants is damaged; restore "
+        f"{folder / run_folder.CONFIG}: its list of the study's variants is damaged; restore "
         "it, or make the study anew with `seedmap noise EXPERIMENT`"
     )
 

@@ -1,4 +1,4 @@
-"""What a study refuses of a task, its groups and its predictions, in one line each."""
+"""Checks of a task, its groups and its predictions before a study."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -80,7 +80,7 @@ def _classified(task: Task, key: jax.Array) -> Any:
 
 
 def _num_classes(task: Task, key: jax.Array, num_test: int) -> int:
-    """Number of classes, after checking the shapes and types that `classify` gives."""
+    """Returns the number of classes; checks shapes and types of `classify`'s result."""
     outputs = jax.eval_shape(lambda key: _classified(task, key), key)
     if not isinstance(outputs, tuple) or len(outputs) != 2:
         raise UserError("task: classify must give two arrays, (logits, label)")

@@ -139,7 +139,7 @@ def summarise_pair(
 
 
 def _mean_estimate(values: Sequence[float | None], within: tuple[float, float]) -> Estimate | None:
-    """Mean with its 95 % interval, cut to a range; None without values."""
+    """Returns the mean with its 95 % interval, cut to a range; None without values."""
     known = [value for value in values if value is not None]
     if not known:
         return None
@@ -182,7 +182,7 @@ def compare_pair(first: Run, second: Run) -> list[PairSummary]:
 
 
 def _alike(first: Variant, second: Variant) -> bool:
-    """Whether two variants are the same but for the number of their replicas."""
+    """Tells whether two variants are the same but for the number of their replicas."""
     return first._replace(replicas=0) == second._replace(replicas=0)
 
 
@@ -193,7 +193,7 @@ def _accuracies(run: Run, variant: str) -> np.ndarray:
 
 
 def _better(variant: Variant, first: np.ndarray, second: np.ndarray) -> Estimate | None:
-    """P(A > B); of copies of one replica, as CONTROL's are, there is none.
+    """Estimates P(A > B); None for CONTROL, whose replicas are copies.
 
     Replicas of one number have the same keys in both runs: taken for independent, as here, the
     interval is wider than it need be.
@@ -242,7 +242,7 @@ def _check_same_training(first: Run, second: Run) -> None:
 
 
 def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What two runs must have in common: all that decides a replica but its environment."""
+    """Returns all that decides a replica but its environment; two runs must share it."""
     hyperparameters, noise = config.get("hyperparameters", {}), config["noise"]
     return {
         "experiment": config["experiment"],
@@ -258,7 +258,7 @@ def _short(value: Any) -> str:
 
 
 def environments(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
-    """What differs between the environments of runs: {field: {run: value}}, None where not set."""
+    """Returns the differences of the runs' environments: {field: {run: value}}, None if not set."""
     fields_of = {
         run.name: dict(
             flatten(

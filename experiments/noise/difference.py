@@ -1,4 +1,4 @@
-"""How two replicas of one training differ: their bits, their records, and what they predict."""
+"""Differences between two replicas of one training: bits, records and predictions."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from seedmap.trainer.metrics.replica_distance import DISTANCES
 
 
 class Replica(NamedTuple):
-    """All that is compared of one replica.
+    """Results of one replica that are compared.
 
     Attributes:
         leaves: its final parameters by path.
@@ -34,7 +34,7 @@ class Replica(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """How two replicas differ; the numbers are None where one of them diverged.
+    """Differences between two replicas; the numbers are None where one of them diverged.
 
     Attributes:
         equal: whether their final weights are the same to the bit.
@@ -61,7 +61,7 @@ class Difference(NamedTuple):
 
 
 def take_replica(study: StudyResult, row: int | np.integer) -> Replica:
-    """One replica of a study, by its row among all."""
+    """Returns one replica of a study, by its row among all."""
     records, predictions = study.dataset.isel(seed=row), study.predictions
     leaves = jax.tree_util.tree_leaves_with_path(study.params)
     return Replica(
@@ -122,7 +122,7 @@ def _mean(values: np.ndarray) -> float:
 
 
 def _same_bits(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Where two arrays of a shape and type hold the same bits; -0 and 0 are not the same."""
+    """Tells where two arrays of a shape and type hold the same bits; -0 and 0 differ."""
     if first.dtype != second.dtype:
         return np.zeros(first.shape, bool)
     bits = np.dtype(f"u{first.dtype.itemsize}")
@@ -130,7 +130,7 @@ def _same_bits(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _first_apart(first: Replica, second: Replica) -> tuple[int | None, str | None]:
-    """Step of the first record both have in which a value differs, and the name of the value."""
+    """Returns step and name of the first recorded value that differs, of the records both have."""
     step, at, at_second = np.intersect1d(first.step, second.step, return_indices=True)
     steps = {
         name: step[np.argmin(same)]

@@ -1,4 +1,4 @@
-"""Which way replicas take through the training map, by what differs between them.
+"""Paths of replicas through the training map, by the source that varies.
 
 The training map of Hu et al. (2023) is read by replicas that differ, as in Zhuang et al. (2022), in
 one source of noise alone. If those that differ only in rounding take the paths that other seeds
@@ -95,7 +95,7 @@ def fit_own_map(
 
 
 def read_map(experiment: str, run: Path) -> tuple[RunSummary, SavedHMM]:
-    """`summary.json` of a run with a training map, and its HMM.
+    """Reads `summary.json` of a run with a training map, and its HMM.
 
     Args:
         experiment: what it must have trained.
@@ -211,7 +211,7 @@ def _dissimilarity(states: np.ndarray, means: np.ndarray) -> PathDissimilarity:
 
 
 def _sequence(states: np.ndarray) -> tuple[int, ...]:
-    """The states of a run in their order, each stay as one."""
+    """Returns the states of a run in their order, each stay as one."""
     known = states[states >= 0]
     return tuple(known[np.flatnonzero(np.diff(known, prepend=-1))].tolist())
 
@@ -223,7 +223,7 @@ def _detour_rate(states: np.ndarray, detours: list[int]) -> float | None:
 
 
 def _detour_time(states: np.ndarray, detours: list[int], between: np.ndarray) -> DetourTime | None:
-    """A record stands for the time since the one before it."""
+    """Returns the time spent in detour states; a record counts the time since the last."""
     if not detours or not len(states):
         return None
     times = np.isin(states, detours) @ between[: states.shape[1]]

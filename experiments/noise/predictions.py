@@ -1,4 +1,4 @@
-"""What trained replicas make of the test examples, and of networks on the line between two."""
+"""Predictions of trained replicas, and of networks on the line between two, on test examples."""
 
 import zipfile
 from collections.abc import Mapping
@@ -75,7 +75,7 @@ def predict_rows(
 def errors_between(
     task: Task, first: Variables, second: Variables, points: int, root: int = 0
 ) -> np.ndarray:
-    """Test errors of the networks (1 - a) t_1 + a t_2 for a = 0, ..., 1, equally spaced.
+    """Computes test errors of the networks (1 - a) t_1 + a t_2 for a = 0, ..., 1, equally spaced.
 
     Running statistics of batch norm are interpolated like parameters; products are in float32.
 
@@ -102,7 +102,7 @@ def errors_between(
 
 
 def shared_data(task: Task, root: int) -> Data:
-    """The examples that all replicas of a study have."""
+    """Returns the examples that all replicas of a study have."""
     return draw_data(task, make_streams([0], (), root).data[0], task.pool)
 
 

@@ -1,4 +1,4 @@
-"""What a study of noise found: the content of `noise.json` (the README describes the fields).
+"""Results of a study of noise: the content of `noise.json` (the README describes the fields).
 
 Numbers that are not defined are None. `experiments.noise.summary` makes it.
 """
@@ -53,7 +53,7 @@ def without_ends(result: Result) -> Result:
 
 @dataclass(frozen=True)
 class Control:
-    """Whether replicas in which nothing varies are one: weights and predictions, to the bit.
+    """Equality of replicas in which nothing varies: weights and predictions, to the bit.
 
     Attributes:
         exact: whether they are; None where they had diverged by the first record.
@@ -70,7 +70,7 @@ class Control:
 
 @dataclass(frozen=True)
 class GrowthSummary:
-    """How the distance to the first replica grows.
+    """Growth of the distance to the first replica.
 
     Attributes:
         rate: exponential exponent, 1 / step, the median over replicas.
@@ -87,7 +87,7 @@ class GrowthSummary:
 
 @dataclass(frozen=True)
 class Parting:
-    """When replicas part from the first one, and how.
+    """Time at which replicas diverge from the first one, and the growth of their distance.
 
     Attributes:
         first_apart: step of the first record in which each further replica differs from it.
@@ -202,7 +202,7 @@ class PathConvergence:
 
 @dataclass(frozen=True)
 class PathSummary:
-    """How the replicas of a variant pass through the training map.
+    """Paths of a variant's replicas through the training map.
 
     Attributes:
         dissimilarity: of their shares of time in the states; None with fewer than two replicas.

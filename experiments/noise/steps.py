@@ -112,7 +112,7 @@ def _paths(folder, map_from, study, fit, asked, callback) -> Paths | None:
 
 
 def _with_states(dataset: xr.Dataset, paths: Paths) -> xr.Dataset:
-    """The records with the decoded state of every replica and step, -1 where there is none."""
+    """Returns the records with the decoded state of every replica and step, -1 without one."""
     state = np.full((dataset.sizes["seed"], dataset.sizes["step"]), -1, np.int32)
     state[:, : paths.state.shape[1]] = paths.state
     attributes = {"long_name": "decoded HMM state (Viterbi), -1 where there is none"}
@@ -136,7 +136,7 @@ def report_study(folder: Path) -> Path:
 
 
 def _map_figures(folder: Path, summary: StudySummary) -> dict[str, Figure]:
-    """The training map that the replicas were read with; nothing where its run has gone."""
+    """Draws the training map the replicas were read with; nothing if its run is gone."""
     if summary.map is None:
         return {}
     run = folder / summary.map.run  # an absolute path stays what it is

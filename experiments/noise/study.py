@@ -39,7 +39,7 @@ MAX_REPLICAS = 10_000  # of a variant; pairs of them are a matrix
 
 @dataclass(frozen=True)
 class NoiseConfig:
-    """What a study varies."""
+    """Sources, replicas and perturbation of a study."""
 
     sources: str = ",".join(SOURCES)
     """Sources of noise, separated by commas, or none: initialisation, order of the examples,
@@ -48,10 +48,10 @@ class NoiseConfig:
     replicas: int = 10
     """Replicas of each variant, at least 2."""
     ulp_step: int = 0
-    """Step before which that weight is moved: 0, or one at which a record is taken."""
+    """Step before which that weight is moved: 0, or a step at which a record is taken."""
     fork_steps: tuple[int, ...] = ()
-    """Also variants that share their first so many steps, then differ in order, augmentation and
-    masks; steps at which a record is taken."""
+    """Steps at which records are taken; for each also a variant whose replicas share training up to
+    it, then differ in order, augmentation and masks."""
 
 
 class StudyResult(NamedTuple):
@@ -123,7 +123,7 @@ def plan_study(
             )
     sources = used_sources(task, asked)
     notes = [
-        f"training draws nothing from {name}: no replicas of it were trained, they would not differ"
+        f"training draws nothing from {name}: its replicas would not differ, and none were trained"
         for name in asked
         if name not in sources
     ]
@@ -131,8 +131,8 @@ def plan_study(
         raise UserError("--fork-steps: nothing would differ; name order among the --sources")
     if "accumulation" in sources and draws_by_place(task):
         notes.append(
-            "the training score draws by place in the batch and does not heed Noise.place: "
-            "accumulation also pairs other examples with other draws, so it is not rounding alone"
+            "the training score draws by position in the batch and ignores Noise.place: "
+            "accumulation also pairs examples with other draws, so it is not rounding alone"
         )
     if task.classify is None:
         notes.append(

@@ -92,11 +92,11 @@ def summarise_study(study: StudyResult) -> StudySummary:
 
 
 def _left_out(study: StudyResult) -> list[str]:
-    """What was given and is not measured."""
+    """Returns notes on what is given but not measured."""
     predictions = study.predictions
     if not predictions.groups or (predictions.logits is not None and _is_binary(predictions)):
         return []
-    return ["subgroups are left out: their error rates are of tasks that tell two classes apart"]
+    return ["subgroups are left out: their error rates need a task of two classes"]
 
 
 def _is_binary(predictions: Predictions) -> bool:
@@ -104,7 +104,7 @@ def _is_binary(predictions: Predictions) -> bool:
 
 
 class _Sample:
-    """What of a variant several measures need; None where fewer than two replicas are left."""
+    """Quantities of a variant that several measures need; None with fewer than two replicas."""
 
     def __init__(self, study: StudyResult, rows: np.ndarray):
         self.used = rows[study.diverged[rows] < 0]
@@ -123,7 +123,7 @@ class _Sample:
 
 
 def _control(study: StudyResult, rows_by_name: Mapping[str, np.ndarray]) -> Control:
-    """Whether replicas in which nothing varies are one: weights and predictions, to the bit.
+    """Checks that replicas in which nothing varies are equal to the bit, weights and predictions.
 
     Those of CONTROL, and the first of every other variant, which is the same training once more.
     Where they diverge, only what was recorded before says anything; "exact" is None if that is
@@ -159,7 +159,7 @@ def _kind(variant: Variant) -> str:
 
 
 def _variant(
-    study: StudyResult, variant: Variant, rows: np.ndarray, own: _Sample, whole: _Sample
+    study: StudyResult, variant: Variant, rows: np.ndarray, own: _Sample, reference: _Sample
 ) -> VariantSummary:
     diverged = {str(r): int(study.diverged[row]) for r, row in enumerate(rows)}
     diverged = {r: step for r, step in diverged.items() if step >= 0}
@@ -184,25 +184,25 @@ def _variant(
     )
     if own.classes is not None:
         summary = _with_classes(summary, study, own)
-    if whole.enough and own is not whole and variant.varied:
-        summary = _with_shares(summary, own, whole)
+    if reference.enough and own is not reference and variant.varied:
+        summary = _with_shares(summary, own, reference)
     # Its modes are all there are, not a sample of them.
     return summary if is_sampled(variant) else without_ends(summary)
 
 
-def _with_shares(summary: VariantSummary, own: _Sample, whole: _Sample) -> VariantSummary:
+def _with_shares(summary: VariantSummary, own: _Sample, reference: _Sample) -> VariantSummary:
     return replace(
         summary,
-        share_of_variance=estimate(ratio_of_variance(own.accuracy, whole.accuracy)),
+        share_of_variance=estimate(ratio_of_variance(own.accuracy, reference.accuracy)),
         share_of_churn=None
         if own.churn is None
-        else estimate(ratio_of_pairs(own.churn, whole.churn)),
-        share_of_l2=estimate(ratio_of_pairs(own.weights.l2_RxR, whole.weights.l2_RxR)),
+        else estimate(ratio_of_pairs(own.churn, reference.churn)),
+        share_of_l2=estimate(ratio_of_pairs(own.weights.l2_RxR, reference.weights.l2_RxR)),
     )
 
 
 def is_sampled(variant: Variant) -> bool:
-    """Whether a variant's replicas are a sample of more; the modes of precision are all of them."""
+    """Tells whether a variant's replicas are a sample; modes of precision are all there are."""
     return variant.varied != ("precision",)
 
 
@@ -240,14 +240,14 @@ def _classes(own: _Sample, label: np.ndarray) -> list[ClassSpread]:
 
 
 def _correlation(logits: np.ndarray) -> Estimate | None:
-    """None where all logits of a replica are alike, which have no correlation."""
+    """Returns the correlation of logits; None where all logits of a replica are equal."""
     if (np.ptp(logits.reshape(len(logits), -1), axis=1) == 0).any():
         return None
     return estimate(pair_interval(logit_correlation(logits)), (-1.0, 1.0))
 
 
 def _groups(study: StudyResult, own: _Sample) -> list[GroupSpread] | None:
-    """Spread of accuracy and of both error rates by subgroup, beside that of the whole.
+    """Returns SD of accuracy and of both error rates by subgroup, against the overall ones.
 
     Accuracy counts what `correct` does, a tie as wrong; the rates count what is predicted.
     """
@@ -273,20 +273,20 @@ def _groups(study: StudyResult, own: _Sample) -> list[GroupSpread] | None:
     ]
 
 
-def _rate(values: np.ndarray, whole: np.ndarray) -> RateSpread:
-    """Spread of a rate [replica] of a group, beside that of all examples."""
+def _rate(values: np.ndarray, reference: np.ndarray) -> RateSpread:
+    """Returns the SD of a rate [replica] of a group, against that of all examples."""
     if not np.isfinite(values).all():  # a group without a positive, or a negative
         return RateSpread(None, None, None, None)
     return RateSpread(
         mean=float(values.mean()),
         sd=_sd(values),
-        ratio=_ratio(_sd(values), _sd(whole)),
-        interval=estimate(ratio_within(values, whole)),
+        ratio=_ratio(_sd(values), _sd(reference)),
+        interval=estimate(ratio_within(values, reference)),
     )
 
 
 def _of_members(correct: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """Accuracy float64 [replica, group], NaN of a group without members."""
+    """Returns accuracy, float64 [replica, group], NaN of a group without members."""
     shares = [
         np.mean(correct[:, group], axis=1, dtype=np.float64)
         if group.any()
@@ -297,7 +297,7 @@ def _of_members(correct: np.ndarray, members: np.ndarray) -> np.ndarray:
 
 
 def _parting(study: StudyResult, variant: Variant, rows: np.ndarray) -> Parting:
-    """When replicas part from the first one, and how fast their distance grows."""
+    """Returns when replicas diverge from the first one, and how fast their distance grows."""
     others = rows[1:]  # replica 0 of every variant is row 0 again
     first = study.dataset.first_apart.values[others].astype(float)
     used = others[study.diverged[others] < 0]
@@ -311,7 +311,7 @@ def _parting(study: StudyResult, variant: Variant, rows: np.ndarray) -> Parting:
 
 
 def _growth(study: StudyResult, variant: Variant, others: np.ndarray) -> GrowthSummary:
-    """How the distance of the other replicas to the first grows, from where they may differ."""
+    """Returns the growth of distances to the first replica, from where they may differ."""
     steps = study.dataset.step.values
     begins = study.ulp_step if variant.varied == ("ulp",) else variant.fork
     after = steps > begins
@@ -330,7 +330,7 @@ def _growth(study: StudyResult, variant: Variant, others: np.ndarray) -> GrowthS
 
 
 def _barrier(study: StudyResult, variant: Variant) -> Barrier | None:
-    """Height of the barrier between pairs of replicas."""
+    """Returns the height of the barrier between pairs of replicas."""
     errors = study.barriers[study.variants.index(variant)]
     values = error_barrier(errors[np.isfinite(errors).all(axis=1)])
     return Barrier(values.tolist(), float(values.mean())) if len(values) else None
@@ -351,8 +351,8 @@ def _sd(values: np.ndarray) -> float:
     return float(standard_deviation(values))
 
 
-def _ratio(sd: float, whole: float) -> float | None:
-    return sd / whole if whole > 0 else None
+def _ratio(sd: float, reference: float) -> float | None:
+    return sd / reference if reference > 0 else None
 
 
 def _median(values: list[float | None]) -> float | None:
@@ -367,7 +367,7 @@ def parted_note(control: Control) -> str | None:
     when = control.first_apart
     first = f"first after step {when}" if when is not None else "in what they predict"
     return (
-        f"CONTROL is not zero: {control.replicas} replicas in which nothing varies part, "
-        f"{first}; the program itself does not treat equal replicas alike here, and every other "
-        "variant has that in it; --seeds-at-once 1 trains them one by one"
+        f"CONTROL is not zero: {control.replicas} replicas in which nothing varies differ, "
+        f"{first}; the program itself computes equal replicas differently here, and every other "
+        "variant includes that; --seeds-at-once 1 trains them one by one"
     )

@@ -1,4 +1,4 @@
-"""Which sources of noise vary between the replicas of a study, and which are held.
+"""Sources of noise that vary between the replicas of a study, and those held fixed.
 
 After Zhuang et al. 2022. A study trains a few replicas of each *variant*. Replica r of a variant
 has number r in the sources that vary and number 0 in all others, so that replica 0 of every variant
@@ -61,7 +61,7 @@ def parse_sources(text: str) -> tuple[str, ...]:
     """
     if not isinstance(text, str):
         raise UserError(f"--sources is {text!r}; give text, its names separated by commas")
-    names = [] if text == "none" else [part.strip() for part in text.split(",")]
+    names = [] if text == "none" else [word.strip() for word in text.split(",")]
     unknown = [name for name in names if name not in SOURCES]
     if unknown:
         raise UserError(
@@ -76,7 +76,7 @@ def parse_sources(text: str) -> tuple[str, ...]:
 def make_variants(
     sources: Sequence[str], replicas: int, fork_steps: Sequence[int] = ()
 ) -> list[Variant]:
-    """CONTROL, each source alone, the algorithmic ones, those of tools, and all.
+    """Returns CONTROL, each source alone, the algorithmic ones, those of tools, and all.
 
     A set that another variant has already is not trained twice: with one algorithmic source alone
     there is no ALGO beside it.
@@ -103,7 +103,7 @@ def make_variants(
 
 
 def used_sources(task: Task, sources: Sequence[str]) -> tuple[str, ...]:
-    """Those of the sources that a task's training depends on at all.
+    """Returns those of the sources that a task's training depends on.
 
     Initialisation, order and what tools bring always count; augmentation and dropout where the
     training score reads their keys.
@@ -113,7 +113,7 @@ def used_sources(task: Task, sources: Sequence[str]) -> tuple[str, ...]:
 
 
 def draws_by_place(task: Task) -> bool:
-    """Whether training draws something at random without heeding `Noise.place`.
+    """Tells whether training draws something at random without heeding `Noise.place`.
 
     The order of a batch then also decides which example gets which draw, and `accumulation` is not
     rounding alone.
@@ -123,11 +123,11 @@ def draws_by_place(task: Task) -> bool:
 
 
 def _noise_read(task: Task) -> dict[str, bool]:
-    """Which fields of `Noise` the training score's values depend on, seen in its trace."""
+    """Tells which fields of `Noise` the training score depends on, from its trace."""
     key = jax.random.key(0)
 
-    def score(augment, dropout, place, variables, batch):
-        noise = Noise(augment, dropout, jnp.ones(2, bool), place)
+    def score(augment, dropout, position, variables, batch):
+        noise = Noise(augment, dropout, jnp.ones(2, bool), position)
         return score_training(task, variables, batch, noise)
 
     variables = jax.eval_shape(lambda key: init_model(task, key), key)
@@ -135,8 +135,8 @@ def _noise_read(task: Task) -> dict[str, bool]:
     batch = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape[1:]), leaf.dtype), data.train
     )
-    place = jax.ShapeDtypeStruct((2,), "int32")
-    jaxpr = jax.make_jaxpr(score)(key, key, place, variables, batch).jaxpr
+    position = jax.ShapeDtypeStruct((2,), "int32")
+    jaxpr = jax.make_jaxpr(score)(key, key, position, variables, batch).jaxpr
     # What is handed to a function, as to one under jit, need not be read there.
     _, read = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
     return dict(zip(("augment", "dropout", "place"), read[:3], strict=True))
@@ -154,7 +154,7 @@ def make_rows(variants: Sequence[Variant], root: int = 0, ulp_step: int = 0) -> 
     streams = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
     def column(source: str, of_replica: Callable[[int], int], otherwise: int, dtype: str):
-        """One value per row, or None where the source varies nowhere."""
+        """Returns one value per row, or None where the source varies nowhere."""
         if not any(source in variant.varied for variant in variants):
             return None
         values = [
@@ -183,7 +183,7 @@ def _streams_of(variant: Variant) -> tuple[str, ...]:
 
 
 def rows_of(variants: Sequence[Variant]) -> dict[str, np.ndarray]:
-    """Where the replicas of each variant stand among all: name -> int [replica]."""
+    """Returns the rows of each variant's replicas among all: name -> int [replica]."""
     ends = np.cumsum([variant.replicas for variant in variants])
     return {
         variant.name: np.arange(end - variant.replicas, end)

@@ -28,7 +28,7 @@ WARM_UP = 3  # steps before the first that count; the last two of them are the t
 
 @dataclass(frozen=True)
 class Job:
-    """What a process is to time.
+    """Network, mode and steps that a process is to time.
 
     Attributes:
         network: its name.

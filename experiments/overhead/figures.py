@@ -94,7 +94,7 @@ def _around(interval: Interval) -> np.ndarray:
 
 @styled
 def plot_kernels(results: Sequence[Result]) -> Figure | None:
-    """Time of a step, and over the default mode's, by the kernel size of the six-layer networks.
+    """Draws time of a step, and over the default mode's, by kernel size of the six-layer networks.
 
     Args:
         results: of all networks and modes.
@@ -128,7 +128,7 @@ def plot_kernels(results: Sequence[Result]) -> Figure | None:
 
 
 def _draw_line(ax: Axes, points, shift: float, colour: str, label: str):
-    """A line through the points that are there; × at the bottom where one failed."""
+    """Draws a line through the points present; × at the bottom where one failed."""
     timed = [(result.kernel_size + shift, value) for result, value in points if value is not None]
     (line,) = ax.plot(
         [x for x, _ in timed], [v.median for _, v in timed], "o-", ms=3, color=colour, label=label

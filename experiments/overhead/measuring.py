@@ -20,7 +20,7 @@ OnTurn = Callable[[str, int], None]  # what is done, and how many turns it is
 
 @dataclass(frozen=True)
 class Settings:
-    """What is timed.
+    """Platform and sizes of a measurement.
 
     Attributes:
         platform: "cpu", "gpu" or "tpu".
@@ -206,7 +206,7 @@ class _Measurement:
         return list(self.rows.values())
 
     def _attempt(self, name: str, action: Callable[[], None]) -> None:
-        """Does a turn; if it fails, all that were left to the mode are done with."""
+        """Runs a turn; if it fails, drops the mode's remaining turns."""
         label = f"{self.network.name} {name}"
         self.on_turn(label, 0)
         try:

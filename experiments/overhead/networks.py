@@ -1,7 +1,8 @@
 """The networks whose training steps are timed, each under one interface.
 
 The small ones are flax modules of this project; the rest are those of Keras 3 on JAX
-(`keras.applications`), which has the paper's list, as pure functions through `stateless_call`.
+(`keras.applications`), which has the list of Zhuang et al. (2022), as pure functions through
+`stateless_call`.
 """
 
 import importlib.util
@@ -32,9 +33,9 @@ Arrays = Any  # pytree of arrays
 class SixLayerCNN(nn.Module):
     """Six times convolution, batch norm, ReLU, 2x2 max pool; mean over the image; dense layer.
 
-    With k x k kernels and 16, 32, 64, 128, 256 and 512 channels: the paper's network for what the
-    kernel size does to the cost of determinism. A pool that would leave nothing of the image (the
-    last one, of images below 64x64) is left out.
+    With k x k kernels and 16, 32, 64, 128, 256 and 512 channels: the network of Zhuang et al.
+    (2022) for what the kernel size does to the cost of determinism. A pool that would leave nothing
+    of the image (the last one, of images below 64x64) is left out.
 
     Attributes:
         num_classes: length of the logits.
@@ -134,7 +135,8 @@ _SMALL = tuple(network.name for network in (*_CIFAR[:2], *_SIX_LAYER))
 def usual_networks(platform: str) -> tuple[str, ...]:
     """Names of the networks that are timed unless others are asked for.
 
-    The paper's list; on CPU, where that takes hours, SmallCNN and the six-layer networks.
+    The list of Zhuang et al. (2022); on CPU, where that takes hours, SmallCNN and the six-layer
+    networks.
     """
     return _SMALL if platform == "cpu" else tuple(NETWORKS)
 
@@ -142,14 +144,15 @@ def usual_networks(platform: str) -> tuple[str, ...]:
 def usual_image_size(network: Network, platform: str) -> int:
     """Rows and columns of the images unless others are asked for.
 
-    224, the paper's; 32 for the networks for CIFAR, and for the six-layer ones on CPU.
+    224, as in Zhuang et al. (2022); 32 for the networks for CIFAR, and for the six-layer ones on
+    CPU.
     """
     is_own = network.module is not None
     return CIFAR_SIZE if platform == "cpu" and is_own else network.image_size
 
 
 def find_networks(names: Sequence[str]) -> tuple[Network, ...]:
-    """The networks of the given names, each once.
+    """Returns the networks of the given names, each once.
 
     Raises:
         UserError: a name is unknown, or a network is one of Keras's, which is not installed.
@@ -170,7 +173,7 @@ def find_networks(names: Sequence[str]) -> tuple[Network, ...]:
 
 
 def build(network: Network, image_size: int, bfloat16: bool = False) -> Model:
-    """The network for images of a size; nothing is computed but shapes.
+    """Builds the network for images of a size; only shapes are computed.
 
     Args:
         network: which.

@@ -1,4 +1,4 @@
-"""What modes cost, as JSON, CSV, figures and one HTML page."""
+"""Overhead of modes, as JSON, CSV, figures and one HTML page."""
 
 import importlib.metadata
 import importlib.util
@@ -75,12 +75,12 @@ def _versions() -> dict[str, str]:
 
 
 def _notes(settings: Settings, modes: Sequence[Mode], results: Sequence[Result]) -> list[str]:
-    """What a reader must know, most important first."""
+    """Returns what a reader must know, most important first."""
     notes = [
         f"Times are of {settings.steps} training steps (Adam, cross-entropy) at batch size "
         f"{settings.batch_size} on one batch of random images, which stays on the device, over "
-        f"{settings.rounds} rounds in which the modes take turns; compilation and warm-up are "
-        "apart."
+        f"{settings.rounds} rounds in which the modes take turns; compilation and warm-up are not "
+        "included."
     ]
     coverage = next((result.step_ms.coverage for result in results if result.step_ms), None)
     if coverage is not None:
@@ -107,7 +107,7 @@ def _notes(settings: Settings, modes: Sequence[Mode], results: Sequence[Result])
 
 
 def _unfinished(trials: Sequence[Trial], results: Sequence[Result]) -> list[str]:
-    """Says which networks a measurement that was stopped has not come to."""
+    """Notes the networks that a measurement cut short has not timed."""
     done = {result.network for result in results}
     left = [trial.network for trial in trials if trial.network not in done]
     return [f"Not measured when this was written: {', '.join(left)}."] * bool(left)
@@ -130,7 +130,7 @@ def write_measurement(folder: Path, summary: OverheadSummary) -> Path:
 
 
 def make_figures(results: Sequence[Result]) -> dict[str, Figure]:
-    """The figures, by name."""
+    """Returns the figures, by name."""
     drawn = {"overhead": plot_overhead(results), "kernels": plot_kernels(results)}
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
@@ -146,7 +146,7 @@ _HEADER = ("network", "mode", "ms a step and seed", "interval", "ratio", "interv
 
 
 def cells(result: Result) -> list[str]:
-    """A row of the table, as text; where there was an error, it takes the place of the times."""
+    """Returns a row of the table, as text; an error takes the place of the times."""
     compiled = fixed(result.compile_seconds, 1, undefined="")
     if result.step_ms is None:
         return [result.network, result.mode, "failed", "", "", "", compiled]
@@ -159,13 +159,13 @@ def cells(result: Result) -> list[str]:
 
 
 def terminal(summary: OverheadSummary) -> str:
-    """The table as aligned text; what failed, and notes, last."""
+    """Returns the table as aligned text; failures and notes last."""
     failed = [f"failed: {failure}" for failure in failures(summary.rows)]
     return blocks(aligned(_HEADER, map(cells, summary.rows)), *failed, notes=summary.notes)
 
 
 def _parts(summary: OverheadSummary, drawn: Mapping[str, Figure]) -> list[str]:
-    """The page's HTML."""
+    """Returns the page's HTML."""
     device = summary.device
     return [
         page.paragraph(

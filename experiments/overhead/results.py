@@ -1,4 +1,4 @@
-"""What the times of all networks and modes come to: a row each, and `overhead.json`."""
+"""Summary of the times of all networks and modes: a row each, and `overhead.json`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from seedmap.results import to_json
 
 @dataclass(frozen=True)
 class Result:
-    """One network under one mode.
+    """Times of one network under one mode.
 
     Attributes:
         network: its name.
@@ -48,7 +48,7 @@ class Result:
     ratio: Interval | None
 
     def flat(self) -> dict[str, Any]:
-        """For CSV."""
+        """Returns the row without nesting, for CSV."""
         row = to_json(self)
         for name in ("step_ms", "ratio"):
             interval = row.pop(name) or dict.fromkeys(("median", "low", "high"))
@@ -64,7 +64,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much was timed, see `measuring.Settings`."""
+    """Sizes of the measurement, see `measuring.Settings`."""
 
     steps: int
     batch_size: int

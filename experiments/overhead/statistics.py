@@ -30,7 +30,7 @@ class Interval:
 
 
 def median_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
-    """Median, and the interval between two order statistics.
+    """Returns the median, and the interval between two order statistics.
 
     From the k-th smallest to the k-th largest of n independent values, the true median is inside
     with probability 1 - 2 P(Binomial(n, 1/2) < k), exactly and for any continuous distribution
@@ -59,7 +59,7 @@ def _coverage(size: int, k: int) -> float:
 
 
 def ratio_interval(values: ArrayLike, base: ArrayLike) -> Interval:
-    """Median of the ratios within rounds, values[r] / base[r], with its interval.
+    """Returns the median of the ratios values[r] / base[r] within rounds, with its interval.
 
     Both are taken in the same round, so that a machine that slows down from round to round leaves
     the ratios as they are.

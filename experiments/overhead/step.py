@@ -17,7 +17,7 @@ Step = Callable[["StepState", jax.Array, jax.Array], tuple["StepState", jax.Arra
 
 
 class StepState(NamedTuple):
-    """What the next step needs; every leaf [seed, ...] where there are seeds."""
+    """State carried from step to step; every leaf [seed, ...] where there are seeds."""
 
     params: Arrays
     state: Arrays

@@ -1,4 +1,4 @@
-"""How a process computes: compiler flags and threads by name, the one table of both studies.
+"""Compiler flags and threads of a process by name, one table for both studies.
 
 `seedmap noise backend` asks what these settings change in the numbers, `seedmap overhead` what they
 cost in time.
@@ -16,7 +16,7 @@ FLAGS = "flags:"  # of a name: what follows are XLA's flags
 
 @dataclass(frozen=True)
 class Tools:
-    """What is set for a process before it starts.
+    """Environment and configuration set for a process before it starts.
 
     Attributes:
         flags: added to its XLA_FLAGS.

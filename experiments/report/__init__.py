@@ -1,1 +1,1 @@
-"""What people read: the HTML page, its captions, tables and bars in the terminal."""
+"""HTML page, captions, tables, and progress bars in the terminal."""

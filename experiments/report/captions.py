@@ -6,7 +6,7 @@ from seedmap.hmm.training_map.regression import READABLE_PVALUE
 
 
 def measure(summary: RunSummary) -> str:
-    """What a coefficient is in: `epochs later than the mean run`, or another outcome."""
+    """Returns a coefficient's unit: `epochs later than the mean run`, or another outcome."""
     outcome = summary.regression.outcome
     if outcome != "convergence":
         return f"{outcome} over the mean run"
@@ -14,15 +14,15 @@ def measure(summary: RunSummary) -> str:
 
 
 def training_map(summary: RunSummary) -> str:
-    """Of the map."""
+    """Returns the caption of the training map."""
     forks = "Runs fork" if summary.forking else "All runs meet the states in one order"
     detours = "no state is a detour"
     if summary.detours:
         states = listed(summary.detours, "state")
-        detours = f"{states} (dashed) can be avoided, and time there goes with delay"
+        detours = f"{states} (dashed) can be avoided, and time there is associated with delay"
         if not _is_readable(summary):
             detours += (
-                f", which is not to be relied on ({p_equals(summary.regression.f_pvalue)}, Hu et "
+                f", which is not reliable ({p_equals(summary.regression.f_pvalue)}, Hu et "
                 "al. (2023) ask for p < 0.001)"
             )
     return (
@@ -32,7 +32,7 @@ def training_map(summary: RunSummary) -> str:
 
 
 def state_raster(summary: RunSummary) -> str:
-    """Of the decoded states."""
+    """Returns the caption of the decoded states."""
     return (
         "Each row is a run, coloured by decoded state and sorted by convergence (diamond): "
         f"{summary.num_converged} of {summary.num_seeds} runs converge, through up to "
@@ -41,7 +41,7 @@ def state_raster(summary: RunSummary) -> str:
 
 
 def losses(summary: RunSummary) -> str:
-    """Of the example runs."""
+    """Returns the caption of the example runs' losses."""
     return (
         "Loss and accuracy of the fastest, the median and the slowest run to converge, and of one "
         "that never does (or diverged, if all of these did) if there is such a run; a change of "
@@ -50,25 +50,25 @@ def losses(summary: RunSummary) -> str:
 
 
 def dissimilarity(summary: RunSummary) -> str:
-    """Of the matrix of dissimilarities."""
+    """Returns the caption of the matrix of dissimilarities."""
     return (
-        "How differently each pair of runs spends its time over the states, similar runs side by "
-        f"side; the mean over pairs is {cell(summary.dissimilarity.discrete)} "
-        "(0: alike, 1: no state in common)."
+        "Dissimilarity of each pair of runs in their shares of time over the states, similar runs "
+        f"adjacent; the mean over pairs is {cell(summary.dissimilarity.discrete)} "
+        "(0: equal, 1: no state in common)."
     )
 
 
 def convergence(summary: RunSummary) -> str:
-    """Of the histogram of convergence times."""
+    """Returns the caption of the histogram of convergence times."""
     times = summary.convergence
     return (
-        f"When the runs first exceed an evaluation accuracy of {cell(times.threshold)}, on average "
-        f"at {times.unit} {cell(times.mean)}."
+        f"Times at which the runs first exceed an evaluation accuracy of {cell(times.threshold)}, "
+        f"on average at {times.unit} {cell(times.mean)}."
     )
 
 
 def model_selection(summary: RunSummary) -> str:
-    """Of the criteria over the numbers of states; it names the one that chose."""
+    """Returns the caption of the criteria by number of states; it names the one that chose."""
     criterion = "a held-out criterion"
     if summary.stability is not None and summary.stability.priors:
         criterion = summary.stability.priors[0].criterion.replace("_", " ")
@@ -77,12 +77,12 @@ def model_selection(summary: RunSummary) -> str:
         "chosen by penalised training likelihood alone; dots: all restarts; bars: mean and "
         f"standard deviation); the band marks the {summary.num_states} states "
         f"chosen, by {criterion.replace('bic', 'BIC').replace('aic', 'AIC')}. Where training and "
-        "held-out likelihood part, the model overfits."
+        "held-out likelihood diverge, the model overfits."
     )
 
 
 def held_out(summary: RunSummary) -> str:
-    """Of the held-out runs."""
+    """Returns the caption of the held-out runs."""
     return (
         "Log-likelihood of each held-out run under the chosen model. A run far below the others "
         "decides the selection nearly alone."
@@ -90,7 +90,7 @@ def held_out(summary: RunSummary) -> str:
 
 
 def coefficients(summary: RunSummary) -> str:
-    """Of the regression; it says whether coefficients may be read."""
+    """Returns the caption of the regression; it says whether coefficients may be read."""
     regression = summary.regression
     if not regression.num_runs:
         return "No run converged, so there is no time of convergence to explain."
@@ -100,15 +100,15 @@ def coefficients(summary: RunSummary) -> str:
     if not _is_readable(summary):
         readable = f"which does not hold here ({p}): read neither"
     return (
-        f"What 10 % more of its time in a state goes with, in {measure(summary)}: a tenth of the "
-        "regression's coefficient, with its interval. It is a linear association within the range "
-        f"of these runs; the shares of time explain {explained} of the variance in sample. Detours "
-        "rest on the sign alone. Coefficients, and so detours, are to be read only where p < 0.001 "
-        f"(Hu et al., 2023), {readable}."
+        f"Change associated with 10 % more of a run's time in a state, in {measure(summary)}: a "
+        "tenth of the regression's coefficient, with its interval. It is a linear association "
+        f"within the range of these runs; the shares of time explain {explained} of the variance "
+        "in sample. Detours are defined by the sign alone. Coefficients, and so detours, are to be "
+        f"read only where p < 0.001 (Hu et al., 2023), {readable}."
     )
 
 
 def _is_readable(summary: RunSummary) -> bool:
-    """Whether coefficients may be read."""
+    """Tells whether coefficients may be read."""
     p = summary.regression.f_pvalue
     return p is not None and p < READABLE_PVALUE

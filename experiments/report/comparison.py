@@ -47,7 +47,7 @@ def write_comparison(folder: Path, comparison: Comparison) -> Path:
 
 
 def flat(row: RunRow) -> dict[str, Any]:
-    """A row without nesting, as `compare.csv` has it."""
+    """Returns a row without nesting, as `compare.csv` has it."""
     plain = to_json(row)
     paper, dissimilarity = plain.pop("paper") or {}, plain.pop("dissimilarity")
     plain["detours"] = joined(row.detours, "")
@@ -56,7 +56,7 @@ def flat(row: RunRow) -> dict[str, Any]:
 
 
 def _joint(comparison: Comparison) -> tuple[str, str, list[JointRow]] | None:
-    """Heading, explanation and rows of the one HMM for several runs, if one was asked for."""
+    """Returns heading, explanation and rows of the joint HMM, if one was asked for."""
     if comparison.together:
         return "One HMM for all", _TOGETHER, comparison.together
     if comparison.zero_shot:
@@ -66,7 +66,7 @@ def _joint(comparison: Comparison) -> tuple[str, str, list[JointRow]] | None:
 
 
 def make_figures(comparison: Comparison) -> dict[str, Figure]:
-    """The figures of a comparison, by name."""
+    """Returns the figures of a comparison, by name."""
     drawn = {"comparison": figures.plot_comparison([_experiment(row) for row in comparison.runs])}
     joint = _joint(comparison)
     if joint is not None:
@@ -96,7 +96,7 @@ _HEADER = (
 
 
 def _cells(row: RunRow) -> list[str]:
-    """A run's row of the table, as text."""
+    """Returns a run's row of the table, as text."""
     time = "never"
     if row.convergence_mean is not None:
         time = f"{mean_and_sd(row.convergence_mean, row.convergence_std)} {row.unit}s"
@@ -110,7 +110,7 @@ def _cells(row: RunRow) -> list[str]:
 
 
 def _paper_cells(paper: PaperRow) -> list[str]:
-    """The paper's own row under it."""
+    """Returns the row of Hu et al. (2023) under a run's own."""
     numbers = [str(paper.states), fixed(paper.r2), "", paper.pvalue or ""]
     dissimilarity = [fixed(paper.dissimilarity), "", ""]
     forks = yes_no(paper.forks)
@@ -150,7 +150,7 @@ def _joint_header(rows: Sequence[JointRow]) -> tuple[str, ...]:
 
 
 def terminal(comparison: Comparison) -> str:
-    """The comparison as aligned text; notes last."""
+    """Returns the comparison as aligned text; notes last."""
     texts = [aligned(_HEADER, _table_rows(comparison.runs))]
     joint = _joint(comparison)
     if joint is not None:
@@ -163,9 +163,9 @@ _LIKELIHOOD = (
     "Log-likelihoods are of the median held-out run, in nats per checkpoint; agreement is the "
     "adjusted Rand index with the decoding of the run's own HMM."
 )
-_TOGETHER = f"One HMM fitted to all runs together, each z-scored in itself. {_LIKELIHOOD}"
+_TOGETHER = f"One HMM fitted to all runs together, each z-scored separately. {_LIKELIHOOD}"
 _ZERO_SHOT = (
-    f"Read with the HMM of {{model}}, unchanged. {_LIKELIHOOD} R² is with the coefficients fitted "
+    f"Decoded with the HMM of {{model}}, unchanged. {_LIKELIHOOD} R² is with coefficients fitted "
     "anew; prediction R² with those of its run unchanged, and is negative where they predict worse "
     "than the run's own mean."
 )
@@ -176,14 +176,14 @@ _CAPTIONS = {
         "of convergence, over the seeds that converge."
     ),
     "shared_states": (
-        "How the seeds of each run spend their checkpoints over the states of one HMM: runs that "
-        "share a colour share a state, as seen in z-scores."
+        "Shares of checkpoints that the seeds of each run spend in the states of one HMM: runs "
+        "that share a colour share a state, as seen in z-scores."
     ),
 }
 
 
 def _parts(comparison: Comparison, drawn: Mapping[str, Figure]) -> list[str]:
-    """The page's HTML."""
+    """Returns the page's HTML."""
     images = {name: page.figure(name, figure, _CAPTIONS[name]) for name, figure in drawn.items()}
     parts = [
         html.notes(comparison.notes),

@@ -12,7 +12,7 @@ from seedmap.hmm.training_map.dissimilarity import pairwise_dissimilarity
 
 
 def make_figures(mapped: Mapped) -> dict[str, Figure]:
-    """All figures of a mapped run, by name."""
+    """Returns all figures of a mapped run, by name."""
     fitted, question, analysis = mapped.fitted, mapped.question, mapped.analysis
     dataset = fitted.dataset
     unit = time_unit(dataset)
@@ -43,7 +43,7 @@ def _convergence_figure(dataset: xr.Dataset, analysis: Analysis, threshold: floa
 
 
 def _figures_over_time(dataset: xr.Dataset, analysis: Analysis) -> dict[str, Figure]:
-    """State raster, and the losses of a few runs where losses were recorded."""
+    """Draws the state raster, and the losses of a few runs where losses were recorded."""
     runs, paths = analysis.sequences.runs, analysis.paths
     usable = dataset.isel(seed=seed_rows(dataset, runs), step=slice(paths.shape[1]))
     unit = time_unit(dataset)
@@ -51,9 +51,9 @@ def _figures_over_time(dataset: xr.Dataset, analysis: Analysis) -> dict[str, Fig
     rest = (analysis.training_map.num_states, unit, usable.diverged.values >= 0)
     curves = {
         kind: {
-            part: usable[f"{part}_{kind}"].values
-            for part in ("train", "eval")
-            if f"{part}_{kind}" in usable
+            split: usable[f"{split}_{kind}"].values
+            for split in ("train", "eval")
+            if f"{split}_{kind}" in usable
         }
         for kind in ("loss", "accuracy")
     }

@@ -46,7 +46,7 @@ def _page(title: str, parts: Iterable[str]) -> str:
 
 
 def image_source(name: str, figure: Figure | str | Path) -> str:
-    """The figure's PNG as a data URI.
+    """Returns the figure's PNG as a data URI.
 
     Raises:
         UserError: a figure's file is missing.
@@ -61,7 +61,7 @@ def image_source(name: str, figure: Figure | str | Path) -> str:
 
 
 def figure(name: str, source: str, caption: str) -> str:
-    """An image with its caption."""
+    """Returns an image with its caption."""
     label = escape(name.replace("_", " "))
     return (
         f'<figure id="{escape(name)}">\n<img src="{source}" alt="{label}">\n'
@@ -70,7 +70,7 @@ def figure(name: str, source: str, caption: str) -> str:
 
 
 def notes(sentences: Sequence[str]) -> str:
-    """What a reader should know first, as a list; nothing where there are no notes."""
+    """Returns the notes as a list; nothing where there are none."""
     if not sentences:
         return ""
     items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
@@ -78,12 +78,12 @@ def notes(sentences: Sequence[str]) -> str:
 
 
 def details(heading: str, content: str) -> str:
-    """A part that is shown on demand."""
+    """Returns a section that is shown on demand."""
     return f"<details>\n<summary>{escape(heading)}</summary>\n{content}\n</details>"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table; numbers are formatted, all text is escaped."""
+    """Returns a table; numbers are formatted, all text is escaped."""
     head = "".join(f"<th>{escape(label)}</th>" for label in header)
     body = "\n".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
     if not body:
@@ -99,7 +99,7 @@ def _cell(value: Any) -> str:
 
 
 def key_values(pairs: Iterable[tuple[str, Any]]) -> str:
-    """A table of names and values."""
+    """Returns a table of names and values."""
     return table((), [(key, value) for key, value in pairs])
 
 

@@ -1,4 +1,4 @@
-"""What the commands with --out DIR write there beside their page: refusals, CSV, figures."""
+"""Files that commands with --out DIR write beside their page: checks, CSV, figures."""
 
 import csv
 import io

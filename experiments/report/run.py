@@ -24,7 +24,7 @@ def write_report(
     figures: Drawn,
     notes: Sequence[str] = (),
 ) -> Path:
-    """Write the report of a run as one self-contained HTML file, whole or not at all.
+    """Writes the report of a run as one self-contained HTML file, whole or not at all.
 
     Figures are `training_map`, `state_raster`, `losses`, `dissimilarity`, `convergence`,
     `model_selection`, `held_out` and `coefficients`; those not given are left out, others come
@@ -56,7 +56,7 @@ def write_report(
 
 
 def _records(records: Sequence[Mapping[str, Any]]) -> str:
-    """A table of records, a column per key."""
+    """Returns a table of records, a column per key."""
     keys = list(dict.fromkeys(key for record in records for key in record))
     rows = [[record.get(key) for key in keys] for record in records]
     return html.table([key.replace("_", " ") for key in keys], rows)
@@ -129,7 +129,7 @@ def _selection(summary: RunSummary) -> str:
 
 def _coefficients(summary: RunSummary) -> str:
     in_state = f"{measure(summary)}, wholly in the state"
-    header = ("state", in_state, "standard error", "low", "high", "for 10 % more of the time there")
+    header = ("state", in_state, "standard error", "low", "high", "for 10 % more of the time in it")
     rows = [
         (*astuple(row), None if row.value is None else MORE_TIME * row.value)
         for row in summary.regression.coefficients
@@ -138,14 +138,14 @@ def _coefficients(summary: RunSummary) -> str:
 
 
 def _circularity(summary: RunSummary) -> str:
-    """How far R² can be believed, with what the beginnings of the runs alone explain."""
+    """Describes how far R² can be believed, by what the first records alone explain."""
     regression = summary.regression
     if regression.r2 is None or regression.outcome != "convergence":
         return ""
-    beginnings = ", and at R² from the beginnings of the runs that converge later"
+    beginnings = ", and R² from the beginnings of the runs that converge later"
     sentences = (
         "R² is partly circular where runs enter a state at about the time they converge: then "
-        "the share of their time in it is the time of convergence in other words. So look also at "
+        "the share of their time in it restates the time of convergence. See also "
         f"R² on left-out runs{beginnings if regression.early else ''}."
     )
     return page.paragraph(sentences) + "\n" + (_early(summary) if regression.early else "")
@@ -171,7 +171,7 @@ def _visits(summary: RunSummary) -> str:
 
 
 def _of_stability(table: Callable[[RunSummary], str]) -> Callable[[RunSummary], str]:
-    """A table of the stability; nothing where it was not measured."""
+    """Makes a table of the stability; empty where it was not measured."""
     return lambda summary: "" if summary.stability is None else table(summary)
 
 
@@ -181,7 +181,7 @@ def _restarts(summary: RunSummary) -> str:
         return ""
     return page.paragraph(
         "Adjusted Rand index of the decoding with that of the other restarts (1: the same "
-        "states whatever their labels, 0: as independent ones): "
+        "states up to their labels, 0: as independent ones): "
         + ", ".join(fixed(value, 2) for value in agreement)
         + "."
     )
@@ -196,9 +196,9 @@ def _refits(summary: RunSummary) -> str:
     if agreement:
         low, middle, high = (fixed(v, 2) for v in (agreement[0], median(agreement), agreement[-1]))
         outcome = f"median {middle}, from {low} to {high}"
-    failed = f"; {broken} broke down and are left out" if broken else ""
+    failed = f"; {broken} failed and are left out" if broken else ""
     return page.paragraph(
-        f"The same, of the model refitted to each of {refits.num_resamples} resamples of its "
+        f"The same, for the model refitted to each of {refits.num_resamples} resamples of its "
         f"training runs, from this map's parameters: {outcome}{failed}."
     )
 
@@ -258,7 +258,7 @@ SECTIONS = (
     ),
     Section("Convergence", {"convergence": captions.convergence}, (_convergence_times,)),
     Section(
-        "What the states mean for convergence",
+        "States and convergence",
         {"coefficients": captions.coefficients},
         (_circularity, _coefficients),
     ),
@@ -268,7 +268,7 @@ SECTIONS = (
         (_selection, _held_out),
     ),
     Section(
-        "How far the map can be trusted",
+        "Reliability of the map",
         {},
         tuple(map(_of_stability, (_priors, _restarts, _refits, _edges))),
     ),

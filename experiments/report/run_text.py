@@ -1,4 +1,4 @@
-"""What the commands on a run print: the summary, forecasts, baselines."""
+"""Terminal text of the commands on a run: summary, forecasts, baselines."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

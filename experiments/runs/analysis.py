@@ -1,4 +1,4 @@
-"""What a run's fitted HMM says about training, with the convergence of all its seeds."""
+"""Analysis of a run's fitted HMM, with the convergence of all its seeds."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What several mapped runs found, a row each, beside the rows of Hu et al. (2023)."""
+"""Comparison of several mapped runs, a row each, with the rows of Hu et al. (2023)."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -48,7 +48,7 @@ PAPER = {  # by the names of our experiments
 }
 
 
-PAPERS_OWN = {  # hyperparameters by which a run is of the paper's network, task and data
+PAPERS_OWN = {  # hyperparameters by which a run has the network, task and data of Hu et al. (2023)
     "mnist": {"model": "mlp", "data": "mnist"},
     "cifar100": {"data": "cifar"},
     "cifar100-destabilised": {"data": "cifar"},
@@ -59,7 +59,7 @@ PAPERS_OWN = {  # hyperparameters by which a run is of the paper's network, task
 
 @dataclass(frozen=True)
 class RunRow:
-    """What one run found, with the paper's row of its experiment, if it has one.
+    """Results of one run, with the row of Hu et al. (2023) of its experiment, if there is one.
 
     Attributes:
         run: what the comparison calls it.
@@ -125,7 +125,7 @@ class JointLikelihood:
 
 @dataclass(frozen=True)
 class JointRow:
-    """What an HMM says of a run that is not its own, or not its own alone.
+    """Results of a run under an HMM of another run, or of several runs.
 
     Attributes:
         run: what the comparison calls it.
@@ -187,13 +187,13 @@ class Comparison:
 
 
 def paper_row(config: Mapping[str, Any]) -> PaperRow | None:
-    """The paper's row of a run's experiment.
+    """Returns the row of Hu et al. (2023) of a run's experiment.
 
     Args:
         config: the run's `config.json`.
 
     Returns:
-        None where the run was imported, or is of another network, task or data than the paper's.
+        None where the run was imported, or is of another network, task or data than theirs.
     """
     name, used = config["experiment"], config.get("hyperparameters", {})
     own = PAPERS_OWN.get(name, {})
@@ -227,7 +227,7 @@ class MappedRun(NamedTuple):
 
     @property
     def fit(self) -> FitConfig:
-        """How it was fitted."""
+        """Settings of the fit."""
         return FitConfig(**self.config["fit"])
 
 
@@ -287,7 +287,7 @@ def compare_runs(runs: Sequence[MappedRun]) -> Comparison:
 
 
 def row_of(run: MappedRun) -> RunRow:
-    """What a run found, by its summary, beside what the paper found of the same experiment."""
+    """Returns the results of a run by its summary, with those of Hu et al. (2023)."""
     summary = run.summary
     return RunRow(
         run=run.name,
@@ -314,11 +314,11 @@ def row_of(run: MappedRun) -> RunRow:
 
 
 def _notes(runs: Sequence[MappedRun], rows: Sequence[RunRow]) -> list[str]:
-    """What runs differ in, as far as it bears on a comparison."""
+    """Returns the differences between runs that bear on a comparison."""
     fields = [
         ("checkpoints", "the number of checkpoints", "z-scores and shares are over each run's own"),
-        ("unit", "the unit of time", "times of convergence cannot be set side by side"),
-        ("outcome", "the outcome explained", "R² is of different things"),
+        ("unit", "the unit of time", "times of convergence cannot be compared"),
+        ("outcome", "the outcome explained", "R² explains different outcomes"),
     ]
     notes = []
     for field, name, consequence in fields:

@@ -1,4 +1,4 @@
-"""One HMM over several mapped runs: fitted to all together, or to one and read on the others."""
+"""One HMM over several mapped runs: fitted to all, or fitted to one and applied to the others."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -127,7 +127,7 @@ def _prediction(model: MappedRun, run: MappedRun, analysis: Analysis) -> float |
 
 
 def _row(run: MappedRun, sequences: hmm.Sequences, saved: SavedHMM) -> tuple[JointRow, Analysis]:
-    """What a model says of a run, beside the run's own model."""
+    """Returns the results of a run under a model, against the run's own model."""
     read = apply_model(saved.parameters, saved.metrics, sequences)
     analysis = analyse(run.dataset, sequences, saved.parameters, read.paths, run.question)
     regression, tmap = analysis.regression, analysis.training_map
@@ -162,14 +162,14 @@ def _row(run: MappedRun, sequences: hmm.Sequences, saved: SavedHMM) -> tuple[Joi
 
 
 def _per_checkpoint(totals: np.ndarray, lengths: np.ndarray, used: np.ndarray) -> PerCheckpoint:
-    """Log-likelihood [run] in nats per checkpoint, of the runs used."""
+    """Returns log-likelihood [run] in nats per checkpoint, of the runs used."""
     totals, lengths = totals[used], lengths[used]
     mean, median = totals.sum() / lengths.sum(), float(np.median(totals / lengths))
     return PerCheckpoint(to_json(mean), to_json(median))
 
 
 def _setting_notes(runs: Sequence[MappedRun]) -> list[str]:
-    """Where the runs' own fits had other settings than the first's, which the joint fit takes."""
+    """Notes runs whose own fits had other settings than the first's, which the joint fit takes."""
     first, notes = runs[0], []
     for name in FIT_SETTINGS:
         values: Mapping[str, Any] = {run.name: getattr(run.fit, name) for run in runs}

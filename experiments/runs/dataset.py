@@ -24,7 +24,8 @@ def dataset_runs(
 
     Args:
         dataset: dimensions seed, step.
-        metrics: names of the variables the HMM is to see; none for the paper's that are there.
+        metrics: names of the variables the HMM sees; none for those of Hu et al. (2023) that are
+            recorded.
         threshold: evaluation accuracy above which a seed has converged; None: not asked for.
 
     Raises:
@@ -79,18 +80,18 @@ def check_usable(dataset: xr.Dataset) -> None:
 
 
 def seed_rows(dataset: xr.Dataset, runs: Sequence[str]) -> list[int]:
-    """Where runs, named by their seed, stand along the dataset's seed dimension."""
+    """Returns the rows of runs, named by their seed, along the dataset's seed dimension."""
     row = {str(seed): i for i, seed in enumerate(dataset.seed.values)}
     return [row[name] for name in runs]
 
 
 def time_unit(dataset: xr.Dataset) -> str:
-    """What times are counted in: "epoch" where the dataset knows epochs, else "step"."""
+    """Returns the unit of times: "epoch" where the dataset knows epochs, else "step"."""
     return "epoch" if "epoch" in dataset.coords else "step"
 
 
 def convergence_times(dataset: xr.Dataset, threshold: float) -> Float[np.ndarray, " seed"]:
-    """Time of convergence of every seed, float [seed] in `time_unit`, NaN where it never came.
+    """Returns convergence times, float [seed] in `time_unit`, NaN where a seed never converged.
 
     Datasets without `eval_accuracy` (runs trained elsewhere) have no convergence: all NaN.
     """
@@ -101,7 +102,7 @@ def convergence_times(dataset: xr.Dataset, threshold: float) -> Float[np.ndarray
 
 
 def last_values(dataset: xr.Dataset, name: str) -> Float[np.ndarray, " seed"]:
-    """Last finite value of a recorded variable, float [seed], NaN where there is none.
+    """Returns the last finite value of a variable, float [seed], NaN where there is none.
 
     Raises:
         UserError: the variable is not recorded; the message lists those that are.

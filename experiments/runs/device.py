@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Device:
-    """What JAX computes on.
+    """Platform and devices that JAX computes on.
 
     Attributes:
         platform: "cpu", "gpu" or "tpu".
@@ -22,7 +22,7 @@ class Device:
 
 @dataclass(frozen=True)
 class TrainingDevice(Device):
-    """What a training ran on, as its `config.json` has it.
+    """Devices of a training, as its `config.json` has them.
 
     Attributes:
         usable_cores: cores the process may run on, which decide XLA's threads on a CPU.

@@ -96,7 +96,7 @@ class Mapped:
 
 
 def read_config(folder: Path, *fields: str) -> dict[str, Any]:
-    """`config.json` of a run, with the fields that training writes and the given ones.
+    """Reads `config.json` of a run, with the fields that training writes and the given ones.
 
     Raises:
         UserError: the file is missing, is not JSON or lacks a field.
@@ -178,7 +178,7 @@ def fit_run(
 
 
 def _with_states(dataset: xr.Dataset, sequences: hmm.Sequences, paths: np.ndarray) -> xr.Dataset:
-    """The dataset with the decoded state of every seed and step, -1 where there is none."""
+    """Returns the dataset with the decoded state of every seed and step, -1 without one."""
     state = np.full((dataset.sizes["seed"], dataset.sizes["step"]), -1, dtype=np.int32)
     state[seed_rows(dataset, sequences.runs), : paths.shape[1]] = paths
     attributes = {"long_name": "decoded HMM state (Viterbi), -1 where there is none"}
@@ -212,7 +212,7 @@ def read_fitted(folder: Path) -> Fitted:
 
 
 def analyse_fitted(fitted: Fitted, question: MapConfig) -> Analysis:
-    """What the HMM of a fitted run says about its runs."""
+    """Analyses the runs by the HMM of a fitted run."""
     return analyse(
         fitted.dataset, fitted.sequences, fitted.saved.parameters, fitted.paths, question
     )

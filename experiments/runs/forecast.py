@@ -86,7 +86,7 @@ def forecast_run(
 
 
 def load_raw(folder: Path) -> tuple[hmm.Sequences, np.ndarray, np.ndarray]:
-    """Raw metrics of the usable seeds, their times of convergence, and the times of records."""
+    """Loads raw metrics of the usable seeds, their convergence times, and times of records."""
     dataset = run_folder.read_dataset(folder)
     threshold = read_config(folder)["threshold"]
     sequences = from_xarray(dataset).sequences

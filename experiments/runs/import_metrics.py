@@ -175,5 +175,5 @@ def copy_run(source: Path, folder: Path, overwrite: bool = False) -> None:
     dataset = run_folder.read_dataset(source).drop_vars("state", errors="ignore")
     config = run_folder.read_json(source, run_folder.CONFIG, "train")
     if folder.resolve() == source.resolve():
-        raise UserError(f"--out: {folder} is the run itself; leave --out away to fit it in place")
+        raise UserError(f"--out: {folder} is the run itself; omit --out to fit it in place")
     _write_folder(folder, config, dataset, overwrite)

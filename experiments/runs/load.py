@@ -18,7 +18,7 @@ def load(path: str | os.PathLike[str], *, threshold: float | None = None) -> Run
             own.
 
     Returns:
-        The metrics of the paper that were recorded, one run per seed.
+        The metrics of Hu et al. (2023) that were recorded, one run per seed.
 
     Raises:
         UserError: the folder is no run, or a file of it is damaged.

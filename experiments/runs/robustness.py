@@ -1,4 +1,4 @@
-"""How far a map depends on the prior, on the restart of EM and on which runs were trained."""
+"""Dependence of a map on the prior, on the restart of EM and on the runs trained."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -51,7 +51,7 @@ def _other_prior(settings: hmm.SweepConfig) -> hmm.SweepConfig:
 def fit_priors(
     runs: Runs, config: FitConfig, callbacks: Mapping[str, Callback | None]
 ) -> tuple[Fit, Fit | None]:
-    """The fit that is asked for, and one under the other prior where a comparison is asked for.
+    """Fits under the prior asked for, and under the other one where a comparison is asked for.
 
     Both run the same compiled program, so the second costs a fraction of the first.
 
@@ -91,7 +91,7 @@ def _fit(
 
 
 def prior_row(fitted: Fit, paths: np.ndarray) -> dict[str, Any]:
-    """What a prior gives, and how alike it decodes the runs to `paths`; nats per checkpoint."""
+    """Returns a prior's fit, nats per checkpoint, and how alike it decodes the runs to `paths`."""
     sweep, chosen = fitted.sweep, fitted.chosen
     return {
         "prior": sweep.config.prior,
@@ -106,7 +106,7 @@ def prior_row(fitted: Fit, paths: np.ndarray) -> dict[str, Any]:
 
 
 def restart_stability(fitted: Fit) -> dict[str, Any]:
-    """How alike the chosen number of states' other restarts decode the runs.
+    """Measures how alike other restarts with the chosen number of states decode the runs.
 
     Returns:
         `adjusted_rand`: of each other restart that did not degenerate with the chosen one, in the
@@ -129,7 +129,7 @@ def restart_stability(fitted: Fit) -> dict[str, Any]:
 def refit_stability(
     fitted: Fit, config: FitConfig, callback: Callback | None
 ) -> dict[str, Any] | None:
-    """What the chosen model says when it is refitted to resampled training runs.
+    """Refits the chosen model to resampled training runs and measures its stability.
 
     Returns:
         The fields of `hmm.training_map.bootstrap.Bootstrap`; None where no resamples are asked for.
@@ -149,20 +149,20 @@ def refit_stability(
     )
 
 
-def stability(analysis: Analysis, found: dict[str, Any]) -> dict[str, Any]:
-    """Agreement of restarts and of refits to resampled runs, and how often each edge comes back.
+def stability(analysis: Analysis, content: dict[str, Any]) -> dict[str, Any]:
+    """Returns agreement of restarts and refits, and how often each edge recurs.
 
     Args:
         analysis: of the chosen HMM.
-        found: content of `stability.json`.
+        content: that of `stability.json`.
     """
     inclusion = edge_inclusion(analysis.paths, analysis.training_map.num_states)
-    recurrence, refits = found["edges"], found["refits"] or {}
+    recurrence, refits = content["edges"], content["refits"] or {}
     refitted = refits.get("edges")
     return {
-        "adjusted_rand": found["adjusted_rand"],
+        "adjusted_rand": content["adjusted_rand"],
         "refits": {name: value for name, value in refits.items() if name != "edges"} or None,
-        "priors": found["priors"],
+        "priors": content["priors"],
         "edges": [
             {
                 "from": edge.source,

@@ -26,7 +26,7 @@ _KINDS = {"a training": ("config.json*", "part-*"), "an import": ("import.json*"
 
 @dataclass(frozen=True)
 class Work:
-    """What a command makes in a run folder, in one session or several.
+    """Work in a run folder, done in one session or several.
 
     Attributes:
         kind: "a training" or "an import".

@@ -113,9 +113,9 @@ def parse_states(text: str) -> tuple[int, ...]:
         UserError: the text is none of these, or a number is under 1 or above 1000.
     """
     states: set[int] = set()
-    for part in text.split(","):
-        found = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
-        low, high = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    for term in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", term)
+        low, high = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
         if not 1 <= low <= high <= MAX_STATES:
             raise UserError(
                 f"--states {text!r} is neither a rising range (1-8) nor a list (2,4,6) of numbers "
@@ -126,7 +126,7 @@ def parse_states(text: str) -> tuple[int, ...]:
 
 
 def sweep_config(config: FitConfig) -> hmm.SweepConfig:
-    """The engine's settings, from the flags.
+    """Converts the flags to the settings of the sweep.
 
     Raises:
         UserError: a flag is out of its range; all of `FitConfig` is checked here, so that nothing

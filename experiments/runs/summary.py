@@ -1,4 +1,4 @@
-"""What a run found: the content of `summary.json` (the README describes every field)."""
+"""Results of a run: the content of `summary.json` (the README describes every field)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from seedmap.results import ABSENT, Absent, from_json, named, to_json
 
 @dataclass(frozen=True)
 class Convergence:
-    """When the runs converge.
+    """Times at which the runs converge.
 
     Attributes:
         threshold: evaluation accuracy above which a run has converged.
@@ -157,7 +157,7 @@ class Refits:
 
 @dataclass(frozen=True)
 class PriorRow:
-    """What a prior gives; log-likelihoods in nats per checkpoint."""
+    """Results under a prior; log-likelihoods in nats per checkpoint."""
 
     prior: str
     criterion: str
@@ -171,7 +171,7 @@ class PriorRow:
 
 @dataclass(frozen=True)
 class EdgeStability:
-    """How often an edge comes back: in restarts, in resamples of the runs, in refits to them."""
+    """Frequency of an edge in restarts, in resamples of the runs, and in refits to them."""
 
     source: int = named("from")
     target: int = named("to")
@@ -182,7 +182,7 @@ class EdgeStability:
 
 @dataclass(frozen=True)
 class Stability:
-    """How far the map depends on the restart, the runs and the prior."""
+    """Dependence of the map on restart, runs and prior."""
 
     adjusted_rand: list[float | None]
     refits: Refits | None
@@ -328,15 +328,15 @@ def _notes(dataset: xr.Dataset, analysis: Analysis, fit_notes: list[str]) -> lis
         steps = dataset.diverged.values[diverged]
         names = [str(seed) for seed in dataset.seed.values[diverged]]
         named = ", ".join(f"{s} (step {t:g})" for s, t in zip(names, steps, strict=True))
-        notes.append(f"diverged seeds, cut where they did and left out of the regression: {named}")
+        notes.append(f"diverged seeds, cut at divergence and left out of the regression: {named}")
         unusable = [name for name in names if name not in analysis.sequences.runs]
         if unusable:
-            notes.append(f"diverged too soon for the HMM to see them: {', '.join(unusable)}")
+            notes.append(f"diverged too soon for the HMM: {', '.join(unusable)}")
     never = int((np.isnan(analysis.convergence) & ~diverged).sum())
     if never and "eval_accuracy" in dataset:
         runs = "1 run" if never == 1 else f"{never} runs"
-        consequence = "had no part in the regression"
+        consequence = "left out of the regression"
         if analysis.regression.censoring == "cap":
-            consequence = "stand in the regression with the end of training as their time"
-        notes.append(f"{runs} never converged and {consequence}")
+            consequence = "in the regression with the end of training as their time"
+        notes.append(f"{runs} never converged: {consequence}")
     return notes + list(analysis.regression.warnings) + fit_notes

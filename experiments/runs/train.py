@@ -224,7 +224,7 @@ def collect_run(folder: Path, finish: Callable[[Path, TrainingRun], None] | None
         )
     run = collect(training)
     parts = store.parts(training)
-    jobs = [store.read_job(part) for part in parts]
+    jobs = [store.read_job(entry) for entry in parts]
     content["seeds_at_once"] = jobs[0].seeds_at_once
     content["device"] |= {"processes": len(jobs), "devices_used": sum(j.num_devices for j in jobs)}
     content["wall_seconds"] = {"compile": run.compile_seconds, "train": run.train_seconds}
@@ -234,7 +234,7 @@ def collect_run(folder: Path, finish: Callable[[Path, TrainingRun], None] | None
     with session.collected(folder) as draft:
         run_folder.save_params(draft, run.params)
         run_folder.write_dataset(draft, dataset)
-        log = b"".join((part / store.LOG).read_bytes() for part in parts)
+        log = b"".join((entry / store.LOG).read_bytes() for entry in parts)
         files.write_bytes(draft / run_folder.LOG, log)
         files.write_json(draft / run_folder.CONFIG, content)
         if finish is not None:

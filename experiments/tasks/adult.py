@@ -54,7 +54,7 @@ class AdultConfig(TrainingConfig):
     record_every: int = 64
     """Time between two records of the metrics, in epochs or in steps."""
     record_unit: Literal["epochs", "steps"] = "steps"
-    """What record_every is counted in; training ends with the last whole record of the epochs."""
+    """Unit of record_every; training ends with the last whole record of the epochs."""
     batch_size: int = 256
     """Examples per optimisation step; the last batch of an epoch holds what is left."""
     learning_rate: float = 1e-3
@@ -70,7 +70,7 @@ class AdultConfig(TrainingConfig):
     data_dir: str | None = None
     """Folder or file of the census: its official files, a .parquet or a .csv."""
     train_size: int | None = None
-    """Train on the first so many people; None: all."""
+    """Number of training people, the first of the file; None: all."""
 
 
 class MLP(nn.Module):
@@ -88,7 +88,7 @@ class MLP(nn.Module):
 
 
 def load(config: AdultConfig) -> tuple[People, People]:
-    """Training and test people.
+    """Loads training and test people.
 
     Raises:
         UserError: they are not there, or not what they should be, or fewer than asked for.
@@ -96,7 +96,7 @@ def load(config: AdultConfig) -> tuple[People, People]:
     """
     if config.data == "made":
         if config.data_dir is not None:
-            raise UserError("--data made people are made, not read: leave --data-dir out")
+            raise UserError("--data made people are generated, not read: leave --data-dir out")
         train, test = make_people(MADE_TRAIN, 0), make_people(MADE_TEST, 1)
     elif config.data_dir is None:
         raise UserError(
@@ -105,15 +105,15 @@ def load(config: AdultConfig) -> tuple[People, People]:
         )
     else:
         train, test = read_adult(Path(config.data_dir))
-    there, size = len(train["age"]), config.train_size
-    if size is not None and not 1 <= size <= there:
-        raise UserError(f"--train-size is {size}; there are 1 to {there} people, or None for all")
+    total, size = len(train["age"]), config.train_size
+    if size is not None and not 1 <= size <= total:
+        raise UserError(f"--train-size is {size}; there are 1 to {total} people, or None for all")
     train = {name: column[:size] for name, column in train.items()}
     return encode(train, train), encode(train, test)
 
 
 def make_task(config: AdultConfig, train: People, test: People) -> Task:
-    """The task: cross-entropy of two classes; right where the larger logit is the label's."""
+    """Makes the task: cross-entropy of two classes; right where the label's logit is larger."""
     model = MLP(config.hidden)
     features = train.x_NxD.shape[1]
 
@@ -131,7 +131,7 @@ def make_task(config: AdultConfig, train: People, test: People) -> Task:
 
 
 def setup(config: AdultConfig) -> Setup:
-    """Task, optimiser and the groups of the test people.
+    """Returns task, optimiser and the groups of the test people.
 
     Raises:
         UserError: a size is out of range, or the people are not there or not what they should be.

@@ -1,4 +1,4 @@
-"""What an experiment is: hyperparameters with presets, and a way from them to a task."""
+"""Definition of an experiment: hyperparameters with presets, and its `setup` of a task."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ class TrainingConfig:
     record_every: int = 5
     """Time between two records of the metrics, in epochs or in steps."""
     record_unit: Literal["epochs", "steps"] = "epochs"
-    """What record_every is counted in; training ends with the last whole record of the epochs."""
+    """Unit of record_every; training ends with the last whole record of the epochs."""
     batch_size: int = 32
     """Examples per optimisation step; the last batch of an epoch holds what is left."""
     learning_rate: float = 0.1
@@ -36,22 +36,23 @@ class TrainingConfig:
     vary: tuple[str, ...] = Streams._fields
     """Random streams that differ between seeds; the others are the same for all."""
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
-    """Of products; tf32 and bfloat16 are faster on GPUs and TPUs, on CPU only rounded alike."""
+    """Precision of products; tf32 and bfloat16 are faster on GPUs and TPUs, on CPU only rounded
+    alike."""
     early_stop: Literal["never", "each", "all"] = "never"
     """Stop each seed once it has converged, or all once every one has."""
     record: tuple[str, ...] = ("weights",)
-    """What to record besides losses and accuracies: weights is the 14 metrics of the paper; also
+    """Metrics to record besides losses and accuracies: weights for the 14 of Hu et al. (2023),
     single ones of them, gradient_norm, update_norm, distance_from_init, sharpness, rank_measures,
     and any of the weights' with /layers."""
     spectrum: Literal["exact", "gram", "lanczos"] = "exact"
-    """How singular values are found: exact, by the Gram matrix (error bounded), or estimated."""
+    """Method for singular values: exact, by the Gram matrix (error bounded), or estimated."""
     seeds_at_once: int | None = None
     """Seeds trained side by side on a device; None: found by trial."""
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How the hidden Markov model is fitted and chosen."""
+    """Settings of fitting and choosing the hidden Markov model."""
 
     states: str = "1-8"
     """Numbers of states to try, as a range (1-8) or a list (2,4,6)."""
@@ -62,13 +63,13 @@ class FitConfig:
     covariance: Literal["full", "diagonal", "spherical", "shared"] = "full"
     """Covariance of the emissions; shared is one for all states."""
     prior: Literal["held-out", "weak"] = "held-out"
-    """How strongly covariances are regularised: held-out by what runs left out say, robustly; weak
-    is near maximum likelihood, as in the paper."""
+    """Regularisation of covariances: held-out is chosen by runs left out, robustly; weak is near
+    maximum likelihood, as in Hu et al. (2023)."""
     compare_priors: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Also fit under the other prior, and show in the report what it would have said."""
+    """Also fit under the other prior, and show its results in the report."""
     criterion: str | None = None
-    """What chooses the number of states (`hmm.CRITERIA`): by default robust_bic under the prior
-    held-out, and validation_bic, the paper's, under weak."""
+    """Criterion for the number of states (`hmm.CRITERIA`): by default robust_bic under the prior
+    held-out, and validation_bic, that of Hu et al. (2023), under weak."""
     one_standard_error: tyro.conf.FlagCreatePairsOff[bool] = False
     """Take the fewest states within one standard error of the best."""
     validation_share: float = 0.2
@@ -76,7 +77,7 @@ class FitConfig:
     validation_runs: tuple[str, ...] = ()
     """Runs to hold out, by seed number or file stem; by default a random share."""
     metrics: tuple[str, ...] = ()
-    """Metrics the HMM sees; by default those of the paper that are recorded."""
+    """Metrics the HMM sees; by default those of Hu et al. (2023) that are recorded."""
     resamples: int = 20
     """Bootstrap resamples of the training runs to refit the chosen model to; 0 for none."""
     fit_seed: int = 0
@@ -88,21 +89,21 @@ QUICK_FIT = FitConfig(states="1-3", restarts=2, iterations=16, covariance="diago
 
 @dataclass(frozen=True)
 class MapConfig:
-    """What the training map is asked."""
+    """Settings of the training map."""
 
     threshold: float | None = None
     """A run has converged at its first record with evaluation accuracy above this share; by default
     the experiment's."""
     outcome: str = "convergence"
-    """What the regression explains: convergence (its time), or the last value of a recorded
+    """Outcome that the regression explains: convergence (its time), or the last value of a recorded
     variable such as eval_loss."""
     censored: Literal["exclude", "cap"] = "exclude"
     """Runs that never converge: exclude them from the regression, or cap their time at the end of
-    training (as the paper's code does)."""
+    training (as the code of Hu et al. (2023) does)."""
 
 
 class Setup(NamedTuple):
-    """What the trainer needs, made from an experiment's hyperparameters.
+    """Inputs of the trainer, made from an experiment's hyperparameters.
 
     Attributes:
         task: data, model and loss.
@@ -153,6 +154,6 @@ def check_generated(config: Any, what: str) -> None:
     """Raises UserError unless generated data have sizes, and no folder to be read from."""
     if config.data_dir is not None or None in (config.train_size, config.test_size):
         raise UserError(
-            f"{what} are made, not read: give --train-size and --test-size, and no --data-dir"
+            f"{what} are generated, not read: give --train-size and --test-size, and no --data-dir"
         )
     check_positive(config, "train_size", "test_size")

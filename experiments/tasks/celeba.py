@@ -3,11 +3,11 @@
     seedmap run celeba --data-dir FOLDER --attribute Smiling
     seedmap run celeba --preset quick                 # drawn images, some seconds
 
-FOLDER is in the published layout (`experiments.datasets.celeba`). From the paper: ResNet18 on
-images of 128x128; subgroups Male, Female, Young and Old of the test faces; 10 models of each
-variant. From its released code (training_script/resnet_celeba.py): Adam at 1e-3, a tenth of it from
-the middle of 10 epochs on, batch 128, no augmentation, no weight decay; the whole face shrunk to
-128x128; a 3x3 stem without pooling. Unlike that code:
+FOLDER is in the published layout (`experiments.datasets.celeba`). From Zhuang et al. (2022):
+ResNet18 on images of 128x128; subgroups Male, Female, Young and Old of the test faces; 10 models of
+each variant. From their released code (training_script/resnet_celeba.py): Adam at 1e-3, a tenth of
+it from the middle of 10 epochs on, batch 128, no augmentation, no weight decay; the whole face
+shrunk to 128x128; a 3x3 stem without pooling. Unlike that code:
 
 - One attribute is told, by two logits; the code tells all 40 at once, by 40 sigmoids. Which one
   is `--attribute`; the default, Blond_Hair, is ours: it is rare among men.
@@ -53,7 +53,7 @@ from seedmap.trainer.order import batches_per_epoch
 
 @dataclass(frozen=True)
 class CelebAConfig(TrainingConfig):
-    """Hyperparameters of CelebA; the defaults are the paper's."""
+    """Hyperparameters of CelebA; the defaults are those of Zhuang et al. (2022)."""
 
     seeds: int = 10
     """Number of seeds trained at once."""
@@ -62,7 +62,7 @@ class CelebAConfig(TrainingConfig):
     record_every: int = 200
     """Time between two records of the metrics, in epochs or in steps."""
     record_unit: Literal["epochs", "steps"] = "steps"
-    """What record_every is counted in; training ends with the last whole record of the epochs."""
+    """Unit of record_every; training ends with the last whole record of the epochs."""
     batch_size: int = 128
     """Examples per optimisation step; the last batch of an epoch holds what is left."""
     learning_rate: float = 1e-3
@@ -70,7 +70,7 @@ class CelebAConfig(TrainingConfig):
     weight_decay: float = 0.0
     """Weight decay coefficient (AdamW)."""
     attribute: str = "Blond_Hair"
-    """What is to tell, by its name in list_attr_celeba.txt."""
+    """Attribute to predict, by its name in list_attr_celeba.txt."""
     width: int = 64
     """Channels of the first stage; the others have 2, 4 and 8 times as many."""
     data: Literal["celeba", "made"] = "celeba"
@@ -78,13 +78,13 @@ class CelebAConfig(TrainingConfig):
     data_dir: str | None = None
     """Folder of CelebA in its published layout."""
     train_size: int | None = None
-    """Train on the first so many faces; None: all."""
+    """Number of training faces, the first of the list; None: all."""
     test_size: int | None = None
-    """Test on the first so many faces; None: all."""
+    """Number of test faces, the first of the list; None: all."""
 
 
 def draw_faces(train_size: int, test_size: int) -> Faces:
-    """Noise with a bright top where the attribute is there; groups drawn apart; always the same."""
+    """Draws noise, bright at the top where the attribute is present; groups are independent."""
     rng = np.random.default_rng(0)
 
     def draw(size: int):
@@ -102,7 +102,7 @@ def draw_faces(train_size: int, test_size: int) -> Faces:
 
 
 def load(config: CelebAConfig) -> Faces:
-    """The faces asked for.
+    """Loads the faces asked for.
 
     Raises:
         UserError: they are not there, or not what they should be.
@@ -120,12 +120,12 @@ def load(config: CelebAConfig) -> Faces:
 
 
 def scale(x_BxHxWxC: jax.Array) -> jax.Array:
-    """uint8 pixels to float32 in [-1, 1]."""
+    """Scales uint8 pixels to float32 in [-1, 1]."""
     return x_BxHxWxC / jnp.float32(127.5) - 1
 
 
 def setup(config: CelebAConfig) -> Setup:
-    """Task, optimiser, what counts in the metrics, and the groups of the test faces.
+    """Returns task, optimiser, the rule of the metrics, and the groups of the test faces.
 
     Raises:
         UserError: a size is out of range, or the faces are not there or not what they should be.

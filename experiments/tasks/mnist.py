@@ -1,14 +1,14 @@
 """MNIST (Hu et al. 2023): ten handwritten digits, by a multilayer perceptron or LeNet-5.
 
     seedmap run mnist --preset cpu --data-dir FOLDER      # FOLDER: MNIST's four idx files
-    seedmap run mnist --data-dir FOLDER                   # the paper's scale, for a GPU
+    seedmap run mnist --data-dir FOLDER                   # the published scale, for a GPU
     seedmap run mnist --model lenet5 --data-dir FOLDER    # likewise
     seedmap run mnist --preset quick                      # scikit-learn's digits, some seconds
 
-From the paper: a perceptron 784-800-10 with ReLU; 60 000 training images, pixels in [0, 1]; AdamW,
-learning rate 1e-3; batch 256; a record every 20 steps; converged above an accuracy of 0.97; 40
-seeds, a seed setting initialisation and order; the split is the official one. Where the paper is
-silent we follow its released code: 100 epochs; Glorot uniform weights, zero biases; PyTorch's
+From Hu et al. (2023): a perceptron 784-800-10 with ReLU; 60 000 training images, pixels in [0, 1];
+AdamW, learning rate 1e-3; batch 256; a record every 20 steps; converged above an accuracy of 0.97;
+40 seeds, a seed setting initialisation and order; the split is the official one. Where they
+are silent we follow their released code: 100 epochs; Glorot uniform weights, zero biases; PyTorch's
 AdamW, a decay of 0.01 of every parameter. Its LeNet-5: images enlarged to 32x32 and normalised by
 mean 0.1307 and deviation 0.3081, batch norm after each of two convolutions, PyTorch's initial
 weights. Batch norm's running variance is the batch's population variance here, PyTorch's has
@@ -16,11 +16,11 @@ Bessel's correction: 1 part in 25 600 at the most, in 9600 in an epoch's last ba
 
 `--preset cpu` is the perceptron for 4 epochs (940 steps, 47 records), singular values estimated
 (`--spectrum lanczos`): 10 minutes on 2 CPU cores that others used too, 13.7 ms a step of a seed.
-What 40 seeds found, beside the paper's row:
+Results of 40 seeds, with the row of Hu et al. (2023):
 
 |                                  | paper       | `--preset cpu`                  |
 |----------------------------------|-------------|---------------------------------|
-| seeds converged (accuracy 0.97)  | not told    | 40 of 40, at 2.07 ± 0.15 epochs |
+| seeds converged (accuracy 0.97)  | not given   | 40 of 40, at 2.07 ± 0.15 epochs |
 | states                           | 6           | 4                               |
 | R^2 of the bag of states, p      | 0.049, 0.61 | 0.077, 0.41                     |
 | dissimilarity (index)            | 0.063       | 0.022                           |
@@ -65,14 +65,14 @@ PIXEL_MEAN, PIXEL_DEVIATION = 0.1307, 0.3081  # of MNIST's training images, in [
 
 @dataclass(frozen=True)
 class MnistConfig(TrainingConfig):
-    """Hyperparameters of MNIST; the defaults are the paper's."""
+    """Hyperparameters of MNIST; the defaults are those of Hu et al. (2023)."""
 
     epochs: int = 100
     """Length of training, in passes over the training data."""
     record_every: int = 20
     """Time between two records of the metrics, in epochs or in steps."""
     record_unit: Literal["epochs", "steps"] = "steps"
-    """What record_every is counted in; training ends with the last whole record of the epochs."""
+    """Unit of record_every; training ends with the last whole record of the epochs."""
     batch_size: int = 256
     """Examples per optimisation step; the last batch of an epoch holds what is left."""
     learning_rate: float = 1e-3
@@ -86,9 +86,9 @@ class MnistConfig(TrainingConfig):
     data_dir: str | None = None
     """Folder of MNIST's four idx files, plain or .gz; None: from the Hugging Face hub."""
     train_size: int | None = None
-    """Train on the first so many images; None: all."""
+    """Number of training images, the first of the files; None: all."""
     test_size: int | None = None
-    """Test on the first so many images; None: all."""
+    """Number of test images, the first of the files; None: all."""
 
 
 class MLP(nn.Module):
@@ -112,7 +112,7 @@ class Convolution(nn.Module):
 
     @nn.compact
     def __call__(self, x_BxHxWxC: jax.Array) -> jax.Array:
-        """[example, row, column, channel] -> the same, size - 1 rows and columns less."""
+        """Maps [example, row, column, channel] to the same, size - 1 rows and columns less."""
         shape = (self.size, self.size, x_BxHxWxC.shape[-1], self.channels)
         init = uniform_in(self.size**2 * shape[2])
         kernel = self.param("kernel", init, shape)
@@ -147,7 +147,7 @@ class LeNet5(nn.Module):
 
 
 def load(config: MnistConfig) -> Images:
-    """The images asked for.
+    """Loads the images asked for.
 
     Raises:
         UserError: they are not there, or not what they should be.
@@ -181,15 +181,15 @@ def enlarge(images_NxHxWxC: np.ndarray) -> np.ndarray:
     except ImportError:
         raise UserError("--model lenet5 needs Pillow: pip install 'seedmap[vision]'") from None
 
-    def one(image_HxWxC):
+    def resize(image_HxWxC):
         picture = Image.fromarray(image_HxWxC[..., 0])
         return np.asarray(picture.resize((LENET_SIZE, LENET_SIZE), Image.Resampling.BILINEAR))
 
-    return np.stack([one(image) for image in images_NxHxWxC])[..., None]
+    return np.stack([resize(image) for image in images_NxHxWxC])[..., None]
 
 
 def mlp_task(config: MnistConfig, images: Images) -> Task:
-    """The perceptron on pixels in [0, 1]; cross-entropy, right where the largest logit is."""
+    """Makes the perceptron's task on pixels in [0, 1]: cross-entropy, right at the top logit."""
     model = MLP(config.hidden)
     pool, pixels = pool_of(images), images.train[0][0].size
 
@@ -209,7 +209,7 @@ def mlp_task(config: MnistConfig, images: Images) -> Task:
 
 
 def lenet_task(config: MnistConfig, images: Images) -> Task:
-    """LeNet-5 on images of 32x32 with normalised pixels; cross-entropy as above."""
+    """Makes LeNet-5's task on images of 32x32 with normalised pixels; scored as above."""
     enlarged = Images(*((enlarge(x), label) for x, label in (images.train, images.test)))
 
     def normalise(x_BxHxWxC):
@@ -219,7 +219,7 @@ def lenet_task(config: MnistConfig, images: Images) -> Task:
 
 
 def setup(config: MnistConfig) -> Setup:
-    """Task and optimiser: AdamW, every parameter decayed (PyTorch's default).
+    """Returns task and optimiser: AdamW, every parameter decayed (PyTorch's default).
 
     Raises:
         UserError: a size is out of range, or the images are not there or not what they should be.

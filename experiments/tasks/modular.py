@@ -7,24 +7,25 @@ The input is three tokens, (x, y, =); the loss is the cross-entropy of the last 
 `modular` forks and generalises late ("grokking"); `modular-stabilised` is the same network with a
 layer norm after each residual sum, in smaller batches.
 
-From the paper: one layer, width 128, 4 heads of 32, 512 ReLU units, no layer norm (stabilised:
-after each residual sum); (x + y) mod 113, 30 % of all 12 769 pairs train; AdamW, learning rate
-1e-3, weight decay 1.0; batch 2048 (stabilised: 256); 10 000 epochs, every 10th recorded; 40 seeds,
-a seed setting initialisation, split and order. Where the paper is silent we follow its released
-code: normal weights of standard deviation 1/sqrt(width) (the unembedding's 1/sqrt(vocabulary)),
-biases of the two MLP layers alone, zero at first; 114 tokens, `=` too has a logit; scores over
-sqrt(32); Adam's betas 0.9 and 0.999, and a decay of every parameter, biases and embeddings
-included; layer norm with scale, offset and epsilon 1e-5; the last batch of an epoch keeps the
-examples that are left. The 14 metrics leave out embedding, unembedding and layer norms, as there.
+From Hu et al. (2023): one layer, width 128, 4 heads of 32, 512 ReLU units, no layer norm
+(stabilised: after each residual sum); (x + y) mod 113, 30 % of all 12 769 pairs train; AdamW,
+learning rate 1e-3, weight decay 1.0; batch 2048 (stabilised: 256); 10 000 epochs, every 10th
+recorded; 40 seeds, a seed setting initialisation, split and order. Where they are silent we
+follow their released code: normal weights of standard deviation 1/sqrt(width) (the unembedding's
+1/sqrt(vocabulary)), biases of the two MLP layers alone, zero at first; 114 tokens, `=` too has a
+logit; scores over sqrt(32); Adam's betas 0.9 and 0.999, and a decay of every parameter, biases and
+embeddings included; layer norm with scale, offset and epsilon 1e-5; the last batch of an epoch
+keeps the examples that are left. The 14 metrics leave out embedding, unembedding and layer norms,
+as there.
 
 Ours alone: subtraction, multiplication, and division by the modular inverse (`--operation`); a
 batch is at most the training set, so `--batch-size` goes down with `--prime`.
 
 `--preset cpu` of `modular` is a smaller network on (x + y) mod 59 (45 % train, learning rate 3e-3,
-batches of half the training set); that of `modular-stabilised` the paper's network for 200 epochs.
-What 40 seeds of either found, and the time it took, stands in `experiments/results/RESULTS.md`: all
-grok, the former at 482 ± 180 epochs on a map that forks after convergence, the latter at 115 ± 14
-on one path.
+batches of half the training set); that of `modular-stabilised` the network of Hu et al. (2023) for
+200 epochs. What 40 seeds of either found, and the time it took, stands in
+`experiments/results/RESULTS.md`: all grok, the former at 482 ± 180 epochs on a map that forks after
+convergence, the latter at 115 ± 14 on one path.
 """
 
 import math
@@ -57,7 +58,7 @@ LAYER_NORM_EPSILON = 1e-5
 
 @dataclass(frozen=True)
 class ModularConfig(TrainingConfig):
-    """Hyperparameters of modular arithmetic; the defaults are the paper's without layer norm."""
+    """Hyperparameters of modular arithmetic; defaults of Hu et al. (2023), no layer norm."""
 
     epochs: int = 10_000
     """Length of training, in passes over the training data."""
@@ -70,7 +71,7 @@ class ModularConfig(TrainingConfig):
     weight_decay: float = 1.0
     """Weight decay coefficient, decoupled from the gradient (AdamW)."""
     operation: Literal["add", "subtract", "multiply", "divide"] = "add"
-    """What is computed modulo the prime; a division's divisor is never 0."""
+    """Operation modulo the prime; a division's divisor is never 0."""
     prime: int = 113
     """The modulus."""
     train_share: float = 0.3
@@ -82,11 +83,11 @@ class ModularConfig(TrainingConfig):
     mlp_hidden: int = 512
     """ReLU units."""
     layer_norm: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Whether a layer norm follows each residual sum (the paper's stabilised variant)."""
+    """Layer norm after each residual sum (the stabilised variant of Hu et al. 2023)."""
 
 
 def all_examples(config: ModularConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Every pair of operands and its result.
+    """Returns every pair of operands and its result.
 
     Returns:
         int32 [example, 2] of numbers 0 .. prime - 1, and int32 [example], x ∘ y mod prime. A
@@ -104,13 +105,13 @@ def all_examples(config: ModularConfig) -> tuple[np.ndarray, np.ndarray]:
 
 
 def num_train(config: ModularConfig) -> int:
-    """Number of training examples: the share of all pairs, rounded down."""
+    """Returns the number of training examples: the share of all pairs, rounded down."""
     pairs = config.prime * (config.prime - (config.operation == "divide"))
     return int(config.train_share * pairs)
 
 
 def make_data(config: ModularConfig, key: jax.Array) -> Data:
-    """A random split of all pairs.
+    """Splits all pairs at random.
 
     Returns:
         Data of pairs (int32 [example, 2], int32 [example]).
@@ -122,17 +123,17 @@ def make_data(config: ModularConfig, key: jax.Array) -> Data:
 
 
 def _normal_tree(key: jax.Array, shapes: Any) -> Any:
-    """Standard normal arrays of a tree of shapes, cut from one draw: many draws compile slowly."""
+    """Draws standard normal arrays of a tree of shapes at once: many draws compile slowly."""
     leaves, structure = jax.tree.flatten(shapes, is_leaf=lambda node: isinstance(node, tuple))
     ends = np.cumsum([math.prod(shape) for shape in leaves])
-    parts = jnp.split(jax.random.normal(key, (ends[-1],)), ends[:-1])
+    pieces = jnp.split(jax.random.normal(key, (ends[-1],)), ends[:-1])
     return structure.unflatten(
-        [part.reshape(shape) for part, shape in zip(parts, leaves, strict=True)]
+        [piece.reshape(shape) for piece, shape in zip(pieces, leaves, strict=True)]
     )
 
 
 def init_params(config: ModularConfig, key: jax.Array) -> dict[str, Any]:
-    """Initial parameters, float32, named so that `trainer.flax_rule` tells their roles.
+    """Draws initial parameters, float32, named for `trainer.flax_rule`.
 
     Returns:
         {"params": ...} with V = prime + 1 tokens and K = width / heads: `embed` [V, width],
@@ -165,7 +166,7 @@ def init_params(config: ModularConfig, key: jax.Array) -> dict[str, Any]:
 
 
 def attend(net: dict[str, Any], operands_Bx2: jax.Array) -> jax.Array:
-    """Residual stream at the last position after attention.
+    """Computes the residual stream at the last position after attention.
 
     Ahead of attention a token's vectors depend on the token and its position alone, and the last
     token is always `=`. So there is one query; the score and the value of every token are computed
@@ -236,7 +237,7 @@ def score(params: dict[str, Any], batch: tuple[jax.Array, jax.Array]):
 
 
 def setup(config: ModularConfig) -> Setup:
-    """Task and optimiser: AdamW, every parameter decayed (PyTorch's default).
+    """Returns task and optimiser: AdamW, every parameter decayed (PyTorch's default).
 
     Raises:
         UserError: a size is not positive, the prime is none, the heads do not share the width
@@ -295,7 +296,7 @@ QUICK = replace(
 
 
 def presets(paper: ModularConfig, cpu: ModularConfig) -> dict[str, Preset]:
-    """The three presets of a variant; `quick` is `QUICK` with the variant's layer norms."""
+    """Returns the three presets of a variant; `quick` is `QUICK` with the variant's layer norms."""
     quick = replace(QUICK, layer_norm=paper.layer_norm)
     return {
         "paper": Preset(paper),

@@ -1,15 +1,15 @@
 """CIFAR by a small convolutional network (Zhuang et al. 2022, arXiv 2106.11872).
 
     seedmap run smallcnn --preset cpu --data-dir FOLDER
-    seedmap run smallcnn --no-batch-norm --data-dir FOLDER      # the paper's scale, for a GPU
+    seedmap run smallcnn --no-batch-norm --data-dir FOLDER      # the published scale, for a GPU
     seedmap run smallcnn --num-classes 100 --data-dir FOLDER    # CIFAR-100
     seedmap run smallcnn --preset quick                         # generated images, some seconds
 
-From the paper: three 3x3 convolutions of 16, 32 and 32 filters, each with ReLU and 2x2 max pool,
-mean over the image, a dense layer of 32, softmax, with and without batch norm; Adam at 4e-4,
-divided by 10 at epochs 50 and 100 of 200; batch 128; 10 models of each variant. Where it is silent
-we follow its released code (training_script/smallcnn.py): biases everywhere, Glorot uniform
-weights, batch norm ahead of ReLU with epsilon 1e-3, no weight decay. Unlike that code:
+From Zhuang et al. (2022): three 3x3 convolutions of 16, 32 and 32 filters, each with ReLU and 2x2
+max pool, mean over the image, a dense layer of 32, softmax, with and without batch norm; Adam at
+4e-4, divided by 10 at epochs 50 and 100 of 200; batch 128; 10 models of each variant. Where they
+are silent we follow their released code (training_script/smallcnn.py): biases everywhere, Glorot
+uniform weights, batch norm ahead of ReLU with epsilon 1e-3, no weight decay. Unlike that code:
 
 - Training images are cropped and flipped (`experiments.tasks.cifar.augment`), so that
   augmentation is a source of noise here too; the code does that for its ResNet18 alone (with a
@@ -68,7 +68,7 @@ ADAM_EPSILON = 1e-7  # Keras's
 
 @dataclass(frozen=True)
 class SmallCNNConfig(CifarImagesConfig):
-    """Hyperparameters of the small network; the defaults are the paper's."""
+    """Hyperparameters of the small network; the defaults are those of Zhuang et al. (2022)."""
 
     seeds: int = 10
     """Number of seeds trained at once."""
@@ -84,9 +84,9 @@ class SmallCNNConfig(CifarImagesConfig):
     num_classes: Literal[10, 100] = 10
     """CIFAR-10 or CIFAR-100."""
     batch_norm: tyro.conf.FlagCreatePairsOff[bool] = True
-    """Whether batch norm follows every convolution."""
+    """Batch norm after every convolution."""
     augment: tyro.conf.FlagCreatePairsOff[bool] = True
-    """Whether training images are cropped and flipped at random, anew at every step."""
+    """Crop and flip training images at random, anew at every step."""
 
 
 class SmallCNN(nn.Module):
@@ -121,9 +121,9 @@ class SmallCNN(nn.Module):
 
 
 def falling_rate(highest: float, num_steps: int) -> optax.Schedule:
-    """The learning rate by the step: a tenth from a quarter of the steps on, a hundredth from half.
+    """Returns the rate by step: a tenth from a quarter of the steps on, a hundredth from half.
 
-    Of the paper's 200 epochs these are epochs 50 and 100.
+    Of the 200 epochs of Zhuang et al. (2022) these are epochs 50 and 100.
     """
     quarter, half = round(num_steps / 4), round(num_steps / 2)
 
@@ -134,7 +134,7 @@ def falling_rate(highest: float, num_steps: int) -> optax.Schedule:
 
 
 def setup(config: SmallCNNConfig) -> Setup:
-    """Task and optimiser.
+    """Returns task and optimiser.
 
     Raises:
         UserError: a size is out of range, or the images are not there or not what they should be.

@@ -3,11 +3,11 @@
     seedmap run parities
 
 40 seeds, 1000 epochs, a record every 5; 55 s on 2 CPU cores, 22 s of it training (jax
-0.10.2, 2026-11-21, `python benchmarks/parities.py`). What to expect, beside the paper's row:
+0.10.2, 2026-11-21, `python benchmarks/parities.py`). Expected, with the row of Hu et al. (2023):
 
 |                                   | paper     | default    | `--prior weak` |
 |-----------------------------------|-----------|------------|----------------|
-| seeds converged (accuracy > 0.9)  | not told  | 39 of 40   | 39 of 40       |
+| seeds converged (accuracy > 0.9)  | not given | 39 of 40   | 39 of 40       |
 | states                            | 6         | 3          | 6              |
 | R^2 of the bag of states          | 0.961     | 0.816      | 0.997          |
 | p (F-test)                        | < 0.001   | < 0.001    | < 0.001        |
@@ -15,10 +15,10 @@
 | runs fork                         | yes       | no         | yes            |
 | detour states                     | yes       | none       | 1              |
 
-The weak prior with the validation BIC is the paper's setting. The map, though, depends on which
-runs are held out and on how well EM is started, more than one map lets one see. With the splits of
-`--fit-seed` 0 to 3 (`seedmap fit RUN --out NEW --fit-seed N`, then `seedmap map NEW`; states, R^2,
-detour states; a map with one path has no fork):
+The weak prior with the validation BIC is the setting of Hu et al. (2023). The map, though, depends
+on which runs are held out and on how well EM is started, more than one map lets one see. With the
+splits of `--fit-seed` 0 to 3 (`seedmap fit RUN --out NEW --fit-seed N`, then `seedmap map NEW`;
+states, R^2, detour states; a map with one path has no fork):
 
 |         | default                  | `--prior weak`           |
 |---------|--------------------------|--------------------------|
@@ -27,19 +27,19 @@ detour states; a map with one path has no fork):
 | split 2 | 4, 0.997, 1              | 4, 0.993, 1              |
 | split 3 | 7, 0.998, none           | 2, 0.963, none, one path |
 
-What differs from the paper, and why:
+Differences from Hu et al. (2023), and why:
 
 - Number of states. The choice hangs on which restart is kept: on split 0, of the five fits of 4
   states the likeliest in training (the one that is kept) has 9.0 nats a checkpoint on the median
   held-out run, the least likely 10.4, with which 4 states would have been chosen. An earlier
   version with worse starts of EM found 4 states on splits 0 to 2, a fork and one detour, passed by
   38 of 40 runs: better optima in training are not better maps.
-- Where the one seed that never converges is held out (split 3) it decides the paper's BIC: its
+- Where the one seed that never converges is held out (split 3) it decides the validation BIC: its
   log-likelihood lies hundreds of nats per checkpoint below the others'.
 - Dissimilarity by state index depends on the number and the order of states.
-- R^2 says little here, in the paper as with us: where runs enter a state at about the time they
-  converge, its share of time is the convergence time in other words. `seedmap baselines` asks what
-  the first records alone say, and what an HMM on the weights' l2 norm alone does.
+- R^2 says little here, in Hu et al. (2023) as with us: where runs enter a state at about the time
+  they converge, its share of time is the convergence time in other words. `seedmap baselines` asks
+  what the first records alone say, and what an HMM on the weights' l2 norm alone does.
 - Our first record is taken after 5 epochs, the released code's after one.
 """
 
@@ -64,7 +64,7 @@ from seedmap.trainer import Data, Task
 
 @dataclass(frozen=True)
 class ParitiesConfig(TrainingConfig):
-    """Hyperparameters of sparse parities; the defaults are the paper's."""
+    """Hyperparameters of sparse parities; the defaults are those of Hu et al. (2023)."""
 
     hidden: int = 128
     """Units of the hidden layer."""
@@ -88,14 +88,14 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x_BxD: jax.Array) -> jax.Array:
-        """Output before the sign is taken."""
+        """Computes the output before the sign is taken."""
         glorot = nn.initializers.glorot_uniform()
         h_BxH = nn.relu(nn.Dense(self.hidden, kernel_init=glorot)(x_BxD))
         return nn.Dense(1, kernel_init=glorot)(h_BxH)[..., 0]
 
 
 def make_data(config: ParitiesConfig, key: jax.Array) -> Data:
-    """Uniform ±1 bits and the product of the first `parity_bits` of them.
+    """Draws uniform ±1 bits and the product of the first `parity_bits` of them.
 
     Returns:
         Data of pairs (float32 [example, bit], float32 [example] of ±1).
@@ -108,7 +108,7 @@ def make_data(config: ParitiesConfig, key: jax.Array) -> Data:
 
 
 def parities_task(config: ParitiesConfig) -> Task:
-    """The task: hinge loss max(0, 1 - y f(x)); right where the sign of f(x) is y.
+    """Makes the task: hinge loss max(0, 1 - y f(x)); right where the sign of f(x) is y.
 
     As logits of the two classes, -1 and 1, count 0 and f(x).
     """
@@ -134,7 +134,7 @@ def parities_task(config: ParitiesConfig) -> Task:
 
 
 def setup(config: ParitiesConfig) -> Setup:
-    """Task and optimiser: SGD with the decay added to the gradient, biases included (PyTorch's).
+    """Returns task and optimiser: SGD, the decay added to the gradient, biases too (PyTorch's).
 
     Raises:
         UserError: a size is not positive, or more parity bits than bits are asked for.

@@ -150,8 +150,8 @@ def lanczos_spectrum(
     order = matrix.shape[0]
 
     def multiply(vectors):
-        there = jnp.matmul(vectors, matrix, precision=HIGHEST)
-        return jnp.matmul(there, matrix.T, precision=HIGHEST)
+        product = jnp.matmul(vectors, matrix, precision=HIGHEST)
+        return jnp.matmul(product, matrix.T, precision=HIGHEST)
 
     signs = jax.random.rademacher(key, (probes, order), matrix.dtype)
     starts = signs / jnp.sqrt(jnp.asarray(order, matrix.dtype))
@@ -223,9 +223,9 @@ def spectra(
         UserError: the method is none of these, or has no probe or fewer than 2 steps.
     """
     method = _settings(method)
-    found: list[Spectrum] = []
+    summaries: list[Spectrum] = []
     zero: float | jax.Array = 0.0
     for matrices in leaves:
-        found.append(_spectrum(matrices + zero, method))
-        zero = 0.0 * found[-1].largest[0]
-    return found
+        summaries.append(_spectrum(matrices + zero, method))
+        zero = 0.0 * summaries[-1].largest[0]
+    return summaries

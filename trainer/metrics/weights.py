@@ -81,12 +81,12 @@ def _as_matrices(leaf: jax.Array, role: Role) -> jax.Array:
 
 def named_leaves(params: Any) -> list[tuple[tuple[str, ...], Shaped[Array, "..."]]]:
     """Leaves with the names on the way to them; flax's outermost "params" is left out."""
-    found = [
+    leaves = [
         (tuple(str(getattr(key, "key", getattr(key, "name", key))) for key in key_path), leaf)
         for key_path, leaf in jax.tree_util.tree_leaves_with_path(params)
     ]
-    wrapped = all(len(path) > 1 and path[0] == "params" for path, _ in found)
-    return [(path[1:] if wrapped else path, leaf) for path, leaf in found]
+    wrapped = all(len(path) > 1 and path[0] == "params" for path, _ in leaves)
+    return [(path[1:] if wrapped else path, leaf) for path, leaf in leaves]
 
 
 def sort_weights(params: Any, rule: Rule = flax_rule) -> Weights:
@@ -174,9 +174,9 @@ def weight_values(
         UserError: the rule finds no matrix, or the spectrum is none of the known ones.
     """
     weights = sort_weights(params, rule)
-    found = spectra(tuple(weights.matrices.values()), spectrum)
+    measured = spectra(tuple(weights.matrices.values()), spectrum)
     per_leaf = dict(
-        zip(weights.matrices, map(_matrix_values, weights.matrices.values(), found), strict=True)
+        zip(weights.matrices, map(_matrix_values, weights.matrices.values(), measured), strict=True)
     )
     names = list(next(iter(per_leaf.values())))
     per_leaf |= {leaf: _kernel_values(slices) for leaf, slices in weights.kernels.items()}

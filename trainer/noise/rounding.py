@@ -78,8 +78,8 @@ def _evaluate(closed: ClosedJaxpr, bits: int | jax.Array, *args: Any) -> list[An
         return variable.val if isinstance(variable, Literal) else values[variable]
 
     for equation in jaxpr.eqns:
-        found = _equation(equation, [read(variable) for variable in equation.invars], bits)
-        values |= dict(zip(equation.outvars, found, strict=True))
+        results = _equation(equation, [read(variable) for variable in equation.invars], bits)
+        values |= dict(zip(equation.outvars, results, strict=True))
     return [read(variable) for variable in jaxpr.outvars]
 
 
@@ -92,8 +92,8 @@ def _equation(equation: Any, operands: list[Any], bits: int | jax.Array) -> list
     if name in _PRODUCTS and params["precision"] is None:
         operands = [_round(operand, bits) for operand in operands]
         params = params | {"precision": _HIGHEST}
-    found = equation.primitive.bind(*operands, **params)
-    return list(found) if equation.primitive.multiple_results else [found]
+    results = equation.primitive.bind(*operands, **params)
+    return list(results) if equation.primitive.multiple_results else [results]
 
 
 def _closed(jaxpr: Any) -> ClosedJaxpr:

@@ -62,9 +62,9 @@ class Job:
     layout: RecordLayout
 
 
-def part_folder(folder: Path, part: int) -> Path:
+def part_folder(folder: Path, number: int) -> Path:
     """Returns the folder of one part of a training."""
-    return folder / f"part-{part}"
+    return folder / f"part-{number}"
 
 
 def write_job(folder: Path, job: Job) -> None:
@@ -165,7 +165,7 @@ def parts(folder: Path) -> list[Path]:
     if not (first / JOB).is_file():
         raise UserError(f"{folder} holds no training: there is no {first.name}/{JOB}")
     folders = [part_folder(folder, i) for i in range(read_job(first).num_parts)]
-    missing = [part.name for part in folders if not (part / JOB).is_file()]
+    missing = [entry.name for entry in folders if not (entry / JOB).is_file()]
     if missing:
         raise UserError(
             f"{folder} lacks {', '.join(missing)} of {len(folders)} parts: copy them there from "
@@ -174,7 +174,7 @@ def parts(folder: Path) -> list[Path]:
     return folders
 
 
-def split(seeds: Sequence[int], part: int, num_parts: int) -> slice:
+def split(seeds: Sequence[int], number: int, num_parts: int) -> slice:
     """Returns the replicas that a part trains: even shares, the first ones larger by one.
 
     Raises:
@@ -185,4 +185,4 @@ def split(seeds: Sequence[int], part: int, num_parts: int) -> slice:
     edges = np.cumsum(
         [0] + [len(share) for share in np.array_split(np.arange(len(seeds)), num_parts)]
     )
-    return slice(int(edges[part]), int(edges[part + 1]))
+    return slice(int(edges[number]), int(edges[number + 1]))

@@ -106,9 +106,9 @@ def _branch(saved: Saved, name: str) -> Any:
     return nest(*zip(*under, strict=True)) if under else ()
 
 
-def _seconds(part: Path) -> tuple[float, float]:
+def _seconds(folder: Path) -> tuple[float, float]:
     """Adds up the seconds of compiling and of training in all sessions, from the log."""
-    path = part / store.LOG
+    path = folder / store.LOG
     compiled = trained = 0.0
     for line in path.read_bytes().splitlines() if path.exists() else ():
         try:
@@ -120,19 +120,19 @@ def _seconds(part: Path) -> tuple[float, float]:
     return compiled, trained
 
 
-def collect_part(part: Path) -> TrainingRun:
+def collect_part(folder: Path) -> TrainingRun:
     """Reads the results of one part of a training that has come to its end.
 
     Raises:
         UserError: the part is missing, or its last checkpoint does not go with its last record.
     """
-    job = store.read_job(part)
-    values = records.read_records(part / store.RECORDS, job.layout)
+    job = store.read_job(folder)
+    values = records.read_records(folder / store.RECORDS, job.layout)
     count = next(iter(values.values())).shape[1]
-    with checkpoints(part / store.CHECKPOINTS) as manager:
+    with checkpoints(folder / store.CHECKPOINTS) as manager:
         saved = load_latest(manager, at_most=job.steps)
     if saved is None or saved.step != count * job.record_every or not saved.finished:
-        raise UserError(f"{part} is not trained to its end; resume it")
+        raise UserError(f"{folder} is not trained to its end; resume it")
     dataset = make_dataset(values, job.seeds, job.hyperparameters, job.record_every, job.per_epoch)
     return TrainingRun(
         dataset,
@@ -140,7 +140,7 @@ def collect_part(part: Path) -> TrainingRun:
         _branch(saved, "state"),
         _branch(saved, "diverged"),
         _branch(saved, "converged"),
-        *_seconds(part),
+        *_seconds(folder),
     )
 
 
@@ -152,7 +152,7 @@ def collect(folder: Path) -> TrainingRun:
     Raises:
         UserError: a part is missing or not trained to its end.
     """
-    runs = [collect_part(part) for part in store.parts(folder)]
+    runs = [collect_part(entry) for entry in store.parts(folder)]
     if len(runs) == 1:
         return runs[0]
     params, state, diverged, converged = jax.tree.map(

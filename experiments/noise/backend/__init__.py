@@ -1,1 +1,1 @@
-"""One replica trained in processes of its own, under one setting of the tools after another."""
+"""One replica trained in separate processes, under different compiler and thread settings."""

@@ -36,7 +36,7 @@ def train_child(argv: Sequence[str], answer: Callable[..., None]) -> None:
         prepared,
         settings(noise),
         folder,
-        experiment.presets[options.place.preset].map.threshold,
+        experiment.presets[options.output.preset].map.threshold,
         resume=True,
         save_seconds=options.session.save_seconds,
         on_progress=on_progress,

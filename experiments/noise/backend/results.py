@@ -1,4 +1,4 @@
-"""What the same replica has become in its processes: the content of `backend.json`."""
+"""Results of the same replica trained in separate processes: the content of `backend.json`."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ class PlannedSetting:
 
 @dataclass(frozen=True)
 class BackendPlan:
-    """What is to be trained; two studies of the same plan may share their processes' folders.
+    """Plan of a study; studies of the same plan may share their processes' folders.
 
     Attributes:
         experiment: its name.
@@ -52,7 +52,7 @@ class AccuracySummary:
 
 @dataclass(frozen=True)
 class SettingSummary(PlannedSetting):
-    """What a setting's processes have come to.
+    """Results of the processes of one setting.
 
     Attributes:
         trained: processes that have.

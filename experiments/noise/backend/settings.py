@@ -22,7 +22,7 @@ _MODULE = "seedmap.experiments.noise.backend.child"
 
 @dataclass(frozen=True)
 class Setting:
-    """How a process is to compute.
+    """Compiler flags, threads and copies of a process.
 
     Attributes:
         name: on the command line, and of its folders.

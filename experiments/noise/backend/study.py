@@ -1,4 +1,4 @@
-"""What the same replica has become in its processes: within each setting, and between them."""
+"""Differences of the same replica between processes, within and between settings."""
 
 import itertools
 import os
@@ -100,7 +100,7 @@ def measure(
 
 
 class _Trained(NamedTuple):
-    """What a process has left: its replica, whether each further copy is the same, its config."""
+    """Results of a process: its replica, whether each further copy equals it, its config."""
 
     replica: Replica
     copies_alike: list[bool]
@@ -127,7 +127,7 @@ def _summarise_setting(setting: PlannedSetting, trained: Sequence[_Trained]) -> 
 
 
 def _within(name: str, replicas: Sequence[Replica]) -> PairSummary:
-    """The processes of one setting, every pair of them."""
+    """Compares all pairs of processes of one setting."""
     indices = list(itertools.combinations(range(len(replicas)), 2))
     differences = [difference(replicas[i], replicas[j]) for i, j in indices]
     changes = dict.fromkeys(MEASURES)
@@ -138,7 +138,7 @@ def _within(name: str, replicas: Sequence[Replica]) -> PairSummary:
 def _of_pairs(
     name: str, differences: Sequence[Difference], indices: Sequence[tuple[int, int]], count: int
 ) -> Estimate | None:
-    """Mean over pairs with its interval over processes; None where one of them diverged."""
+    """Returns the mean over pairs, its interval over processes; None where one diverged."""
     values = [getattr(each, name) for each in differences]
     if None in values:
         return None

@@ -49,7 +49,7 @@ def line_errors(
 def error_barrier(
     errors: Float[np.ndarray | jax.Array, "..."],
 ) -> Float[np.ndarray, "..."] | np.floating:
-    """Height of the barrier: max_a E(a) - (E(0) + E(1)) / 2 (Frankle et al., arXiv 1912.05671).
+    """Computes the barrier max_a E(a) - (E(0) + E(1)) / 2 (Frankle et al., arXiv 1912.05671).
 
     Args:
         errors: float [..., point], along the line, its two ends first and last.

@@ -1,4 +1,4 @@
-"""When two replicas part, and how fast.
+"""Time at which two replicas diverge, and the growth of their distance.
 
 Replicas that differ by one unit in the last place, or by the order of a sum, first stay together
 to a rounding error; then their distance grows, by a factor a step where training is unstable
@@ -69,7 +69,7 @@ class GrowthCurve(NamedTuple):
 def first_apart(
     distance_T: Shaped[np.ndarray, "..."], step_T: Shaped[np.ndarray, "..."]
 ) -> int | None:
-    """First recorded step at which the distance is above 0; None where there is none.
+    """Returns the first recorded step with a distance above 0; None where there is none.
 
     Args:
         distance_T: float [record], at or above 0.
@@ -87,7 +87,7 @@ def first_apart(
 
 
 def growth(distance_T: Shaped[np.ndarray, "..."], step_T: Shaped[np.ndarray, "..."]) -> Growth:
-    """Growth exponent between parting and saturation, and whether growth is exponential.
+    """Fits the growth between first difference and saturation, as exponential and as a power.
 
     Least squares of log d(t) = rate · t + c, and beside it of log d(t) = power · log t + c, on the
     same records: from the first above 0, without one at step 0, which has no logarithm, until the
@@ -130,7 +130,7 @@ def growth(distance_T: Shaped[np.ndarray, "..."], step_T: Shaped[np.ndarray, "..
 def growth_curve(
     distance_T: Shaped[np.ndarray, "..."], step_T: Shaped[np.ndarray, "..."]
 ) -> GrowthCurve:
-    """Local growth exponent, (log d(t_k+1) - log d(t_k)) / (t_k+1 - t_k), as a curve.
+    """Computes the local growth exponent, (log d(t_k+1) - log d(t_k)) / (t_k+1 - t_k), as a curve.
 
     Args:
         distance_T: float [..., record], at or above 0, of one or more pairs of replicas.
@@ -164,7 +164,7 @@ def _checked(
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float | None]:
-    """Slope of the least-squares line, and its R²; None where y does not change."""
+    """Returns the slope of the least-squares line, and its R²; None where y does not change."""
     x, y = x - x.mean(), y - y.mean()
     slope, total = x @ y / (x @ x), y @ y
     return float(slope), float(1 - np.sum((y - slope * x) ** 2) / total) if total > 0 else None

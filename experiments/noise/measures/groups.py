@@ -1,4 +1,4 @@
-"""How far replicas differ on classes and on subgroups of the test points, beside the whole.
+"""Accuracy and error rates of classes and subgroups over replicas, against the whole test set.
 
 Zhuang et al. 2022 (arXiv 2106.11872) find that classes and subgroups vary far more from
 replica to replica than top-line accuracy.
@@ -28,7 +28,7 @@ class ClassAccuracy(NamedTuple):
 def class_accuracy(
     correct_RxN: Shaped[np.ndarray, "..."], label_N: Shaped[np.ndarray, "..."]
 ) -> ClassAccuracy:
-    """Share of each class's test points that each replica has right (Zhuang et al. 2022).
+    """Computes each replica's accuracy on each class (Zhuang et al. 2022).
 
     acc_rk = sum_i correct_ri [label_i = k] / sum_i [label_i = k].
 
@@ -68,10 +68,10 @@ def group_rates(
     label_N: Shaped[np.ndarray, "..."],
     group_GxN: Shaped[np.ndarray, "..."],
 ) -> GroupRates:
-    """Accuracy, false positive and false negative rate by subgroup (Zhuang et al. 2022).
+    """Computes accuracy, false positive and false negative rate by subgroup (Zhuang et al. 2022).
 
     FPR = FP / (FP + TN), of the points that are negative, and FNR = FN / (FN + TP), of those that
-    are positive. (The paper's released code has FNR over another denominator.)
+    are positive. (The released code of Zhuang et al. (2022) has FNR over another denominator.)
 
     Args:
         prediction_RxN: [replica, test point], 0 or 1 (or bool).
@@ -101,7 +101,7 @@ def group_rates(
 def relative_spread(
     rate_RxG: Float[np.ndarray, "_ group"], whole_R: Float[np.ndarray, " _"]
 ) -> Float[np.ndarray, " group"]:
-    """Standard deviation over replicas of each class or group over that of the whole.
+    """Computes SD over replicas of each class or group over that of the whole test set.
 
     SD_r(rate_rg) / SD_r(whole_r) with ddof 1 (Zhuang et al. 2022: of classes over top-1
     accuracy, on CelebA of subgroups over the whole).
@@ -128,6 +128,6 @@ def _check_points(rows: np.ndarray, label_N: np.ndarray) -> None:
 
 
 def _shares(of_RxN: np.ndarray, among_GxN: np.ndarray) -> np.ndarray:
-    """Share of the points of each row of `among` that each row of `of` has; NaN of none."""
+    """Computes the share of each row of `among` that each row of `of` has; NaN of none."""
     count_G = among_GxN.sum(axis=1)
     return of_RxN.astype(np.float64) @ among_GxN.T / np.where(count_G, count_G, np.nan)

@@ -70,7 +70,7 @@ def mean_interval(
     confidence: float | int = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Mean over replicas, mean ± t s.
+    """Computes the mean over replicas, mean ± t s.
 
     Args:
         x_R: float [replica], such as accuracy or cross-entropy.
@@ -97,7 +97,7 @@ def sd_interval(
     confidence: float | int = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Standard deviation over replicas (ddof 1), SD · exp(± t s), s of log SD.
+    """Computes the SD over replicas (ddof 1), SD · exp(± t s), s of log SD.
 
     Args:
         x_R: float [replica].
@@ -116,7 +116,7 @@ def sd_interval(
 
 
 def sd_error(x_R: Shaped[np.ndarray, "..."], resamples: int = 2000, seed: int = 0) -> float:
-    """Bootstrap standard error of the standard deviation over replicas.
+    """Computes the bootstrap standard error of the standard deviation over replicas.
 
     The SD (ddof 1) of each resample, resamples of one replica alone among them as 0, and the
     standard deviation (ddof 1) of these: what Summers & Dinneen (arXiv 2103.04514) state beside
@@ -145,7 +145,7 @@ def pair_interval(
     confidence: float | int = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Mean over the pairs of replicas, sum_{i<j} m_ij / (R (R - 1) / 2), mean ± t s.
+    """Computes the mean over pairs of replicas, sum_{i<j} m_ij / (R (R - 1) / 2), mean ± t s.
 
     Args:
         m_RxR: float [replica, replica], symmetric, such as churn or a distance of weights; its
@@ -176,7 +176,7 @@ def ratio_of_sd(
     confidence: float | int = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """SD(x) / SD(y), as of one source of noise over all of them; ratio · exp(± t s).
+    """Computes SD(x) / SD(y), as of one source of noise over all; ratio · exp(± t s).
 
     Both samples are resampled, each on its own; s² is the sum of the two variances of log SD, and
     t has one degree of freedom less than the smaller sample has replicas.
@@ -205,7 +205,7 @@ def ratio_of_variance(
     confidence: float | int = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Var(x) / Var(y), the square of `ratio_of_sd` and of its ends: a source's share of variance.
+    """Computes Var(x) / Var(y), the square of `ratio_of_sd`: a source's share of variance.
 
     Args:
         x_R: float [replica].
@@ -230,7 +230,7 @@ def ratio_within(
     confidence: float | int = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """SD(x) / SD(y) of the same replicas, as of a class's accuracy over the whole's.
+    """Computes SD(x) / SD(y) of the same replicas, as of a class's accuracy over the overall.
 
     Both are resampled by the same replicas; the interval is ratio · exp(± t s), s of log ratio.
     Of normal values and the mean over them and 1 or 9 others, with and without a common part, it
@@ -277,7 +277,7 @@ def ratio_of_pairs(
     confidence: float | int = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Mean over pairs of m over that of n, as the churn of one source over that of all.
+    """Computes the mean over pairs of m over that of n, as one source's churn over all sources'.
 
     The interval is ratio · exp(± t s), see `ratio_of_sd`.
 
@@ -312,7 +312,7 @@ def _finite(x_R: np.ndarray) -> np.ndarray:
 
 
 def _symmetric(m_RxR: np.ndarray) -> np.ndarray:
-    """The pairs, checked, with a diagonal of 0."""
+    """Returns the pairs, checked, with a diagonal of 0."""
     m_RxR = np.array(m_RxR, np.float64)
     if m_RxR.ndim != 2 or m_RxR.shape[0] != m_RxR.shape[1]:
         raise UserError(f"pairs of replicas make a square matrix; the shape is {m_RxR.shape}")
@@ -327,13 +327,13 @@ def _symmetric(m_RxR: np.ndarray) -> np.ndarray:
 
 
 def _half_squares(x_R: np.ndarray) -> np.ndarray:
-    """(x_i - x_j)² / 2, whose mean over pairs is the variance with ddof 1."""
+    """Returns (x_i - x_j)² / 2, whose mean over pairs is the variance with ddof 1."""
     x_R = _finite(x_R)
     return np.square(x_R[:, None] - x_R) / 2
 
 
 def _counts(replicas: int, resamples: int, seed: int) -> np.ndarray:
-    """How often each resample draws each replica, float64 [resample, replica]."""
+    """Returns how often each resample draws each replica, float64 [resample, replica]."""
     if resamples < 2:
         raise UserError(f"a bootstrap needs at least 2 resamples; got {resamples}")
     rng = np.random.default_rng(seed)
@@ -341,7 +341,7 @@ def _counts(replicas: int, resamples: int, seed: int) -> np.ndarray:
 
 
 def _resampled_pairs(m_RxR: np.ndarray, resamples: int, seed: int) -> tuple[float, np.ndarray]:
-    """Mean over pairs, and by how much it is off in each resample that has a pair."""
+    """Returns the mean over pairs, and its deviation in each resample that has a pair."""
     replicas = len(m_RxR)
     counts_BxR = _counts(replicas, resamples, seed)
     pairs_B = replicas**2 - np.sum(counts_BxR**2, axis=1)
@@ -354,7 +354,7 @@ def _resampled_pairs(m_RxR: np.ndarray, resamples: int, seed: int) -> tuple[floa
 
 
 def _log_error(m_RxR: np.ndarray, resamples: int, seed: int) -> tuple[float, float]:
-    """Standard error of the log of the mean over pairs at or above 0, and that mean.
+    """Returns the standard error of the log of the mean over pairs >= 0, and that mean.
 
     Resamples whose pairs are all at 0 have no logarithm; so that they count, the first-order error,
     s / mean, is taken where it is the larger.

@@ -1,4 +1,4 @@
-"""How far replicas of one training differ: in accuracy, in predictions, in logits, in weights.
+"""Differences between replicas of one training: accuracy, predictions, logits and weights.
 
 Replicas are trainings of one task that differ in nothing but sources of randomness. What the
 measures take is an array with a row for every replica; measures of pairs come as symmetric
@@ -24,7 +24,7 @@ PIECE = 1 << 22  # float64 numbers held at once, 32 MiB
 def correctness(
     logits: Float[np.ndarray, "*replica point class"], label: Shaped[np.ndarray, " point"]
 ) -> Bool[np.ndarray, "*replica point"]:
-    """Whether no other logit is as high as the label's: `classification.score_logits` in NumPy.
+    """Tells where no other logit is as high as the label's: `classification.score_logits` in NumPy.
 
     Args:
         logits: float [..., class].
@@ -38,7 +38,7 @@ def correctness(
 
 
 def accuracy(correct_RxN: Shaped[np.ndarray, "replica point"]) -> Float[np.ndarray, " replica"]:
-    """Share of test points that each replica has right, (1/N) sum_i correct_i.
+    """Computes the accuracy of each replica, (1/N) sum_i correct_i.
 
     Args:
         correct_RxN: bool, or 1.0 and 0.0, [replica, test point].
@@ -56,7 +56,7 @@ def accuracy(correct_RxN: Shaped[np.ndarray, "replica point"]) -> Float[np.ndarr
 def standard_deviation(
     values: Shaped[np.ndarray, "replica ..."],
 ) -> Float[np.ndarray, "..."] | np.floating:
-    """Standard deviation over replicas, sqrt(sum_r (x_r - mean)² / (R - 1)).
+    """Computes the standard deviation over replicas, sqrt(sum_r (x_r - mean)² / (R - 1)).
 
     Of top-1 accuracy it is the measure of noise of Zhuang et al. 2022; Summers & Dinneen's code
     divides by R. Where all replicas have the same value it is 0 exactly, which `np.std` is not.
@@ -78,7 +78,7 @@ def standard_deviation(
 def churn(
     prediction_RxN: Shaped[np.ndarray, "replica point"],
 ) -> Float[np.ndarray, "replica replica"]:
-    """Share of test points on which two replicas disagree, (1/N) sum_i [p_ri != p_si].
+    """Computes the share of test points on which two replicas disagree, (1/N) sum_i [p_ri != p_si].
 
     A measure of Zhuang et al. 2022, whose released code computes the share on which they agree
     instead; Summers & Dinneen (arXiv 2103.04514) call it pairwise disagreement.
@@ -100,7 +100,7 @@ def churn(
 
 
 class WeightDistances(NamedTuple):
-    """How far apart the weights of two replicas point.
+    """Distances and angles between the weight vectors of two replicas.
 
     Attributes:
         l2_RxR: float64 [replica, replica], between weight vectors of unit length: 0 to 2.
@@ -141,7 +141,7 @@ def weight_distances(params: Any) -> WeightDistances:
 def logit_correlation(
     logits_RxNxC: Shaped[np.ndarray, "..."],
 ) -> Float[np.ndarray, "replica replica"]:
-    """Pearson's correlation of two replicas' logits over all test points and classes.
+    """Computes Pearson's correlation of two replicas' logits over all test points and classes.
 
     corr_rs = sum_ic (l_ric - mean(l_r)) (l_sic - mean(l_s)) / (N C SD(l_r) SD(l_s)): Summers &
     Dinneen (arXiv 2103.04514), whose released code (evaluate.py) takes the N C logits of a model as
@@ -167,7 +167,7 @@ def logit_correlation(
 def ensemble_gain(
     logits_RxNxC: Shaped[np.ndarray, "..."], label_N: Shaped[np.ndarray, "..."]
 ) -> Float[np.ndarray, "replica replica"]:
-    """What two replicas together gain: acc((l_r + l_s) / 2) - (acc(l_r) + acc(l_s)) / 2.
+    """Computes acc((l_r + l_s) / 2) - (acc(l_r) + acc(l_s)) / 2, the gain of a pair's ensemble.
 
     Summers & Dinneen (arXiv 2103.04514): acc((l1 + l2) / 2) - acc(l_i), averaged over the two as in
     their released code.
@@ -210,7 +210,7 @@ def _check_finite(finite_R: np.ndarray, what: str) -> None:
 
 
 def _pieces(leaves: list[np.ndarray], centre_R: np.ndarray) -> Iterator[np.ndarray]:
-    """All columns of the leaves [replica, column], centred, float64, a few at a time."""
+    """Yields the leaves' columns [replica, column], centred, float64, a few at a time."""
     columns = max(1, PIECE // len(centre_R))
     for leaf in leaves:
         for start in range(0, leaf.shape[1], columns):
@@ -218,16 +218,16 @@ def _pieces(leaves: list[np.ndarray], centre_R: np.ndarray) -> Iterator[np.ndarr
 
 
 def _unit_distances(leaves: list[np.ndarray], centre_R: np.ndarray, what: str) -> np.ndarray:
-    """Squared distances |u_r - u_s|² between the replicas' centred vectors of unit length."""
+    """Computes |u_r - u_s|² between the replicas' centred vectors of unit length."""
     # Sums along rows go in one order in every row: equal replicas get equal norms, bit for bit.
     norm_R = np.sqrt(sum(np.square(piece).sum(axis=1) for piece in _pieces(leaves, centre_R)))
     _check_finite(np.isfinite(norm_R), what)
     if not norm_R.all():
         raise UserError(f"{what} of replica {np.argmin(norm_R)} are all alike: no direction")
-    found = np.zeros((len(norm_R),) * 2)
+    squared_RxR = np.zeros((len(norm_R),) * 2)
     for piece in _pieces(leaves, centre_R):
         piece /= norm_R[:, None]
         for row in range(len(piece) - 1):
-            apart = piece[row + 1 :] - piece[row]
-            found[row, row + 1 :] += np.einsum("rp,rp->r", apart, apart)
-    return found + found.T
+            difference = piece[row + 1 :] - piece[row]
+            squared_RxR[row, row + 1 :] += np.einsum("rp,rp->r", difference, difference)
+    return squared_RxR + squared_RxR.T

@@ -1,4 +1,4 @@
-"""How often one procedure beats another, replica against replica."""
+"""Probability that one procedure beats another, replica against replica."""
 
 import numpy as np
 from jaxtyping import Shaped
@@ -14,7 +14,7 @@ def probability_better(
     b_S: Shaped[np.ndarray, " second"],
     confidence: float | int = 0.95,
 ) -> Interval:
-    """P(A > B) + P(A = B) / 2 for a replica of each drawn apart, over all pairs, with an interval.
+    """Estimates P(A > B) + P(A = B) / 2 over all pairs of replicas, with an interval.
 
     Bouthillier et al. (arXiv 2103.03098) ask for P(A > B) and its interval in place of
     a bare difference of means. The estimate is Mann and Whitney's: the share of the R S pairs

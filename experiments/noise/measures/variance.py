@@ -1,4 +1,4 @@
-"""How much of the accuracy's variance is there because the test set is finite.
+"""Share of the accuracy's variance that is due to the finite test set.
 
 Jordan, "On the Variance of Neural Network Training with respect to Test Sets and Distributions"
 (ICLR 2024, arXiv 2304.01910): replicas err on different test points much as if each point were a
@@ -14,7 +14,7 @@ from seedmap.experiments.noise.measures.replicas import check_replicas
 
 
 def independent_error_variance(correct_RxN: Shaped[np.ndarray, "..."]) -> float:
-    """Variance the test accuracy would have if replicas erred independently on every point.
+    """Computes the variance of test accuracy if replicas erred independently on every point.
 
     (1/N²) sum_i e_i (1 - e_i), e_i being the probability of an error at point i (Jordan, arXiv
     2304.01910, the hypothesis of independent errors). With e_i the share of R replicas the sum
@@ -37,7 +37,7 @@ def independent_error_variance(correct_RxN: Shaped[np.ndarray, "..."]) -> float:
 
 
 def distribution_variance(correct_RxN: Shaped[np.ndarray, "..."]) -> float:
-    """Variance of accuracy over the distribution of test points, unbiased.
+    """Estimates the variance of accuracy over the distribution of test points, unbiased.
 
     N/(N - 1) [Var_r(err_S) - (1/N²) sum_i Var_r(err_i)] with unbiased variances over replicas
     (Jordan, arXiv 2304.01910): err_S is the error on the test set, err_i that on its i-th point,

@@ -113,17 +113,17 @@ def write_backend(folder: Path, summary: BackendSummary) -> Path:
         page.paragraph(INTRODUCTION),
         html.table(SETTINGS_HEADER, map(_setting_cells, summary.settings)),
         page.titled(
-            "Within settings and between them",
+            "Within and between settings",
             html.table(HEADER, map(cells, summary.pairs)),
             page.figure(FIGURE, drawn, CAPTION),
             page.all_numbers(summary),
         ),
     ]
-    return html.write_page(folder / HTML, f"{summary.experiment}: what the tools do", parts)
+    return html.write_page(folder / HTML, f"{summary.experiment}: randomness of the tools", parts)
 
 
 INTRODUCTION = (
-    "One replica, from the same keys, trained in a process of its own again and again. Processes "
+    "One replica, from the same keys, trained repeatedly in separate processes. Processes "
     "of the same setting differ where kernels add up in no fixed order or are chosen by timing; "
     "processes of two settings also where another program, number of threads or batching rounds "
     "otherwise."
@@ -139,7 +139,7 @@ def _setting_cells(setting: SettingSummary) -> list[str]:
     variables = [f"{name}={value}" for name, value in setting.variables]
     return [
         setting.name,
-        setting.what if setting.name in SETTINGS else "flags that were named",
+        setting.what if setting.name in SETTINGS else "flags given",
         " ".join([*setting.flags, *variables]) or DASH,
         str(setting.trained),
         percent(accuracy and accuracy.mean, 4),
@@ -155,7 +155,7 @@ def _pair(row: PairSummary) -> str:
 
 
 def terminal(summary: BackendSummary) -> str:
-    """What was found as aligned text; notes last."""
+    """Returns the results as aligned text; notes last."""
     settings = aligned(SETTINGS_HEADER, map(_setting_cells, summary.settings))
     pairs = aligned(HEADER, map(cells, summary.pairs))
     return blocks(settings, "", pairs, notes=summary.notes)

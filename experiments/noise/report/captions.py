@@ -7,33 +7,33 @@ from seedmap.experiments.noise.results import StudySummary
 from seedmap.experiments.report.text import number
 from seedmap.experiments.runs.folder import NOISE_MAP
 
-_REACH = "An interval that meets the edge of the axes goes on beyond it."
+_REACH = "An interval that meets the edge of the axes extends beyond it."
 
 
 def noise_budget(summary: StudySummary) -> str:
-    """Of the shares by source."""
-    whole = summary.whole
+    """Returns the caption of the shares by source."""
+    most = summary.whole
     return (
-        f"Each source alone, and each set, beside {whole} (line at 1): variance of accuracy, churn "
-        "and distance of unit weight vectors, with 95 % intervals over replicas; CONTROL stands "
-        f"where its replicas put it, at 0 if they are one. The share of {whole} is 1 by "
-        "definition. Training is chaotic, so sources are not additive: each alone may bring about "
-        "nearly all there is, and shares do not sum to 1. Shares beyond 1, where there are large "
-        f"ones, are on a logarithmic axis. {_REACH}"
+        f"Each source alone, and each set, relative to {most} (line at 1): variance of accuracy, "
+        "churn and distance of unit weight vectors, with 95 % intervals over replicas; CONTROL is "
+        f"measured too: it is 0 if its replicas are identical. The share of {most} is 1 by "
+        "definition. Training is chaotic, so sources are not additive: each alone may cause nearly "
+        "all of the variation, and shares do not sum to 1. Beyond 1, large shares are on a "
+        f"logarithmic axis. {_REACH}"
     )
 
 
 def churn_accuracy(summary: StudySummary) -> str:
-    """Of churn against the spread of accuracy."""
+    """Returns the caption of churn against the spread of accuracy."""
     return (
-        "A point for each variant: how far the top-line accuracies of its replicas spread, and on "
-        "how many test examples two of them disagree, each with its 95 % interval. Replicas of "
-        f"nearly equal accuracy may still disagree on many examples. {_REACH}"
+        "A point for each variant: the standard deviation of its replicas' top-line accuracies, "
+        "and the share of test examples on which two of them disagree, each with its 95 % "
+        f"interval. Replicas of nearly equal accuracy may still disagree on many examples. {_REACH}"
     )
 
 
 def class_spread(summary: StudySummary) -> str:
-    """Of the classes."""
+    """Returns the caption of the spread of classes."""
     return (
         "Standard deviation over replicas of each class's accuracy, over that of top-line accuracy "
         "(Zhuang et al., 2022). A class has fewer test examples than the whole, so that "
@@ -43,7 +43,7 @@ def class_spread(summary: StudySummary) -> str:
 
 
 def group_spread(summary: StudySummary) -> str:
-    """Of the subgroups."""
+    """Returns the caption of the spread of subgroups."""
     return (
         "Standard deviation over replicas of accuracy, of the false positive rate FP/(FP + TN) and "
         "of the false negative rate FN/(FN + TP) of each subgroup (number of test examples in "
@@ -53,38 +53,38 @@ def group_spread(summary: StudySummary) -> str:
 
 
 def divergence(summary: StudySummary) -> str:
-    """Of the distances over training."""
+    """Returns the caption of the distances over training."""
     return (
         "Above, distance of each replica's weights to those of replica 0, which all variants "
         "share, on a logarithmic axis (thin: replicas, bold: median); on the line at 0 they are "
-        "alike to the bit. A straight line is exponential growth. In the middle, how steep those "
-        "lines are: the local growth exponent, median over replicas. Below, the share of test "
+        "identical to the bit. A straight line is exponential growth. In the middle, the slope of "
+        "those lines, the local growth exponent, median over replicas. Below, the share of test "
         "examples on which the two disagree. Curves of replicas that diverged end there."
     )
 
 
 def barriers(summary: StudySummary) -> str:
-    """Of the errors along lines."""
+    """Returns the caption of the errors along lines."""
     return (
         "Error of the networks on the straight line between the weights of two replicas (thin: "
         "pairs, bold: mean), and the straight line between its ends (dotted); the title has the "
         "barrier, the maximum over the mean of the ends, averaged over at most 3 pairs. Running "
-        "statistics of batch norm are those of the line, not taken anew, which raises barriers "
-        "where there are any. Without a barrier "
-        "the two lie in one linearly connected basin (Frankle et al., arXiv 1912.05671)."
+        "statistics of batch norm are interpolated as well, not computed anew, which raises "
+        "barriers. Without a barrier the two lie in one linearly connected basin (Frankle et al., "
+        "arXiv 1912.05671)."
     )
 
 
 def paths_by_source(summary: StudySummary) -> str:
-    """Of the raster."""
+    """Returns the caption of the state raster."""
     return (
         "Each row is a replica, coloured by its state in the training map over the steps of "
-        f"training; the replicas of a variant stand together. The map is {_map(summary)}."
+        f"training; the replicas of a variant are adjacent. The map is {_map(summary)}."
     )
 
 
 def dissimilarity_by_source(summary: StudySummary) -> str:
-    """Of the ways through the map."""
+    """Returns the caption of the paths through the map."""
     return (
         "Mean dissimilarity over pairs of a variant's replicas (0: the same shares of time in all "
         "states, 1: no state in common), replicas that pass a detour state, and the standard "

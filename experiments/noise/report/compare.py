@@ -45,7 +45,7 @@ def write_comparison(folder: Path, comparison: StudyComparison) -> Path:
         page.paragraph(INTRODUCTION),
         html.table(HEADER, map(cells, comparison.pairs)),
         page.figure(FIGURE, drawn, CAPTION),
-        page.titled("What differs between the runs' environments", _environment(comparison)),
+        page.titled("Differences between the runs' environments", _environment(comparison)),
         page.all_numbers(comparison),
     ]
     return html.write_page(folder / HTML, f"{comparison.experiment}: replicas compared", parts)
@@ -62,14 +62,14 @@ def write_pairs(
 
 
 INTRODUCTION = (
-    "The same replicas, trained in separate processes: replica by replica, are their final weights "
-    "the same to the bit, at which step does a record first differ, and how far are they apart at "
-    "the end? Means over replicas with 95 % intervals."
+    "The same replicas, trained in separate processes, compared one by one: identity of their "
+    "final weights to the bit, the first step at which a record differs, and their distance at "
+    "the end. Means over replicas with 95 % intervals."
 )
 CAPTION = (
-    "How far the same replicas of two runs are apart at the end of training: share of test "
-    "examples that get another class, and distance between the weights as vectors of unit length. "
-    "Lines are 95 % intervals over replicas; a hollow ring is exactly zero."
+    "Differences between the same replicas of two runs at the end of training: share of test "
+    "examples predicted as another class, and distance between the weights as vectors of unit "
+    "length. Lines are 95 % intervals over replicas; a hollow ring is exactly zero."
 )
 HEADER = (
     *("runs", "variant", "equal to the bit", "first apart", "churn", "L2 distance", "angle"),
@@ -78,7 +78,7 @@ HEADER = (
 
 
 def flat(row: PairSummary) -> dict[str, Any]:
-    """A row without nesting, as the CSV file has it."""
+    """Returns a row without nesting, as the CSV file has it."""
     steps = [step for step in row.first_apart if step is not None]
     plain = {
         "first_run": row.runs[0],
@@ -97,7 +97,7 @@ def flat(row: PairSummary) -> dict[str, Any]:
 
 
 def cells(row: PairSummary) -> list[str]:
-    """A pair's row of the table, as text."""
+    """Returns a pair's row of the table, as text."""
     return [
         " : ".join(row.runs),
         row.variant,
@@ -113,7 +113,7 @@ def cells(row: PairSummary) -> list[str]:
 
 
 def first_difference(row: PairSummary) -> str:
-    """The first step at which a record of any replica differs, and which record."""
+    """Returns the first step at which a record of any replica differs, and which record."""
     differing = [pair for pair in zip(row.first_apart, row.record, strict=True) if pair[1]]
     if differing:
         return "step {} ({})".format(*min(differing))
@@ -121,7 +121,7 @@ def first_difference(row: PairSummary) -> str:
 
 
 def terminal(comparison: StudyComparison) -> str:
-    """The comparison as aligned text; environments and notes last."""
+    """Returns the comparison as aligned text; environments and notes last."""
     environments = [
         f"{name}: " + ", ".join(f"{run} {value}" for run, value in values.items())
         for name, values in comparison.environment.items()
@@ -131,7 +131,7 @@ def terminal(comparison: StudyComparison) -> str:
 
 
 def _environment(comparison: StudyComparison) -> str:
-    """HTML of what differs between environments."""
+    """Returns HTML of the differences between environments."""
     if not comparison.environment:
         return page.paragraph("Nothing that config.json records.")
     runs = comparison.runs
@@ -144,7 +144,7 @@ def _environment(comparison: StudyComparison) -> str:
 
 @styled
 def plot_differences(rows: Sequence[PairSummary], names: Sequence[str]) -> Figure:
-    """Churn and weight distance, a line for each row, top to bottom."""
+    """Draws churn and weight distance, a line for each row, top to bottom."""
     figure = Figure(figsize=(WIDTH, 1.0 + 0.28 * len(rows)), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     _draw_estimates(axes[0], [_in_percent(row.churn) for row in rows])

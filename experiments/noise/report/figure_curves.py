@@ -33,7 +33,7 @@ _MOST_HEIGHT = 9.0  # inches, of the raster
 
 @styled
 def plot_divergence(variants: Sequence[VariantSummary], dataset: xr.Dataset) -> Figure:
-    """Distance to the first replica, how fast it grows, and churn, over the steps of training.
+    """Draws distance to the first replica, its growth rate, and churn over training steps.
 
     A thin line for each replica but a variant's first, which is the first of all anew; the median
     bold. The distance is relative to the length of the first replica's weights, on a logarithmic
@@ -68,7 +68,7 @@ def _others(values: np.ndarray, variant: VariantSummary) -> np.ndarray:
 
 
 def median_curve(values: np.ndarray) -> np.ndarray:
-    """Median over replicas at each record, of those that have it; NaN where none has."""
+    """Returns the median over the replicas that have a record; NaN where none has."""
     known = np.isfinite(values).any(axis=0)
     medians = np.full(values.shape[1], np.nan)
     medians[known] = np.nanmedian(values[:, known], axis=0)
@@ -104,7 +104,7 @@ def _draw_distances(ax: Axes, steps: np.ndarray, curves: dict, look: dict[str, L
     ax.yaxis.set_minor_locator(NullLocator() if decades > 4 else LogLocator(subs=range(2, 10)))
     ax.yaxis.set_minor_formatter("")
     ax.axhline(10.0 ** (lowest - 0.06 * decades), color=GREY, linewidth=0.6, linestyle=(0, (1, 2)))
-    ax.set_ylabel("relative distance (0: alike to the bit)")
+    ax.set_ylabel("relative distance (0: identical to the bit)")
     label_at_side(ax, ends, look, _PANEL)
 
 
@@ -132,13 +132,13 @@ def _draw_line(
 
 
 def _end(name: str, steps: np.ndarray, values: np.ndarray) -> dict[str, tuple[float, float]]:
-    """Where a curve ends, for its label; nothing where it has no value."""
+    """Returns the end of a curve, for its label; {} where it has no value."""
     known = np.flatnonzero(np.isfinite(values))
     return {name: (float(steps[known[-1]]), float(values[known[-1]]))} if len(known) else {}
 
 
 def _draw_growth(ax: Axes, steps: np.ndarray, curves: dict, look: dict[str, Look]) -> None:
-    ax.set_title("Growth of that distance: its logarithm's slope")
+    ax.set_title("Growth of that distance: slope of its logarithm")
     ax.set_ylabel("growth exponent (1 / step)")
     ax.axhline(0, color=GREY, linewidth=0.6)
     ends = {}
@@ -221,7 +221,7 @@ def _rise(variant: VariantSummary) -> str:
 def plot_paths(
     variants: Sequence[VariantSummary], paths: np.ndarray, steps: np.ndarray, num_states: int
 ) -> Figure:
-    """State of every replica over time, variant by variant; colour = state of the training map.
+    """Draws the state of every replica over time, variant by variant, in the map's colours.
 
     Args:
         variants: of `noise.json`.

@@ -1,4 +1,4 @@
-"""What figures of noise share: how each variant looks, rows of intervals, labels at the side."""
+"""Elements shared by the figures of noise: looks of variants, rows of intervals, side labels."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ _SPARE = (10, 12, 13, 14, 15, 16, 17, 18)  # of `state_colour`; 11 is too faint 
 
 
 class Look(NamedTuple):
-    """How a variant is drawn: in every figure alike, told apart without its colour too.
+    """Colour, marker and line of a variant, the same in every figure and legible without colour.
 
     Attributes:
         colour: hex colour.
@@ -39,7 +39,7 @@ class Look(NamedTuple):
 
 
 def looks(variants: Sequence[VariantSummary]) -> dict[str, Look]:
-    """The look of each variant by name.
+    """Returns the look of each variant by name.
 
     A source or set has its own colour and marker; lines are solid for what we draw at random,
     dashed for what tools bring, dotted for replicas that share their first steps, and dashes with
@@ -70,7 +70,7 @@ def _hatch(variant: VariantSummary) -> str:
 
 
 def handles(variants: Sequence[VariantSummary], marks: bool = True) -> list[Line2D]:
-    """Legend entries of variants, by their markers or by their lines."""
+    """Returns legend entries of variants, by their markers or by their lines."""
     return [
         Line2D([], [], color=look.colour, label=name, linestyle="", marker=look.marker)
         if marks
@@ -80,7 +80,7 @@ def handles(variants: Sequence[VariantSummary], marks: bool = True) -> list[Line
 
 
 def chosen(variants: Sequence[VariantSummary], key: str) -> list[VariantSummary]:
-    """At most three variants that have some numbers: sets of sources first, then sources alone."""
+    """Returns at most three variants that have some numbers: sets of sources first."""
     having = [v for v in variants if getattr(v, key) and v.kind != "control"]
     kinds = ("together", "source", "fork")
     ranked = sorted(having, key=lambda variant: kinds.index(variant.kind))[:SHOWN_TOGETHER]
@@ -88,7 +88,7 @@ def chosen(variants: Sequence[VariantSummary], key: str) -> list[VariantSummary]
 
 
 def tick_name(variant: VariantSummary) -> str:
-    """Name of a variant on an axis, with how many of its replicas are left out as diverged."""
+    """Returns a variant's axis label, with the number of its diverged replicas left out."""
     lost = variant.num_diverged
     return shorten(variant.name) + (f"\n{lost} of {variant.replicas} diverged" * bool(lost))
 
@@ -107,7 +107,7 @@ def rows_of_intervals(
     get: Callable[[VariantSummary], Estimate | float | None],
     factor: float = 1.0,
 ) -> list[Row]:
-    """A row for each variant: of an interval, a bare number, or nothing.
+    """Draws a row for each variant: an interval, a bare number, or nothing.
 
     Args:
         variants: of `noise.json`.
@@ -125,7 +125,7 @@ def _scaled(estimate: Estimate | float | None, factor: float) -> Iterator[float 
 
 
 def has_values(rows: Sequence[Row]) -> bool:
-    """Whether any row has a value."""
+    """Tells whether any row has a value."""
     return any(row.value is not None for row in rows)
 
 
@@ -161,7 +161,7 @@ def marking(look: Look, size: float = 5.5) -> dict[str, Any]:
 
 
 def reach(rows: Sequence[Row], most: float = 3.0) -> float:
-    """How far an axis from 0 must go: over all intervals, but at most `most` times the values.
+    """Returns the end of an axis from 0: covers all intervals, up to `most` times the values.
 
     With few replicas an interval may reach a thousand times as far as its value; drawn whole, it
     would press all values together.

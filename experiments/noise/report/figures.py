@@ -65,7 +65,7 @@ def make_figures(
     paths: np.ndarray | None = None,
     barriers: np.ndarray | None = None,
 ) -> dict[str, Figure]:
-    """All figures of a study that it has numbers for, by name.
+    """Returns all figures of a study that it has numbers for, by name.
 
     Args:
         summary: content of `noise.json`.
@@ -121,7 +121,7 @@ def share(summary: StudySummary, variant: VariantSummary, key: str) -> Estimate 
 
 
 def has_shares(summary: StudySummary) -> list[str]:
-    """Which shares there are of any variant but CONTROL."""
+    """Returns the shares that any variant but CONTROL has."""
     others = [variant for variant in summary.variants if variant.kind != "control"]
     return [
         key
@@ -131,7 +131,7 @@ def has_shares(summary: StudySummary) -> list[str]:
 
 
 def _size(variant: VariantSummary, key: str) -> float | None:
-    """What a share is of: the standard deviation of accuracy, churn, or distance of weights."""
+    """Returns the quantity of a share: SD of accuracy, churn, or distance of weights."""
     estimate = {
         "share_of_variance": variant.accuracy and variant.accuracy.sd,
         "share_of_churn": variant.churn,
@@ -160,7 +160,7 @@ def plot_budget(summary: StudySummary) -> Figure:
 
 
 def _scale_shares(ax: Axes, rows: list[Row]) -> None:
-    """Linear from 0; where shares or intervals go far beyond 1, linear to 1 and then logarithms."""
+    """Scales an axis linearly from 0; beyond 1, if values go far beyond, by logarithms."""
     end = reach(rows, most=100.0)
     if end <= LINEAR_UP_TO:
         from_zero(ax, rows, least=1.1)
@@ -174,7 +174,7 @@ def _scale_shares(ax: Axes, rows: list[Row]) -> None:
 
 @styled
 def plot_churn(variants: list[VariantSummary]) -> Figure:
-    """Churn against the standard deviation of accuracy, a point with both intervals a variant."""
+    """Draws churn against SD of accuracy, a point with both intervals for each variant."""
     figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
     ax = figure.add_subplot()
     across = rows_of_intervals(variants, lambda v: v.accuracy and v.accuracy.sd, 100.0)
@@ -196,13 +196,13 @@ def plot_churn(variants: list[VariantSummary]) -> Figure:
     label_at_side(ax, points, look, 3.2)
     ax.set_xlabel("standard deviation of accuracy over replicas (percentage points)")
     ax.set_ylabel("churn (% of test examples)")
-    ax.set_title("What two replicas disagree on, beside how far their accuracies spread")
+    ax.set_title("Disagreement of two replicas, and spread of their accuracies")
     return figure
 
 
 @styled
 def plot_classes(variants: list[VariantSummary]) -> Figure:
-    """Spread of each class's accuracy over that of the whole: bars, or curves for many classes."""
+    """Draws SD of each class's accuracy over the overall one: bars, or curves for many classes."""
     # Where the top line does not vary there is no ratio to it.
     shown = [
         variant
@@ -259,7 +259,7 @@ def _draw_sorted(ax: Axes, shown: list[VariantSummary], look: dict[str, Look]) -
 
 @styled
 def plot_groups(variants: list[VariantSummary]) -> Figure:
-    """Spread of accuracy and of both error rates by subgroup, over that of the whole."""
+    """Draws SD of accuracy and both error rates by subgroup, over the overall ones."""
     shown, look = chosen(variants, "groups"), looks(variants)
     groups = shown[0].groups
     height = 1.2 + max(0.2, 0.11 * len(shown)) * len(groups)
@@ -283,7 +283,7 @@ def plot_groups(variants: list[VariantSummary]) -> Figure:
                 ax.plot(*zip(*points, strict=True), gid=name, **marking(look[name], 4.5))
         _scale_ratios(ax, ratios)
         ax.axvline(1, color=INK, linewidth=0.8, zorder=0)
-        ax.set(title=title, xlabel="SD over SD of the whole")
+        ax.set(title=title, xlabel="SD over SD of all test examples")
     axes[0].set_ylim(len(groups) - 0.5, -0.5)
     names = [f"{shorten(group.group, 26)} ({group.size})" for group in groups]
     axes[0].set_yticks(range(len(groups)), names)
@@ -302,7 +302,7 @@ def _scale_ratios(ax: Axes, ratios: list[float]) -> None:
 
 @styled
 def plot_dissimilarities(variants: list[VariantSummary]) -> Figure:
-    """How differently a variant's replicas go through the training map, a row for each variant."""
+    """Draws the dissimilarity of each variant's paths through the map, a row for each."""
     lost = any(variant.num_diverged for variant in variants)
     units = {v.paths.convergence.unit for v in variants if v.paths}
     unit = next(iter(units), "step")

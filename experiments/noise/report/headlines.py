@@ -1,4 +1,4 @@
-"""What a study of noise found, in plain words: sentences written from its numbers."""
+"""Findings of a study of noise, as sentences written from its numbers."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ RATES = {
 
 
 def what_varies(variant: VariantSummary) -> str:
-    """The sources of a variant in words."""
+    """Returns the sources of a variant in words."""
     if variant.kind == "control":
         return "nothing"
     name = variant.name
@@ -40,7 +40,7 @@ def what_varies(variant: VariantSummary) -> str:
 
 
 def headlines(summary: StudySummary) -> list[str]:
-    """What was found, a sentence or two for each thing worth knowing; fewer where less is known."""
+    """Returns the findings, a sentence or two each; fewer where fewer numbers are known."""
     makers: Sequence[Callable[[StudySummary], list[str]]] = (
         *(_control, _whole, _sources, _top_line, _classes, _groups),
         *(_growth, _barriers, _paths, _diverged),
@@ -68,8 +68,8 @@ def _control(summary: StudySummary) -> list[str]:
     first = control.first_apart
     when = f"first after step {first}" if first is not None else "first seen in their predictions"
     return [
-        f"CONTROL is not zero: {control.replicas} replicas in which nothing varies part, {when}."
-        " The program is not deterministic here, and every other variant has that noise in it."
+        f"CONTROL is not zero: {control.replicas} replicas in which nothing varies differ, {when}."
+        " The program is not deterministic here, and every other variant includes that noise."
     ]
 
 
@@ -92,7 +92,7 @@ def _whole(summary: StudySummary) -> list[str]:
 
 
 def _sources(summary: StudySummary) -> list[str]:
-    """Of each source alone and each set, most churn (or variance) first."""
+    """Describes each source alone and each set, most churn (or variance) first."""
     key = "share_of_churn" if summary.num_classes else "share_of_variance"
     shares = {v.name: getattr(v, key) for v in summary.variants}
     shown = [v for v in summary.variants if is_known(shares[v.name])]
@@ -101,24 +101,24 @@ def _sources(summary: StudySummary) -> list[str]:
 
 
 def is_known(share: Estimate | None) -> bool:
-    """Whether an estimate has a value."""
+    """Tells whether an estimate has a value."""
     return share is not None and share.value is not None
 
 
-def _source(variant: VariantSummary, whole: str) -> str:
+def _source(variant: VariantSummary, most: str) -> str:
     clauses = []
     if is_known(variant.share_of_churn):
         times = interval(variant.share_of_churn)
         churn = interval(variant.churn, 100.0, " %")
-        clauses.append(f"churn {churn}, {times} times that of {whole}")
+        clauses.append(f"churn {churn}, {times} times that of {most}")
     if is_known(variant.share_of_variance):
         times = interval(variant.share_of_variance)
-        clauses.append(f"variance of accuracy {times} times that of {whole}")
+        clauses.append(f"variance of accuracy {times} times that of {most}")
     return f"{variant.name} ({what_varies(variant)}): {'; '.join(clauses)}."
 
 
 def _top_line(summary: StudySummary) -> list[str]:
-    """How much of the spread of accuracy is the finite test set (Jordan, arXiv 2304.01910)."""
+    """Describes the spread of accuracy due to the finite test set (Jordan, arXiv 2304.01910)."""
     variant = summary.all_sources
     test, rest = variant.test_set_variance, variant.distribution_variance
     if variant.kind == "control" or test is None or rest is None:
@@ -148,9 +148,9 @@ def _classes(summary: StudySummary) -> list[str]:
 
 
 def _best(summary: StudySummary, key: str) -> VariantSummary | None:
-    """All sources together where they have some numbers, else the first variant that does."""
-    whole = summary.all_sources
-    having = [variant for variant in (whole, *summary.variants) if getattr(variant, key)]
+    """Returns the variant of all sources if it has some numbers, else the first that does."""
+    most = summary.all_sources
+    having = [variant for variant in (most, *summary.variants) if getattr(variant, key)]
     return having[0] if having else None
 
 
@@ -175,13 +175,13 @@ def _groups(summary: StudySummary) -> list[str]:
 
 
 def first_apart(variant: VariantSummary) -> int | None:
-    """The first step after which any two replicas of a variant differ; None where none do."""
+    """Returns the first step after which two replicas of a variant differ; None if none do."""
     steps = [step for step in variant.parting.first_apart if step is not None]
     return min(steps, default=None)
 
 
 def when_apart(variant: VariantSummary) -> str:
-    """That step in words: "never" where no replica parts; a dash where one diverged before."""
+    """Returns that step in words: "never" if no replica differs; a dash if one diverged before."""
     first = first_apart(variant)
     if first is not None:
         return str(first)
@@ -189,31 +189,31 @@ def when_apart(variant: VariantSummary) -> str:
 
 
 def _growth(summary: StudySummary) -> list[str]:
-    """Of sources of tools alone: they start small enough for growth to be seen."""
+    """Describes growth under the tools' sources: they start small enough for it to be seen."""
     sentences = []
     for variant in summary.variants:
         first, growth = first_apart(variant), variant.parting.growth
         if variant.name not in IMPLEMENTATION or first is None:
             continue
-        sentence = f"{variant.name}: replicas part after step {first}"
+        sentence = f"{variant.name}: replicas differ after step {first}"
         sentences.append(f"{sentence}; {_grows(growth, variant)}{_of_how_many(variant)}.")
     return sentences
 
 
 def _of_how_many(variant: VariantSummary) -> str:
-    """The median growth may be that of a few replicas: in the others distances jump or shrink."""
+    """Returns how many replicas the median growth is of; in the others there is none to follow."""
     followed, others = variant.parting.growth.replicas, variant.replicas - 1
     if not 0 < followed < others:
         return ""
-    return f" (of {followed} of {others} replicas; in the others there is no growth to follow)"
+    return f" (of {followed} of {others} replicas; in the others there is no growth to measure)"
 
 
 def _grows(growth: GrowthSummary, variant: VariantSummary) -> str:
     rate, power = growth.rate, growth.power
     if rate is None and variant.num_diverged:
-        return "they diverge before its growth can be followed"
+        return "they diverge before its growth can be measured"
     if rate is None or power is None:
-        return "their distance is at its level too soon for its growth to be seen"
+        return "their distance saturates too soon for its growth to be measured"
     if rate <= 0:
         return "their distance does not grow"
     if growth.better == "power":
@@ -240,7 +240,7 @@ def _barriers(summary: StudySummary) -> list[str]:
 
 
 def _paths(summary: StudySummary) -> list[str]:
-    """Do replicas that differ in what tools do alone go other ways through the training map?"""
+    """Describes paths through the map of replicas that differ in the tools' noise alone."""
     having = [v for v in summary.variants if v.paths and v.paths.dissimilarity]
     tools = [v for v in having if v.varied and set(v.varied) <= {*IMPLEMENTATION}]
     named = [variant for variant in tools if variant.name == IMPL] or tools
@@ -261,13 +261,13 @@ def _path(variant: VariantSummary, other: VariantSummary | None) -> str:
         f"{interval(paths.dissimilarity.discrete)}"
     )
     if other:
-        beside = interval(other.paths.dissimilarity.discrete)
-        sentence += f", beside {beside} with {other.name}"
+        compared = interval(other.paths.dissimilarity.discrete)
+        sentence += f", against {compared} with {other.name}"
     if paths.detour_rate is not None:
         time, unit = paths.detour_time, paths.convergence.unit
         sentence += (
-            f"; {percent(paths.detour_rate)} of them pass a detour state, and they are in such "
-            f"states for {number(time.mean, 3)} {unit}s on average"
+            f"; {percent(paths.detour_rate)} of them pass a detour state, and on average they "
+            f"spend {number(time.mean, 3)} {unit}s in such states"
         )
         if time.sd is not None:
             sentence += f" (SD {interval(time.sd)})"

@@ -33,10 +33,10 @@ from seedmap.experiments.runs.folder import REPORT
 MOST_CLASSES = 200  # whose numbers are written out one by one
 _MAP_CAPTIONS = {
     "training_map": "Circles are states, arrows transitions with the metrics that change most.",
-    "state_raster": "Every run of the map, soonest to converge first.",
-    "coefficients": "What more time in each state goes with.",
+    "state_raster": "Every run of the map, fastest to converge first.",
+    "coefficients": "Association of time in each state with the outcome.",
     "dissimilarity": "Dissimilarity of every pair of runs, similar ones side by side.",
-    "convergence": "When the runs of the map converge.",
+    "convergence": "Convergence times of the map's runs.",
 }
 
 
@@ -79,7 +79,7 @@ def write_noise_report(
 
 
 def _map(summary: StudySummary, drawn: Drawn) -> str:
-    """The training map, with what is known of it."""
+    """Returns HTML of the training map, with its caption."""
     pieces = [
         html.figure(f"map_{name}", html.image_source(name, figure), _MAP_CAPTIONS.get(name, ""))
         for name, figure in drawn.items()
@@ -89,7 +89,7 @@ def _map(summary: StudySummary, drawn: Drawn) -> str:
 
 
 def _all_numbers(summary: StudySummary) -> str:
-    """Every leaf of the summary, but for the classes where they are too many to be read."""
+    """Returns every leaf of the summary, but for the classes where they are too many to read."""
     if (summary.num_classes or 0) <= MOST_CLASSES:
         return page.numbers(summary)
     variants = [replace(variant, classes=None) for variant in summary.variants]
@@ -124,7 +124,7 @@ def _budget(summary: StudySummary) -> str:
 
 
 def _interval(estimate: Estimate | None, factor: float = 1.0, digits: int = 3) -> str:
-    """A cell whose brackets stay on one line, however narrow its column is."""
+    """Returns a cell whose brackets stay on one line, however narrow its column is."""
     return interval(estimate, factor, digits=digits).replace(", ", ",\N{NO-BREAK SPACE}")
 
 
@@ -149,7 +149,7 @@ def _top_line(summary: StudySummary) -> str:
 
 
 def _root(variance: float | None) -> str:
-    """Standard deviation in percentage points; an unbiased variance may be below 0."""
+    """Returns the SD in percentage points; an unbiased variance may be below 0."""
     if variance is None:
         return DASH
     return number(100 * variance**0.5) if variance >= 0 else "variance below 0"
@@ -190,7 +190,7 @@ def _classes(summary: StudySummary) -> str:
         for variant in having
         for entry in variant.classes
     ]
-    header = ("variant", "class", "accuracy", "SD, points", "SD over that of the whole")
+    header = ("variant", "class", "accuracy", "SD, points", "SD over that of all examples")
     return f"{table}\n{html.details('Every class', html.table(header, lines))}"
 
 
@@ -220,7 +220,7 @@ def _spread(mean: float | None, sd: float | None, ratio: Estimate | None) -> tup
 def _parting(summary: StudySummary) -> str:
     header = (
         *("variant", "first step apart", "growth per step", "steps to double"),
-        *("exponent of a power of the step", "better fit", "largest churn on the way"),
+        *("exponent of a power of the step", "better fit", "largest churn during training"),
     )
 
     def cells(variant: VariantSummary) -> list[str]:

@@ -310,7 +310,7 @@ def test_the_old_format_of_pytorch_is_read_whole_and_said_so(tmp_path):
 
 
 def test_what_is_no_checkpoint_is_said_to_be_none(tmp_path):
-    refused(tmp_path / "nowhere", "is not there")
+    refused(tmp_path / "nowhere", "does not exist")
     (tmp_path / "notes.txt").write_text("hello")
     refused(tmp_path / "notes.txt", "is no checkpoint", *SUFFIXES)
     (tmp_path / "empty").mkdir()

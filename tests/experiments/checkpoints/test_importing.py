@@ -255,7 +255,7 @@ def place(folder, *names):
 def test_patterns_that_find_nothing_or_twice_are_refused(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     out = ["--out", "out"]
-    assert "say what to import" in refused(capsys)
+    assert "name what to import" in refused(capsys)
     assert "cannot import 'runs'" in refused(capsys, "runs")
     assert "has no {run} and no {step}; write {run}" in refused(capsys, "checkpoints", "a/*", *out)
     assert "has no {run}" in refused(capsys, "checkpoints", "a/{step}", *out)

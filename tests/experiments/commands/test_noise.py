@@ -107,8 +107,8 @@ def test_the_cost_is_told_before_training(folder, tmp_path, capsys):
     [
         (("--sources", "init,kernels"), "--sources: 'kernels' is unknown"),
         (("--replicas", 1), "--replicas is 1; a spread needs at least 2"),
-        (("--seeds", 7), "--seeds goes with `seedmap run`"),
-        (("--vary", "init"), "--vary goes with `seedmap run`"),
+        (("--seeds", 7), "--seeds is a flag of `seedmap run`"),
+        (("--vary", "init"), "--vary is a flag of `seedmap run`"),
         (("--precision", "tf32"), "--precision is one of the --sources"),
         (("--early-stop", "each"), "--early-stop: replicas to compare must train equally long"),
         (("--ulp-step", 3), "--ulp-step 3: it must be a multiple of 8"),
@@ -116,7 +116,7 @@ def test_the_cost_is_told_before_training(folder, tmp_path, capsys):
         (("--resume",), "--resume needs --out"),
         (("--replicas", 10**20), "every two of a variant are compared: at most 10000"),
         (("--fork-steps", 8, 8), "--fork-steps: 8 stands twice"),
-        (("--fork-steps", "x"), "--fork-steps: 'x' is not what it takes"),
+        (("--fork-steps", "x"), "--fork-steps: 'x' is not a valid value"),
         (("--record-every", 0), "--record-every is 0; it must be at least 1"),
         (("--batch-size", 0), "--batch-size is 0; it must be at least 1"),
         (("--batch-size", 65), "--batch-size is 65; it must lie between 1 and the 64"),
@@ -218,7 +218,7 @@ def test_a_folder_without_a_study_is_told_apart(folder, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     config["noise"]["notes"] = [1, None, {"a": 2}]
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="what it says of the study's variants is damaged"):
+    with pytest.raises(ValueError, match="its list of the study's variants is damaged"):
         load_study(tmp_path)
 
 

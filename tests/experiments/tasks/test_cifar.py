@@ -157,7 +157,7 @@ def test_images_are_bytes_on_the_device_once_for_all_seeds():
     ("change", "message"),
     [
         ({"data": "cifar"}, r"no CIFAR-10 without --data-dir: name a folder with the unpacked"),
-        ({"data_dir": "somewhere"}, "--data patterns are made, not read"),
+        ({"data_dir": "somewhere"}, "--data patterns are generated, not read"),
         ({"train_size": None}, "give --train-size and --test-size"),
         ({"train_size": 0}, "--train-size is 0"),
         ({"data": "cifar", "data_dir": "no-such-folder"}, "no-such-folder: expected the unpacked"),

@@ -357,7 +357,7 @@ def test_quick_preset_from_training_to_report(tmp_path):
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"warmup_share": -0.1}, "warmup_share is -0.1"),
         ({"length": 2}, "mask_share is 0.15, 0 of a row of 2"),
-        ({"corpus": "nowhere"}, "'nowhere' is not there"),
+        ({"corpus": "nowhere"}, "'nowhere' does not exist"),
         ({"test_rows": 0}, "--test-rows is 0"),
     ],
 )

@@ -163,7 +163,7 @@ def test_sentences_say_what_the_numbers_do():
         "that of ALGO+IMPL."
     )
     text = " ".join(said)
-    assert "ulp: replicas part after step 3; their distance then grows about exponent" in text
+    assert "ulp: replicas differ after step 3; their distance then grows about exponent" in text
     assert f"doubles every {np.log(2) / 0.00067:.0f} steps, which fits better than a pow" in text
     assert "left out of the measures: 2 of 3 of init." in text
     assert "init (" not in text
@@ -178,7 +178,7 @@ def test_control_that_parts_is_the_first_finding():
         "replicas": 3,
     }
     said = headlines(read(found))[0]
-    assert said.startswith("CONTROL is not zero: 3 replicas in which nothing varies part, first af")
+    assert said.startswith("CONTROL is not zero: 3 replicas in which nothing varies differ, first ")
     assert "after step 37" in said
 
 
@@ -190,7 +190,7 @@ def test_paths_of_tools_are_held_beside_those_of_chance(study):
     assert (
         "Replicas that differ in IMPL noise alone take 4 different paths through the training map; "
         f"dissimilarity {texts[0]}, beside {texts[1]} with ALGO; 40.0 % of them pass a detour "
-        f"state, and they are in such states for 75.0 epochs on average (SD {detours})."
+        f"state, and on average they spend 75.0 epochs in such states (SD {detours})."
     ) in said
     found = copy.deepcopy(study.found)
     next(v for v in found["variants"] if v["name"] == "IMPL")["paths"]["distinct"] = 1
@@ -206,7 +206,7 @@ def test_growth_is_not_claimed_where_there_is_none():
     found = small().found
     ulp = next(v for v in found["variants"] if v["name"] == "ulp")
     for growth, said in (
-        ({"rate": None, "power": None, "better": None}, "too soon for its growth to be seen"),
+        ({"rate": None, "power": None, "better": None}, "too soon for its growth to be measured"),
         ({"rate": -0.1, "power": -1.0, "better": "power"}, "their distance does not grow."),
         ({"rate": 0.1, "power": 2.25, "better": "power"}, "step to the power of 2.25, which"),
         ({"rate": 0.1, "power": 2.25, "better": None}, "doubles every 6.93 steps."),
@@ -215,7 +215,7 @@ def test_growth_is_not_claimed_where_there_is_none():
         assert said in " ".join(headlines(read(found)))
     ulp["parting"]["growth"] |= {"rate": None, "power": None, "replicas": 0}
     ulp["num_diverged"] = 1
-    assert "they diverge before its growth can be followed" in " ".join(headlines(read(found)))
+    assert "they diverge before its growth can be measured" in " ".join(headlines(read(found)))
     ulp["parting"]["growth"] |= {"rate": 0.1, "power": 2.25, "replicas": 1}
     assert "(of 1 of 2 replicas; in the others" in " ".join(headlines(read(found)))
 
