@@ -244,14 +244,15 @@ def _train_in_folder(plan: Plan, saving: Saving, settings: dict[str, Any]) -> Tr
     folder = store.part_folder(Path(saving.folder), jax.process_index())
     before = _job_before(folder, settings, saving.resume)
     saved = store.restore(folder, before) if before else None
-    if saved and saved.finished:
-        return collect_part(folder)
+    if before and saved and saved.finished:
+        return collect_part(folder, before)
     program = compile_program(plan, before.seeds_at_once if before else plan.seeds_at_once)
     state, step = program.state, 0
     if saved:
         state, step = _continue(program, saved), saved.step
+    job = before or _job(plan, program, settings)
     if before is None:
-        store.write_job(folder, _job(plan, program, settings))
+        store.write_job(folder, job)
     store.log(folder, event="begin", step=step, compile_seconds=program.compile_seconds)
     plan.tell(step, 0.0, done_of(program.placement, state), None)
     seconds, last_save = 0.0, time.perf_counter()
@@ -265,7 +266,7 @@ def _train_in_folder(plan: Plan, saving: Saving, settings: dict[str, Any]) -> Tr
             if chunk.last or time.perf_counter() - last_save >= saving.save_seconds:
                 save(manager, chunk.step, _to_save(program.placement, chunk.state), chunk.last)
                 last_save = time.perf_counter()
-    return collect_part(folder)
+    return collect_part(folder, job)
 
 
 def _job_before(folder: Path, settings: dict[str, Any], resume: bool) -> store.Job | None:
