@@ -117,10 +117,10 @@ def main() -> None:
     print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}\n")
     print("| network | strategy | vmap | lax.map |\n|---|---|---|---|")
     for name, network in networks.items():
-        found = measure(network, args)
-        least = min(found.values())
+        times = measure(network, args)
+        least = min(times.values())
         for strategy in STRATEGIES:
-            cells = (found[strategy, together] for together in (True, False))
+            cells = (times[strategy, together] for together in (True, False))
             row = " | ".join(f"{ms:.1f} ({ms / least:.1f})" for ms in cells)
             print(f"| {name} | {strategy} | {row} |", flush=True)
 

@@ -36,7 +36,7 @@ def max_plus(first: jax.Array, second: jax.Array) -> jax.Array:
 def viterbi_at_once(initial, transition, log_likelihoods, mask):
     """The state through which the best path goes, at every time; `mask` must be all True."""
 
-    def one(logs):
+    def decode(logs):
         steps = jnp.log(transition) + logs[1:, None]
         first = jnp.broadcast_to((jnp.log(initial) + logs[0])[:, None], steps.shape[1:]).T
         ahead = jax.lax.associative_scan(max_plus, jnp.concatenate([first[None], steps]))[:, 0]
@@ -46,7 +46,7 @@ def viterbi_at_once(initial, transition, log_likelihoods, mask):
         ).max(2)
         return (ahead + behind).argmax(1)
 
-    return jax.vmap(one)(log_likelihoods)
+    return jax.vmap(decode)(log_likelihoods)
 
 
 @jax.jit
@@ -97,8 +97,8 @@ def compare(num_states: int, num_runs: int, num_steps: int) -> None:
     }
     repeats = 11 if num_runs * num_steps <= 10**5 else 3
     for name, (sequential, at_once, given) in pairs.items():
-        found, expected = (np.asarray(f(*given)) for f in (at_once, sequential))
-        alike = np.mean(np.abs(found - expected) < 1e-3)  # float32 parts near-ties
+        decoded, expected = (np.asarray(f(*given)) for f in (at_once, sequential))
+        alike = np.mean(np.abs(decoded - expected) < 1e-3)  # float32 parts near-ties
         if alike < 0.99:
             raise AssertionError(f"{name}: the two sides agree on {alike:.2%} only")
         slow, fast = (seconds(f, given, repeats) for f in (sequential, at_once))

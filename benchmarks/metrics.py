@@ -37,7 +37,7 @@ class Case(NamedTuple):
         init: key -> params.
         make_batch: key -> batch.
         loss: (params, batch) -> scalar.
-        optimizer: of the paper's setting.
+        optimizer: of the setting of Hu et al. (2023).
     """
 
     name: str
@@ -172,13 +172,13 @@ def lowest_seconds(programs: dict[str, Callable], repeats: int) -> dict[str, tup
     """Processor and wall seconds of each program, the lowest over interleaved repeats."""
     for program in programs.values():
         jax.block_until_ready(program())
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}
     for _ in range(repeats):
         for name, program in programs.items():
             cpu, wall = time.process_time(), time.perf_counter()
             jax.block_until_ready(program())
-            found[name].append((time.process_time() - cpu, time.perf_counter() - wall))
-    return {name: tuple(np.min(pairs, axis=0)) for name, pairs in found.items()}
+            seconds[name].append((time.process_time() - cpu, time.perf_counter() - wall))
+    return {name: tuple(np.min(pairs, axis=0)) for name, pairs in seconds.items()}
 
 
 def shares(case: Case, seeds: int, repeats: int) -> None:

@@ -74,10 +74,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("experiments", nargs="*", default=list(CASES), help=", ".join(CASES))
     for name in parser.parse_args().experiments:
-        found = measure(name)
-        print(f"{name}: {1e3 * np.median(found['plain']) / STEPS / CASES[name][2]:.3g} ms a step")
-        for kind, times in found.items():
-            ratio = times / found["plain"]
+        measured = measure(name)
+        print(
+            f"{name}: {1e3 * np.median(measured['plain']) / STEPS / CASES[name][2]:.3g} ms a step"
+        )
+        for kind, times in measured.items():
+            ratio = times / measured["plain"]
             print(f"  {kind:20s} {np.median(ratio):.2f} ({ratio.min():.2f} to {ratio.max():.2f})")
 
 

@@ -29,11 +29,11 @@ def one_run(preset: str, out: Path, cache: Path) -> dict[str, float]:
         capture_output=True,
         env=environment,
     )
-    whole = time.perf_counter() - started
+    total = time.perf_counter() - started
     begin = json.loads((out / "log.jsonl").read_text().splitlines()[0])
     first = datetime.fromisoformat(begin["time"]).timestamp() - began
     parts = json.loads((out / "config.json").read_text())["wall_seconds"]
-    return {"whole": whole, "first step": first, **parts}
+    return {"whole": total, "first step": first, **parts}
 
 
 def main() -> None:
@@ -45,14 +45,14 @@ def main() -> None:
     runs = {"cold": [], "again": []}
     for _ in range(arguments.repeats):
         with tempfile.TemporaryDirectory() as folder:
-            for kind, found in runs.items():
+            for kind, results in runs.items():
                 out, cache = Path(folder) / kind, Path(folder) / "cache"
-                found.append(one_run(arguments.preset, out, cache))
-    for kind, found in runs.items():
-        for part in found[0]:
-            seconds = [run[part] for run in found]
+                results.append(one_run(arguments.preset, out, cache))
+    for kind, results in runs.items():
+        for phase in results[0]:
+            seconds = [run[phase] for run in results]
             print(
-                f"{kind:5s} {part:10s} median {statistics.median(seconds):6.1f} s"
+                f"{kind:5s} {phase:10s} median {statistics.median(seconds):6.1f} s"
                 f"  ({min(seconds):.1f} to {max(seconds):.1f})"
             )
 

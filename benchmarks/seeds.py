@@ -1,10 +1,10 @@
-"""What more seeds cost, and whether the number run side by side is found by itself.
+"""The cost of more seeds, and the quality of the group size found by trial.
 
     python benchmarks/seeds.py
 
-Sparse parities at the paper's size, training steps alone (no metrics). For each number of seeds S:
-seed-steps per second with all at once, what S seeds cost over one, and the speed at the group size
-found by trial over that at the best of all sizes tried by hand, measured in turns.
+Sparse parities at the size of Hu et al. (2023), training steps alone (no metrics). For each number
+S of seeds: seed-steps per second with all at once, what S seeds cost over one, and the speed at the
+group size found by trial over that at the best of all sizes tried by hand, measured in turns.
 """
 
 import argparse
@@ -55,26 +55,26 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 4, 16, 40, 256])
     parser.add_argument("--rounds", type=int, default=15)
     args = parser.parse_args()
-    one = Walker(1, 1)
+    single = Walker(1, 1)
     for num_seeds in args.seeds:
         started = time.perf_counter()
         streams = make_streams(range(num_seeds))
-        found = choose_seeds_at_once(
+        chosen = choose_seeds_at_once(
             lambda size, mesh: build(size, mesh, 8), streams, {}, (), jax.devices()[:1]
         )
         search = time.perf_counter() - started
-        sizes = sorted({*candidates(num_seeds), found})
+        sizes = sorted({*candidates(num_seeds), chosen})
         walkers = {size: Walker(num_seeds, size) for size in sizes}
         for _ in range(args.rounds):
-            for walker in (one, *walkers.values()):
+            for walker in (single, *walkers.values()):
                 walker.run()
         best = max(walkers, key=lambda size: walkers[size].speed)
         speeds = ", ".join(f"{size}: {walker.speed:,.0f}" for size, walker in walkers.items())
-        cost = num_seeds * one.speed / walkers[best].speed
+        cost = num_seeds * single.speed / walkers[best].speed
         print(
             f"S = {num_seeds}: seed-steps/s by size {{{speeds}}}; cost over one seed {cost:.1f}; "
-            f"found {found} in {search:.1f} s, {walkers[found].speed / walkers[best].speed:.2f} of "
-            f"the best by hand ({best})",
+            f"chose {chosen} in {search:.1f} s, {walkers[chosen].speed / walkers[best].speed:.2f} "
+            f"of the best by hand ({best})",
             flush=True,
         )
 

@@ -33,33 +33,33 @@ def command(verb: str, out: Path, *more: str) -> list[str]:
     return [str(seedmap), verb, "parities", "--out", str(out), *SETTINGS, *more]
 
 
-def met(part: Path) -> str:
+def met(training: Path) -> str:
     """What a kill left."""
-    job, path = read_job(part), part / "records.bin"
-    steps = [int(folder.name) for folder in (part / "checkpoints").glob("[0-9]*[0-9]")]
+    job, path = read_job(training), training / "records.bin"
+    steps = [int(folder.name) for folder in (training / "checkpoints").glob("[0-9]*[0-9]")]
     rows = path.stat().st_size / job.layout.row.itemsize if path.exists() else 0
     saved = max(steps, default=0) / job.record_every
-    half = any((part / "checkpoints").glob("*tmp*"))
+    half = any((training / "checkpoints").glob("*tmp*"))
     left = f"{rows:g} records, checkpoint of record {saved:g}"
     return f"{left}, half a checkpoint beside it" if half else left
 
 
-def appended(part: Path) -> int:
-    path = part / "records.bin"
+def appended(training: Path) -> int:
+    path = training / "records.bin"
     return path.stat().st_size if path.exists() else 0
 
 
-def checkpoints_begun(part: Path) -> int:
+def checkpoints_begun(training: Path) -> int:
     """Grows with every checkpoint that is begun, also while it is written."""
-    names = [path.name.split(".")[0] for path in (part / "checkpoints").glob("[0-9]*")]
+    names = [path.name.split(".")[0] for path in (training / "checkpoints").glob("[0-9]*")]
     return max(map(int, names), default=0)
 
 
-def wait_for(process: subprocess.Popen, part: Path, watched, times: int) -> None:
+def wait_for(process: subprocess.Popen, training: Path, watched, times: int) -> None:
     """Returns as soon as the value watched has changed so many times, or the process has ended."""
     for _ in range(times):
-        before = watched(part)
-        while process.poll() is None and watched(part) == before:
+        before = watched(training)
+        while process.poll() is None and watched(training) == before:
             pass
 
 
@@ -70,37 +70,37 @@ def kill_once(out: Path, rng: random.Random, aim: str) -> str:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    part = out / "training" / "part-0"
-    wait_for(process, part, appended, 1)
+    training = out / "training" / "part-0"
+    wait_for(process, training, appended, 1)
     if aim == "training":
         time.sleep(rng.uniform(0, 0.5))
     else:
         watched = appended if aim == "append" else checkpoints_begun
-        wait_for(process, part, watched, rng.randint(1, 4))
+        wait_for(process, training, watched, rng.randint(1, 4))
     process.send_signal(signal.SIGKILL)
     process.wait()
-    return met(part) if process.returncode == -9 else "had finished"
+    return met(training) if process.returncode == -9 else "had finished"
 
 
-def same(one: Path, other: Path) -> list[str]:
+def same(first: Path, other: Path) -> list[str]:
     """What differs between two run folders."""
     differ = []
-    a, b = read_dataset(one), read_dataset(other)
+    a, b = read_dataset(first), read_dataset(other)
     if not a.identical(b):
         differ.append("metrics.nc")
-    leaves = [jax.tree.leaves(load_params(folder)) for folder in (one, other)]
+    leaves = [jax.tree.leaves(load_params(folder)) for folder in (first, other)]
     if not all(np.array_equal(x, y) for x, y in zip(*leaves, strict=True)):
         differ.append("checkpoint")
-    summaries = [json.loads((folder / "summary.json").read_text()) for folder in (one, other)]
+    summaries = [json.loads((folder / "summary.json").read_text()) for folder in (first, other)]
     for summary in summaries:
         del summary["seconds"]
     if summaries[0] != summaries[1]:
         differ.append("summary.json")
-    figures = sorted(path.name for path in (one / "figures").glob("*.png"))
+    figures = sorted(path.name for path in (first / "figures").glob("*.png"))
     return differ + [
         name
         for name in figures
-        if (one / "figures" / name).read_bytes() != (other / "figures" / name).read_bytes()
+        if (first / "figures" / name).read_bytes() != (other / "figures" / name).read_bytes()
     ]
 
 
@@ -111,13 +111,13 @@ def main() -> None:
     args = parser.parse_args()
     rng = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as folder:
-        whole, killed = Path(folder) / "whole", Path(folder) / "killed"
+        reference, killed = Path(folder) / "whole", Path(folder) / "killed"
         for i in range(args.kills):
             aim = ("training", "append", "checkpoint")[i % 3]
             print(f"kill {i + 1}, in {aim}: {kill_once(killed, rng, aim)}", flush=True)
         subprocess.run(command("run", killed, "--resume"), check=True, capture_output=True)
-        subprocess.run(command("run", whole), check=True, capture_output=True)
-        differ = same(whole, killed)
+        subprocess.run(command("run", reference), check=True, capture_output=True)
+        differ = same(reference, killed)
     print("the same to the bit" if not differ else f"DIFFERENT: {', '.join(differ)}")
     sys.exit(bool(differ))
 

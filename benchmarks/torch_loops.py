@@ -69,8 +69,8 @@ class TorchTransformer(nn.Module):
         tokens = nn.functional.pad(operands, (0, 1), value=self.equals)
         x = self.embed(tokens) + self.positions
         q, k, v = (
-            part(x).unflatten(2, (self.heads, self.head_width)).transpose(1, 2)
-            for part in (self.query, self.key, self.value)
+            projection(x).unflatten(2, (self.heads, self.head_width)).transpose(1, 2)
+            for projection in (self.query, self.key, self.value)
         )
         scores = q @ k.transpose(2, 3) / math.sqrt(self.head_width) + self.mask
         mixed = (torch.softmax(scores, dim=3) @ v).transpose(1, 2).flatten(2)

@@ -87,8 +87,8 @@ def import_checkpoints(
         source: what to import.
         folder: the run folder to make.
         threshold: evaluation accuracy of convergence, where `eval_accuracy` is an outcome.
-        resume: go on with an import that was cut short there; begin one if none was.
-        overwrite: whether a run that stands there may be replaced.
+        resume: continue an interrupted import in the folder; begin one if there is none.
+        overwrite: whether a run in the folder may be replaced.
         callback: called with the number of checkpoints done and of all.
 
     Raises:

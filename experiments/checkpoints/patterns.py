@@ -75,7 +75,7 @@ def find_checkpoints(pattern: str) -> list[Entry]:
 
     Args:
         pattern: a path with {run} and {step}, and with *, ? and ** as in the shell. A placeholder
-            that comes twice stands for the same name.
+            that occurs twice has one name.
 
     Returns:
         Runs in natural order of their names (seed2 before seed10), steps ascending.

@@ -272,7 +272,7 @@ def _leaf(checkpoint: Checkpoint, name: str, rule: Rule, heads: int | None) -> L
 
 
 def _sizes(rule: Rule, length: int, heads: int | None, where: str) -> tuple[int, ...]:
-    """Sizes of a rule's parts on an axis of some length."""
+    """Returns the sizes of a rule's parts on an axis of some length."""
     if rule.parts == (HEADS,):
         return (length,)  # the axis itself says how many
     known = [heads if size == HEADS else size for size in rule.parts if size != WIDTH]

@@ -61,7 +61,7 @@ def _blocks(matrix: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _add(entries: Entries, block: np.ndarray, exact: np.ndarray) -> Entries:
-    """Entries with those of a block (float32, and the same in float64).
+    """Returns the entries with those of a block added (float32, and the same in float64).
 
     Source: Chan, Golub, LeVeque 1983, updating formulae for the sum of squares.
     """
@@ -92,7 +92,7 @@ def _singular_values(gram: np.ndarray) -> np.ndarray:
 
 
 def _measure(matrix: np.ndarray, weights: Entries) -> tuple[dict[str, float], Entries]:
-    """Values of one matrix [row, column], and the entries with its own added."""
+    """Returns values of one matrix [row, column], and the entries with its own added."""
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
     gram = np.zeros((tall.shape[1], tall.shape[1]))
     l1 = 0.0
@@ -117,7 +117,7 @@ def _measure(matrix: np.ndarray, weights: Entries) -> tuple[dict[str, float], En
 
 
 def _kernel_norms(slices: np.ndarray) -> dict[str, float]:
-    """Means over a convolution's kernels [slice, entry] of their norms."""
+    """Returns means over a convolution's kernels [slice, entry] of their norms."""
     l1 = np.abs(slices).sum(axis=1, dtype=np.float64)
     l2 = np.sqrt(np.einsum("se,se->s", slices, slices, dtype=np.float64))
     norms = {"l1": l1, "l2": l2, "code_sparsity": np.divide(l1, l2)}

@@ -1,4 +1,4 @@
-"""`seedmap baselines DIR`: the regression on states beside what it has to beat."""
+"""`seedmap baselines DIR`: the regression on states against its baselines."""
 
 from collections.abc import Sequence
 

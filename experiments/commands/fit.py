@@ -62,7 +62,7 @@ def _fit_folder(options: FitOptions) -> Path:
 
 
 def _check_replaced(options: FitOptions) -> None:
-    """Refuses to take away a map that nobody has said may go."""
+    """Refuses to replace a map without --overwrite."""
     from seedmap.experiments.runs.folder import SUMMARY
 
     if (options.path / SUMMARY).is_file() and not options.overwrite:
@@ -78,7 +78,8 @@ def _check_csv_folder(options: FitOptions) -> None:
     check_is_folder("fit", options.path)
     if can_resume(options.path):
         raise UsageError(
-            f"{options.path} is not complete; go on with the command that began it and --resume, "
+            f"{options.path} is not complete; continue with the command that began it and "
+            "--resume, "
             "or merge several processes with `seedmap collect`"
         )
     if not any(options.path.glob("*.[cC][sS][vV]")):

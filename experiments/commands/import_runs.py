@@ -60,7 +60,7 @@ def checkpoints_command(argv: Sequence[str]) -> None:
             )
     except KeyboardInterrupt:
         if can_resume(options.out):
-            raise KeyboardInterrupt(f"; go on with --resume --out {options.out}") from None
+            raise KeyboardInterrupt(f"; continue with --resume --out {options.out}") from None
         raise
     print(f"Imported: {options.out}. Next: seedmap fit {options.out}")
 

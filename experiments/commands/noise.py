@@ -98,7 +98,7 @@ def run(experiment: Experiment, options: NoiseOptions) -> None:
     output, session, noise = options.output, options.session, options.noise
     check_saving(session.save_seconds)
     if session.resume and output.out is None:
-        raise UsageError("--resume needs --out: name the folder to go on with")
+        raise UsageError("--resume needs --out: name the folder to continue")
     folder = folder_of(experiment, output)
     check_free(folder, output.overwrite or session.resume)
     preset = experiment.presets[output.preset]
@@ -108,7 +108,7 @@ def run(experiment: Experiment, options: NoiseOptions) -> None:
         check_metrics(run_of_map, read_map(experiment.name, run_of_map)[1], record_names(prepared))
     trained = (folder / METRICS).exists() and not (folder / TRAINING).exists()
     if not (session.resume and trained):
-        group = trial(prepared)  # a study gone on with keeps the number side by side that it has
+        group = trial(prepared)  # a resumed study keeps its number side by side
         print(cost(prepared, group.seconds), file=sys.stderr)
         config = replace(prepared.config, seeds_at_once=group.seeds_at_once)
         prepared = prepared._replace(config=config)
@@ -127,7 +127,7 @@ def run(experiment: Experiment, options: NoiseOptions) -> None:
     except KeyboardInterrupt:
         if not can_resume(folder):
             raise
-        raise KeyboardInterrupt(f"; go on with --resume --out {folder}") from None
+        raise KeyboardInterrupt(f"; continue with --resume --out {folder}") from None
     with fit_bar() as callback:
         summary = measure_study(folder, session.map, preset.fit, preset.map, callback)
     print(terminal(summary))

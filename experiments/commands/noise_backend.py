@@ -96,7 +96,7 @@ def backend_command(argv: Sequence[str]) -> None:
 
     output, session = options.output, options.session
     if session.resume and output.out is None:
-        raise UsageError("--resume needs --out: name the folder to go on with")
+        raise UsageError("--resume needs --out: name the folder to continue")
     folder = folder_of(experiment, output)
     plan = plan_of(experiment, options, settings)
     fresh = not folder.exists()
@@ -105,8 +105,8 @@ def backend_command(argv: Sequence[str]) -> None:
     try:
         failed = run_children(children, argv)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"; go on with --resume --out {folder}") from None
-    except UserError:  # a child refuses what it was told
+        raise KeyboardInterrupt(f"; continue with --resume --out {folder}") from None
+    except UserError:  # a child refuses its settings
         if fresh:
             take_away(folder)
         raise

@@ -78,7 +78,7 @@ def _train(
     """Trains; returns whether the run is complete."""
     session = options.session
     if session.resume and options.output.out is None:
-        raise UsageError("--resume needs --out: name the run folder to go on with")
+        raise UsageError("--resume needs --out: name the run folder to continue")
     given = [session.coordinator, session.num_processes, session.process_id]
     if not session.distributed and any(value is not None for value in given):
         raise UsageError("--coordinator, --num-processes and --process-id go with --distributed")
@@ -111,5 +111,5 @@ def _train(
         from seedmap.experiments.runs.folder import can_resume
 
         if can_resume(folder):
-            raise KeyboardInterrupt(f"; go on with --resume --out {folder}") from None
+            raise KeyboardInterrupt(f"; continue with --resume --out {folder}") from None
         raise

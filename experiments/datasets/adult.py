@@ -51,7 +51,7 @@ class People(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """A table as text, and where each row stands in its file, for messages."""
+    """A table as text, and the line of each row in its file, for messages."""
 
     path: Path
     names: Sequence[str]
@@ -114,7 +114,7 @@ def encode(train: Columns, people: Columns) -> People:
 
 
 def groups_of(people: Columns) -> dict[str, np.ndarray]:
-    """Subgroups by sex, race and age: name to bool [person], those that have a member.
+    """Returns subgroups by sex, race and age: name to bool [person], those with a member.
 
     People of unknown sex or race (?) are in none of these.
     """

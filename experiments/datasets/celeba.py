@@ -27,7 +27,7 @@ GROUPS = {"Male": ("Female", "Male"), "Young": ("Old", "Young")}  # names of its
 
 
 class Faces(NamedTuple):
-    """Faces with one attribute to tell.
+    """Faces with one attribute to predict.
 
     Attributes:
         images: uint8 [face, 128, 128, 3], label 1 where the face has the attribute, else 0.
@@ -43,7 +43,7 @@ class Listed(NamedTuple):
 
     Attributes:
         files: names of the images.
-        lines: where each stands in the list, from 1.
+        lines: number of each one's line in the list, from 1.
         attributes: of those asked for, name to bool [image].
     """
 
@@ -59,7 +59,7 @@ def read_celeba(
 
     Args:
         folder: in the published layout.
-        attribute: name of the one to tell, as the list spells it.
+        attribute: name of the one to predict, as the list spells it.
         train_size: number of training faces; None: all.
         test_size: number of test faces; None: all.
 
@@ -84,7 +84,7 @@ def read_celeba(
 
 
 def memory_needed(faces: int) -> int:
-    """Bytes of so many faces, twice: as they are read, and on the device (on CPU the same memory).
+    """Returns the bytes of some faces, twice: as read, and on the device (on CPU the same memory).
 
     49 152 bytes a face: 16.0 GB for the 162 770 training faces, 2.0 GB for the 19 962 test faces.
     """
@@ -140,7 +140,7 @@ def _by_column(images: list[tuple], wanted: tuple[str, ...]) -> Listed:
 
 
 def _head(path: Path, wanted: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """Names of the attributes, and the lines of the images."""
+    """Returns the names of the attributes, and the lines of the images."""
     lines = _lines(path)
     if len(lines) < 2 or not lines[0].strip().isdecimal():
         actual = repr(lines[0][:40]) if lines else "an empty file"

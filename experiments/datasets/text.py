@@ -52,7 +52,7 @@ def load_rows(
         length: tokens in a row, [CLS] and [SEP] included.
         test_rows: rows held out, the corpus's last.
         block_rows: training rows come in multiples of it, two at least (the rows between two
-            records); what is left over stands between training and held-out rows and is not used.
+            records); the rest, between training and held-out rows, is not used.
 
     Returns:
         TokenRows.
@@ -233,7 +233,7 @@ def encode(texts: Iterable[str], vocabulary: list[str]) -> np.ndarray:
 
 
 def cut_rows(stream: np.ndarray, length: int) -> np.ndarray:
-    """Rows [CLS], length - 2 tokens of the stream, [SEP]; the stream's last, shorter piece is left.
+    """Cuts the stream to rows [CLS], length - 2 tokens, [SEP]; a shorter rest is left out.
 
     Returns:
         [row, length] of the stream's type.
@@ -244,7 +244,7 @@ def cut_rows(stream: np.ndarray, length: int) -> np.ndarray:
 
 
 def unigram_entropy(rows: TokenRows) -> float:
-    """Cross-entropy of held-out tokens under the training tokens' frequencies, in nats.
+    """Computes held-out cross-entropy under the training tokens' frequencies, in nats.
 
     -mean over held-out tokens of log((n + 1) / (N + V)), with n a token's count in training and N
     their sum: what a model that sees no context can reach.

@@ -154,7 +154,7 @@ def logits_at(
     drop: Drop,
     remat: bool = False,
 ) -> jax.Array:
-    """Logits of the tokens at some positions.
+    """Computes logits of the tokens at some positions.
 
     Args:
         params: as `init_params` gives them.

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 
 def score_logits(logits: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Cross-entropy log sum_k exp(logit_k) - logit_label in nats, and whether the label wins.
+    """Computes log sum_k exp(logit_k) - logit_label in nats, and whether the label wins.
 
     The label's logit is picked by comparison rather than by index: that keeps scatters, which are
     slow in deterministic GPU programs, out of the gradient.

@@ -102,7 +102,7 @@ class ResNet18(nn.Module):
     def __call__(
         self, x_BxHxWxC: jax.Array, train: bool, there_B: jax.Array | None = None
     ) -> jax.Array:
-        """Logits [B, num_classes]; where `train`, by the statistics of the examples `there_B`."""
+        """Computes logits [B, num_classes]; if `train`, by statistics of examples `there_B`."""
         mask = None if there_B is None else there_B[:, None, None, None]
         x_BxHxWxC = Convolution(self.width, kernel_init=UNIFORM_FAN_IN)(x_BxHxWxC)
         x_BxHxWxC = nn.relu(_norm(self.batch_norm, train)()(x_BxHxWxC, mask=mask))

@@ -16,7 +16,7 @@ RECORDED = {"diverged": ("seed",), "first_apart": ("seed", "step"), "distance": 
 
 
 def read_variants(folder: Path, noise: Any) -> tuple[list[Variant], list[str]]:
-    """Variants and notes from what `config.json` says of the study.
+    """Reads variants and notes of a study from its `config.json`.
 
     Raises:
         UserError: it does not say them.

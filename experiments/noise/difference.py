@@ -20,7 +20,7 @@ class Replica(NamedTuple):
         step: int [record].
         loss: float [example], on the test examples.
         correct: float [example].
-        logits: float [example, class]; None where the task tells no classes apart.
+        logits: float [example, class]; None where the task has no classes.
         diverged: the step at which it diverged, else -1.
     """
 

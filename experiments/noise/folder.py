@@ -147,7 +147,7 @@ def train_study(
         folder: the run folder.
         threshold: evaluation accuracy above which a replica has converged.
         overwrite: whether a run that is there may be replaced.
-        resume: go on with what is there.
+        resume: continue the study in the folder.
         save_seconds: seconds between two save points.
         on_progress: as of `trainer.train`.
 

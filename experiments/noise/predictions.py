@@ -24,7 +24,7 @@ class Predictions(NamedTuple):
         loss: float32 [replica, example], in nats where it is a cross-entropy.
         correct: float32 [replica, example], 1.0 where the replica is right (a share of its parts
             where an example has several).
-        logits: float32 [replica, example, class]; None where the task tells no classes apart.
+        logits: float32 [replica, example, class]; None where the task has no classes.
         label: int32 [example]; None likewise.
         groups: subgroups by name, bool [example].
     """
@@ -44,7 +44,7 @@ class Predictions(NamedTuple):
 def predict_rows(
     task: Task, model: Variables, groups: Mapping[str, np.ndarray], root: int = 0
 ) -> Predictions:
-    """Predictions of all replicas, one after the other, in float32 whatever they trained in.
+    """Predicts with all replicas, one after the other, in float32 whatever they trained in.
 
     Products are exact to float32 on every device: GPUs and TPUs would round their operands.
 

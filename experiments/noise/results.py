@@ -3,7 +3,7 @@
 Numbers that are not defined are None. `experiments.noise.summary` makes it.
 """
 
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -36,7 +36,7 @@ def estimate(interval: Interval, within: tuple[float, float] = (0.0, np.inf)) ->
 
 
 def without_ends(result: Result) -> Result:
-    """Returns the numbers alone, of what no interval or standard error can be told of."""
+    """Returns the numbers alone, without intervals and standard errors."""
     if isinstance(result, Estimate):
         return replace(result, low=None, high=None)
     if isinstance(result, list):
@@ -137,7 +137,7 @@ class ClassSpread:
         interval: of the ratio.
     """
 
-    label: int = named("class")
+    label: int = field(metadata=named("class"))
     accuracy: float
     sd: float
     ratio: float | None
@@ -312,7 +312,7 @@ class StudySummary:
         record_every: steps between records.
         epochs: of training.
         num_test: test examples.
-        num_classes: None where the task tells no classes apart.
+        num_classes: None where the task has no classes.
         sources: those that variants vary alone.
         whole: the variant with the most sources, which shares are of.
         control: whether nothing varies where nothing should.

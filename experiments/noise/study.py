@@ -80,7 +80,7 @@ class StudyResult(NamedTuple):
 
 
 def check_noise(noise: NoiseConfig) -> None:
-    """Raises UserError where a setting of the study is wrong, whatever is trained."""
+    """Raises UserError where a setting of the study is wrong for any task."""
     parse_sources(noise.sources)
     if not isinstance(noise.replicas, int | np.integer):
         raise UserError(f"--replicas is {noise.replicas!r}; it must be a whole number")
@@ -107,7 +107,7 @@ def check_noise(noise: NoiseConfig) -> None:
 def plan_study(
     task: Task, noise: NoiseConfig, record_every: int, steps: int
 ) -> tuple[list[Variant], list[str]]:
-    """Variants of a study, and notes on what of it this task cannot show.
+    """Returns the variants of a study, and notes on what this task cannot show.
 
     Raises:
         UserError: a step is not one at which a record is taken, or nothing would vary at forks.
@@ -214,7 +214,7 @@ def run_study(
 def barriers_of(
     task: Task, variants: Sequence[Variant], model: Variables, diverged: np.ndarray, root: int
 ) -> np.ndarray:
-    """Errors on the lines between up to 3 disjoint pairs of each variant: [variant, pair, point].
+    """Computes errors on lines between up to 3 disjoint pairs a variant: [variant, pair, point].
 
     CONTROL has none: its replicas are one. The pairs are replicas 0 and 1, 2 and 3, 4 and 5.
     """

@@ -54,7 +54,7 @@ class Rows(NamedTuple):
 
 
 def parse_sources(text: str) -> tuple[str, ...]:
-    """Sources from "init,order"; "none" for none, in the order of `SOURCES`.
+    """Parses sources from "init,order"; "none" for none, in the order of `SOURCES`.
 
     Raises:
         UserError: it is no text, or a source is unknown, or stands twice.
@@ -143,7 +143,7 @@ def _noise_read(task: Task) -> dict[str, bool]:
 
 
 def make_rows(variants: Sequence[Variant], root: int = 0, ulp_step: int = 0) -> Rows:
-    """Keys and perturbations of all replicas, variant by variant.
+    """Makes keys and perturbations of all replicas, variant by variant.
 
     Args:
         variants: as `make_variants` gives them.

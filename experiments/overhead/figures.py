@@ -39,9 +39,9 @@ def _colours(results: Sequence[Result]) -> dict[str, str]:
 
 @styled
 def plot_overhead(results: Sequence[Result]) -> Figure:
-    """Bars of the time over the default mode's, a panel a mode, a bar a network.
+    """Draws bars of the time over the default mode's, a panel a mode, a bar a network.
 
-    Bars begin at 1, the default mode; whiskers are intervals. What failed is said in its place.
+    Bars begin at 1, the default mode; whiskers are intervals. A failure is written in its place.
 
     Args:
         results: of all networks and modes.
@@ -87,7 +87,7 @@ def _draw_panel(ax: Axes, results: Sequence[Result], colour: str) -> None:
 
 
 def _around(interval: Interval) -> np.ndarray:
-    """Lengths of the whiskers, float [2, 1]."""
+    """Returns lengths of the whiskers, float [2, 1]."""
     below, above = interval.median - interval.low, interval.high - interval.median
     return np.array([[below], [above]])
 

@@ -49,7 +49,7 @@ class SixLayerCNN(nn.Module):
     def __call__(
         self, x_BxHxWxC: jax.Array, train: bool, there_B: jax.Array | None = None
     ) -> jax.Array:
-        """Logits [B, num_classes]; where `train`, by the statistics of the examples `there_B`."""
+        """Computes logits [B, num_classes]; if `train`, by statistics of examples `there_B`."""
         mask = None if there_B is None else there_B[:, None, None, None]
         for channels in SIX_LAYERS:
             x_BxHxWxC = Convolution(channels, self.kernel_size)(x_BxHxWxC)
@@ -133,7 +133,7 @@ _SMALL = tuple(network.name for network in (*_CIFAR[:2], *_SIX_LAYER))
 
 
 def usual_networks(platform: str) -> tuple[str, ...]:
-    """Names of the networks that are timed unless others are asked for.
+    """Returns names of the networks that are timed unless others are asked for.
 
     The list of Zhuang et al. (2022); on CPU, where that takes hours, SmallCNN and the six-layer
     networks.
@@ -142,7 +142,7 @@ def usual_networks(platform: str) -> tuple[str, ...]:
 
 
 def usual_image_size(network: Network, platform: str) -> int:
-    """Rows and columns of the images unless others are asked for.
+    """Returns rows and columns of the images unless others are asked for.
 
     224, as in Zhuang et al. (2022); 32 for the networks for CIFAR, and for the six-layer ones on
     CPU.
@@ -251,7 +251,7 @@ def _of_keras(network: Network, image_size: int, bfloat16: bool) -> Model:
 
 
 def _standardise(layer: Any) -> None:
-    """Has a layer that keeps numbers worked out from its variables keep them of mean 0, variance 1.
+    """Sets the statistics that a layer stores to mean 0 and variance 1.
 
     Those it has are of the build without values, and mean nothing outside of it.
     """
@@ -264,7 +264,7 @@ _ONES = {"scale", "var", "gamma", "moving_variance", "variance"}
 
 
 def draw(shapes: Shapes, num_seeds: int | None, rng: np.random.Generator) -> Arrays:
-    """Weights and states to start from, on the device.
+    """Draws weights and states to start from, on the device.
 
     Kernels are normal with variance 2 / fan in (He et al. 2015); scales and variances of batch norm
     are 1, all else is 0. Only time is measured, so the networks' own initialisers, whose programs
@@ -290,11 +290,11 @@ def draw(shapes: Shapes, num_seeds: int | None, rng: np.random.Generator) -> Arr
 
 
 def count(shapes: Shapes) -> int:
-    """Numbers in a pytree of shapes."""
+    """Counts the numbers in a pytree of shapes."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
 
 
 def num_parameters(model: Model) -> int:
-    """Parameters as Keras counts them: running statistics are some, random states are none."""
+    """Counts parameters as Keras does: running statistics included, random states not."""
     counted = [leaf for leaf in jax.tree.leaves(model.state) if leaf.dtype != jnp.uint32]
     return count(model.params) + count(counted)

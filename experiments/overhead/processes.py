@@ -18,10 +18,10 @@ def environment(mode: Mode, scratch: Path) -> dict[str, str]:
     """Makes the environment of a process that times under a mode.
 
     Compiled programs are kept for as long as the command runs, so that a process that is started
-    again compiles nothing; in a folder for each mode, since JAX tells programs apart by XLA's flags
-    but not by the number of threads they were compiled for. On a GPU processes take memory as they
-    need it, since several live at the same time. Keras reads its settings from an empty folder: the
-    user's may change what it computes.
+    again compiles nothing; in a folder for each mode, since JAX's keys of programs include XLA's
+    flags but not by the number of threads they were compiled for. On a GPU processes take memory as
+    they need it, since several live at the same time. Keras reads its settings from an empty
+    folder: the user's may change what it computes.
 
     Args:
         mode: which.

@@ -99,7 +99,7 @@ class OverheadSummary:
 
 
 def results_of(timings: Sequence[Timing], steps: int) -> list[Result]:
-    """Medians, ratios and their intervals.
+    """Computes medians, ratios and their intervals.
 
     Args:
         timings: of any networks, the default mode among those of each.
@@ -120,5 +120,5 @@ def _result(timing: Timing, base: Timing, steps: int) -> Result:
 
 
 def failures(results: Sequence[Result]) -> list[str]:
-    """Networks and modes without times, with the reason."""
+    """Returns networks and modes without times, with the reason."""
     return [f"{r.network} {r.mode}: {r.error}" for r in results if r.error is not None]

@@ -31,7 +31,7 @@ _LONGEST = 300  # characters of a reason
 
 
 class ProcessFailed(RuntimeError):
-    """A child has said that it cannot, or has died; the message is why, in one line."""
+    """A child has failed or died; the message is the reason, in one line."""
 
 
 def command(module: str, arguments: Sequence[str]) -> list[str]:
@@ -152,7 +152,7 @@ def reason(code: int, line: str) -> str:
 
     Args:
         code: what it returned; minus the number of the signal that ended it.
-        line: the last that it said, by `last_line`.
+        line: the last of its output, by `last_line`.
     """
     line = line or "it wrote nothing"
     if code == -signal.SIGKILL:

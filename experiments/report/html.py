@@ -104,7 +104,7 @@ def key_values(pairs: Iterable[tuple[str, Any]]) -> str:
 
 
 def flatten(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """Leaves of nested mappings and lists, in full precision, under dotted names.
+    """Returns leaves of nested mappings and lists, in full precision, under dotted names.
 
     A list of numbers or names is one leaf.
     """

@@ -45,7 +45,7 @@ def number(value: float | None, digits: int = 3, undefined: str = DASH) -> str:
     Args:
         value: the number.
         digits: significant digits.
-        undefined: what stands for None.
+        undefined: text for None.
 
     Example:
         >>> number(0.5), number(1034.5), number(0.0)
@@ -134,5 +134,5 @@ def listed(values: Sequence[Any], noun: str) -> str:
 
 
 def joined(values: Sequence[Any], otherwise: str = "none") -> str:
-    """Returns numbers separated by spaces, or what stands for an empty list."""
+    """Returns numbers separated by spaces, or the text for an empty list."""
     return " ".join(map(str, values)) or otherwise

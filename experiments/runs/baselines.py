@@ -1,4 +1,4 @@
-"""The baselines and ablations of Hu et al. 2023 beside a run's HMM, and the honest early test."""
+"""Baselines and ablations of Hu et al. 2023 for a run's HMM, and a test on early records."""
 
 from pathlib import Path
 from typing import Any

@@ -243,7 +243,7 @@ def read_runs(folders: Sequence[Path]) -> list[MappedRun]:
 
 
 def run_names(folders: Sequence[Path]) -> list[str]:
-    """Names of folders to compare, with as much of their paths as tells them apart.
+    """Returns names of the folders, with as much of their paths as makes them unique.
 
     Raises:
         UserError: there are fewer than two, or one comes twice.
@@ -281,7 +281,7 @@ def _read_run(name: str, folder: Path) -> MappedRun:
 
 
 def compare_runs(runs: Sequence[MappedRun]) -> Comparison:
-    """Sets runs side by side, a row each."""
+    """Compares runs, a row each."""
     rows = [row_of(run) for run in runs]
     return Comparison(rows, _notes(runs, rows))
 

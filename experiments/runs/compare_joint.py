@@ -112,7 +112,7 @@ def read_with(model: MappedRun, runs: Sequence[MappedRun]) -> list[JointRow]:
 
 def _sequences(run: MappedRun, metrics: Sequence[str]) -> hmm.Sequences:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the run's own fit has told of them
+        warnings.simplefilter("ignore", UserWarning)  # the run's own fit has warned of them
         return metric_sequences(run.dataset, metrics)
 
 

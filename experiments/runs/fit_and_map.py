@@ -197,7 +197,7 @@ def read_fitted(folder: Path) -> Fitted:
     config = read_config(folder, "fit", "fit_notes")
     saved = load_hmm(folder)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the fit has told of them
+        warnings.simplefilter("ignore", UserWarning)  # the fit has warned of them
         sequences = metric_sequences(dataset, saved.metrics)
     rows = seed_rows(dataset, sequences.runs)
     paths = dataset.state.values[rows, : sequences.values.shape[1]]

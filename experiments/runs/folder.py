@@ -74,7 +74,7 @@ def check_free(folder: Path, overwrite: bool) -> None:
     if not overwrite:
         unfinished = (folder / TRAINING).exists()
         what = "a training cut short" if unfinished else "another run"
-        how = "--resume to go on with it, or --overwrite" if unfinished else "--overwrite"
+        how = "--resume to continue it, or --overwrite" if unfinished else "--overwrite"
         raise UserError(
             f"--out: {folder} holds {what}; name another folder, or add {how} to replace it"
         )

@@ -10,7 +10,7 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
 
     Args:
         coordinator: HOST:PORT of process 0. Without it, and without the rest, the cluster (TPU pod,
-            Slurm, Open MPI, Kubernetes) tells.
+            Slurm, Open MPI, Kubernetes) provides it.
         num_processes: number of processes.
         process_id: number of this one.
 

@@ -67,7 +67,7 @@ def import_csv(
         metrics: columns the HMM is to see; none for those of Hu et al. 2023
             that all files have.
         threshold: evaluation accuracy of convergence, where `eval_accuracy` is a column.
-        overwrite: whether a run that stands there may be replaced.
+        overwrite: whether a run in the folder may be replaced.
 
     Raises:
         UserError: a file cannot be understood, or the folder is taken.
@@ -94,16 +94,16 @@ def import_metrics(
         metrics: columns the HMM is to see, by our names; none for those of Hu et
             al. 2023 that all runs have.
         threshold: evaluation accuracy of convergence, where `eval_accuracy` is a column.
-        overwrite: whether a run that stands there may be replaced.
+        overwrite: whether a run in the folder may be replaced.
         columns: our name -> theirs.
-        run: of one long table, the column that tells runs apart.
+        run: of one long table, the column that names the run.
         step: the column that orders the checkpoints.
 
     Raises:
         UserError: there is nothing to read, a file cannot be understood, or the folder is taken.
     """
     if (source / run_folder.METRICS).is_file():
-        raise UserError(f"{source} is a run folder already; go on with `seedmap fit {source}`")
+        raise UserError(f"{source} is a run folder already; continue with `seedmap fit {source}`")
     table = read_metrics(source, list(metrics) or None, columns, run, step)
     _write_run(table, folder, source.stem, f"metrics in {source.name}", threshold, overwrite)
 
@@ -127,9 +127,9 @@ def import_frame(
         metrics: columns the HMM is to see, by our names; none for those of Hu et
             al. 2023 that all runs have.
         threshold: evaluation accuracy of convergence, where `eval_accuracy` is a column.
-        overwrite: whether a run that stands there may be replaced.
+        overwrite: whether a run in the folder may be replaced.
         columns: our name -> theirs.
-        run: the column of a single frame that tells its runs apart.
+        run: the column of a single frame that names the run.
         step: the column that orders the checkpoints. Default: "step", or else "epoch".
         name: what the run folder calls the experiment.
 

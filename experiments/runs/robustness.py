@@ -20,7 +20,7 @@ Callback = Callable[[int, int], None]
 
 
 def pass_callbacks(config: FitConfig, callback: Callback | None) -> dict[str, Callback | None]:
-    """Callbacks for the passes of EM that a fit makes: one count goes on through all of them.
+    """Makes callbacks for a fit's passes of EM: one count over all of them.
 
     Args:
         config: the fit: "asked", perhaps "other" (prior), perhaps "refits".

@@ -1,4 +1,4 @@
-"""A run folder being filled, in one session or several: claimed, begun, gone on with, moved in.
+"""A run folder being filled, in one session or several: claimed, begun, resumed, moved in.
 
     DIR/config.json             claims the folder, so that no other command takes it
         training/config.json    what a training was begun with, compared when it is resumed
@@ -6,7 +6,7 @@
                  collected/     the run's own files while they are written
 
 A run that is replaced stays whole until the new one's files are all written; what a command leaves
-that is stopped is known, and the same command goes on with it or replaces it.
+that is stopped is known, and the same command resumes or replaces it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -34,7 +34,7 @@ class Work:
         config: content of the run's `config.json`.
         record: name of the file in `training/` that says what was begun.
         content: of that file.
-        progress: pattern of what stands in `training/` once there is something to go on with.
+        progress: pattern of files in `training/` once there is something to resume.
         check_config: compares a complete run, given its folder and `config.json`, with this work;
             raises UserError where they differ.
         check_record: compares what was begun the same way, given the folder and the record.
@@ -78,7 +78,7 @@ def check_kind(folder: Path, work: Work) -> None:
 
 
 def claim(folder: Path, overwrite: bool, config: Mapping[str, Any], resume: bool = False) -> bool:
-    """Makes a run folder with its `config.json`, unless a run is there that may be gone on with.
+    """Makes a run folder with its `config.json`, unless it holds a run that may be resumed.
 
     Returns:
         Whether it was made here.
@@ -138,7 +138,7 @@ def begin(folder: Path, work: Work, resume: bool) -> None:
 
 @contextmanager
 def begun(folder: Path, work: Work, overwrite: bool, resume: bool) -> Iterator[None]:
-    """Claims a folder and begins the work there, or goes on with it, while the body does it.
+    """Claims a folder and begins or resumes the work in it, while the body does it.
 
     Raises:
         UserError: as `check_kind`, `claim` and `begin`.

@@ -49,7 +49,7 @@ def check_training(config: TrainingConfig, fewest: int = MIN_SEEDS) -> None:
 
 
 def schedule(config: TrainingConfig, num_train: int) -> tuple[int, int]:
-    """Steps of training in all, up to its last whole record, and between two records.
+    """Returns the steps of training, up to the last whole record, and those between records.
 
     Raises:
         UserError: there would be fewer than two records.
@@ -107,7 +107,7 @@ def _flag(name: str) -> str:
 
 
 def parse_states(text: str) -> tuple[int, ...]:
-    """Numbers of states from "1-8", "3" or "2,4,6".
+    """Parses numbers of states from "1-8", "3" or "2,4,6".
 
     Raises:
         UserError: the text is none of these, or a number is under 1 or above 1000.
@@ -154,7 +154,7 @@ def sweep_config(config: FitConfig) -> hmm.SweepConfig:
 
 
 def split(runs: Sequence[str], config: FitConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the training runs and of the held-out ones, by the settings of a fit.
+    """Returns indices of the training runs and of the held-out ones, by a fit's settings.
 
     Raises:
         UserError: a run to hold out does not exist, or none is left to train on.

@@ -78,8 +78,8 @@ def train_run(
         config: its hyperparameters.
         folder: the run folder, made here.
         threshold: evaluation accuracy above which a seed has converged.
-        overwrite: whether a run that stands there may be replaced.
-        resume: go on with the run that stands there, from its last save point; begin if none does.
+        overwrite: whether a run in the folder may be replaced.
+        resume: continue the run in the folder from its last save point; begin if there is none.
         save_seconds: seconds between two save points.
         on_progress: as in `trainer.train`.
         check: called with the number of training examples before anything is written; refuses by
@@ -228,7 +228,7 @@ def collect_run(
     content = run_folder.read_json(training, run_folder.CONFIG, "train", ("wall_seconds",))
     if finish is None and "noise" in content:
         raise UserError(
-            f"{folder} holds a study of noise cut short: go on with `seedmap noise "
+            f"{folder} holds a study of noise cut short: continue with `seedmap noise "
             f"{content['experiment']}`, its flags and --resume"
         )
     run = collect(training) if run is None else run

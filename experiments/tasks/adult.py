@@ -80,7 +80,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x_BxD: jax.Array) -> jax.Array:
-        """Logits [person, 2], of an income up to and above 50 000 dollars."""
+        """Computes logits [person, 2], of an income up to and above 50 000 dollars."""
         glorot = nn.initializers.glorot_uniform()
         for _ in range(2):
             x_BxD = nn.relu(nn.Dense(self.hidden, kernel_init=glorot)(x_BxD))

@@ -9,8 +9,8 @@ each variant. From their released code (training_script/resnet_celeba.py): Adam 
 it from the middle of 10 epochs on, batch 128, no augmentation, no weight decay; the whole face
 shrunk to 128x128; a 3x3 stem without pooling. Unlike that code:
 
-- One attribute is told, by two logits; the code tells all 40 at once, by 40 sigmoids. Which one
-  is `--attribute`; the default, Blond_Hair, is ours: it is rare among men.
+- One attribute is predicted, by two logits; the code predicts all 40 at once, by 40 sigmoids. Which
+  one is `--attribute`; the default, Blond_Hair, is ours: it is rare among men.
 - The mean is over the whole last image (16x16); the code takes means over 4x4 and has 16 times as
   many weights in its last layer.
 - Pixels are in [-1, 1]; the code leaves them in 0 .. 255.

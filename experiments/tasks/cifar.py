@@ -22,7 +22,7 @@ the classes), batch 64, 4 epochs, a record every 8 steps, at most 6 states with 
 covariances, and thresholds that this little training reaches: 0.4 and 0.25 (CIFAR-100, tried on
 none of its images: 0.1 and 0.05). On 2 CPU cores `cifar10` took 464 s and its destabilised form 347
 s (jax 0.10.2, 2026-11-21): 10 of 10 seeds converged at 2.4 ± 0.6 epochs, 9 of 10 at 1.7 ± 0.2, each
-on one path and with nothing of the convergence time told by the states;
+on one path and with nothing of the convergence time explained by the states;
 `experiments/results/RESULTS.md` has more. Of two seeds each, test accuracy:
 
 | after epoch         | 1          | 2          | 3          | 4          |
@@ -170,7 +170,7 @@ def augment(key: jax.Array, x_BxHxWxC: jax.Array) -> jax.Array:
 
 
 def crop_and_flip(x_BxHxWxC: jax.Array, offset_Bx2: jax.Array, flipped_B: jax.Array) -> jax.Array:
-    """Images cropped at given offsets (row, column) into their reflected margins, some flipped."""
+    """Crops images at offsets (row, column) into their reflected margins, and flips some."""
     around = ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0))
     padded = jnp.pad(x_BxHxWxC, around, mode="reflect")
     shape = x_BxHxWxC.shape[1:]

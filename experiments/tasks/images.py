@@ -1,4 +1,4 @@
-"""The task of telling images apart: a network, how pixels become numbers, and an augmentation."""
+"""Task of classifying images: network, conversion of pixels to numbers, and augmentation."""
 
 from collections.abc import Callable
 from functools import partial
@@ -23,7 +23,7 @@ def image_task(
     prepare: Callable[[jax.Array], jax.Array],
     augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
 ) -> Task:
-    """Images to classes; cross-entropy, right where the largest logit is.
+    """Makes a task from images to classes; cross-entropy, right where the largest logit is.
 
     The images are bytes on the device, once for all seeds; a batch is converted when it is used.
 

@@ -23,8 +23,8 @@ has its bias correction.
 
 The 14 metrics leave out embeddings, layer norms, and the decoder (an embedding) with its bias.
 Seeds share rows, vocabulary and the masks of evaluation, and differ in initial weights, order,
-masks of training and dropout. A run counts as converged above a share of hidden tokens told right:
-0.5 (paper), 0.1 (cpu), 0.25 (quick).
+masks of training and dropout. A run counts as converged above a share of hidden tokens predicted
+right: 0.5 (paper), 0.1 (cpu), 0.25 (quick).
 
 `--preset paper` is BERT-base (109.5 million parameters) in batches of 256 rows of 512, a record
 every 1000 steps (131 million tokens). It needs a corpus of two records at least, and that of the
@@ -40,9 +40,9 @@ cores that others used too (jax 0.10.2, 2026-11-21; the decoder's bias still cou
 biases): 51 ms a seed-step, 13 minutes of training and 1 of the rest. Held-out
 loss, mean over seeds: 7.43 after 20 steps, 6.50 (60), 6.30 (220), 6.15 (320), 5.99 (620), 5.93
 (1220), 5.91 (1580; 5.902 to 5.927 over seeds); that of the tokens' frequencies alone is 6.39
-(`datasets.text.unigram_entropy`). 11.8 % of hidden tokens are told right, all seeds pass 10 %
+(`datasets.text.unigram_entropy`). 11.8 % of hidden tokens are predicted right, all seeds pass 10 %
 between steps 460 and 560. Map: 6 states, one path, R^2 0.30 (p = 0.87): no fork, and the last loss
-is not told from the states.
+is not explained by the states.
 """
 
 from dataclasses import dataclass, replace
@@ -130,12 +130,12 @@ class Masked(NamedTuple):
 
 
 def num_chosen(config: MaskedLMConfig) -> int:
-    """Tokens to predict in a row: the share of its length, rounded, as in BERT's code."""
+    """Returns the tokens to predict in a row: the share of its length, rounded, as in BERT."""
     return round(config.mask_share * config.length)
 
 
 def mask(key: jax.Array, tokens_BxL: jax.Array, chosen: int, vocabulary: int) -> Masked:
-    """Chooses places of each row uniformly, without [CLS] and [SEP], and hides what stands there.
+    """Chooses places of each row uniformly, without [CLS] and [SEP], and hides their tokens.
 
     Every row has the same number of chosen places, so that all count alike. Of them a share of
     80 % in the mean becomes [MASK], 10 % a random token, 10 % stays. A random token is any but the

@@ -98,7 +98,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x_BxD: jax.Array) -> jax.Array:
-        """Logits [example, class]."""
+        """Computes logits [example, class]."""
         glorot = nn.initializers.glorot_uniform()
         h_BxH = nn.relu(nn.Dense(self.hidden, kernel_init=glorot)(x_BxD))
         return nn.Dense(NUM_CLASSES, kernel_init=glorot)(h_BxH)
@@ -132,7 +132,7 @@ class LeNet5(nn.Module):
     def __call__(
         self, x_BxHxWxC: jax.Array, train: bool, there_B: jax.Array | None = None
     ) -> jax.Array:
-        """Logits [example, class]; where `train`, by the statistics of the examples `there_B`."""
+        """Computes logits [example, class]; if `train`, by statistics of examples `there_B`."""
         mask = None if there_B is None else there_B[:, None, None, None]
         for channels in (6, 16):
             x_BxHxWxC = Convolution(channels)(x_BxHxWxC)
@@ -175,7 +175,7 @@ def _from_hub() -> Images:
 
 
 def enlarge(images_NxHxWxC: np.ndarray) -> np.ndarray:
-    """Images of one channel at LeNet-5's 32x32 by Pillow's bilinear filter; uint8."""
+    """Resizes images of one channel to LeNet-5's 32x32 by Pillow's bilinear filter; uint8."""
     try:
         from PIL import Image
     except ImportError:

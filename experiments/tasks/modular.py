@@ -23,7 +23,7 @@ batch is at most the training set, so `--batch-size` goes down with `--prime`.
 
 `--preset cpu` of `modular` is a smaller network on (x + y) mod 59 (45 % train, learning rate 3e-3,
 batches of half the training set); that of `modular-stabilised` the network of Hu et al. (2023) for
-200 epochs. What 40 seeds of either found, and the time it took, stands in
+200 epochs. What 40 seeds of either found, and the time it took, is in
 `experiments/results/RESULTS.md`: all grok, the former at 482 ± 180 epochs on a map that forks after
 convergence, the latter at 115 ± 14 on one path.
 """
@@ -204,7 +204,7 @@ def attend(net: dict[str, Any], operands_Bx2: jax.Array) -> jax.Array:
 
 
 def last_logits(params: dict[str, Any], operands_Bx2: jax.Array) -> jax.Array:
-    """Logits of the last position: attention, MLP, unembedding.
+    """Computes logits of the last position: attention, MLP, unembedding.
 
     Args:
         params: as `init_params` gives them; the layer norms are used where they are there.
@@ -226,13 +226,13 @@ def last_logits(params: dict[str, Any], operands_Bx2: jax.Array) -> jax.Array:
 
 
 def classify(params: dict[str, Any], batch: tuple[jax.Array, jax.Array]):
-    """Logits of the last position, and the result."""
+    """Returns logits of the last position, and the result."""
     operands_Bx2, result_B = batch
     return last_logits(params, operands_Bx2), result_B
 
 
 def score(params: dict[str, Any], batch: tuple[jax.Array, jax.Array]):
-    """Cross-entropy in nats; right where no other logit is as high as the result's."""
+    """Computes cross-entropy in nats; right where no other logit is as high as the result's."""
     return score_logits(*classify(params, batch))
 
 

@@ -107,7 +107,7 @@ class SmallCNN(nn.Module):
     def __call__(
         self, x_BxHxWxC: jax.Array, train: bool, there_B: jax.Array | None = None
     ) -> jax.Array:
-        """Logits [B, num_classes]; where `train`, by the statistics of the examples `there_B`."""
+        """Computes logits [B, num_classes]; if `train`, by statistics of examples `there_B`."""
         mask = None if there_B is None else there_B[:, None, None, None]
         glorot = nn.initializers.glorot_uniform()
         for filters in FILTERS:

@@ -1,7 +1,8 @@
 """The same replica trained in processes of its own, under one setting of the tools after another.
 
-Every process starts from the same keys with all sources held, so that whatever parts two of them is
-the tools' own: kernels that do not add up in one order, or another program that rounds otherwise.
+Every process starts from the same keys with all sources held, so that any difference between two of
+them is the tools' own: kernels that do not add up in one order, or another program that rounds
+otherwise.
 """
 
 import re

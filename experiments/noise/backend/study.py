@@ -149,7 +149,7 @@ def _of_pairs(
 
 
 def _between(names: tuple[str, str], replicas: Sequence[Sequence[Replica]]) -> PairSummary:
-    """Processes of two settings, the first against the first, the second against the second."""
+    """Compares processes of two settings, the first with the first, the second with the second."""
     differences = [difference(*pair) for pair in zip(*replicas, strict=False)]
     return summarise_pair(names, "two settings", differences)
 

@@ -21,7 +21,7 @@ from seedmap.errors import UserError
 def line_errors(
     evaluate: Callable[[Any], jax.Array], first: Any, second: Any, points: int = 11
 ) -> Float[jax.Array, " point"]:
-    """Errors of (1 - a) first + a second, a = 0 .. 1 in equal steps, in one compiled program.
+    """Computes errors of (1 - a) first + a second, a = 0 .. 1 in equal steps, in one program.
 
     Both ends are met exactly, and so is every point of a line between equal trees. Compiled once
     for each `evaluate` (the same function object) and shapes; vmap it for many pairs.

@@ -112,7 +112,7 @@ class WeightDistances(NamedTuple):
 
 
 def weight_distances(params: Any) -> WeightDistances:
-    """Distances of the replicas' weights, every replica's as one vector of unit length.
+    """Computes distances of the replicas' weights, each as one vector of unit length.
 
     With u_r = w_r / |w_r|, l2_rs = |u_r - u_s| (Zhuang et al. 2022) and the angle between the two
     is 2 arcsin(l2_rs / 2). The differences are taken in float64 before they are squared, so that

@@ -31,7 +31,7 @@ _OWN = out_folder.own_names((JSON, CSV, HTML)) | {LOGS}
 
 @dataclass(frozen=True)
 class _Standing:
-    """The study that stands in a folder, begun or done: what one that goes on with it keeps to."""
+    """Plan of the study in a folder, begun or done, which one that resumes it must share."""
 
     experiment: str
     hyperparameters: dict[str, Any]
@@ -40,21 +40,21 @@ class _Standing:
 
 
 def begin(folder: Path, plan: BackendPlan, overwrite: bool, resume: bool) -> BackendPlan:
-    """Makes the folder with its `backend.json`, or clears or takes on what stands there.
+    """Makes the folder with its `backend.json`, or clears or resumes the study in it.
 
     Returns:
-        The plan; where a study is gone on with, with the folders of its processes too.
+        The plan; where a study is resumed, with the folders of its processes too.
 
     Raises:
         UserError: the folder holds something else, or another study and neither may it be replaced
-            nor is it the one to go on with.
+            nor is it the one to resume.
     """
     before = _standing(folder)
     children = [] if before is None else before.children
     out_folder.check_out(folder, JSON, _OWN | set(children), "a study")
     if before is not None and resume:
         _check_same(folder, before, plan)
-        # A study gone on with under other settings still has the folders of the former ones.
+        # A study resumed under other settings still has the folders of the former ones.
         plan = replace(plan, children=list(dict.fromkeys([*children, *plan.children])))
     elif before is not None and not overwrite:
         raise UserError(
@@ -130,7 +130,7 @@ INTRODUCTION = (
 )
 SETTINGS_HEADER = (
     *("setting", "what", "flags", "processes", "accuracy", "SD of accuracy"),
-    *("seconds of training", "copies alike"),
+    *("seconds of training", "copies identical"),
 )
 
 

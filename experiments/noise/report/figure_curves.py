@@ -175,7 +175,7 @@ def _draw_churn(ax: Axes, steps: np.ndarray, curves: dict, look: dict[str, Look]
 
 @styled
 def plot_barriers(variants: Sequence[VariantSummary], errors: np.ndarray) -> Figure:
-    """Errors along the lines between pairs of replicas, a panel for each variant that has some.
+    """Draws errors along lines between pairs of replicas, a panel for each variant with some.
 
     Args:
         variants: of `noise.json`.
@@ -261,7 +261,7 @@ def plot_paths(
 
 
 def _edges(steps: np.ndarray) -> np.ndarray:
-    """Edges of columns half way between records, float [time + 1]."""
+    """Returns edges of columns half way between records, float [time + 1]."""
     steps = np.asarray(steps, float)
     gaps = np.diff(steps) if len(steps) > 1 else np.ones(1)
     inner = steps[:-1] + np.diff(steps) / 2

@@ -149,7 +149,7 @@ def draw_rows(ax: Axes, rows: Sequence[Row], name: bool = True) -> None:
 
 
 def marking(look: Look, size: float = 5.5) -> dict[str, Any]:
-    """Keywords that draw a variant's point."""
+    """Returns the keywords that draw a variant's point."""
     edge = {"markeredgecolor": INK, "markeredgewidth": 0.5, "clip_on": False, "zorder": 3}
     return {
         "marker": look.marker,
@@ -216,7 +216,7 @@ def label_at_side(
 
 
 def spread(wanted: np.ndarray, gap: float) -> np.ndarray:
-    """Places near those wanted, in the same order, at least `gap` apart, centred on 0.5 if packed.
+    """Returns positions near those wanted, in order, `gap` apart, centred on 0.5 if packed.
 
     Least squares under the gaps: neighbours that are too close are pooled and share their mean
     (pool adjacent violators).

@@ -51,7 +51,7 @@ from seedmap.hmm.figures.style import (
 )
 
 MOST_BARS = 25  # classes each shown by bars of their own
-LINEAR_UP_TO = 4.0  # share above which the axis of shares goes on in logarithms
+LINEAR_UP_TO = 4.0  # share above which the axis of shares is logarithmic
 _SHARES = {
     "share_of_variance": "Variance of accuracy",
     "share_of_churn": "Churn",
@@ -142,7 +142,7 @@ def _size(variant: VariantSummary, key: str) -> float | None:
 
 @styled
 def plot_budget(summary: StudySummary) -> Figure:
-    """Shares of variance, churn and distance by source, a row for each variant, with intervals."""
+    """Draws shares of variance, churn and distance by source, with intervals, a row each."""
     variants = summary.variants
     lost = any(variant.num_diverged for variant in variants)
     height = 1.2 + (0.32 if lost else 0.25) * len(variants)
@@ -244,7 +244,7 @@ def _draw_bars(ax: Axes, shown: list[VariantSummary], look: dict[str, Look]) -> 
 
 
 def _draw_sorted(ax: Axes, shown: list[VariantSummary], look: dict[str, Look]) -> None:
-    """Ratios from the largest to the smallest, over the share of classes that have as much."""
+    """Draws ratios from the largest to the smallest, over the share of classes as large."""
     for variant in shown:
         ratios = np.sort([c.ratio for c in variant.classes if c.ratio is not None])[::-1]
         shares = 100 * (np.arange(len(ratios)) + 0.5) / len(ratios)

@@ -168,7 +168,7 @@ def _groups(summary: StudySummary) -> list[str]:
         return []
     ratio, group, rate = max(ratios)
     return [
-        f"Of the subgroups, {group} spreads most beside the whole: {RATES[rate]} has "
+        f"Of the subgroups, {group} spreads most relative to all examples: {RATES[rate]} has "
         f"{number(ratio)} times the standard deviation it has over all test examples "
         f"({variant.name})."
     ]
@@ -283,5 +283,5 @@ def _diverged(summary: StudySummary) -> list[str]:
 
 
 def num_tested(summary: StudySummary) -> int:
-    """Classes that a test example has; the network may tell more apart."""
+    """Returns the number of classes in the test examples; the network may have more."""
     return max(len(variant.classes or ()) for variant in summary.variants)

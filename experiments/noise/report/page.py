@@ -219,7 +219,7 @@ def _spread(mean: float | None, sd: float | None, ratio: Estimate | None) -> tup
 
 def _parting(summary: StudySummary) -> str:
     header = (
-        *("variant", "first step apart", "growth per step", "steps to double"),
+        *("variant", "first step that differs", "growth per step", "steps to double"),
         *("exponent of a power of the step", "better fit", "largest churn during training"),
     )
 
@@ -291,7 +291,7 @@ SECTIONS = (
 
 _HEADER = (
     *("variant", "replicas", "accuracy %", "churn %", "L2", "share of variance"),
-    *("share of churn", "apart after step"),
+    *("share of churn", "differ after step"),
 )
 
 

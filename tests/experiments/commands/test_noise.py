@@ -174,7 +174,7 @@ def test_a_study_cut_short_is_not_collected_as_a_run(folder, tmp_path, capsys):
     training.mkdir(parents=True)
     (training / "config.json").write_bytes((folder / "config.json").read_bytes())
     assert seedmap("collect", tmp_path / "study") == 2
-    assert "go on with `seedmap noise parities`" in capsys.readouterr().err
+    assert "continue with `seedmap noise parities`" in capsys.readouterr().err
 
 
 def test_a_map_that_needs_what_is_not_recorded_is_refused_before_training(folder, tmp_path, capsys):
@@ -243,5 +243,5 @@ def test_a_study_cut_short_says_how_to_go_on(tmp_path, monkeypatch):
     monkeypatch.setattr(command, "trial", lambda prepared: Choice(1, 0.1))
     monkeypatch.setattr(command, "train_study", stopped)
     arguments = ["parities", "--preset", "quick", *map(str, TINY), "--out", str(tmp_path / "cut")]
-    with pytest.raises(KeyboardInterrupt, match=r"; go on with --resume --out .*cut"):
+    with pytest.raises(KeyboardInterrupt, match=r"; continue with --resume --out .*cut"):
         command.noise_command(arguments)

@@ -54,7 +54,7 @@ def test_a_training_cut_short_is_kept_and_resumed(tmp_path, whole, monkeypatch, 
     assert (out / "training" / "part-0" / "checkpoints").is_dir()
     capsys.readouterr()
     assert seedmap(*TRAIN, "--out", out) == 2
-    assert "--resume to go on with it" in capsys.readouterr().err
+    assert "--resume to continue it" in capsys.readouterr().err
     assert seedmap(*TRAIN, "--out", out, "--resume", "--hidden", 9) == 2
     message = capsys.readouterr().err
     assert "hidden was 8 and is 9" in message
