@@ -29,8 +29,8 @@ class Decoded:
     """
 
     parameters: Parameters
-    paths: np.ndarray
-    order: np.ndarray
+    paths: Int[np.ndarray, "run time"]
+    order: Int[np.ndarray, " state"]
 
     @property
     def num_states(self) -> int:

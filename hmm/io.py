@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from seedmap import files
 from seedmap.errors import UserError
@@ -156,7 +157,7 @@ def load_hmm(folder: str | os.PathLike) -> SavedHMM:
     )
 
 
-def to_hmmlearn(parameters: Parameters) -> dict[str, np.ndarray]:
+def to_hmmlearn(parameters: Parameters) -> dict[str, Float[np.ndarray, "..."]]:
     """Returns the attributes to set on an `hmmlearn.hmm.GaussianHMM(K, covariance_type="full")`.
 
     Args:

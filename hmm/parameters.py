@@ -21,10 +21,10 @@ class Parameters(NamedTuple):
         covariances: float64 [K, D, D], covariance of the metrics in each state.
     """
 
-    initial: np.ndarray
-    transition: np.ndarray
-    means: np.ndarray
-    covariances: np.ndarray
+    initial: Float[np.ndarray, "*batch state"]
+    transition: Float[np.ndarray, "*batch state state"]
+    means: Float[np.ndarray, "*batch state metric"]
+    covariances: Float[np.ndarray, "*batch state metric metric"]
 
 
 def num_parameters(num_states: int, num_metrics: int, covariance: str) -> int:

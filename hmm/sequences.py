@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Real
+from jaxtyping import Bool, Float, Int, Real
 
 from seedmap.errors import UserError
 
@@ -28,8 +28,8 @@ class Sequences:
         runs: Names of the runs, one a row (seeds as decimal strings, or file stems).
     """
 
-    values: np.ndarray
-    lengths: np.ndarray
+    values: Float[np.ndarray, "run time metric"]
+    lengths: Int[np.ndarray, " run"]
     metrics: tuple[str, ...]
     runs: tuple[str, ...]
 
@@ -49,11 +49,11 @@ class Sequences:
         return int(self.lengths.sum())
 
     @property
-    def mask(self) -> np.ndarray:
+    def mask(self) -> Bool[np.ndarray, "run time"]:
         """Bool [run, time]: True where a checkpoint was recorded, False on padding."""
         return np.arange(self.values.shape[1]) < self.lengths[:, None]
 
-    def observations(self) -> np.ndarray:
+    def observations(self) -> Float[np.ndarray, "observation metric"]:
         """All checkpoints in a row, float64 [observation, metric], run by run."""
         return self.values[self.mask]
 

@@ -55,10 +55,12 @@ def save_sweep(path: str | os.PathLike, sweep: Sweep, chosen: Fit) -> None:
 
 
 def _load_fit(scores: dict[str, Any]) -> Fit:
-    values = {name: np.nan if value is None else value for name, value in scores.items()}
+    values: dict[str, Any] = {
+        name: np.nan if value is None else value for name, value in scores.items()
+    }
     for name in _RUN_SCORES:
         values[name] = np.array(values[name], dtype=float)  # null becomes NaN
-    return Fit(parameters=None, **values)
+    return Fit(**values | {"parameters": None})
 
 
 def _load_score(score: dict[str, Any]) -> CrossValidation:
@@ -84,11 +86,11 @@ def load_sweep(path: str | os.PathLike) -> tuple[Sweep, Fit]:
         sweep = Sweep(
             config=SweepConfig(**config),
             fits=fits,
-            **{name: tuple(content[name]) for name in ("metrics", "train_runs", "validation_runs")},
-            **{
-                name: content[name]
-                for name in ("num_observations_train", "num_observations_validation")
-            },
+            metrics=tuple(content["metrics"]),
+            train_runs=tuple(content["train_runs"]),
+            validation_runs=tuple(content["validation_runs"]),
+            num_observations_train=content["num_observations_train"],
+            num_observations_validation=content["num_observations_validation"],
             cross_validation=tuple(map(_load_score, content.get("cross_validation", ()))),
         )
         chosen = (content["num_states"], content["restart"])

@@ -1,6 +1,6 @@
 """Dataclasses to the JSON of files and back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jsonschema
 import numpy as np
@@ -14,7 +14,7 @@ from seedmap.results import ABSENT, Absent, from_json, json_schema, named, to_js
 
 @dataclass(frozen=True)
 class Edge:
-    source: int = named("from")
+    source: int = field(metadata=named("from"))
     weight: float | None
 
 

@@ -1,13 +1,16 @@
 """Annotations of shapes are checked in all tests, and are there on every public function."""
 
 import inspect
+import typing
+from dataclasses import is_dataclass
 
+import jax
 import numpy as np
 import pytest
-from jaxtyping import TypeCheckError
+from jaxtyping import Float, TypeCheckError
 
 from helpers.shapes import array_kinds
-from seedmap import hmm
+from seedmap import fitting, hmm, mapping, runs, trainer
 
 
 def test_wrong_shapes_and_types_are_noticed():
@@ -16,6 +19,10 @@ def test_wrong_shapes_and_types_are_noticed():
         hmm.regress(bag, np.zeros((4, 1)))
     with pytest.raises(TypeCheckError):
         hmm.bag_of_states(np.zeros((4, 3)), 2)
+    with pytest.raises(TypeCheckError):
+        trainer.make_streams(np.zeros((2, 2), int))
+    with pytest.raises(TypeCheckError):
+        runs.from_arrays(np.zeros((2, 3, 1)), steps=np.zeros((3, 1)))
 
 
 def test_what_fits_passes():
@@ -23,17 +30,54 @@ def test_what_fits_passes():
     np.testing.assert_allclose(bag, [[1 / 3, 2 / 3], [1, 0]])
 
 
-def arrays_without_shape(function):
-    """Parameters annotated as bare arrays, whose shape nobody checks."""
-    annotations = inspect.signature(function).parameters.items()
-    return [name for name, p in annotations if p.annotation is np.ndarray]
+def names_bare_array(annotation):
+    """Whether an annotation admits, at any depth, an array whose shape nobody checks."""
+    arguments = typing.get_args(annotation)
+    bare = annotation in (np.ndarray, jax.Array) or typing.get_origin(annotation) is np.ndarray
+    lists = [entry for argument in arguments if isinstance(argument, list) for entry in argument]
+    return bare or any(names_bare_array(entry) for entry in (*arguments, *lists))
 
 
-@pytest.mark.parametrize("name", [n for n in hmm.__all__ if inspect.isfunction(getattr(hmm, n))])
-def test_public_functions_say_the_shapes_of_their_arrays(name):
-    assert arrays_without_shape(getattr(hmm, name)) == []
+def arrays_without_shape(public):
+    """Parameters, results or fields annotated as arrays without their shape."""
+    is_fields = is_dataclass(public) or hasattr(public, "_fields")
+    if inspect.isclass(public) and not is_fields:
+        return []
+    hints = inspect.get_annotations(public)
+    return [name for name, hint in hints.items() if names_bare_array(hint)]
+
+
+def public_names():
+    for package in (hmm, trainer):
+        yield from ((package, name) for name in package.__all__)
+    for module in (runs, fitting, mapping):
+        yield from (
+            (module, name)
+            for name, value in vars(module).items()
+            if not name.startswith("_") and getattr(value, "__module__", "") == module.__name__
+        )
+
+
+PUBLIC = [
+    pytest.param(getattr(home, name), id=f"{home.__name__}.{name}")
+    for home, name in public_names()
+    if inspect.isfunction(getattr(home, name)) or inspect.isclass(getattr(home, name))
+]
+
+
+@pytest.mark.parametrize("public", PUBLIC)
+def test_public_functions_and_records_say_the_shapes_of_their_arrays(public):
+    assert arrays_without_shape(public) == []
+
+
+def test_an_array_without_shape_is_seen_at_any_depth():
+    def bare(a: list[np.ndarray], b: jax.Array | None, c: Float[np.ndarray, " run"]) -> np.ndarray:
+        """For its annotations alone."""
+
+    assert arrays_without_shape(bare) == ["a", "b", "return"]
 
 
 def test_some_public_function_is_annotated():
     kinds = [array_kinds(p.annotation) for p in inspect.signature(hmm.regress).parameters.values()]
     assert sum(map(bool, kinds)) >= 2
+    assert len(PUBLIC) > 80

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float, Int
 
 from seedmap.errors import UserError
 from seedmap.trainer.checks import PRECISIONS
@@ -32,7 +33,7 @@ SEED_AXIS = "seed"
 class TrainState(NamedTuple):
     """State of all replicas: `step` (int32 scalar, optimisation steps done) is common to all."""
 
-    step: jax.Array
+    step: Int[Array, ""]
     seeds: SeedState
 
 
@@ -50,9 +51,9 @@ class Trainer(NamedTuple):
             timing.
     """
 
-    init: Callable[..., TrainState]
-    advance: Callable[..., tuple[TrainState, Record]]
-    walk: Callable[..., TrainState]
+    init: jax.stages.Wrapped
+    advance: jax.stages.Wrapped
+    walk: jax.stages.Wrapped
 
 
 class Batching(NamedTuple):
@@ -70,7 +71,7 @@ class Batching(NamedTuple):
 
 
 def at_precision(
-    function: Callable, precision: str, platform: str, mantissa_bits: jax.Array | None = None
+    function: Callable, precision: str, platform: str, mantissa_bits: Int[Array, ""] | None = None
 ) -> Callable:
     """A function of one replica with its products in a precision.
 
@@ -200,7 +201,7 @@ def init_all(
     recipe: Recipe,
     batching: Batching,
     keys: Streams,
-    hyper: Mapping[str, jax.Array] | None = None,
+    hyper: Mapping[str, Float[Array, " replica"]] | None = None,
     perturb: Perturbations | None = None,
 ) -> TrainState:
     """State of all replicas before the first step; see `Trainer.init`."""
@@ -220,7 +221,9 @@ def advance_all(
     batched = over_replicas(partial(advance, recipe), recipe.precision, batching, wrap)
     seeds, record, comparable = batched((state.step, pool), state.seeds)
     if recipe.compare:
-        distances = distance_to_first(seeds.model.params, *comparable, state.step + 1)
+        distances = distance_to_first(
+            seeds.model.params, comparable.predictions, comparable.digests, state.step + 1
+        )
         alive = (seeds.diverged < 0) & (seeds.diverged[:1] < 0)
         record |= {name: jnp.where(alive, value, jnp.nan) for name, value in distances.items()}
     return TrainState(state.step + recipe.record_every, seeds), record

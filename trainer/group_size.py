@@ -106,6 +106,7 @@ def choose_seeds_at_once(
         data = share(placement, pool)
         walk = trainer.walk.lower(state, data).compile()
         memory = walk.memory_analysis()
+        assert memory is not None  # compilers for CPUs, GPUs and TPUs tell it
         needed = held * most + memory.temp_size_in_bytes + memory.output_size_in_bytes
         if needed > _free_memory(devices[0]):
             break

@@ -22,6 +22,7 @@ from seedmap.trainer.program import (
     Plan,
     Program,
     Progress,
+    Record,
     compile_program,
     diverged_by_seed,
     done_of,
@@ -217,7 +218,8 @@ def _settings(
 def _train_in_memory(plan: Plan) -> TrainingRun:
     program = compile_program(plan, plan.seeds_at_once)
     plan.tell(0, 0.0, done_of(program.placement, program.state), None)
-    records, seconds = [], 0.0
+    records: list[Record] = []
+    seconds = 0.0
     for chunk in train_chunks(plan, program, program.state, 0, _CHUNK_SECONDS):
         records += chunk.records
         seconds += chunk.seconds
@@ -226,10 +228,13 @@ def _train_in_memory(plan: Plan) -> TrainingRun:
         name: np.stack([record[name] for record in records], axis=1)
         for name in program.layout.names
     }
+    model = gather(program.placement, chunk.state.seeds.model)
     return TrainingRun(
         make_dataset(values, plan.seeds, plan.hyper, plan.record_every, plan.per_epoch),
-        *gather(program.placement, chunk.state.seeds.model),
-        *chunk.done,
+        model.params,
+        model.state,
+        chunk.done.diverged,
+        chunk.done.converged,
         program.compile_seconds,
         seconds,
     )
@@ -239,14 +244,15 @@ def _train_in_folder(plan: Plan, saving: Saving, settings: dict[str, Any]) -> Tr
     folder = store.part_folder(Path(saving.folder), jax.process_index())
     before = _job_before(folder, settings, saving.resume)
     saved = store.restore(folder, before) if before else None
-    if saved and saved.finished:
-        return collect_part(folder)
+    if before and saved and saved.finished:
+        return collect_part(folder, before)
     program = compile_program(plan, before.seeds_at_once if before else plan.seeds_at_once)
     state, step = program.state, 0
     if saved:
         state, step = _continue(program, saved), saved.step
+    job = before or _job(plan, program, settings)
     if before is None:
-        store.write_job(folder, _job(plan, program, settings))
+        store.write_job(folder, job)
     store.log(folder, event="begin", step=step, compile_seconds=program.compile_seconds)
     plan.tell(step, 0.0, done_of(program.placement, state), None)
     seconds, last_save = 0.0, time.perf_counter()
@@ -260,7 +266,7 @@ def _train_in_folder(plan: Plan, saving: Saving, settings: dict[str, Any]) -> Tr
             if chunk.last or time.perf_counter() - last_save >= saving.save_seconds:
                 save(manager, chunk.step, _to_save(program.placement, chunk.state), chunk.last)
                 last_save = time.perf_counter()
-    return collect_part(folder)
+    return collect_part(folder, job)
 
 
 def _job_before(folder: Path, settings: dict[str, Any], resume: bool) -> store.Job | None:
@@ -333,7 +339,9 @@ def _continue(program: Program, saved: Saved) -> TrainState:
     if shapes != [leaf.shape for leaf in saved.leaves]:
         raise UserError("resume: the checkpoint is of another model or optimiser; train anew")
     leaves = [
-        jax.random.wrap_key_data(leaf) if jnp.issubdtype(new.dtype, jax.dtypes.prng_key) else leaf
+        jax.random.wrap_key_data(jnp.asarray(leaf))
+        if jnp.issubdtype(new.dtype, jax.dtypes.prng_key)
+        else leaf
         for new, leaf in zip(fresh, saved.leaves, strict=True)
     ]
     tree = spread(program.placement, jax.tree.unflatten(structure, leaves))

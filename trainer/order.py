@@ -4,11 +4,12 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int, Key
 
 from seedmap.errors import UserError
 
 
-def permutation(key: jax.Array, size: int) -> jax.Array:
+def permutation(key: Key[Array, ""], size: int) -> Int[Array, " size"]:
     """Draws a uniformly random permutation of 0 .. size - 1, at the cost of sorting integers.
 
     `jax.random.permutation` sorts keys with their payload, which XLA does several times slower than
@@ -49,7 +50,9 @@ def batches_per_epoch(num_train: int, batch_size: int) -> int:
     return -(-num_train // batch_size)
 
 
-def epoch_order(key: jax.Array, epoch: jax.Array, num_train: int, batch_size: int) -> jax.Array:
+def epoch_order(
+    key: Key[Array, ""], epoch: Int[Array, ""], num_train: int, batch_size: int
+) -> Int[Array, "batch example"]:
     """Draws the order of the training examples in one epoch: a function of (key, epoch) alone.
 
     Returns:
@@ -64,8 +67,8 @@ def epoch_order(key: jax.Array, epoch: jax.Array, num_train: int, batch_size: in
 
 
 def batch_rows(
-    key: jax.Array, step: jax.Array, num_steps: int, num_train: int, batch_size: int
-) -> jax.Array:
+    key: Key[Array, ""], step: Int[Array, ""], num_steps: int, num_train: int, batch_size: int
+) -> Int[Array, "step example"]:
     """Rows of the training examples that steps `step` .. `step + num_steps - 1` visit.
 
     The orders of all epochs that the steps touch are drawn at once, ahead of the loop over steps:

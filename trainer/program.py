@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int
 
 from seedmap.trainer.batched import TrainState, build_trainer
 from seedmap.trainer.group_size import choose_seeds_at_once
@@ -21,7 +22,7 @@ from seedmap.trainer.streams import Streams
 
 _TRIAL_STEPS = 8  # of training, in the search for the number of seeds at once
 
-Record = dict[str, np.ndarray]
+Record = dict[str, Float[np.ndarray, " replica"]]
 
 
 class Progress(NamedTuple):
@@ -43,7 +44,7 @@ class Progress(NamedTuple):
     seconds: float
     num_converged: int
     diverged: dict[int, int]
-    record: dict[str, np.ndarray] | None
+    record: Record | None
 
 
 class Plan(NamedTuple):
@@ -111,8 +112,8 @@ class Program(NamedTuple):
 class Done(NamedTuple):
     """At which step each replica diverged or converged, else -1."""
 
-    diverged: np.ndarray
-    converged: np.ndarray
+    diverged: Int[np.ndarray, " replica"]
+    converged: Int[np.ndarray, " replica"]
 
 
 class Chunk(NamedTuple):
@@ -126,7 +127,7 @@ class Chunk(NamedTuple):
     last: bool
 
 
-def diverged_by_seed(seeds: Sequence[int], diverged: np.ndarray) -> dict[int, int]:
+def diverged_by_seed(seeds: Sequence[int], diverged: Int[np.ndarray, " replica"]) -> dict[int, int]:
     """Seed number to step, of the replicas that diverged."""
     return {seed: int(step) for seed, step in zip(seeds, diverged, strict=True) if step >= 0}
 
@@ -169,7 +170,8 @@ def train_chunks(
     placement, stops = program.placement, plan.early_stop != "never"
     last = False
     while not last:
-        records, started = [], time.perf_counter()
+        records: list[Record] = []
+        started = time.perf_counter()
         while not last and (not records or time.perf_counter() - started < chunk_seconds):
             state, record = program.advance(state)
             records.append(gather(placement, record))

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
-import jax
 import optax
+from jaxtyping import Array, Float
 
 from seedmap.errors import UserError
 from seedmap.trainer.checks import check_precision, check_sizes
@@ -12,7 +13,9 @@ from seedmap.trainer.metrics.arguments import Metric
 from seedmap.trainer.metrics.weights import weight_metrics
 from seedmap.trainer.task import Task, check_task
 
-Optimizer = optax.GradientTransformation | Callable[[Mapping], optax.GradientTransformation]
+Optimizer: TypeAlias = (
+    optax.GradientTransformation | Callable[[Mapping], optax.GradientTransformation]
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Recipe:
     """
 
     task: Task
-    build_optimizer: Callable[[Mapping[str, jax.Array]], optax.GradientTransformation]
+    build_optimizer: Callable[[Mapping[str, Float[Array, ""]]], optax.GradientTransformation]
     batch_size: int
     record_every: int
     metrics: tuple[Metric, ...] = (weight_metrics,)

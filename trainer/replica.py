@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key, UInt32
 
 from seedmap.errors import UserError
 from seedmap.trainer.metrics.arguments import Record, measure
@@ -37,9 +38,9 @@ class Steps(NamedTuple):
     """
 
     state: SeedState
-    losses: jax.Array
-    accuracy: jax.Array
-    digests: jax.Array | None
+    losses: Float[Array, " step"]
+    accuracy: Float[Array, ""]
+    digests: UInt32[Array, " step"] | None
 
 
 class Comparable(NamedTuple):
@@ -50,20 +51,20 @@ class Comparable(NamedTuple):
         digests: uint32 [step], of the parameters after each step since the last record.
     """
 
-    predictions: jax.Array | None
-    digests: jax.Array | None
+    predictions: Int[Array, "*replica example"] | None
+    digests: UInt32[Array, "*replica step"] | None
 
 
 def init_replica(
-    recipe: Recipe, keys: Streams, hyper: Mapping[str, jax.Array], perturb: Perturbations
+    recipe: Recipe, keys: Streams, hyper: Mapping[str, Float[Array, ""]], perturb: Perturbations
 ) -> SeedState:
     """State of a replica before its first step."""
     model = initial_model(recipe.task, keys, hyper)
     opt_state, never = recipe.build_optimizer(hyper).init(model.params), jnp.int32(-1)
-    return SeedState(keys, hyper, model, opt_state, never, never, perturb)
+    return SeedState(keys, dict(hyper), model, opt_state, never, never, perturb)
 
 
-def initial_model(task: Task, keys: Streams, hyper: Mapping[str, jax.Array]) -> Variables:
+def initial_model(task: Task, keys: Streams, hyper: Mapping[str, Float[Array, ""]]) -> Variables:
     """Parameters and state at step 0, scaled if the replica has a scale of its own."""
     model = init_model(task, keys.init)
     if "init_scale" not in hyper:
@@ -74,19 +75,19 @@ def initial_model(task: Task, keys: Streams, hyper: Mapping[str, jax.Array]) -> 
     return model._replace(params=scaled)
 
 
-def exact_data(task: Task, key: jax.Array, pool: Any) -> Data:
+def exact_data(task: Task, key: Key[Array, ""], pool: Any) -> Data:
     """The examples of one replica: the same whatever the precision of training is."""
     with jax.default_matmul_precision("highest"):
         return draw_data(task, key, pool)
 
 
-def step_noise(keys: Streams, step: jax.Array) -> Noise:
+def step_noise(keys: Streams, step: Int[Array, ""]) -> Noise:
     """The keys of one step: functions of the replica and the step alone."""
     return Noise(jax.random.fold_in(keys.augment, step), jax.random.fold_in(keys.dropout, step))
 
 
 def metric_arguments(
-    recipe: Recipe, state: SeedState, step: jax.Array, data: Data
+    recipe: Recipe, state: SeedState, step: Int[Array, ""], data: Data
 ) -> dict[str, Callable[[], Any]]:
     """What metrics may ask for, each made only if one does.
 
@@ -124,7 +125,7 @@ def metric_arguments(
     }
 
 
-def take_steps(recipe: Recipe, step: jax.Array, data: Data, state: SeedState) -> Steps:
+def take_steps(recipe: Recipe, step: Int[Array, ""], data: Data, state: SeedState) -> Steps:
     """Trains a replica for `record_every` steps.
 
     Args:
@@ -155,7 +156,7 @@ def take_steps(recipe: Recipe, step: jax.Array, data: Data, state: SeedState) ->
 
 
 def advance(
-    recipe: Recipe, step: jax.Array, pool: Any, state: SeedState
+    recipe: Recipe, step: Int[Array, ""], pool: Any, state: SeedState
 ) -> tuple[SeedState, Record, Comparable]:
     """Trains a replica to its next record and measures it there.
 
@@ -193,7 +194,7 @@ def advance(
 
 def _evaluate(
     recipe: Recipe, model: Variables, examples: Any
-) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+) -> tuple[Float[Array, ""], Float[Array, ""], Int[Array, " example"] | None]:
     """Loss, accuracy and, where replicas are compared, predictions."""
     if recipe.compare and recipe.task.classify is not None:
         return evaluate_and_predict(recipe.task, model, examples)

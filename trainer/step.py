@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Bool, Float, Int
 
 from seedmap.trainer.metrics.arguments import Record
 from seedmap.trainer.noise.perturb import Perturbations
@@ -31,20 +32,22 @@ class SeedState(NamedTuple):
     """
 
     keys: Streams
-    hyper: dict[str, jax.Array]
+    hyper: dict[str, Float[Array, "*replica"]]
     model: Variables
     opt_state: Any
-    diverged: jax.Array
-    converged: jax.Array
+    diverged: Int[Array, "*replica"]
+    converged: Int[Array, "*replica"]
     perturb: Perturbations = Perturbations()
 
 
-def take_rows(examples: Any, rows: jax.Array) -> Any:
+def take_rows(examples: Any, rows: Int[Array, " row"]) -> Any:
     """The examples of these rows; -1 takes the last one, to be given no weight."""
     return jax.tree.map(lambda leaf: leaf[rows], examples)
 
 
-def mean_batch_loss(task: Task, model: Variables, train: Any, rows: jax.Array, noise: Noise):
+def mean_batch_loss(
+    task: Task, model: Variables, train: Any, rows: Int[Array, " example"], noise: Noise
+):
     """Mean training loss over the rows that are there (-1: none).
 
     Missing rows are filled with the last example at weight 0, so that shapes stay fixed.
@@ -64,9 +67,9 @@ def train_step(
     optimizer: optax.GradientTransformation,
     state: SeedState,
     train: Any,
-    rows: jax.Array,
+    rows: Int[Array, " example"],
     noise: Noise,
-) -> tuple[SeedState, tuple[jax.Array, jax.Array]]:
+) -> tuple[SeedState, tuple[Float[Array, ""], Float[Array, ""]]]:
     """One optimisation step of one replica on the training examples `rows` (-1: none).
 
     Returns:
@@ -84,7 +87,9 @@ def train_step(
     return state._replace(model=model, opt_state=opt_state), (loss, correct)
 
 
-def evaluate(task: Task, model: Variables, examples: Any) -> tuple[jax.Array, jax.Array]:
+def evaluate(
+    task: Task, model: Variables, examples: Any
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Mean loss and accuracy over a set of examples."""
     loss, correct = score_examples(task.score, model, examples)
     return jnp.mean(loss), jnp.mean(correct)
@@ -117,26 +122,28 @@ def score_examples(function: Callable[[Any, Any], Any], model: Variables, exampl
 
 def evaluate_and_predict(
     task: Task, model: Variables, examples: Any
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> tuple[Float[Array, ""], Float[Array, ""], Int[Array, " example"]]:
     """Mean loss, accuracy, and the class that each example is taken for: int32 [example].
 
     In one pass over the examples: what score and classify have in common is computed once.
     """
+    classify = task.classify
+    assert classify is not None  # only asked of tasks that tell classes apart
 
     def both(model, batch):
-        logits, _ = task.classify(model, batch)
+        logits, _ = classify(model, batch)
         return task.score(model, batch), jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
     (loss, correct), predictions = score_examples(both, model, examples)
     return jnp.mean(loss), jnp.mean(correct), predictions
 
 
-def _all_finite(tree: Any) -> jax.Array:
+def _all_finite(tree: Any) -> Bool[Array, ""]:
     return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]).all()
 
 
 def freeze(
-    step: jax.Array,
+    step: Int[Array, ""],
     before: SeedState,
     after: SeedState,
     record: Record,

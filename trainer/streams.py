@@ -5,12 +5,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, Key
 
 from seedmap.errors import UserError
 
 
 class Streams(NamedTuple):
-    """One key per source of algorithmic randomness; every field is a key or an array of keys.
+    """One key per source of algorithmic randomness; every field is a key, or [replica].
 
     Attributes:
         init: initial weights.
@@ -20,15 +22,17 @@ class Streams(NamedTuple):
         dropout: random masks inside the network, drawn anew at every step.
     """
 
-    init: jax.Array
-    data: jax.Array
-    order: jax.Array
-    augment: jax.Array
-    dropout: jax.Array
+    init: Key[Array, "*replica"]
+    data: Key[Array, "*replica"]
+    order: Key[Array, "*replica"]
+    augment: Key[Array, "*replica"]
+    dropout: Key[Array, "*replica"]
 
 
 def make_streams(
-    seeds: Sequence[int], vary: Sequence[str] = Streams._fields, root: int = 0
+    seeds: Sequence[int] | Int[np.ndarray, " seed"],
+    vary: Sequence[str] = Streams._fields,
+    root: int = 0,
 ) -> Streams:
     """Keys of every seed, from the seed's number alone.
 
@@ -58,7 +62,7 @@ def make_streams(
         raise UserError(f"vary: unknown stream {unknown[0]!r}; streams are {Streams._fields}")
     numbers = jnp.asarray(seeds, dtype=jnp.uint32)
 
-    def stream(index: int, name: str) -> jax.Array:
+    def stream(index: int, name: str) -> Key[Array, " seed"]:
         base = jax.random.fold_in(jax.random.key(root), index)
         own = numbers if name in vary else jnp.zeros_like(numbers)
         return jax.vmap(lambda number: jax.random.fold_in(base, number))(own)

@@ -5,10 +5,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from seedmap.errors import UserError
 
 PyTree = Any
+Score = tuple[Float[Array, " example"], Float[Array, " example"]]
+"""Loss of every example, and 1.0 where it is predicted right, else 0.0."""
 
 
 class Data(NamedTuple):
@@ -45,10 +48,10 @@ class Noise(NamedTuple):
             batch must be gathered by it, as `in_drawn_order` does. None: the order is as drawn.
     """
 
-    augment: jax.Array
-    dropout: jax.Array
-    there: jax.Array | None = None
-    place: jax.Array | None = None
+    augment: Key[Array, ""]
+    dropout: Key[Array, ""]
+    there: Bool[Array, " example"] | None = None
+    place: Int[Array, " example"] | None = None
 
 
 def in_drawn_order(change: Callable[[PyTree], PyTree], batch: PyTree, noise: Noise) -> PyTree:
@@ -102,16 +105,19 @@ class Task(NamedTuple):
             class with the largest logit is the prediction. Only studies of noise ask for it.
     """
 
-    init: Callable[[jax.Array], PyTree]
+    init: Callable[[Key[Array, ""]], PyTree]
     make_data: Callable[..., Data]
-    score: Callable[[PyTree, PyTree], tuple[jax.Array, jax.Array]]
+    score: Callable[[PyTree, PyTree], Score]
     num_train: int
     train_score: Callable[[PyTree, PyTree, Noise], tuple] | None = None
     pool: PyTree | None = None
-    classify: Callable[[PyTree, PyTree], tuple[jax.Array, jax.Array]] | None = None
+    classify: (
+        Callable[[PyTree, PyTree], tuple[Float[Array, "example class"], Int[Array, " example"]]]
+        | None
+    ) = None
 
 
-def init_model(task: Task, key: jax.Array) -> Variables:
+def init_model(task: Task, key: Key[Array, ""]) -> Variables:
     """Initial parameters and state; the state of a model without one is ()."""
     model = task.init(key)
     return model if isinstance(model, Variables) else Variables(model, ())
@@ -123,7 +129,7 @@ def as_model(variables: Variables) -> PyTree:
     return variables.params if stateless else variables
 
 
-def draw_data(task: Task, key: jax.Array, pool: PyTree) -> Data:
+def draw_data(task: Task, key: Key[Array, ""], pool: PyTree) -> Data:
     """The examples of one replica."""
     data = task.make_data(key) if task.pool is None else task.make_data(key, pool)
     return jax.tree.map(jnp.asarray, data)

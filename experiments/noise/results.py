@@ -3,7 +3,7 @@
 Numbers that are not defined are None. `experiments.noise.summary` makes it.
 """
 
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -137,7 +137,7 @@ class ClassSpread:
         interval: of the ratio.
     """
 
-    label: int = named("class")
+    label: int = field(metadata=named("class"))
     accuracy: float
     sd: float
     ratio: float | None

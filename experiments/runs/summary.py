@@ -1,6 +1,6 @@
 """Results of a run: the content of `summary.json` (the README describes every field)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +139,8 @@ class StateSummary:
 class TransitionSummary:
     """An edge of the training map, with the changes of its most important metrics, in z units."""
 
-    source: int = named("from")
-    target: int = named("to")
+    source: int = field(metadata=named("from"))
+    target: int = field(metadata=named("to"))
     probability: float
     num_runs: int
     top_features: list[tuple[str, float]]
@@ -173,8 +173,8 @@ class PriorRow:
 class EdgeStability:
     """Frequency of an edge in restarts, in resamples of the runs, and in refits to them."""
 
-    source: int = named("from")
-    target: int = named("to")
+    source: int = field(metadata=named("from"))
+    target: int = field(metadata=named("to"))
     restarts: float | None
     bootstrap: float
     refits: float | None
@@ -257,6 +257,7 @@ def summarise(
         held_out: log-likelihood per checkpoint of each held-out run under the chosen fit, nats.
     """
     tmap, diverged = analysis.training_map, dataset.diverged.values >= 0
+    assert config.threshold is not None  # the question of a map has it filled in
     return RunSummary(
         num_seeds=dataset.sizes["seed"],
         seeds=to_json(dataset.seed.values),

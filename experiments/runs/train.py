@@ -117,7 +117,7 @@ def train_run(
     if resume and session.is_complete(folder, work):
         return True
     with _begun(folder, work, overwrite, resume):
-        train(
+        run = train(
             setup.task,
             setup.optimizer,
             seeds,
@@ -140,7 +140,7 @@ def train_run(
         )
         if jax.process_count() > 1:
             return False
-        collect_run(folder, study and study.finish)
+        collect_run(folder, study and study.finish, run)
     return True
 
 
@@ -202,10 +202,19 @@ def _begun(folder: Path, work: session.Work, overwrite: bool, resume: bool) -> I
     yield
 
 
-def collect_run(folder: Path, finish: Callable[[Path, TrainingRun], None] | None = None) -> None:
+def collect_run(
+    folder: Path,
+    finish: Callable[[Path, TrainingRun], None] | None = None,
+    run: TrainingRun | None = None,
+) -> None:
     """Makes `config.json`, `metrics.nc`, `checkpoint/` and `log.jsonl` of a trained `training/`.
 
-    `finish` writes what else the run is to have. Cut short, it can be done again.
+    Cut short, it can be done again.
+
+    Args:
+        folder: the run folder.
+        finish: writes what else the run is to have.
+        run: the results, where they are in memory; None: read from `training/`.
 
     Raises:
         UserError: there is nothing to collect, parts are missing or not trained to their end, or
@@ -222,9 +231,9 @@ def collect_run(folder: Path, finish: Callable[[Path, TrainingRun], None] | None
             f"{folder} holds a study of noise cut short: continue with `seedmap noise "
             f"{content['experiment']}`, its flags and --resume"
         )
-    run = collect(training)
-    parts = store.parts(training)
-    jobs = [store.read_job(entry) for entry in parts]
+    run = collect(training) if run is None else run
+    parts = store.read_jobs(training)
+    jobs = list(parts.values())
     content["seeds_at_once"] = jobs[0].seeds_at_once
     content["device"] |= {"processes": len(jobs), "devices_used": sum(j.num_devices for j in jobs)}
     content["wall_seconds"] = {"compile": run.compile_seconds, "train": run.train_seconds}

@@ -96,9 +96,10 @@ def _scatter(layout: Layout, model: Model, data: Data, weights: jax.Array):
     return total[:, -1, -1], total[:, :-1, -1], total[:, :-1, :-1]
 
 
-def _scatter_with_missing(layout: Layout, model: Model, data: Data, weights: jax.Array):
+def _scatter_with_missing(
+    layout: Layout, model: Model, data: Data, missing: Missing, weights: jax.Array
+):
     """`_scatter` plus the expectations of the checkpoints with missing metrics."""
-    missing = data.missing
     position = (missing.time, slice(None), slice(None), missing.run)
     on_missing = weights.at[position].get(mode="fill", fill_value=0)[:, layout.fit, layout.slot]
     complete = _scatter(layout, model, data, weights.at[position].set(0, mode="drop"))
@@ -119,6 +120,8 @@ def expectation(layout: Layout, model: Model, data: Data, run_weights: jax.Array
     densities, top = _scaled_densities(layout, model, data)
     messages = forward_backward(model.initial, model.transition, densities, data.mask, run_weights)
     logs = jnp.where(data.mask[:, None], top + jnp.log(messages.normalisers), 0.0)
-    scatter = _scatter if data.missing is None else _scatter_with_missing
-    sums = scatter(layout, model, data, messages.smoothed)
+    if data.missing is None:
+        sums = _scatter(layout, model, data, messages.smoothed)
+    else:
+        sums = _scatter_with_missing(layout, model, data, data.missing, messages.smoothed)
     return Statistics(logs.sum(0), messages.smoothed[0].sum(-1), messages.transitions, *sums)

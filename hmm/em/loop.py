@@ -205,7 +205,7 @@ class _Batch(NamedTuple):
 def _batch(layout: Layout, run_weights, prior: Prior, model: Model, fits: slice) -> _Batch:
     """Some fits before their first iteration."""
     progress = unstarted(take_model(layout, jax.device_get(model), fits))
-    scale = np.asarray(prior.scale)[fits]
+    scale = jnp.asarray(np.asarray(prior.scale)[fits])
     weights = np.asarray(run_weights)[fits]
     arrays = jax.tree.map(jnp.asarray, (weights, prior._replace(scale=scale), progress))
     return _Batch(take(layout, fits), *arrays)
@@ -220,4 +220,6 @@ def _join(layout: Layout, batches: list[Progress]) -> Progress:
     """Where all fits stand, from consecutive batches."""
     model = join_models(layout, [batch.model for batch in batches])
     rest = zip(*(batch[1:] for batch in batches), strict=True)
-    return jax.tree.map(jnp.asarray, Progress(model, *map(np.concatenate, rest)))
+    return Progress(
+        jax.tree.map(jnp.asarray, model), *(jnp.asarray(np.concatenate(field)) for field in rest)
+    )

@@ -22,8 +22,8 @@ def maximisation(layout: Layout, model: Model, statistics: Statistics, prior: Pr
     jitter = 10 * jnp.finfo(covariance.dtype).eps * jnp.eye(covariance.shape[1])
     factors = model.factors @ cholesky(covariance + jitter)
     means = model.means + jnp.einsum("sij,sj->si", model.factors, mean)
-    initial = _normalise((statistics.initial + prior.count) * layout.active)
-    transition = (statistics.transition + prior.count) * layout.active[:, None]
+    initial = _normalise((statistics.initial + prior.pseudo_count) * layout.active)
+    transition = (statistics.transition + prior.pseudo_count) * layout.active[:, None]
     return Model(initial, _normalise(transition), means, factors)
 
 
@@ -40,4 +40,4 @@ def log_prior(layout: Layout, model: Model, prior: Prior) -> jax.Array:
     pairs = active[:, :, None] & active[:, None]
     logs = jnp.log(jnp.where(pairs, model.transition, 1.0)).sum((1, 2))
     logs += jnp.log(jnp.where(active, model.initial, 1.0)).sum(1)
-    return prior.count * logs - 0.5 * prior.scale * traces
+    return prior.pseudo_count * logs - 0.5 * prior.scale * traces

@@ -92,7 +92,7 @@ def forward_backward(
     pairs = jnp.zeros((*transition.shape, densities.shape[-1]), densities.dtype)
     carry = (jnp.ones_like(nothing), nothing, pairs)
     inputs = (densities, normalisers, posteriors, mask.astype(densities.dtype))
-    (*_, pairs), smoothed = jax.lax.scan(step, carry, inputs, reverse=True)
+    (_, _, pairs), smoothed = jax.lax.scan(step, carry, inputs, reverse=True)
     return Messages(normalisers, smoothed, pairs.sum(-1) * transition)
 
 

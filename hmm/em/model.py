@@ -80,11 +80,11 @@ class Prior(NamedTuple):
     Attributes:
         scale: float [F], the prior scatter Psi = scale * I of every state of a fit, in squared
             standard deviations of the training data.
-        count: float [], pseudo-count of every transition and of every initial state.
+        pseudo_count: float [], pseudo-count of every transition and of every initial state.
     """
 
     scale: jax.Array
-    count: jax.Array
+    pseudo_count: jax.Array
 
 
 class Model(NamedTuple):

@@ -64,6 +64,6 @@ def as_data(groups: list[Sequences], scaling: Scaling) -> Data:
         scaled = np.where(mask[:, :, None], scaling.apply(group.values[:, :steps]), 0.0)
         values.append(np.pad(scaled, ((0, 0), (0, padded - steps), (0, 0))))
         masks.append(np.pad(mask, ((0, 0), (0, padded - steps))))
-    values, mask = np.concatenate(values).transpose(1, 0, 2), np.concatenate(masks).T
-    missing = gather_missing(values, mask)
-    return Data(jnp.asarray(np.nan_to_num(values), float), jnp.asarray(mask), missing)
+    joined, mask = np.concatenate(values).transpose(1, 0, 2), np.concatenate(masks).T
+    missing = gather_missing(joined, mask)
+    return Data(jnp.asarray(np.nan_to_num(joined), float), jnp.asarray(mask), missing)

@@ -81,4 +81,4 @@ def _pick(layout: Layout, models: list[Model], best: np.ndarray) -> Model:
     def pick(best, *arrays):
         return np.stack(arrays)[best, np.arange(len(best))]
 
-    return jax.tree.map(pick, Model(best, best, flat, flat), *models)
+    return jax.tree.map(pick, Model._make((best, best, flat, flat)), *models)

@@ -8,6 +8,7 @@ times as fast on 2 cores. States are padded to the largest of the batch only, wh
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import jax
 import numpy as np
@@ -87,7 +88,8 @@ def side_by_side(work: Callable, batches: list, num_threads: int) -> list:
     num_threads = min(len(batches), num_threads)
     if num_threads == 1:
         return [work(batch) for batch in batches]
-    wide, device = jax.config.jax_enable_x64, jax.config.jax_default_device
+    config: Any = jax.config  # which has its settings as attributes that its type does not know
+    wide, device = config.jax_enable_x64, config.jax_default_device
 
     def run(batch):
         with jax.enable_x64(wide), jax.default_device(device):

@@ -1,7 +1,7 @@
 """Figures of several experiments side by side."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -65,7 +65,7 @@ def plot_comparison(experiments: Sequence[Experiment]) -> Figure:
     titles = ("R² of bag of states", "Dissimilarity (index)", "Spread of convergence", "States")
     labels = ("share of variance", "mean over pairs of runs", "standard deviation / mean", "number")
     published = [e.published or (None, None, None) for e in experiments]
-    columns = (
+    columns: tuple[tuple[Sequence[float | None], Sequence[float | None] | None], ...] = (
         ([e.r2 for e in experiments], [p[0] for p in published]),
         ([e.dissimilarity for e in experiments], [p[1] for p in published]),
         ([e.spread for e in experiments], None),
@@ -102,7 +102,7 @@ def _draw_column(
     ax.tick_params(axis="y", length=0)
 
 
-def _diamond() -> dict:
+def _diamond() -> dict[str, Any]:
     hollow = {"markerfacecolor": "none", "markeredgecolor": INK, "markersize": 8}
     return {"marker": "D", "linestyle": "", "clip_on": False, **hollow}
 
@@ -145,7 +145,7 @@ def plot_shared_states(shares: np.ndarray, names: Sequence[str]) -> Figure:
         for row in rows:
             if shares[row, state] >= _LEAST_LABELLED:
                 middle = starts[row, state] + shares[row, state] / 2
-                colours = {"color": text_colour(colour), "fontsize": 7}
+                colours: dict[str, Any] = {"color": text_colour(colour), "fontsize": 7}
                 ax.text(middle, row, f"{state}", ha="center", va="center", **colours)
     ax.set(xlim=(0, 1), xlabel="mean share of checkpoints", title="Time in each state of one HMM")
     ax.set_yticks(range(len(names)), [shorten(name) for name in names])

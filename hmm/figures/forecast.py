@@ -1,6 +1,7 @@
 """Figure of forecasts: how much they are worth as more of a run is seen."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,7 +12,7 @@ from seedmap.hmm.forecasting.skill import SkillRow
 
 _LOWEST = -1.0  # skill below which the axis ends: how bad a bad forecast is does not matter
 _MOST_TICKS = 8
-_LINES = {
+_LINES: dict[str, tuple[str, dict[str, Any]]] = {
     "hmm": ("HMM", {"color": INK, "linestyle": "-", "marker": "o"}),
     "regression": ("regression on raw metrics", {"color": GREY, "linestyle": "--", "marker": "s"}),
     "median": ("median of the training runs", {"color": GREY, "linestyle": ":", "marker": ""}),

@@ -1,6 +1,7 @@
 """The training map drawn as a graph."""
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -35,9 +36,19 @@ _MARGIN = 0.2
 _OUTLINE = 0.045  # between a detour's circle and its second outline
 _ROOM_FOR_NUMBER = 0.1  # radius
 _NARROW = 0.75  # distance between columns below which captions are short
-_TEXT = {"ha": "center", "fontsize": _SMALL, "color": INK, "linespacing": 1.2}
-_PLAIN = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
-_DISC = {"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": GREY, "lw": 0.6}
+_TEXT: dict[str, Any] = {"ha": "center", "fontsize": _SMALL, "color": INK, "linespacing": 1.2}
+_PLAIN: dict[str, Any] = {
+    "boxstyle": "square,pad=0.1",
+    "facecolor": "white",
+    "edgecolor": "none",
+    "alpha": 0.8,
+}
+_DISC: dict[str, Any] = {
+    "boxstyle": "circle,pad=0.25",
+    "facecolor": "white",
+    "edgecolor": GREY,
+    "lw": 0.6,
+}
 _COLUMNS = (_MARGIN, 0.46, 0.94, 1.54, 3.33, 5.12)  # left edges of the table's columns
 
 
@@ -75,7 +86,7 @@ def _draw_labelled(training_map, edges, detours) -> Figure | None:
     clear = _draw_edges(ax, edges, labels, scene, training_map.num_runs, off_curve=True)
     _trim(ax, table_height=0.1)
     _write_heading(ax, training_map)
-    return ax.figure if clear else None
+    return _figure_of(ax) if clear else None
 
 
 def _draw_numbered(training_map, edges, detours) -> Figure:
@@ -91,8 +102,8 @@ def _draw_numbered(training_map, edges, detours) -> Figure:
     _trim(ax, table_height)
     _write_heading(ax, training_map)
     if rows:
-        _draw_table(_inch_axes(ax.figure, 0.0, table_height), edges, training_map.num_runs)
-    return ax.figure
+        _draw_table(_inch_axes(_figure_of(ax), 0.0, table_height), edges, training_map.num_runs)
+    return _figure_of(ax)
 
 
 def _layers(training_map: TrainingMap) -> list[list[int]]:
@@ -109,9 +120,15 @@ def _empty_map(height: float, layered: list[list[int]]) -> Axes:
     return _inch_axes(figure, 0.0, height)
 
 
+def _figure_of(ax: Axes) -> Figure:
+    """The figure that axes of `_empty_map` fill."""
+    assert isinstance(ax.figure, Figure)
+    return ax.figure
+
+
 def _trim(ax: Axes, table_height: float) -> None:
     """Cut the map's height to what is drawn, and make room for the heading and the table."""
-    figure = ax.figure
+    figure = _figure_of(ax)
     drawn = Bbox.union([artist.get_window_extent() for artist in (*ax.patches, *ax.texts)])
     low, high = drawn.y0 / figure.dpi - _MARGIN / 2, drawn.y1 / figure.dpi + _MARGIN / 2
     total = table_height + high - low + _HEADING_HEIGHT
@@ -165,14 +182,16 @@ def _gaps(layered: list[list[int]], size: tuple[float, float]) -> tuple[float, f
 
 def _draw_state(ax: Axes, state: int, centre: np.ndarray, radius: float, detour: bool) -> None:
     """Draw a state's circle with its number, and a dashed second outline for a detour."""
-    colour = state_colour(state)
-    ax.add_patch(Circle(centre, radius, facecolor=colour, edgecolor="none", zorder=4, gid="state"))
+    colour, xy = state_colour(state), (centre[0], centre[1])
+    ax.add_patch(Circle(xy, radius, facecolor=colour, edgecolor="none", zorder=4, gid="state"))
     if detour:
-        dashes = {"linestyle": (0, (3, 2)), "linewidth": 1.2, "edgecolor": INK, "facecolor": "none"}
-        ax.add_patch(Circle(centre, radius + _OUTLINE, zorder=4, gid="detour", **dashes))
+        dashes: dict[str, Any] = {"linestyle": (0, (3, 2)), "linewidth": 1.2, "edgecolor": INK}
+        outline = Circle(xy, radius + _OUTLINE, facecolor="none", zorder=4, gid="detour", **dashes)
+        ax.add_patch(outline)
     if radius > _ROOM_FOR_NUMBER:
-        style = {"ha": "center", "va": "center", "fontsize": 9, "fontweight": "bold", "zorder": 5}
-        ax.text(*centre, str(state), color=text_colour(colour), gid="number", **style)
+        style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9, "zorder": 5}
+        style |= {"fontweight": "bold", "color": text_colour(colour)}
+        ax.text(*xy, str(state), gid="number", **style)
 
 
 def _caption(
@@ -211,22 +230,25 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.1g} %"
 
 
-def _edge_label(ax: Axes, text: str, frame: dict) -> Text:
+def _edge_label(ax: Axes, text: str, frame: dict[str, Any]) -> Text:
     """Text of an edge's label, to be moved to its edge."""
-    frame = frame if text else None
-    return ax.text(0, 0, text, va="center", zorder=7, bbox=frame, gid="edge label", **_TEXT)
+    box = frame if text else None
+    return ax.text(0, 0, text, va="center", zorder=7, bbox=box, gid="edge label", **_TEXT)
 
 
 def _size(text: Text) -> np.ndarray:
     """Width and height of a text with its frame, in inches, float [2]."""
     if not text.get_text():
         return np.zeros(2)
-    renderer = text.figure.canvas.get_renderer()
+    figure, frame = text.figure, text.get_bbox_patch()
+    assert figure is not None
+    assert isinstance(figure.canvas, FigureCanvasAgg)
+    renderer = figure.canvas.get_renderer()
     extent = text.get_window_extent(renderer)
-    if text.get_bbox_patch() is not None:
+    if frame is not None:
         text.update_bbox_position_size(renderer)
-        extent = text.get_bbox_patch().get_window_extent(renderer)
-    return np.array([extent.width, extent.height]) / text.figure.dpi
+        extent = frame.get_window_extent(renderer)
+    return np.array([extent.width, extent.height]) / figure.dpi
 
 
 def _draw_edges(ax, edges, labels, scene, num_runs, off_curve) -> bool:
@@ -263,16 +285,18 @@ def _arrow(edge: Edge, bend: float, scene: layout.Scene, num_runs: int) -> Fancy
 
 def _draw_table(ax: Axes, edges: Sequence[Edge], num_runs: int) -> None:
     """List the numbered edges with their share of runs and their features."""
-    rows = [("", "edge", "of runs", "most important metrics and their change in z units")]
+    heading = ("", "edge", "of runs", "most important metrics and their change in z units")
+    rows: list[tuple[str, ...]] = [heading]
     for number, edge in enumerate(edges[:MOST_LABELLED], start=1):
         features = [_feature(*feature) for feature in edge.top_features]
         share = _percent(edge.num_runs / num_runs)
         rows.append((str(number), f"{edge.source} → {edge.target}", share, *features))
     top = ax.get_ylim()[1]
     for line, row in enumerate(rows):
-        style = {"fontsize": _SMALL, "va": "center", "color": INK if line else GREY, "gid": "table"}
+        colour = INK if line else GREY
+        style: dict[str, Any] = {"fontsize": _SMALL, "va": "center", "color": colour}
         for left, text in zip(_COLUMNS, row, strict=False):
-            ax.text(left, top - (line + 0.5) * _ROW_HEIGHT, text, **style)
+            ax.text(left, top - (line + 0.5) * _ROW_HEIGHT, text, gid="table", **style)
     if len(edges) > MOST_LABELLED:
         note = f"The {MOST_LABELLED} edges most runs take are numbered, of {len(edges)} drawn."
         ax.text(_MARGIN, 0.6 * _ROW_HEIGHT, note, fontsize=_SMALL, color=GREY)

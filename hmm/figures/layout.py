@@ -75,7 +75,7 @@ def layers(edges: Sequence[tuple[int, int]], first_visit: np.ndarray) -> list[li
     for before, state in itertools.pairwise(order):
         if state in reached and not graph.in_degree(state):
             graph.add_edge(before, state)
-    return [sorted(layer, key=rank.get) for layer in nx.topological_generations(graph)]
+    return [sorted(layer, key=rank.__getitem__) for layer in nx.topological_generations(graph)]
 
 
 def centres_of(
@@ -220,9 +220,9 @@ def _inside(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Which points lie in which boxes, bool [point, box]."""
     above = points[:, None] >= boxes[:, :2]
     below = points[:, None] <= boxes[:, 2:]
-    return (above & below).all(axis=-1)
+    return np.all(above & below, axis=-1)
 
 
 def _overlapping(label: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Which boxes share area with a label's, bool [box]."""
-    return ((label[:2] < boxes[:, 2:]) & (boxes[:, :2] < label[2:])).all(axis=-1)
+    return np.all((label[:2] < boxes[:, 2:]) & (boxes[:, :2] < label[2:]), axis=-1)

@@ -1,6 +1,7 @@
 """Figures of the runs: the decoded states, the losses, the times of convergence."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -104,8 +105,8 @@ def plot_state_raster(
 def _group_sizes(convergence: np.ndarray, diverged: np.ndarray) -> tuple[int, int, int]:
     """How many runs converge, never do though they last, and diverge before they could."""
     never = np.isnan(convergence)
-    counts = (~never, never & ~diverged, never & diverged)
-    return tuple(int(group.sum()) for group in counts)
+    converge, last, diverge = ~never, never & ~diverged, never & diverged
+    return int(converge.sum()), int(last.sum()), int(diverge.sum())
 
 
 def _raster_title(convergence: np.ndarray, diverged: np.ndarray) -> str:
@@ -130,7 +131,7 @@ def _padding_handles(paths: np.ndarray, diverged: np.ndarray) -> list[Line2D]:
     padded = cut_short(paths)
     why = {"diverged": padded & diverged, "ended early": padded & ~diverged}
     reasons = [reason for reason, runs in why.items() if runs.any()]
-    style = {"marker": "s", "linestyle": "", "color": PALE}
+    style: dict[str, Any] = {"marker": "s", "linestyle": "", "color": PALE}
     return [Line2D([], [], label=" or ".join(reasons), **style)] if reasons else []
 
 
@@ -143,7 +144,7 @@ def _edges(steps: np.ndarray) -> np.ndarray:
     return np.concatenate([[2 * steps[0] - middle[0]], middle, [2 * steps[-1] - middle[-1]]])
 
 
-def _marker(size: float) -> dict:
+def _marker(size: float) -> dict[str, Any]:
     return {
         "marker": "D",
         "markersize": 0.7 * size,
@@ -317,10 +318,10 @@ def plot_convergence(
     return figure
 
 
-def _bins(times: np.ndarray, resolution: float | None) -> int | np.ndarray:
+def _bins(times: np.ndarray, resolution: float | None) -> int | list[float]:
     """Number of bins, or their edges: multiples of the resolution, spaced by a multiple of it."""
     count = min(20, max(5, len(times) // 2))
     if resolution is None:
         return count
     width = resolution * max(1.0, np.ceil(np.ptp(times) / (count * resolution)))
-    return width * np.arange(times.min() // width, times.max() // width + 2)
+    return (width * np.arange(times.min() // width, times.max() // width + 2)).tolist()

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,9 +13,14 @@ from seedmap.hmm.selection.criteria import best_restarts, criterion_value, defau
 from seedmap.hmm.selection.fits import Fit, Sweep
 
 # Not states: dark and light, full and dashed lines tell these apart.
-_FIRST = {"color": INK, "linestyle": "-"}
-_SECOND = {"color": GREY, "linestyle": "--"}
-_THIRD = {"color": INK, "linestyle": ":", "marker": "s", "markerfacecolor": "white"}
+_FIRST: dict[str, Any] = {"color": INK, "linestyle": "-"}
+_SECOND: dict[str, Any] = {"color": GREY, "linestyle": "--"}
+_THIRD: dict[str, Any] = {
+    "color": INK,
+    "linestyle": ":",
+    "marker": "s",
+    "markerfacecolor": "white",
+}
 
 
 @styled
@@ -75,7 +81,7 @@ def _named(name: str, criterion: str) -> str:
 
 
 def _add_series(
-    ax: Axes, sweep: Sweep, name: str, value: Callable[[Fit], float], style: dict
+    ax: Axes, sweep: Sweep, name: str, value: Callable[[Fit], float], style: dict[str, Any]
 ) -> None:
     """Draw one quantity: every restart, the mean with its spread, the best restart."""
     sound = [fit for fit in sweep.fits if not fit.degenerate]
@@ -86,7 +92,7 @@ def _add_series(
     for k in candidates:
         values = [value(fit) for fit in sound if fit.num_states == k]
         ax.plot([k + 0.2] * len(values), values, ".", color=style["color"], ms=3, alpha=0.6)
-        spread = {"fmt": "_", "markersize": 5, "capsize": 2, "linewidth": 0.8}
+        spread: dict[str, Any] = {"fmt": "_", "markersize": 5, "capsize": 2, "linewidth": 0.8}
         ax.errorbar(k - 0.2, np.mean(values), np.std(values), color=style["color"], **spread)
     set_wide_scale(ax, np.array([value(fit) for fit in sound]))
 

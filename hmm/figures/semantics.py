@@ -1,6 +1,7 @@
 """Figures of what states mean for a run: regression coefficients, dissimilarity of runs."""
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -68,11 +69,15 @@ def _add_coefficient(ax: Axes, coefficient: Coefficient) -> None:
     """Draw one row: value and interval, as far as they are determined."""
     state, colour = coefficient.state, state_colour(coefficient.state)
     if coefficient.value is None:
-        centred = {"xycoords": ("axes fraction", "data"), "va": "center", "ha": "center"}
-        frame = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
-        ax.annotate("not estimable", (0.5, state), color=GREY, fontsize=7, bbox=frame, **centred)
+        style: dict[str, Any] = {
+            "xycoords": ("axes fraction", "data"),
+            "va": "center",
+            "ha": "center",
+            "bbox": {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"},
+        }
+        ax.annotate("not estimable", (0.5, state), color=GREY, fontsize=7, **style)
         return
-    if coefficient.low is not None:
+    if coefficient.low is not None and coefficient.high is not None:
         low, high = MORE_TIME * coefficient.low, MORE_TIME * coefficient.high
         ax.hlines(state, low, high, color=colour, linewidth=2)
     value = MORE_TIME * coefficient.value
@@ -83,8 +88,8 @@ def _statistics(regression: Regression) -> str:
     """R², its left-out twin and the p-value of the F-test in a line."""
     r2, left_out = _number(regression.r2), _number(regression.leave_one_out_r2)
     p = regression.f_pvalue
-    p = "p undefined" if p is None else "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
-    return f"R² {r2}, left out {left_out}, {p} ({regression.num_runs} runs)"
+    p_text = "p undefined" if p is None else "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+    return f"R² {r2}, left out {left_out}, {p_text} ({regression.num_runs} runs)"
 
 
 def _number(value: float | None) -> str:

@@ -11,7 +11,7 @@ import itertools
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import matplotlib
 import numpy as np
@@ -24,7 +24,7 @@ from matplotlib.ticker import NullLocator
 from seedmap import files
 from seedmap.errors import UserError
 
-STYLE = {
+STYLE: dict[Any, Any] = {  # Matplotlib types the keys as the names that its version has
     "font.family": "DejaVu Sans",  # ships with matplotlib and has the arrows
     "font.size": 8.0,
     "axes.titlesize": 9.0,
@@ -225,7 +225,7 @@ def set_wide_scale(ax: Axes, values: np.ndarray, axis: str = "y") -> None:
     scaled.set_minor_locator(NullLocator())
 
 
-def _plain(value: float, position: int | None = None) -> str:
+def _plain(value: float, position: float | None = None) -> str:
     """A tick's label without mathematical markup, which `STYLE` turns off."""
     return f"{value:g}".replace("-", "\N{MINUS SIGN}")
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
-from jaxtyping import Float, Real
+from jaxtyping import Bool, Float, Int, Real
 
 from seedmap.errors import UserError
 from seedmap.hmm.decoding import decode
@@ -67,16 +67,16 @@ class Forecaster:
     """
 
     parameters: Parameters
-    exits: np.ndarray
+    exits: Float[np.ndarray, " state"]
     metrics: tuple[str, ...]
-    steps: np.ndarray
+    steps: Float[np.ndarray, " time"]
     minimum: int
-    beliefs: np.ndarray
-    arrivals: np.ndarray
-    observed: np.ndarray
+    beliefs: Float[np.ndarray, "run forecast state"]
+    arrivals: Int[np.ndarray, " run"]
+    observed: Bool[np.ndarray, " run"]
     train_error: float
 
-    def at_risk(self, index: int) -> np.ndarray:
+    def at_risk(self, index: int) -> Int[np.ndarray, " n"]:
         """Training runs, int [n], that have not converged or ended by checkpoint `index`."""
         return np.flatnonzero(self.arrivals > index)
 

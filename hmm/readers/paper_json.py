@@ -142,11 +142,12 @@ def _as_json(value: Any) -> str:
 
 def _matrix_means(path: Path, matrices: list[Mapping[str, Any] | None]) -> dict[str, float]:
     """Means over the matrices, of those metrics that some have."""
-    if any(matrix is None for matrix in matrices):
+    recorded = [matrix for matrix in matrices if matrix is not None]
+    if len(recorded) < len(matrices):
         return dict.fromkeys(MATRIX_METRICS, np.nan)
-    means = {}
+    means: dict[str, float] = {}
     for name in MATRIX_METRICS:
-        values = [matrix[name] for matrix in matrices if name in matrix]
+        values = [matrix[name] for matrix in recorded if name in matrix]
         if not all(isinstance(value, int | float) for value in values):
             raise UserError(f"{path}: a matrix's {name!r} is not a number; write the file anew")
         if name == "var_singular_value":
@@ -158,7 +159,7 @@ def _matrix_means(path: Path, matrices: list[Mapping[str, Any] | None]) -> dict[
 
 def _overall(path: Path, content: Mapping[str, Any]) -> dict[str, float]:
     """Mean, median and variance of all weights and of all biases."""
-    moments = {}
+    moments: dict[str, float] = {}
     for key, letter in (("w_all", "w"), ("b_all", "b")):
         numbers = content.get(key)
         if not isinstance(numbers, Mapping) or not set(_OVERALL) <= set(numbers):

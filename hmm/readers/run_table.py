@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Real
 
 from seedmap.errors import UserError
 from seedmap.hmm.sequences import Sequences, from_arrays
@@ -44,9 +45,9 @@ class RunTable:
     """
 
     sequences: Sequences
-    steps: np.ndarray
+    steps: Float[np.ndarray, "run time"]
     step_name: str
-    outcomes: dict[str, np.ndarray]
+    outcomes: dict[str, Float[np.ndarray, "run time"]]
     cut: dict[str, float]
 
 
@@ -56,16 +57,16 @@ class Rows(NamedTuple):
     Attributes:
         where: the source, such as a file's path.
         word: what one row is called, such as "line".
-        numbers: [row], the number of each.
+        numbers: [row], the number or the name of each.
     """
 
     where: str
     word: str
-    numbers: Sequence[int]
+    numbers: Sequence[int | str]
 
     def at(self, row: int | np.integer) -> str:
         """Where a row is, such as "runs/3.csv, line 7"."""
-        return f"{self.where}, {self.word} {self.numbers[row]}"
+        return f"{self.where}, {self.word} {self.numbers[int(row)]}"
 
 
 class Run(NamedTuple):
@@ -83,8 +84,8 @@ class Run(NamedTuple):
     name: str
     where: str
     step_name: str
-    steps: np.ndarray
-    columns: dict[str, np.ndarray]
+    steps: Real[np.ndarray, " time"]
+    columns: dict[str, Real[np.ndarray, " time"]]
     text: dict[str, str]
 
 
@@ -146,7 +147,7 @@ def make_run(
 def _canonical(where: str, header: Sequence[str]) -> list[str | None]:
     """Names of the columns by the names used here, None for those without a name."""
     named: dict[str, str] = {}
-    canonical = []
+    canonical: list[str | None] = []
     for raw in map(str.strip, header):
         if UNNAMED.fullmatch(raw):
             canonical.append(None)

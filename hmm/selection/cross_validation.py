@@ -10,6 +10,7 @@ The median over runs is what the prior and the number of states are chosen by.
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,15 +26,15 @@ class CrossValidation:
 
     num_states: int
     prior_scale: float
-    run_log_likelihood: np.ndarray
+    run_log_likelihood: Float[np.ndarray, " run"]
 
 
-def robust(values: np.ndarray) -> float:
+def robust(values: Float[np.ndarray, " run"]) -> float:
     """Median over runs."""
     return float(np.median(values))
 
 
-def robust_error(values: np.ndarray) -> float:
+def robust_error(values: Float[np.ndarray, " run"]) -> float:
     """Standard error of the median, from the median absolute deviation, as for a Gaussian.
 
     sqrt(pi / 2) * 1.4826 * MAD / sqrt(number of runs).

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import nan
 
 import numpy as np
+from jaxtyping import Float
 
 from seedmap.hmm.parameters import Parameters
 from seedmap.hmm.selection.config import SweepConfig
@@ -17,7 +18,7 @@ class Fit:
     Attributes:
         num_states: Number of states K.
         restart: Number of the restart, from 0.
-        parameters: The model, float64.
+        parameters: The model, float64; None in a sweep read from its file, which has no models.
         train_log_likelihood: Total over the training runs.
         validation_log_likelihood: Total over the validation runs.
         train_run_log_likelihood: float64 [training run].
@@ -45,8 +46,8 @@ class Fit:
     parameters: Parameters
     train_log_likelihood: float
     validation_log_likelihood: float
-    train_run_log_likelihood: np.ndarray
-    validation_run_log_likelihood: np.ndarray
+    train_run_log_likelihood: Float[np.ndarray, " train"]
+    validation_run_log_likelihood: Float[np.ndarray, " validation"]
     penalised_log_likelihood: float
     num_parameters: int
     aic: float

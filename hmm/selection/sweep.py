@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PRNGKeyArray
 
 from seedmap.errors import UserError
 from seedmap.hmm.em.candidates import restart_keys, starting_factor
@@ -24,7 +25,7 @@ def fit_sweep(
     train: Sequences,
     validation: Sequences,
     config: SweepConfig,
-    key: jax.Array,
+    key: PRNGKeyArray,
     callback: Callable[[int, int], None] | None = None,
 ) -> Sweep:
     """Fits an HMM for every number of states and restart, all together.
@@ -105,7 +106,7 @@ class _Work(NamedTuple):
     """What all passes of a sweep share."""
 
     config: SweepConfig
-    key: jax.Array
+    key: PRNGKeyArray
     names: list[tuple[int, int]]  # number of states and restart of each fit
     layout: Layout
     train: Sequences

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Int, Real
+from jaxtyping import Bool, Float, Int, Real
 
 from seedmap.errors import UserError
 from seedmap.hmm.parameters import Parameters
@@ -40,10 +40,10 @@ class Analysis:
     """
 
     sequences: Sequences
-    paths: np.ndarray
+    paths: Int[np.ndarray, "run time"]
     training_map: TrainingMap
-    bag: np.ndarray
-    outcome: np.ndarray
+    bag: Float[np.ndarray, "run state"]
+    outcome: Real[np.ndarray, " run"]
     regression: Regression
     permutation_pvalue: float | None
     detours: list[int]

@@ -43,7 +43,7 @@ class Clustering:
     """
 
     num_states: int
-    paths: np.ndarray
+    paths: Int[np.ndarray, "run time"]
     bic: dict[int, float]
 
 

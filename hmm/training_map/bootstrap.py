@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int, Real
+from jaxtyping import Float, Int, Real
 
 from seedmap.errors import UserError
 from seedmap.hmm.em.loop import run
@@ -49,8 +49,8 @@ class Bootstrap:
 
     num_resamples: int
     num_degenerate: int
-    adjusted_rand: np.ndarray
-    edges: np.ndarray | None
+    adjusted_rand: Float[np.ndarray, " refit"]
+    edges: Float[np.ndarray, "source target"] | None
 
 
 def bootstrap_map(

@@ -67,9 +67,9 @@ class TrainingMap:
     num_states: int
     num_runs: int
     edges: tuple[Edge, ...]
-    occupancy: np.ndarray
-    visits: np.ndarray
-    first_visit: np.ndarray
+    occupancy: Float[np.ndarray, " state"]
+    visits: Int[np.ndarray, " state"]
+    first_visit: Float[np.ndarray, " state"]
     forking: bool
 
     def graph(self) -> "networkx.DiGraph":

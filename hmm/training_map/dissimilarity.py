@@ -59,12 +59,12 @@ def pairwise_dissimilarity(
         raise UserError('give emission means with ground="means", and only then')
     first, second = np.triu_indices(len(bag), 1)
     gaps = bag[first] - bag[second]
-    if ground == "discrete":
-        distances = np.abs(gaps).sum(axis=1) / 2
-    elif ground == "index":
-        distances = np.abs(gaps.cumsum(axis=1)[:, :-1]).sum(axis=1)
-    else:
+    if means is not None:
         distances = _transport(gaps, _mean_distances(means, bag.shape[1]))
+    elif ground == "discrete":
+        distances = np.abs(gaps).sum(axis=1) / 2
+    else:
+        distances = np.abs(gaps.cumsum(axis=1)[:, :-1]).sum(axis=1)
     matrix = np.zeros((len(bag), len(bag)))
     matrix[first, second] = matrix[second, first] = distances
     return matrix

@@ -376,7 +376,9 @@ def _warnings(
         )
     elif f_pvalue >= READABLE_PVALUE:
         warnings.append(f"p is not below {READABLE_PVALUE}: the coefficients should not be read.")
-    if r2 is not None and degrees[0] and r2 - leave_one_out_r2 > OVERFIT_GAP:
+    if r2 is None or leave_one_out_r2 is None or not degrees[0]:
+        return tuple(warnings)
+    if r2 - leave_one_out_r2 > OVERFIT_GAP:
         warnings.append(
             f"R^2 is {r2:.3f} in sample but {leave_one_out_r2:.3f} on left-out runs: it overfits."
         )

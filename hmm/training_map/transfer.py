@@ -8,8 +8,8 @@ of a run's course over its own length; runs of more checkpoints weigh more in a 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
+from jaxtyping import Float, Int, PRNGKeyArray
 
 from seedmap.errors import UserError
 from seedmap.hmm.inference import log_likelihood, viterbi
@@ -31,9 +31,9 @@ class Transfer(NamedTuple):
         bag: float64 [run, state], share of each run's checkpoints in each state.
     """
 
-    paths: np.ndarray
-    log_likelihood: np.ndarray
-    bag: np.ndarray
+    paths: Int[np.ndarray, "run time"]
+    log_likelihood: Float[np.ndarray, " run"]
+    bag: Float[np.ndarray, "run state"]
 
 
 def check_same_metrics(groups: Mapping[str, Sequence[str]]) -> None:
@@ -92,7 +92,7 @@ def fit_together(
     groups: Mapping[str, Sequences],
     held_out: Mapping[str, Sequence[str]],
     config: SweepConfig,
-    key: jax.Array,
+    key: PRNGKeyArray,
     callback: Callable[[int, int], None] | None = None,
 ) -> Sweep:
     """Fits one sweep to the runs of several experiments.
@@ -116,8 +116,8 @@ def fit_together(
     if unknown:
         raise UserError(f"cannot hold out {unknown[0]}: there is no such run; see the pooled runs")
     is_away = np.isin(pooled.runs, away)
-    halves = (pooled.select(np.flatnonzero(mask)) for mask in (~is_away, is_away))
-    return fit_sweep(*halves, config, key, callback)
+    train, validation = (pooled.select(np.flatnonzero(mask)) for mask in (~is_away, is_away))
+    return fit_sweep(train, validation, config, key, callback)
 
 
 def apply_model(parameters: Parameters, metrics: Sequence[str], sequences: Sequences) -> Transfer:

@@ -155,8 +155,9 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     Raises:
         OSError: as `atomic`.
     """
+    entries: dict[str, Any] = dict(arrays)  # NumPy's types take one of them for `allow_pickle`
     with atomic(path) as draft, draft.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **entries)
 
 
 def open_npz(file: BinaryIO) -> np.lib.npyio.NpzFile:

@@ -4,16 +4,17 @@ content = to_json(summary)                 # mappings, lists, numbers, text, tru
 summary = from_json(RunSummary, content)   # checked field by field
 schema = json_schema(RunSummary)           # strict: no field more, none less
 
-A field stands in the file under its own name, in the order of the dataclass. `named` gives it
-another name there (Python keeps "from" and "class" to itself). A field that may be `ABSENT` is left
-out of the file where it is, which is not the same as null.
+A field stands in the file under its own name, in the order of the dataclass.
+`field(metadata=named("from"))` gives it another name there (Python keeps "from" and "class" to
+itself). A field that may be `ABSENT` is left out of the file where it is, which is not the same as
+null.
 """
 
 import math
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import Field, field, fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -37,9 +38,9 @@ class Absent:
 ABSENT = Absent()
 
 
-def named(name: str) -> Any:
-    """Returns a dataclass field that has this name in the file."""
-    return field(metadata={"json": name})
+def named(name: str) -> dict[str, str]:
+    """Returns the metadata of a dataclass field that has this name in the file."""
+    return {"json": name}
 
 
 def to_json(value: Any) -> Any:
@@ -149,7 +150,7 @@ def json_schema(kind: type) -> dict[str, Any]:
 def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     if kind is Any:
         return {}
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         if kind.__name__ not in definitions:
             definitions[kind.__name__] = {}  # so that its own fields do not begin it again
             definitions[kind.__name__] = _schema_of_fields(kind, definitions)

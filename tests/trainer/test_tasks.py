@@ -201,6 +201,7 @@ def test_groups_change_nothing_but_rounding():
             )
 
 
+@pytest.mark.usefixtures("trial")
 def test_the_size_found_by_trial_is_one_of_those_tried():
     """What it finds depends on the machine; what it trains does not, but for rounding."""
     found = train(TASK, optax.sgd(0.1), range(6), **SIZES | {"seeds_at_once": None})

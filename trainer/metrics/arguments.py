@@ -4,16 +4,16 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from seedmap.errors import UserError
 
 RESERVED = ("seed", "step", "epoch", "diverged", "state")  # of the dataset
 ARGUMENTS = ("params", "initial", "batch", "grads", "updates", "loss", "key")
 
-Metric = Callable[..., Mapping[str, jax.Array]]
-Record = dict[str, jax.Array]
+Metric = Callable[..., Mapping[str, Float[Array, ""]]]
+Record = dict[str, Float[Array, "*replica"]]
 
 
 def arguments_of(metric: Metric) -> tuple[str, ...]:

@@ -4,17 +4,18 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 HIGHEST = jax.lax.Precision.HIGHEST  # products in full float32 on accelerators too
 
 
 def tridiagonal(
-    multiply: Callable[[jax.Array], jax.Array],
-    starts: jax.Array,
+    multiply: Callable[[Float[Array, "start size"]], Float[Array, "start size"]],
+    starts: Float[Array, "start size"],
     steps: int,
     *,
     reorthogonalise: bool,
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[Float[Array, "start steps"], Float[Array, "start steps"]]:
     """Lanczos's tridiagonal matrices of one symmetric operator from several unit vectors.
 
     Where an invariant subspace is exhausted the matrix breaks up: its remaining diagonal repeats
@@ -63,7 +64,9 @@ def tridiagonal(
     return diagonals.T, lengths.T
 
 
-def dense(diagonals: jax.Array, links: jax.Array) -> jax.Array:
+def dense(
+    diagonals: Float[Array, "*matrix n"], links: Float[Array, "*matrix n-1"]
+) -> Float[Array, "*matrix n n"]:
     """Symmetric tridiagonal matrices [..., n, n] of diagonals [..., n] and links [..., n - 1]."""
     size = diagonals.shape[-1]
     rows = jnp.arange(size - 1)

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 
 def _ordered_bits(values: jax.Array) -> jax.Array:
@@ -18,7 +19,7 @@ def _from_ordered_bits(bits: jax.Array, dtype: jnp.dtype) -> jax.Array:
     return jax.lax.bitcast_convert_type(jnp.where(bits >= sign, bits ^ sign, ~bits), dtype)
 
 
-def median(values: jax.Array) -> jax.Array:
+def median(values: Float[Array, "..."]) -> Float[Array, ""]:
     """Median of all entries of an array, equal to `jnp.median` to the bit.
 
     The lower middle value is found bit by bit, from the highest down, by counting the entries

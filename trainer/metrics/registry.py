@@ -18,12 +18,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Key
 
 from seedmap.errors import UserError
+from seedmap.metric_names import PAPER_METRICS
 from seedmap.trainer.metrics.lanczos import HIGHEST, dense, tridiagonal
 from seedmap.trainer.metrics.spectrum import Method
 from seedmap.trainer.metrics.weights import (
-    PAPER_METRICS,
     RANKS,
     Rule,
     flax_rule,
@@ -32,25 +33,25 @@ from seedmap.trainer.metrics.weights import (
     weight_values,
 )
 
-Measure = Callable[..., dict[str, jax.Array]]
+Measure = Callable[..., dict[str, Float[Array, ""]]]
 
 
-def length(tree: Any) -> jax.Array:
+def length(tree: Any) -> Float[Array, ""]:
     """Euclidean length of all leaves of a tree together."""
     return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)))
 
 
-def gradient_norm(grads: Any) -> dict[str, jax.Array]:
+def gradient_norm(grads: Any) -> dict[str, Float[Array, ""]]:
     """gradient_norm = ||g||_2 over all parameters, g the gradient of the mean loss on a batch."""
     return {"gradient_norm": length(grads)}
 
 
-def update_norm(updates: Any) -> dict[str, jax.Array]:
+def update_norm(updates: Any) -> dict[str, Float[Array, ""]]:
     """update_norm = ||u||_2 over all parameters, u what the optimiser adds to them in a step."""
     return {"update_norm": length(updates)}
 
 
-def distance_from_init(params: Any, initial: Any) -> dict[str, jax.Array]:
+def distance_from_init(params: Any, initial: Any) -> dict[str, Float[Array, ""]]:
     """How far all parameters t have come from their initial values t_0.
 
     distance_from_init = ||t - t_0||_2 and relative_distance_from_init = ||t - t_0||_2 / ||t_0||_2
@@ -63,7 +64,7 @@ def distance_from_init(params: Any, initial: Any) -> dict[str, jax.Array]:
     }
 
 
-def _top_eigenpair(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _top_eigenpair(matrix: Float[Array, "n n"]) -> tuple[Float[Array, ""], Float[Array, " n"]]:
     """Algebraically largest eigenvalue of a small symmetric matrix, and its unit vector.
 
     Shifted to be positive semidefinite (Gershgorin), then squared 20 times: power iteration of a
@@ -87,8 +88,8 @@ def _top_eigenpair(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def sharpness(
-    params: Any, loss: Callable[[Any], jax.Array], key: jax.Array, steps: int = 20
-) -> dict[str, jax.Array]:
+    params: Any, loss: Callable[[Any], Float[Array, ""]], key: Key[Array, ""], steps: int = 20
+) -> dict[str, Float[Array, ""]]:
     """Sharpness: the largest eigenvalue of the Hessian H of the loss, algebraically.
 
     Lanczos from a random vector, `steps` products H v (forward over reverse differentiation, each
@@ -173,7 +174,9 @@ def choose(
     """
     if isinstance(names, str):
         raise UserError(f"metrics is {names!r}; give a list of names, as [{names!r}]")
-    means, layers, functions = [], [], []
+    means: list[str] = []
+    layers: list[str] = []
+    functions: list[Measure] = []
     for name in names:
         if callable(name):
             functions.append(name)
@@ -189,7 +192,7 @@ def choose(
                 "those of the weights also with /layers"
             )
 
-    def chosen_weight_values(params: Any) -> dict[str, jax.Array]:
+    def chosen_weight_values(params: Any) -> dict[str, Float[Array, ""]]:
         return weight_values(params, means, layers, rule, spectrum)
 
     of_weights = (chosen_weight_values,) if means else ()

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, UInt32
 
 DISTANCES = ("first_apart", "distance", "relative_distance", "churn")
 """Records of a trainer that compares: see `distance_to_first`."""
@@ -11,7 +12,7 @@ DISTANCES = ("first_apart", "distance", "relative_distance", "churn")
 _ODD = 2654435769  # 2**32 over the golden ratio
 
 
-def digest(tree: Any) -> jax.Array:
+def digest(tree: Any) -> UInt32[Array, ""]:
     """Returns a 32-bit number of all bits of a tree: equal for equal trees, else almost surely not.
 
     Each word of 32 bits is multiplied by an odd number that depends on its index, and all are added
@@ -33,8 +34,11 @@ def _words(leaf: jax.Array) -> jax.Array:
 
 
 def distance_to_first(
-    params: Any, predictions: jax.Array | None, digests: jax.Array, step: jax.Array
-) -> dict[str, jax.Array]:
+    params: Any,
+    predictions: Int[Array, "replica example"] | None,
+    digests: UInt32[Array, "replica step"],
+    step: Int[Array, ""],
+) -> dict[str, Float[Array, " replica"]]:
     """Measures how far every replica is from the first, t the parameters as one vector.
 
     Args:

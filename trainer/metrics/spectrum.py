@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
 
 from seedmap.errors import UserError
 from seedmap.trainer.metrics import lapack
@@ -35,10 +36,10 @@ class Spectrum(NamedTuple):
             Vetterli 2007); between 1 and n, NaN for a zero matrix.
     """
 
-    largest: jax.Array
-    mean: jax.Array
-    variance: jax.Array
-    effective_rank: jax.Array
+    largest: Float[Array, "*matrix"]
+    mean: Float[Array, "*matrix"]
+    variance: Float[Array, "*matrix"]
+    effective_rank: Float[Array, "*matrix"]
 
 
 class Lanczos(NamedTuple):
@@ -62,14 +63,14 @@ _eigh = lapack.batched(lambda matrices: tuple(jnp.linalg.eigh(matrices)))
 Method = Literal["exact", "gram", "lanczos"] | Lanczos
 
 
-def exact_values(matrices: jax.Array) -> jax.Array:
+def exact_values(matrices: Float[Array, "matrix row column"]) -> Float[Array, "matrix value"]:
     """Singular values by a full SVD: [matrix, row, column] -> [matrix, value]."""
     if min(matrices.shape[-2:]) == 1:  # the one singular value of a vector is its length
         return jnp.sqrt(jnp.sum(jnp.square(matrices), axis=(-2, -1)))[..., None]
     return _svd_values(matrices)
 
 
-def gram_values(matrices: jax.Array) -> jax.Array:
+def gram_values(matrices: Float[Array, "matrix row column"]) -> Float[Array, "matrix value"]:
     """Singular values from the eigenvectors v_i of the smaller Gram matrix G: s_i = ||W v_i||.
 
     G and its eigenvectors are known in floating point up to an error E of the size of
@@ -101,7 +102,7 @@ def gram_values(matrices: jax.Array) -> jax.Array:
     return jnp.linalg.norm(jnp.matmul(matrices, vectors, precision=HIGHEST), axis=-2)
 
 
-def summarise(values: jax.Array) -> Spectrum:
+def summarise(values: Float[Array, "matrix value"]) -> Spectrum:
     """Summary of known singular values, [matrix, value] in any order."""
     shares = values / jnp.sum(values, axis=-1, keepdims=True)
     return Spectrum(
@@ -112,7 +113,9 @@ def summarise(values: jax.Array) -> Spectrum:
     )
 
 
-def lanczos_spectrum(matrix: jax.Array, key: jax.Array, probes: int, steps: int) -> Spectrum:
+def lanczos_spectrum(
+    matrix: Float[Array, "row column"], key: Key[Array, ""], probes: int, steps: int
+) -> Spectrum:
     """Estimates the summary of one matrix's singular values from products with random vectors.
 
     With A the smaller Gram matrix, of order n, and z a vector of random signs over sqrt(n),
@@ -203,7 +206,9 @@ def _spectrum(matrices: jax.Array, method: Literal["exact", "gram"] | Lanczos) -
     return summarise(exact_values(matrices))
 
 
-def spectra(leaves: tuple[jax.Array, ...], method: Method = "exact") -> list[Spectrum]:
+def spectra(
+    leaves: tuple[Float[Array, "matrix row column"], ...], method: Method = "exact"
+) -> list[Spectrum]:
     """Summaries of the singular values of every matrix, leaf by leaf.
 
     Each decomposition takes a zero from the one before, so that no two run side by side: batched
@@ -218,7 +223,8 @@ def spectra(leaves: tuple[jax.Array, ...], method: Method = "exact") -> list[Spe
         UserError: the method is none of these, or has no probe or fewer than 2 steps.
     """
     method = _settings(method)
-    summaries, zero = [], 0.0
+    summaries: list[Spectrum] = []
+    zero: float | jax.Array = 0.0
     for matrices in leaves:
         summaries.append(_spectrum(matrices + zero, method))
         zero = 0.0 * summaries[-1].largest[0]

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
 
 from seedmap.errors import UserError
 from seedmap.metric_names import PAPER_METRICS
@@ -33,10 +34,10 @@ class Role(NamedTuple):
     head_axis: int | None = None
 
 
-Rule = Callable[[tuple[str, ...], jax.Array], Role]
+Rule = Callable[[tuple[str, ...], Shaped[Array, "..."]], Role]
 
 
-def flax_rule(path: tuple[str, ...], leaf: jax.Array) -> Role:
+def flax_rule(path: tuple[str, ...], leaf: Shaped[Array, "..."]) -> Role:
     """Roles by the names flax gives: `kernel` is a matrix, `bias` a bias, all else is left out.
 
     Biases of normalisation layers are left out too (Hu et al. 2023 leave out layer norms and
@@ -66,9 +67,9 @@ class Weights(NamedTuple):
         biases: leaf name to array [unit].
     """
 
-    matrices: dict[str, jax.Array]
-    kernels: dict[str, jax.Array]
-    biases: dict[str, jax.Array]
+    matrices: dict[str, Float[Array, "matrix row column"]]
+    kernels: dict[str, Float[Array, "pixel slice"]]
+    biases: dict[str, Float[Array, " unit"]]
 
 
 def _as_matrices(leaf: jax.Array, role: Role) -> jax.Array:
@@ -78,7 +79,7 @@ def _as_matrices(leaf: jax.Array, role: Role) -> jax.Array:
     return leaf.reshape(1, -1, leaf.shape[-1])
 
 
-def named_leaves(params: Any) -> list[tuple[tuple[str, ...], jax.Array]]:
+def named_leaves(params: Any) -> list[tuple[tuple[str, ...], Shaped[Array, "..."]]]:
     """Leaves with the names on the way to them; flax's outermost "params" is left out."""
     leaves = [
         (tuple(str(getattr(key, "key", getattr(key, "name", key))) for key in key_path), leaf)
@@ -152,7 +153,7 @@ def weight_values(
     layers: Collection[str] = (),
     rule: Rule = flax_rule,
     spectrum: Method = "exact",
-) -> dict[str, jax.Array]:
+) -> dict[str, Float[Array, ""]]:
     """Chosen ones of PAPER_METRICS and RANKS, of the whole network and of every layer.
 
     All of them come from one decomposition of every matrix. Under jit, what is not chosen is not
@@ -207,7 +208,7 @@ def weight_metrics(
     rule: Rule = flax_rule,
     spectrum: Method = "exact",
     per_layer: bool = False,
-) -> dict[str, jax.Array]:
+) -> dict[str, Float[Array, ""]]:
     """The 14 metrics of one network.
 
     Over the weight matrices W (each attention head's query, key and value counts as one):
@@ -257,7 +258,7 @@ def rank_measures(
     rule: Rule = flax_rule,
     spectrum: Method = "exact",
     per_layer: bool = True,
-) -> dict[str, jax.Array]:
+) -> dict[str, Float[Array, ""]]:
     """Stable and effective rank of the weight matrices, by layer and their means.
 
     stable_rank = ||W||_F^2 / ||W||_2^2 (Rudelson and Vershynin 2007, "numerical rank");

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int, UInt32
 
+from seedmap.errors import UserError
 from seedmap.trainer.order import permutation
 from seedmap.trainer.streams import Streams
 
@@ -26,7 +28,7 @@ class Fork(NamedTuple):
         common: keys of order, augmentation and dropout before that.
     """
 
-    step: jax.Array
+    step: Int[Array, "*replica"]
     common: Streams
 
 
@@ -50,14 +52,14 @@ class Perturbations(NamedTuple):
             be a step at which a record is taken, or 0.
     """
 
-    accumulation: jax.Array | None = None
-    mantissa_bits: jax.Array | None = None
-    ulp_step: jax.Array | None = None
-    ulp_number: jax.Array | None = None
+    accumulation: UInt32[Array, "*replica"] | None = None
+    mantissa_bits: Int[Array, "*replica"] | None = None
+    ulp_step: Int[Array, "*replica"] | None = None
+    ulp_number: UInt32[Array, "*replica"] | None = None
     fork: Fork | None = None
 
 
-def keys_at(keys: Streams, perturb: Perturbations, step: jax.Array) -> Streams:
+def keys_at(keys: Streams, perturb: Perturbations, step: Int[Array, ""]) -> Streams:
     """The keys that a replica follows at a step."""
     if perturb.fork is None:
         return keys
@@ -71,7 +73,9 @@ def keys_at(keys: Streams, perturb: Perturbations, step: jax.Array) -> Streams:
     return keys._replace(**{name: chosen(*pair) for name, pair in pairs.items()})
 
 
-def positions(perturb: Perturbations, steps: jax.Array, batch_size: int) -> jax.Array | None:
+def positions(
+    perturb: Perturbations, steps: Int[Array, " step"], batch_size: int
+) -> Int[Array, "step example"] | None:
     """Positions that the examples of these steps' batches come from: int32 [step, batch_size]."""
     if perturb.accumulation is None:
         return None
@@ -80,10 +84,12 @@ def positions(perturb: Perturbations, steps: jax.Array, batch_size: int) -> jax.
     return jnp.where(perturb.accumulation == 0, jnp.arange(batch_size), drawn)
 
 
-def move_by_ulp(params: Any, perturb: Perturbations, step: jax.Array) -> Any:
+def move_by_ulp(params: Any, perturb: Perturbations, step: Int[Array, ""]) -> Any:
     """The parameters, one entry of them moved by one unit in the last place if it is time."""
     if perturb.ulp_step is None:
         return params
+    if perturb.ulp_number is None:
+        raise UserError("perturb: ulp_step is given without ulp_number; give both or neither")
     leaves, structure = jax.tree.flatten(params)
     matrices = [leaf for leaf in leaves if leaf.ndim >= 2]
     sizes = [leaf.size if leaf.ndim >= 2 or not matrices else 0 for leaf in leaves]

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Literal
+from jaxtyping import Array, Int
 
 from seedmap.errors import UserError
 
@@ -32,7 +33,7 @@ _INLINED = {
 _HIGHEST = (jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST)
 
 
-def round_products(function: Callable, mantissa_bits: int | jax.Array) -> Callable:
+def round_products(function: Callable, mantissa_bits: int | Int[Array, ""]) -> Callable:
     """The same function with every matrix product and convolution at a lower precision.
 
     Float32 operands are rounded to nearest, ties to even, wherever the product does not ask for a
@@ -139,7 +140,7 @@ def _cond(params: dict[str, Any], operands: list[Any], bits: int | jax.Array) ->
     branches, index = params["branches"], operands[0]
     platforms = params.get("branches_platforms")
     if platforms is not None:  # `platform_dependent`: there is nothing to choose at run time
-        named = {}
+        named: dict[str, Callable[..., list[Any]]] = {}
         for names, branch in zip(platforms, branches, strict=True):
             named |= dict.fromkeys(names or ("default",), partial(_evaluate, branch, bits))
         return jax.lax.platform_dependent(*operands[1:], **named)

@@ -64,11 +64,13 @@ class _LeavesHandler(ocp.CheckpointHandler):
     """Writes a `Saved` into a folder, and reads it back with its checksums compared."""
 
     def save(self, directory, args: "_LeavesArgs") -> None:
-        leaves = [np.ascontiguousarray(leaf) for leaf in args.saved.leaves]
+        saved = args.saved
+        assert saved is not None  # it is None in what `restore` is given
+        leaves = [np.ascontiguousarray(leaf) for leaf in saved.leaves]
         about = {
-            "step": args.saved.step,
-            "finished": args.saved.finished,
-            "paths": args.saved.paths,
+            "step": saved.step,
+            "finished": saved.finished,
+            "paths": saved.paths,
             "shapes": [leaf.shape for leaf in leaves],
             "dtypes": [leaf.dtype.name for leaf in leaves],
             "crc32": [zlib.crc32(leaf.tobytes()) for leaf in leaves],

@@ -102,7 +102,7 @@ def read_job(folder: Path) -> Job:
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Lifts the settings of inner mappings, at any depth, up: "outer.inner"."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in settings.items():
         inner = _flat(value) if isinstance(value, dict) else None
         flat |= {f"{name}.{k}": v for k, v in inner.items()} if inner else {name: value}
@@ -155,8 +155,8 @@ def log(folder: Path, **content: Any) -> None:
     files.append(folder / LOG, json.dumps(line).encode() + b"\n")
 
 
-def parts(folder: Path) -> list[Path]:
-    """Lists the folders of all parts of a training, in order.
+def read_jobs(folder: Path) -> dict[Path, Job]:
+    """Reads the jobs of all parts of a training, by the parts' folders in order.
 
     Raises:
         UserError: there is none, or some are missing.
@@ -164,14 +164,15 @@ def parts(folder: Path) -> list[Path]:
     first = part_folder(folder, 0)
     if not (first / JOB).is_file():
         raise UserError(f"{folder} holds no training: there is no {first.name}/{JOB}")
-    folders = [part_folder(folder, i) for i in range(read_job(first).num_parts)]
+    job = read_job(first)
+    folders = [part_folder(folder, i) for i in range(job.num_parts)]
     missing = [entry.name for entry in folders if not (entry / JOB).is_file()]
     if missing:
         raise UserError(
             f"{folder} lacks {', '.join(missing)} of {len(folders)} parts: copy them there from "
             "the hosts that trained them"
         )
-    return folders
+    return {first: job} | {entry: read_job(entry) for entry in folders[1:]}
 
 
 def split(seeds: Sequence[int], number: int, num_parts: int) -> slice:

@@ -120,13 +120,12 @@ def _seconds(folder: Path) -> tuple[float, float]:
     return compiled, trained
 
 
-def collect_part(folder: Path) -> TrainingRun:
-    """Reads the results of one part of a training that has come to its end.
+def collect_part(folder: Path, job: store.Job) -> TrainingRun:
+    """Reads the results of one part of a training that has come to its end, by its `job.json`.
 
     Raises:
         UserError: the part is missing, or its last checkpoint does not go with its last record.
     """
-    job = store.read_job(folder)
     values = records.read_records(folder / store.RECORDS, job.layout)
     count = next(iter(values.values())).shape[1]
     with checkpoints(folder / store.CHECKPOINTS) as manager:
@@ -152,14 +151,19 @@ def collect(folder: Path) -> TrainingRun:
     Raises:
         UserError: a part is missing or not trained to its end.
     """
-    runs = [collect_part(entry) for entry in store.parts(folder)]
+    runs = [collect_part(part, job) for part, job in store.read_jobs(folder).items()]
     if len(runs) == 1:
         return runs[0]
-    joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), *[run[1:5] for run in runs])
+    params, state, diverged, converged = jax.tree.map(
+        lambda *leaves: np.concatenate(leaves), *[run[1:5] for run in runs]
+    )
     dataset = xr.concat([run.dataset for run in runs], "seed")  # parts may stop at other steps
     return TrainingRun(
         dataset,
-        *joined,
+        params,
+        state,
+        diverged,
+        converged,
         max(run.compile_seconds for run in runs),
         max(run.train_seconds for run in runs),
     )

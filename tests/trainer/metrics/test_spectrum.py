@@ -80,7 +80,7 @@ def test_gram_values_are_within_their_bound(name, shape):
 @pytest.mark.parametrize("shape", [(40, 128), (512, 128)])
 def test_gram_keeps_the_zeros_of_a_matrix_of_low_rank(shape):
     """Roots of the eigenvalues would be off by some 1e-4: thousands of roundings."""
-    ours = np.sort(gram_values(example("rank 2", shape)[None])[0])[::-1]
+    ours = np.sort(gram_values(jnp.asarray(example("rank 2", shape))[None])[0])[::-1]
     np.testing.assert_allclose(ours[:2], [2.0, 1.0], rtol=1e-5)
     assert ours[2:].max() < 20 * EPS
 
