@@ -1,6 +1,8 @@
 """The packages depend on each other one way only: hmm and trainer know nothing of experiments."""
 
 import ast
+import importlib
+import pkgutil
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,19 @@ def test_every_folder_is_a_package(folder):
     """setup.py finds packages by their `__init__.py`; others would not be installed."""
     for path in (ROOT / folder).rglob("*.py"):
         assert (path.parent / "__init__.py").is_file(), path
+
+
+PACKAGES = sorted(
+    str(path.parent.relative_to(ROOT)).replace("/", ".")
+    for folder in FOLDERS
+    for path in (ROOT / folder).rglob("__init__.py")
+)
+
+
+@pytest.mark.parametrize("package", ["", *PACKAGES])
+def test_no_function_shadows_a_module(package):
+    """`from package import name` gives one thing whatever was imported before."""
+    module = importlib.import_module(f"seedmap.{package}".rstrip("."))
+    files = {entry.name for entry in pkgutil.iter_modules(module.__path__)}
+    exported = getattr(module, "__all__", vars(module))
+    assert not [name for name in exported if name in files and callable(getattr(module, name))]
