@@ -1,11 +1,10 @@
 """The experiments by name; each is a file in `tasks/`, imported when it is asked for."""
 
-from difflib import get_close_matches
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from seedmap.errors import UserError
+from seedmap.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from seedmap.experiments.tasks.base import Experiment
@@ -88,8 +87,7 @@ def load_experiment(name: str) -> "Experiment":
         UserError: no experiment has the name.
     """
     if name not in EXPERIMENTS:
-        nearest = get_close_matches(name, EXPERIMENTS, n=1)
-        hint = f" (did you mean {nearest[0]}?)" if nearest else ""
+        hint = did_you_mean(name, EXPERIMENTS)
         raise UserError(f"unknown experiment {name!r}{hint}; known are: {', '.join(EXPERIMENTS)}")
     entry = EXPERIMENTS[name]
     return getattr(import_module(f"seedmap.experiments.tasks.{entry.module}"), entry.attribute)

@@ -46,8 +46,15 @@ def test_importing_takes_nothing_until_something_is_used():
     assert "jax" in after
 
 
+def test_one_number_of_states_may_be_given():
+    fitted = sm.fit(sm.from_arrays(planted()[0]), **QUICK | {"states": 2})
+    assert (fitted.num_states, len(fitted.candidates)) == (2, 1)
+
+
 def test_every_name_is_there_and_no_other():
-    assert set(sm.__all__) <= set(dir(sm))
+    shown = {name for name in dir(sm) if not name.startswith("__")}
+    assert shown == {*sm.__all__, "experiments", "hmm", "trainer"}
+    assert sm.hmm is hmm
     assert all(getattr(sm, name) is not None for name in sm.__all__)
     with pytest.raises(AttributeError, match="no attribute 'fitt'"):
         _ = sm.fitt
@@ -140,6 +147,8 @@ def test_wrong_settings_and_outcomes_are_refused():
         sm.fit(runs, validation_runs=["x"])
     with pytest.raises(sm.UserError, match="validation_runs names every run"):
         sm.fit(runs, validation_runs=runs.names)
+    with pytest.raises(sm.UserError, match=r"unknown setting 'state' \(did you mean states\?\)"):
+        sm.fit_map(runs, state=(1, 2))
     with pytest.raises(sm.UserError, match="outcome must be 8 numbers"):
         sm.fit_map(runs, outcome=[1.0], **QUICK)
 
@@ -207,6 +216,6 @@ def test_a_folder_is_loaded_and_fitted_as_the_command_does(folder):
     np.testing.assert_array_equal(m.fit.parameters.means, load_hmm(folder).parameters.means)
 
 
-@pytest.mark.parametrize("module", ["runs", "fitting", "mapping"])
+@pytest.mark.parametrize("module", ["errors", "runs", "fitting", "mapping"])
 def test_examples_of_the_docstrings(module):
     assert doctest.testmod(importlib.import_module(f"seedmap.{module}")).failed == 0

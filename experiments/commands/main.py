@@ -1,6 +1,5 @@
 """The `seedmap` command: runs a subcommand and reports wrong input in one line."""
 
-import difflib
 import os
 import sys
 import warnings
@@ -8,7 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from seedmap._command import leaving_at_once
-from seedmap.errors import UserError
+from seedmap.errors import UserError, did_you_mean
 from seedmap.experiments import EXPERIMENTS
 from seedmap.experiments.commands import COMMANDS
 
@@ -53,8 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _command(argv: Sequence[str]) -> None:
     name = " ".join(argv[:2]) if " ".join(argv[:2]) in COMMANDS else argv[0]
     if name not in COMMANDS:
-        nearest = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f" (did you mean {nearest[0]}?)" if nearest else ""
+        hint = did_you_mean(name, COMMANDS)
         raise UserError(f"unknown command {name!r}{hint}; commands are: {', '.join(COMMANDS)}")
     command = COMMANDS[name]
     with leaving_at_once():

@@ -4,7 +4,6 @@ tyro has no public hook for errors, only the text it prints. That text is all th
 that wording this module does not know still comes out as one line.
 """
 
-import difflib
 import io
 import re
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from typing import Any
 
 import tyro
 
-from seedmap.errors import UserError
+from seedmap.errors import UserError, did_you_mean
 
 _KNOWN = (  # what tyro and Python say, and what a person needs
     (r"Error parsing (\S+): invalid literal for int\(\) .*: (.*)", r"\1: \2 is not a whole number"),
@@ -71,8 +70,7 @@ def _nearest_flag(word: str, options: Any, settings: dict[str, Any]) -> str:
         tyro.cli(options, args=["--help"], **settings)
     plain = re.sub(r"\x1b\[[\d;]*m", "", help_text.getvalue())
     flags = set(re.findall(r"--[a-z][a-z0-9-]*", plain))
-    nearest = difflib.get_close_matches(word.partition("=")[0].replace("_", "-"), flags, n=1)
-    return f" (did you mean {nearest[0]}?)" if nearest else ""
+    return did_you_mean(word.partition("=")[0].replace("_", "-"), flags)
 
 
 def by_its_flag(message: str) -> str:

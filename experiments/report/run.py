@@ -214,7 +214,13 @@ def _priors(summary: RunSummary) -> str:
         "held out, median run",
         "agreement with this map",
     )
-    return html.table(header, map(astuple, summary.stability.priors))
+    priors = summary.stability.priors
+    table = html.table(header, map(astuple, priors))
+    if len(priors) > 1:
+        return table
+    return (
+        table + "<p>The other prior is fitted with <code>seedmap fit --compare-priors</code>.</p>"
+    )
 
 
 def _edges(summary: RunSummary) -> str:

@@ -194,7 +194,7 @@ def _step_column(where: str, columns: list[str], step: str | None) -> str:
         raise UserError(
             f"{where} has no column {' or '.join(map(repr, wanted))} but {listed(columns)}"
             f"{_nearest(step, columns) if step else ''}; "
-            "rename the one that orders the checkpoints"
+            "name the one that orders the records as the step column"
         )
     return column
 
@@ -287,7 +287,7 @@ def _shared_metrics(runs: Sequence[Run]) -> tuple[str, ...]:
         reason = partly[0] if partly else f"{runs[0].where} has {listed(runs[0].columns)}"
         raise UserError(
             f"metrics: no metric of the paper (l1, l2, ...) is in every run: {reason}; name "
-            "the columns to use"
+            "the columns to use as metrics"
         )
     if partly:
         warnings.warn(f"metrics left out, not in every run: {'; '.join(partly)}", stacklevel=4)

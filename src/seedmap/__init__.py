@@ -38,6 +38,8 @@ _HOMES = {
     "train": "seedmap.trainer",
 }
 
+_PACKAGES = ("experiments", "hmm", "trainer")
+
 __all__ = [
     "Data",
     "Fit",
@@ -58,6 +60,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Imports a name when it is first used."""
+    if name in _PACKAGES:
+        return import_module(f"seedmap.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'seedmap' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)
@@ -66,4 +70,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    special = (name for name in globals() if name.startswith("__"))
+    return sorted({*__all__, *_PACKAGES, *special})

@@ -117,7 +117,7 @@ def split_by_name(
 def fit(
     runs: Runs,
     *,
-    states: Sequence[int] = range(1, 9),
+    states: int | Sequence[int] = range(1, 9),
     restarts: int = 5,
     iterations: int = 32,
     covariance: str = "full",
@@ -136,7 +136,7 @@ def fit(
 
     Args:
         runs: at least 5.
-        states: numbers of states to try.
+        states: numbers of states to try, or the one to take.
         restarts: starts of EM for each number of states.
         iterations: EM iterations of each start.
         covariance: of the emissions, one of `seedmap.hmm.COVARIANCES`.
@@ -153,7 +153,7 @@ def fit(
         UserError: an argument is out of its range, or the data allow no fit.
     """
     config = hmm.SweepConfig(
-        states=tuple(states),
+        states=(states,) if isinstance(states, int) else tuple(states),
         restarts=restarts,
         iterations=iterations,
         covariance=covariance,

@@ -1,6 +1,7 @@
 """From runs to their training map."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -88,11 +89,12 @@ def fit_map(
         runs: at least 5.
         outcome: [run], a number measured on each run for the regression on the bag of states, NaN
             where there is none. Default: the time of convergence.
-        **settings: as of `seedmap.fit`: states, restarts, iterations, covariance, prior,
-            criterion, validation_runs, seed, ...
+        **settings: those of `seedmap.fit`, with its defaults: states, restarts, iterations,
+            covariance, prior, criterion, one_standard_error, validation_share, validation_runs,
+            seed, callback.
 
     Raises:
-        UserError: a setting is out of its range, or the data allow no fit.
+        UserError: a setting is unknown or out of its range, or the data allow no fit.
 
     Example:
         >>> import numpy as np
@@ -102,6 +104,7 @@ def fit_map(
         >>> fit_map(from_arrays(values), states=(1, 2), restarts=2).num_states
         2
     """
+    _check_settings(settings)
     fitted = fit(runs, **settings)
     by_time = outcome is None
     measured = runs.convergence if outcome is None else np.asarray(outcome, float)
@@ -121,3 +124,11 @@ def fit_map(
     else:
         notes += analysis.regression.warnings
     return Map(fitted, analysis, tuple(notes))
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    known = set(inspect.signature(fit).parameters) - {"runs"}
+    for name in settings:
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise UserError(f"unknown setting {name!r}{hint}; known: {', '.join(sorted(known))}")

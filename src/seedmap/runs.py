@@ -159,10 +159,25 @@ def from_frame(
         threshold: a run has converged at the first record whose `eval_accuracy` is above it.
 
     Returns:
-        The runs with at least 2 usable records, cut where a metric was no longer finite.
+        The runs with at least 2 usable records, cut where a metric was no longer finite. Without a
+        column `eval_accuracy` no convergence is recorded.
 
     Raises:
         UserError: a column is missing or not numeric, or a step comes twice in a run.
+
+    Example:
+        >>> import pandas as pd
+        >>> log = {"id": [7, 7, 8, 8], "iter": [0, 9, 0, 9], "norm": [1, 2, 1, 3]}
+        >>> log["val_acc"] = [0.1, 0.95, 0.1, 0.2]
+        >>> runs = from_frame(
+        ...     pd.DataFrame(log),
+        ...     run="id",
+        ...     step="iter",
+        ...     metrics=["norm"],
+        ...     columns={"eval_accuracy": "val_acc"},
+        ... )
+        >>> runs.names, runs.convergence
+        (('7', '8'), array([ 9., nan]))
     """
     table = hmm.from_pandas(frame, metrics, run, step, columns)
     return runs_of_table(table, threshold=threshold)
