@@ -237,7 +237,7 @@ def _read_facts(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} does not exist: fit an HMM into this folder first")
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}): fit again or restore it") from None
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise UserError(f'{path} is not a saved HMM: its "format" is not "{FORMAT}"')

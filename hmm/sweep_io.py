@@ -95,7 +95,15 @@ def load_sweep(path: str | os.PathLike) -> tuple[Sweep, Fit]:
         )
         chosen = (content["num_states"], content["restart"])
         return sweep, next(fit for fit in fits if (fit.num_states, fit.restart) == chosen)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        StopIteration,
+        RecursionError,
+    ) as error:
         raise UserError(
             f"{path} is not a sweep that this version wrote ({error}); fit again"
         ) from None

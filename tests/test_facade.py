@@ -12,6 +12,7 @@ import xarray as xr
 
 import seedmap as sm
 from helpers.command import seedmap
+from helpers.shapes import unchecked
 from seedmap import hmm
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.hmm.io import load_hmm
@@ -139,6 +140,70 @@ def test_a_run_is_cut_where_it_diverges_and_left_out_where_nothing_is_left():
 def test_arrays_that_do_not_fit_are_refused(arguments, message):
     with pytest.raises(sm.UserError, match=message):
         sm.from_arrays(planted()[0], **arguments)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([np.zeros((4, 2)), np.zeros((4, 1))], "the same number of metrics"),
+        (np.zeros((5, 0, 2)), "none of them empty"),
+        ([["a", "b"]], "values must be real numbers"),
+        ({"a": 1}, "got dict"),
+        (None, "got NoneType"),
+        (np.zeros((3, 4, 2), complex), "they are of type complex128"),
+    ],
+)
+def test_values_that_are_no_runs_are_refused_in_one_line(values, message):
+    with pytest.raises(sm.UserError, match=message), unchecked():
+        sm.from_arrays(values)
+
+
+def test_names_that_come_twice_are_refused_whatever_is_left_of_the_runs():
+    values, _ = planted()
+    with pytest.raises(sm.UserError, match="names must be different"):
+        sm.from_arrays([values[0], values[1][:1], values[2]], names=["a", "a", "b"])
+
+
+def test_masked_values_are_missing():
+    values, _ = planted()
+    masked = np.ma.array(values, mask=np.zeros(values.shape, bool))
+    masked[0, 3, 1] = np.ma.masked
+    runs = sm.from_arrays(masked)
+    assert np.isnan(runs.sequences.values[0, 3, 1])
+    assert np.isnan(runs.sequences.values).sum() == 1
+
+
+def test_runs_are_selected_by_index_or_mask_and_by_nothing_else():
+    runs = sm.from_arrays(planted()[0])
+    assert runs.select([True, False, True, *[False] * 5]).names == ("0", "2")
+    for wrong in ([1.7], ["0"], [8], "0", [True, False]):
+        with pytest.raises(sm.UserError, match="indices must be whole numbers below 8"):
+            runs.select(wrong)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"criterion": "nope"}, "criterion must be one of"),
+        ({"states": "1-3"}, "states must be whole numbers"),
+        ({"states": (1.5,)}, "states must be whole numbers"),
+        ({"restarts": 1.5}, "restarts must be whole numbers"),
+        ({"seed": -1}, "seed must be a whole number"),
+        ({"validation_runs": "0"}, "validation_runs must be names of runs"),
+        ({"outcome": [np.inf] * 8}, "outcome must be 8 numbers"),
+        ({"outcome": "abc"}, "outcome must be real numbers"),
+    ],
+)
+def test_settings_are_refused_before_anything_is_fitted(settings, message, monkeypatch):
+    monkeypatch.setattr(hmm, "fit_sweep", lambda *_: pytest.fail("fitted in vain"))
+    with pytest.raises(sm.UserError, match=message):
+        sm.fit_map(sm.from_arrays(planted()[0]), **QUICK | settings)
+
+
+def test_what_is_no_runs_is_refused(mapped):
+    for call in (sm.fit, sm.fit_map, mapped.decode):
+        with pytest.raises(sm.UserError, match=r"must be seedmap\.Runs, not str"):
+            call("runs/parities")
 
 
 def test_wrong_settings_and_outcomes_are_refused():

@@ -9,9 +9,10 @@ from seedmap import files
 from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.dataset import convergence_times, raw_sequences, seed_rows, time_unit
-from seedmap.experiments.runs.fit_and_map import read_config
+from seedmap.experiments.runs.fit_and_map import read_config, threshold_of
 from seedmap.experiments.runs.settings import split, sweep_config
 from seedmap.experiments.tasks.base import FitConfig
+from seedmap.hmm.forecasting.causal import MINIMUM
 from seedmap.hmm.training_map.baselines import compare_baselines
 
 EARLY = (0.1, 0.25, 0.5)  # shares of the converging runs that have converged by the early times
@@ -39,14 +40,14 @@ def baselines_run(folder: Path) -> list[dict[str, Any]]:
     settings = FitConfig(**config["fit"])
     dataset = run_folder.read_dataset(folder)
     sequences = raw_sequences(dataset, settings.metrics)
-    converged = convergence_times(dataset, config["threshold"])
+    converged = convergence_times(dataset, threshold_of(config))
     used = seed_rows(dataset, sequences.runs)
     convergence = np.where(dataset.diverged.values < 0, converged, np.nan)[used]
     steps = dataset[time_unit(dataset)].values.astype(float)[: sequences.values.shape[1]]
     times = convergence[np.isfinite(convergence)]
     if not len(times):
         raise UserError(f"{folder}: no seed converges, so there is no time to explain")
-    upto = sorted({float(steps[steps <= t][-1]) for t in np.quantile(times, EARLY)})
+    upto = early_times(steps, times)
     rows = compare_baselines(
         sequences,
         convergence,
@@ -61,6 +62,16 @@ def baselines_run(folder: Path) -> list[dict[str, Any]]:
     files.write_json(folder / run_folder.BASELINES, rows)
     _add_to_summary(folder, upto, rows)
     return rows
+
+
+def early_times(steps: np.ndarray, times: np.ndarray) -> list[float]:
+    """Times by which shares of the converging runs have converged, where an early row is possible.
+
+    Causal z-scores begin at their fewest records, and some run has to converge later.
+    """
+    early = {float(steps[steps <= time][-1]) for time in np.quantile(times, EARLY)}
+    first = steps[MINIMUM - 1] if len(steps) >= MINIMUM else np.inf
+    return sorted(time for time in early if time >= first and (times > time).any())
 
 
 def _add_to_summary(folder: Path, upto: list[float], rows: list[dict[str, Any]]) -> None:

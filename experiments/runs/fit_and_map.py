@@ -9,7 +9,7 @@ Each step hands on what it has made, so that one command reads and computes ever
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ from seedmap.hmm.io import SavedHMM, load_hmm, save_hmm
 from seedmap.hmm.sweep_io import load_sweep, save_sweep
 from seedmap.results import from_json, to_json
 
+_CONFIG_TYPES = {"threshold": (float, int), "wall_seconds": dict, "fit": dict, "map": dict}
 Z_SCORE = {"first": 1000, "per": "run"}
 
 
@@ -104,13 +105,28 @@ def read_config(folder: Path, *fields: str) -> dict[str, Any]:
     content = run_folder.read_json(
         folder, run_folder.CONFIG, "train", ("experiment", "threshold", "wall_seconds")
     )
+    wrong = [
+        name
+        for name, kinds in _CONFIG_TYPES.items()
+        if name in content and not isinstance(content[name], kinds)
+    ]
+    if wrong:
+        raise UserError(
+            f"{folder / run_folder.CONFIG}: {wrong[0]!r} is {content[wrong[0]]!r}; restore the file"
+        )
     lacking = [name for name in fields if name not in content]
     if lacking:
         raise UserError(
             f"{folder / run_folder.CONFIG} has no {lacking[0]!r}; make it anew with `seedmap fit "
-            f"{folder}`"
+            f"{folder} --overwrite`"
         )
     return content
+
+
+def threshold_of(config: Mapping[str, Any]) -> float:
+    """The accuracy of convergence: what the map was asked, else what the run was trained with."""
+    asked = config["map"]["threshold"] if "map" in config else None
+    return config["threshold"] if asked is None else asked
 
 
 def write_config(
@@ -205,7 +221,7 @@ def read_fitted(folder: Path) -> Fitted:
     agreement = run_folder.read_json(
         folder,
         run_folder.STABILITY,
-        f"fit {folder}",
+        f"fit {folder} --overwrite",
         ("adjusted_rand", "edges", "refits", "priors"),
     )
     return Fitted(folder, config, dataset, sequences, paths, saved, sweep, chosen, agreement)

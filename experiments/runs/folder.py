@@ -119,7 +119,7 @@ def read_json(folder: Path, name: str, made_by: str, fields: Sequence[str] = ())
         raise UserError(f"{folder} has no {name}; make it with `seedmap {made_by}`")
     try:
         content = json.loads(path.read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise UserError(
             f"{path} is not JSON ({error}); make it anew with `seedmap {made_by}`"
         ) from None

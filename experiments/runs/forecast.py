@@ -10,13 +10,14 @@ from seedmap import files, hmm
 from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.dataset import convergence_times, seed_rows, time_unit
-from seedmap.experiments.runs.fit_and_map import read_config
+from seedmap.experiments.runs.fit_and_map import read_config, threshold_of
 from seedmap.hmm import figures
 from seedmap.hmm.forecasting.forecaster import Forecast, fit_forecaster, forecast
 from seedmap.hmm.forecasting.skill import forecast_skill
 from seedmap.hmm.readers.read import from_xarray
 
 FOLDS = 5
+FEWEST = 5  # records before the first time at which skill is measured
 SKILL_POINTS = 8  # times at which skill is measured, evenly spread up to the last convergence
 
 
@@ -54,6 +55,8 @@ def forecast_run(
         UserError: the folder is no run, or too few of its seeds converge after `upto`.
     """
     sequences, convergence, steps = load_raw(folder)
+    if not np.isfinite(upto):
+        raise UserError(f"--upto is {upto}; it must be a time between the records")
     seen = int(np.searchsorted(steps, upto, side="right"))
     if seen == 0:
         raise UserError(f"--upto {upto:g} is before the first record, at {steps[0]:g}")
@@ -88,7 +91,7 @@ def forecast_run(
 def load_raw(folder: Path) -> tuple[hmm.Sequences, np.ndarray, np.ndarray]:
     """Loads raw metrics of the usable seeds, their convergence times, and times of records."""
     dataset = run_folder.read_dataset(folder)
-    threshold = read_config(folder)["threshold"]
+    threshold = threshold_of(read_config(folder))
     sequences = from_xarray(dataset).sequences
     convergence = convergence_times(dataset, threshold)[seed_rows(dataset, sequences.runs)]
     return sequences, convergence, dataset[time_unit(dataset)].values.astype(float)
@@ -101,9 +104,14 @@ def skill_run(folder: Path) -> Path:
     time seen (`hmm.forecasting.skill`).
     """
     sequences, convergence, steps = load_raw(folder)
+    if len(steps) <= FEWEST or not np.isfinite(convergence).any():
+        raise UserError(
+            f"--skill needs more than {FEWEST} records and seeds that converge; {folder} has "
+            f"{len(steps)} records and {int(np.isfinite(convergence).sum())} such seeds"
+        )
     last = np.nanmax(convergence)
     points = np.linspace(0, last, SKILL_POINTS + 2)[1:-1]
-    rows = forecast_skill(sequences, convergence, steps, points[points >= steps[5]])
+    rows = forecast_skill(sequences, convergence, steps, points[points >= steps[FEWEST]])
     unit = time_unit(run_folder.read_dataset(folder))
     figure = figures.plot_forecast_skill(rows, unit)
     return figures.save(figure, folder / run_folder.FIGURES / "forecast.png")

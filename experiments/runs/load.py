@@ -5,7 +5,7 @@ from pathlib import Path
 
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.dataset import dataset_runs
-from seedmap.experiments.runs.fit_and_map import read_config
+from seedmap.experiments.runs.fit_and_map import read_config, threshold_of
 from seedmap.runs import Runs
 
 
@@ -26,5 +26,5 @@ def load(path: str | os.PathLike[str], *, threshold: float | None = None) -> Run
     folder = Path(path)
     dataset = run_folder.read_dataset(folder)
     if threshold is None:
-        threshold = read_config(folder)["threshold"]
+        threshold = threshold_of(read_config(folder))
     return dataset_runs(dataset, threshold=threshold)

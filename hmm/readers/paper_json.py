@@ -99,7 +99,7 @@ def _checkpoint(path: Path) -> dict[str, float]:
     """Metrics and outcomes of one file."""
     try:
         content = json.loads(path.read_text("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"{path} is not JSON ({error}); copy it anew, or remove it") from None
     if not isinstance(content, dict) or not set(GROUPS) & set(content):
         keys = ", ".join(map(repr, content)) if isinstance(content, dict) else type(content)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from seedmap.errors import UserError
 from seedmap.hmm.em.emissions import covariance_family
 
@@ -40,6 +42,13 @@ class SweepConfig:
         covariance_family(self.covariance)  # raises if there is none
         if self.prior not in PRIORS:
             raise UserError(f"prior must be one of {', '.join(PRIORS)}; got {self.prior!r}")
+        for name, values in (
+            ("states", self.states),
+            ("restarts", [self.restarts]),
+            ("iterations", [self.iterations]),
+        ):
+            if not all(isinstance(value, int | np.integer) for value in values):
+                raise UserError(f"{name} must be whole numbers; got {getattr(self, name)!r}")
         if not self.states or min(self.states) < 1 or len(set(self.states)) < len(self.states):
             raise UserError(
                 f"states must be different whole numbers from 1 up; got {list(self.states)}"

@@ -1,7 +1,7 @@
 """From runs to an HMM that is chosen among many fits, and every run decoded by it."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from jaxtyping import Int
 from seedmap import hmm
 from seedmap.errors import UserError
 from seedmap.hmm.readers.run_table import listed
-from seedmap.runs import Runs
+from seedmap.runs import Runs, check_is_runs
 
 FIRST_RECORDS = 1000  # of each run (Hu et al. 2023)
 
@@ -64,6 +64,7 @@ class Fit:
         Raises:
             UserError: the runs have other metrics.
         """
+        check_is_runs(runs)
         if runs.metrics != self.runs.metrics:
             raise UserError(
                 f"the HMM was fitted to {', '.join(self.runs.metrics)}; the runs to decode have "
@@ -101,6 +102,8 @@ def split_by_name(
     Raises:
         UserError: a run to hold out does not exist, or none is left to train on.
     """
+    if isinstance(validation_runs, str):
+        raise UserError(f"validation_runs must be names of runs; got the text {validation_runs!r}")
     if not validation_runs:
         return hmm.split_runs(len(names), validation_share, seed)
     unknown = [name for name in validation_runs if name not in names]
@@ -112,6 +115,12 @@ def split_by_name(
     if held_out.all():
         raise UserError("validation_runs names every run; leave some to train on")
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def _whole_numbers(name: str, values: Sequence[int]) -> tuple[int, ...]:
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise UserError(f"{name} must be whole numbers, such as (1, 2, 3); got {values!r}")
+    return tuple(values)
 
 
 def fit(
@@ -152,8 +161,13 @@ def fit(
     Raises:
         UserError: an argument is out of its range, or the data allow no fit.
     """
+    check_is_runs(runs)
+    if criterion not in (None, *hmm.CRITERIA):
+        raise UserError(f"criterion must be one of {', '.join(hmm.CRITERIA)}; got {criterion!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+        raise UserError(f"seed must be a whole number from 0 to 2**32 - 1; got {seed!r}")
     config = hmm.SweepConfig(
-        states=(states,) if isinstance(states, int) else tuple(states),
+        states=(states,) if isinstance(states, int) else _whole_numbers("states", states),
         restarts=restarts,
         iterations=iterations,
         covariance=covariance,

@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Int, Real
 
 from seedmap import hmm
-from seedmap.errors import UserError
+from seedmap.errors import UserError, did_you_mean
 from seedmap.fitting import Fit, fit
-from seedmap.runs import Runs
+from seedmap.runs import Runs, check_is_runs, numbers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -105,11 +105,12 @@ def fit_map(
         2
     """
     _check_settings(settings)
-    fitted = fit(runs, **settings)
+    check_is_runs(runs)
     by_time = outcome is None
-    measured = runs.convergence if outcome is None else np.asarray(outcome, float)
-    if measured.shape != (len(runs),):
+    measured = runs.convergence if outcome is None else numbers("outcome", outcome)
+    if measured.shape != (len(runs),) or np.isinf(measured).any():
         raise UserError(f"outcome must be {len(runs)} numbers, one per run; NaN where none")
+    fitted = fit(runs, **settings)
     analysis = hmm.analyse(
         fitted.parameters,
         fitted.sequences,

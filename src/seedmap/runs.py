@@ -1,6 +1,6 @@
 """Runs: the metrics of several trained networks, and what became of each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -57,8 +57,18 @@ class Runs:
         )
 
     def select(self, indices: Sequence[int]) -> "Runs":
-        """Returns the runs at `indices`, in that order."""
-        rows = np.asarray(indices, int)
+        """Returns the runs at `indices`, in that order; a bool for each run chooses among them.
+
+        Raises:
+            UserError: an index is no whole number, or there is no run at it.
+        """
+        rows = np.asarray(indices)
+        if rows.dtype == bool and rows.shape == (len(self),):
+            rows = np.flatnonzero(rows)
+        whole = rows.ndim == 1 and (rows.size == 0 or np.issubdtype(rows.dtype, np.integer))
+        if not whole or (rows.size and not -len(self) <= rows.min() <= rows.max() < len(self)):
+            raise UserError(f"indices must be whole numbers below {len(self)}; got {indices!r}")
+        rows = rows.astype(int)
         return replace(
             self,
             sequences=self.sequences.select(rows),
@@ -100,19 +110,30 @@ def from_arrays(
         >>> runs.names, runs.metrics
         (('0', '1', '2', '3', '4', '5'), ('metric_0', 'metric_1'))
     """
-    arrays = [np.asarray(run, float) for run in values]
-    if not arrays or any(array.ndim != 2 for array in arrays):
-        shapes = [array.shape for array in arrays[:3]]
+    if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
         raise UserError(
             "values must be an array [run, time, metric] or a list of arrays [time, metric]; got "
-            f"shapes {shapes}"
+            f"{type(values).__name__}"
         )
+    arrays = [numbers("values", run) for run in values]
+    shapes = [array.shape for array in arrays]
+    if not arrays or any(len(shape) != 2 or 0 in shape for shape in shapes):
+        raise UserError(
+            "values must be an array [run, time, metric] or a list of arrays [time, metric], none "
+            f"of them empty; got shapes {shapes[:3]}"
+        )
+    if len({width for _, width in shapes}) > 1:
+        raise UserError(f"all runs need the same number of metrics; got shapes {shapes[:3]}")
     length, width = max(map(len, arrays)), arrays[0].shape[1]
-    times = np.arange(length, dtype=float) if steps is None else np.asarray(steps, float)
-    if times.shape != (length,) or not (np.diff(times) > 0).all():
+    times = np.arange(length, dtype=float) if steps is None else numbers("steps", steps)
+    rising = times.shape == (length,) and (np.diff(times) > 0).all()
+    if not rising or not np.isfinite(times).all():
         raise UserError(f"steps must be {length} rising numbers, one per record")
     columns = [f"metric_{i}" for i in range(width)] if metrics is None else list(metrics)
     labels = [str(i) for i in range(len(arrays))] if names is None else list(map(str, names))
+    for what, given in (("metrics", columns), ("names", labels)):
+        if len(set(given)) < len(given):
+            raise UserError(f"{what} must be different names; got {given[:20]}")
     if len(columns) != width or len(labels) != len(arrays):
         raise UserError(
             f"need {width} names of metrics and {len(arrays)} of runs; got {len(columns)} and "
@@ -210,6 +231,37 @@ def from_xarray(
         runs = from_xarray(run.dataset.swap_dims(step="epoch"), step_dim="epoch")
     """
     return runs_of_table(hmm.from_xarray(dataset, metrics, run_dim, step_dim), threshold=threshold)
+
+
+def numbers(name: str, values: Any) -> Float[np.ndarray, "..."]:
+    """Returns values as a float64 array, masked entries as NaN.
+
+    Args:
+        name: of the argument, for the message.
+        values: an array, or what NumPy makes one of.
+
+    Raises:
+        UserError: they are not real numbers.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        values = np.ma.filled(values.astype(float), np.nan)
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"they are of type {array.dtype}")
+        return array.astype(float)
+    except (TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(f"{name} must be real numbers, as an array or lists: {reason}") from None
+
+
+def check_is_runs(runs: Any) -> None:
+    """Raises UserError unless these are `Runs`."""
+    if not isinstance(runs, Runs):
+        raise UserError(
+            f"runs must be seedmap.Runs, not {type(runs).__name__}: make them with "
+            "seedmap.from_arrays, from_frame, from_xarray or load"
+        )
 
 
 def runs_of_table(

@@ -188,7 +188,7 @@ def choose(
         else:
             known = [*MEASURES, *PAPER_METRICS, *RANKS]
             raise UserError(
-                f"metrics: {name!r} is not known; known are {', '.join(known)}, "
+                f"record: {name!r} is not known; known are {', '.join(known)}, "
                 "those of the weights also with /layers"
             )
 

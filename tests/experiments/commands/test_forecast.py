@@ -8,8 +8,10 @@ import pytest
 import xarray as xr
 
 from seedmap import files
+from seedmap.errors import UserError
 from seedmap.experiments.commands import main as cli
 from seedmap.experiments.runs import folder as run_folder
+from seedmap.experiments.runs.forecast import skill_run
 
 ONSETS = np.tile([6, 10, 16, 22], 5)  # records at which the runs jump, long after they part
 
@@ -70,11 +72,29 @@ def test_seeds_that_have_not_converged_are_forecast_without_reading_on(run, caps
     assert next(row for row in forecasts(run) if int(row["seed"]) == seed) == rows[0]
 
 
-def test_a_time_before_the_first_record_is_named(run, capsys):
+@pytest.mark.parametrize(
+    ("upto", "message"),
+    [
+        ("3", "--upto 3 is before the first record, at 10"),
+        ("301", "--upto 301 is beyond the last record, at 300"),
+        ("inf", "--upto is inf; it must be a time between the records"),
+        ("nan", "--upto is nan; it must be a time between the records"),
+    ],
+)
+def test_a_time_outside_the_records_is_named(run, capsys, upto, message):
     with pytest.raises(SystemExit) as exit_:
-        cli.main(["forecast", str(run), "--upto", "3"])
+        cli.main(["forecast", str(run), "--upto", upto])
     assert exit_.value.code == 2
-    assert "seedmap: --upto 3 is before the first record, at 10" in capsys.readouterr().err
+    assert f"seedmap: {message}" in capsys.readouterr().err
+
+
+def test_skill_needs_records_and_convergence(run, tmp_path):
+    few = tmp_path / "few"
+    few.mkdir()
+    run_folder.write_dataset(few, run_folder.read_dataset(run).isel(step=slice(5)))
+    shutil.copy(run / "config.json", few)
+    with pytest.raises(UserError, match="--skill needs more than 5 records and seeds that conv"):
+        skill_run(few)
 
 
 def test_when_all_have_converged_there_is_nothing_to_forecast(run, capsys):

@@ -464,3 +464,20 @@ def test_a_bug_is_not_dressed_up_as_wrong_input(copy, monkeypatch):
     monkeypatch.setattr("seedmap.experiments.runs.fit_and_map.map_run", broken)
     with pytest.raises(ValueError, match="reshape"):
         cli.main(["map", str(copy)])
+
+
+@pytest.mark.parametrize("name", ["hmm.json", "sweep.json", "summary.json", "config.json"])
+def test_json_too_deep_to_read_is_named(copy, capsys, name):
+    (copy / name).write_text("[" * 100_000)
+    assert seedmap("report", copy) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert name in line
+
+
+def test_a_config_of_wrong_types_is_refused_before_anything_is_replaced(copy, capsys):
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"wall_seconds": "wrong"}))
+    before = {path.name: path.read_bytes() for path in copy.iterdir() if path.is_file()}
+    assert seedmap("fit", copy, "--overwrite", *FITTING) == 2
+    assert "'wall_seconds' is 'wrong'; restore the file" in capsys.readouterr().err
+    assert before == {path.name: path.read_bytes() for path in copy.iterdir() if path.is_file()}

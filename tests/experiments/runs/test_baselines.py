@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from helpers.command import seedmap
+from seedmap.experiments.runs.baselines import early_times
+from seedmap.experiments.runs.fit_and_map import threshold_of
 from seedmap.experiments.runs.folder import read_dataset, write_dataset
 
 SETTINGS = (
@@ -51,3 +53,19 @@ def test_the_hmm_of_the_comparison_is_the_hmm_of_the_map(run):
     names = " ".join(row["name"] for row in rows)
     assert "HMM-1 (l2)" in names
     assert "spectral" not in names
+
+
+def test_early_times_leave_records_before_and_runs_after():
+    """Causal z-scores begin at the fifth record; a row needs runs that converge later."""
+    steps = 10.0 * np.arange(1, 13)
+    assert early_times(steps, np.repeat([10.0, 20, 30, 40], 2)) == []
+    assert early_times(steps, np.array([10.0, 20, 60, 70, 80, 90])) == [60]
+    assert early_times(steps, np.full(6, 70.0)) == []
+    assert early_times(steps[:4], np.array([10.0, 40])) == []
+
+
+def test_the_threshold_is_that_of_the_map_where_there_is_one():
+    config = {"threshold": 0.9}
+    assert threshold_of(config) == 0.9
+    assert threshold_of(config | {"map": {"threshold": 0.3}}) == 0.3
+    assert threshold_of(config | {"map": {"threshold": None}}) == 0.9
