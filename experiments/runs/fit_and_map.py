@@ -48,7 +48,12 @@ from seedmap.hmm.io import SavedHMM, load_hmm, save_hmm
 from seedmap.hmm.sweep_io import load_sweep, save_sweep
 from seedmap.results import from_json, to_json
 
-_CONFIG_TYPES = {"threshold": (float, int), "wall_seconds": dict, "fit": dict, "map": dict}
+_CONFIG_TYPES: dict[str, tuple[type, ...]] = {
+    "threshold": (float, int),
+    "wall_seconds": (dict,),
+    "fit": (dict,),
+    "map": (dict,),
+}
 Z_SCORE = {"first": 1000, "per": "run"}
 
 
