@@ -30,6 +30,14 @@ settings.register_profile("fixed", derandomize=True)
 settings.load_profile("fixed")
 
 
+LONG = ("test_notebook.py", "test_readme.py", "test_packaging.py", "test_noise.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Begins with the longest files, so that no worker is left with one at the end."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory):
     """Tests build the same program anew many times: XLA's part of that is done once.

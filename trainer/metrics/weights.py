@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from seedmap.errors import UserError
@@ -34,10 +35,11 @@ class Role(NamedTuple):
     head_axis: int | None = None
 
 
-Rule = Callable[[tuple[str, ...], Shaped[Array, "..."]], Role]
+Leaf = Shaped[Array, "..."] | Shaped[np.ndarray, "..."]
+Rule = Callable[[tuple[str, ...], Leaf], Role]
 
 
-def flax_rule(path: tuple[str, ...], leaf: Shaped[Array, "..."]) -> Role:
+def flax_rule(path: tuple[str, ...], leaf: Leaf) -> Role:
     """Roles by the names flax gives: `kernel` is a matrix, `bias` a bias, all else is left out.
 
     Biases of normalisation layers are left out too (Hu et al. 2023 leave out layer norms and
