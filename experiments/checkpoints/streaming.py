@@ -14,6 +14,7 @@ import numpy as np
 
 from seedmap.experiments.checkpoints.formats import Checkpoint
 from seedmap.experiments.checkpoints.rules import ROLES, Leaf
+from seedmap.trainer.metrics.median import from_ordered_bits, ordered_bits
 
 BLOCK = 1 << 18
 """Entries that are turned to float64 at a time."""
@@ -42,16 +43,13 @@ def _no_entries() -> Entries:
     return Entries(0, 0.0, 0.0, np.zeros(_BINS, np.int64), False)
 
 
-def ordered_bits(values: np.ndarray) -> np.ndarray:
+def as_ordered(values: np.ndarray) -> np.ndarray:
     """Maps float32 numbers to unsigned integers in the same order."""
-    bits = np.ascontiguousarray(values).view(np.uint32)
-    # Negative floats grow in magnitude with their bits: flip them all; positive: set the top bit.
-    return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
+    return ordered_bits(np.ascontiguousarray(values).view(np.uint32), np.where)
 
 
-def _from_ordered_bits(bits: int) -> float:
-    raw = bits ^ (1 << 31) if bits >> 31 else ~bits & 0xFFFFFFFF
-    return float(np.uint32(raw).view(np.float32))
+def _as_float(key: int) -> float:
+    return float(from_ordered_bits(np.uint32(key), np.where).view(np.float32))
 
 
 def _blocks(matrix: np.ndarray) -> Iterator[np.ndarray]:
@@ -70,7 +68,7 @@ def _add(entries: Entries, block: np.ndarray, exact: np.ndarray) -> Entries:
     count = entries.count + block.size
     step = mean - entries.mean
     shared = entries.count * (block.size / count)
-    upper = np.bincount((ordered_bits(block) >> 16).ravel(), minlength=_BINS)
+    upper = np.bincount((as_ordered(block) >> 16).ravel(), minlength=_BINS)
     return Entries(
         count,
         entries.mean + step * (block.size / count),
@@ -127,7 +125,7 @@ def _kernel_norms(slices: np.ndarray) -> dict[str, float]:
 def _count_lower(array: np.ndarray, lower: dict[int, np.ndarray]) -> None:
     """Counts the entries in each of some upper bins by the lower half of their bits, in place."""
     for block in _blocks(array.reshape(-1, 1)):
-        bits = ordered_bits(block)
+        bits = as_ordered(block)
         for upper, counts in lower.items():
             counts += np.bincount(bits[bits >> 16 == upper] & 0xFFFF, minlength=_BINS)
 
@@ -146,7 +144,7 @@ def _median(entries: Entries, read: Callable[[str], np.ndarray], names: Sequence
     for rank, upper in zip(ranks, bins, strict=True):
         before = ends[upper] - entries.upper[upper]
         low = int(np.searchsorted(np.cumsum(lower[upper]), rank - before, side="right"))
-        middle.append(_from_ordered_bits(upper << 16 | low))
+        middle.append(_as_float(upper << 16 | low))
     return middle[0] if middle[0] == middle[1] else sum(middle) / 2
 
 

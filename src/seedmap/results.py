@@ -15,6 +15,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import Field, fields, is_dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -100,10 +101,16 @@ def _read(kind: Any, content: Any, name: str) -> Any:
     raise UserError(f"has a {name.lstrip('.')!r} of another type than it should be")
 
 
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    """Returns the types of a dataclass's fields: looking them up takes longer than reading one."""
+    return typing.get_type_hints(kind)
+
+
 def _read_dataclass(kind: Any, content: Any, name: str) -> Any:
     if not isinstance(content, Mapping):
         raise UserError(f"has a {name.lstrip('.')!r} that is no mapping")
-    hints, values, known = typing.get_type_hints(kind), {}, set()
+    hints, values, known = _hints(kind), {}, set()
     for entry in fields(kind):
         key = _name(entry)
         known.add(key)
