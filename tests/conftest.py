@@ -17,17 +17,11 @@ os.environ.setdefault("XLA_FLAGS", " ".join(QUICK_TO_COMPILE))
 import jax
 import pytest
 from hypothesis import settings
-from jaxtyping import install_import_hook
 
-import helpers.shapes  # noqa: F401 - jaxtyping's hook looks it up by name
+from helpers.shapes import check_modules
 
-# Not figures.layout, whose small functions are called 100 000 times: the checks would cost more.
-HMM = ("em", "selection", "training_map", "forecasting", "readers", "decoding", "inference")
-HMM += ("parameters", "sequences", "io", "sweep_io", "figures.graph", "figures.runs")
-HMM += ("figures.comparison", "figures.forecast", "figures.selection", "figures.semantics")
-SHAPED = ("trainer", "runs", "fitting", "mapping", "experiments.noise.measures")
-SHAPED += tuple(f"hmm.{name}" for name in HMM)
-install_import_hook([f"seedmap.{name}" for name in SHAPED], "helpers.shapes.check_arrays")
+SHAPED = ("trainer", "hmm", "runs", "fitting", "mapping", "experiments.noise.measures")
+check_modules([f"seedmap.{name}" for name in SHAPED])
 
 from seedmap.trainer import program
 from seedmap.trainer.group_size import Choice, choose_seeds_at_once
