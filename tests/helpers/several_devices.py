@@ -41,14 +41,21 @@ def values(run):
 
 
 def resumed(folder):
-    """A training whose records are each taken on another number of devices."""
+    """A training of which every record is taken on another number of devices."""
 
-    def cut(progress):
-        if progress.record is not None and progress.step < SIZES["steps"]:
-            raise CutError
+    def cut_at_the_second():
+        shown = []
+
+        def cut(progress):
+            shown.extend([progress.step] * (progress.record is not None))
+            if len(shown) == 2:  # the first is saved by now
+                raise CutError
+
+        return cut
 
     for count in (2, 1, 8, 4, 1):
-        options = {"seeds_at_once": 2, "devices": jax.devices()[:count], "on_progress": cut}
+        options = {"seeds_at_once": 2, "devices": jax.devices()[:count]}
+        options |= {"on_progress": cut_at_the_second()}
         saving = Saving(folder, resume=True, save_seconds=0.0)
         try:
             return train(TASK, OPTIMIZERS["adamw"], range(15), saving=saving, **options, **SIZES)
@@ -62,6 +69,8 @@ def main():
     if kind == "devices":
         placement.usable_cores = lambda: 8  # lanes in earnest, whatever the machine has
         folder = Path(arguments[0])
+        jax.config.update("jax_compilation_cache_dir", str(folder / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         for name, optimizer in OPTIMIZERS.items():
             for count in COUNTS:
                 options = {"seeds_at_once": 2, "devices": jax.devices()[:count]}

@@ -43,9 +43,7 @@ def test_devices_and_resuming_on_others_change_no_bit(tmp_path):
             with np.load(tmp_path / f"{other}.npz") as found:
                 assert found.keys() == one.keys()
                 for entry, expected in one.items():
-                    np.testing.assert_array_equal(
-                        found[entry], expected, err_msg=other
-                    )
+                    np.testing.assert_array_equal(found[entry], expected, err_msg=other)
 
 
 def free_port():
