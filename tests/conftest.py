@@ -12,6 +12,7 @@ QUICK_TO_COMPILE = (
     "--xla_cpu_parallel_codegen_split_count=1",
 )
 os.environ.setdefault("XLA_FLAGS", " ".join(QUICK_TO_COMPILE))
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")  # pytest-xdist has a process for each core
 
 import jax
 import pytest

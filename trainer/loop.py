@@ -213,6 +213,7 @@ def _settings(
         "threshold": recipe.threshold,
         "early_stop": plan.early_stop,
         "precision": recipe.precision,
+        "arithmetic": store.ARITHMETIC,
         **identity,
     }
 
@@ -280,6 +281,7 @@ def _job_before(folder: Path, settings: dict[str, Any], resume: bool) -> store.J
     if not resume:
         raise UserError(f"{folder} holds a training: resume it, or train in another folder")
     job = store.read_job(folder)
+    store.check_arithmetic(folder, job)
     store.check_same(folder, job.identity, settings)
     return job
 
