@@ -1,19 +1,23 @@
 """Run by test_devices in processes of their own: simulated CPU devices, or several hosts.
 
     python several_devices.py devices FOLDER
+    python several_devices.py stress NUM_DEVICES SECONDS
     python several_devices.py host PORT PROCESS NUM_PROCESSES FOLDER
 
 The first trains the same seeds on 1, 2, 4 and 8 of 8 simulated devices, and a training cut short on
-one number and resumed on others, and saves all that each gives; the second trains its share and
-prints its seeds.
+one number and resumed on others, and saves all that each gives; the second records every metric by
+every method for so many seconds and prints how often; the third trains its share and prints its
+seeds.
 """
 
 import os
 import sys
+import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 kind, *arguments = sys.argv[1:] if __name__ == "__main__" else ["imported"]
-if kind == "devices":
+if kind in ("devices", "stress"):
     os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 
 import jax  # noqa: E402
@@ -21,7 +25,7 @@ import numpy as np  # noqa: E402
 import optax  # noqa: E402
 
 from seedmap.experiments.tasks.sparse_parities import ParitiesConfig, parities_task  # noqa: E402
-from seedmap.trainer import Saving, placement, train  # noqa: E402
+from seedmap.trainer import MEASURES, Saving, choose, placement, train  # noqa: E402
 
 TASK = parities_task(ParitiesConfig(hidden=16, bits=8, train_size=64, test_size=20))
 OPTIMIZERS = {"sgd": optax.sgd(0.05), "adamw": optax.adamw(0.01)}
@@ -64,13 +68,38 @@ def resumed(folder):
     raise AssertionError("it was cut more often than it has records")
 
 
+def keep_compiled(folder):
+    """Has programs compiled once: what is asked is what they do."""
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def stress(count, seconds):
+    """Trainings whose every step is recorded, on so many devices for so long; how many."""
+    every = (*MEASURES, "weights/layers", "stable_rank/layers")
+    options = {"devices": jax.devices()[:count], "seeds_at_once": 3, "batch_size": 16}
+    until, trained = time.monotonic() + seconds, 0
+    while time.monotonic() < until:
+        for method in ("exact", "gram", "lanczos"):
+            metrics = choose(every, spectrum=method)
+            options |= {"metrics": metrics, "steps": 400, "record_every": 1}
+            train(TASK, OPTIMIZERS["sgd"], range(24), **options)
+            trained += 1
+    return trained
+
+
 def main():
     """All trainings, or one share of one."""
+    if kind == "stress":
+        placement.usable_cores = lambda: 8
+        with TemporaryDirectory() as folder:
+            keep_compiled(Path(folder))
+            print(stress(int(arguments[0]), float(arguments[1])))
+        return
     if kind == "devices":
         placement.usable_cores = lambda: 8  # lanes in earnest, whatever the machine has
         folder = Path(arguments[0])
-        jax.config.update("jax_compilation_cache_dir", str(folder / "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        keep_compiled(folder / "xla")
         for name, optimizer in OPTIMIZERS.items():
             for count in COUNTS:
                 options = {"seeds_at_once": 2, "devices": jax.devices()[:count]}

@@ -46,6 +46,13 @@ def test_devices_and_resuming_on_others_change_no_bit(tmp_path):
                     np.testing.assert_array_equal(found[entry], expected, err_msg=other)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("num_devices", [2, 4, 8])
+def test_decompositions_of_many_groups_at_once_never_wait_for_each_other(num_devices):
+    """All metrics by all methods at every step, a minute each; a hang ends in a timeout."""
+    assert int(output(start("stress", num_devices, 60))) > 0
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
