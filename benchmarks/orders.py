@@ -38,12 +38,13 @@ def former_permutation(key: jax.Array, size: int) -> jax.Array:
 
 
 def former_rows(key, step, num_steps: int, num_train: int, batch_size: int) -> jax.Array:
-    """Rows of whole epochs, as many as `num_steps` are."""
+    """Rows of steps that are whole epochs, or lie within one."""
     num_batches = batches_per_epoch(num_train, batch_size)
-    epochs = step // num_batches + jnp.arange(num_steps // num_batches)
+    epochs = step // num_batches + jnp.arange(-(-num_steps // num_batches))
     orders = jax.vmap(lambda i: former_permutation(jax.random.fold_in(key, i), num_train))(epochs)
     padding = ((0, 0), (0, num_batches * batch_size - num_train))
-    return jnp.pad(orders, padding, constant_values=-1).reshape(num_steps, batch_size)
+    rows = jnp.pad(orders, padding, constant_values=-1).reshape(-1, batch_size)
+    return jax.lax.dynamic_slice_in_dim(rows, step % num_batches, num_steps)
 
 
 def compiled(draw: Callable, count: int, size: int) -> tuple[Callable, float]:

@@ -191,7 +191,9 @@ def compare_group(
 
 def compared(state: TrainState, comparable: Comparable) -> Compared:
     """Collects what of replicas is compared."""
-    return Compared(state.seeds.model.params, *comparable, state.seeds.diverged)
+    predictions, digests = comparable
+    assert digests is not None  # of replicas that are compared
+    return Compared(state.seeds.model.params, predictions, digests, state.seeds.diverged)
 
 
 def advance_all(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -62,11 +62,11 @@ def make_streams(
         raise UserError(f"vary: unknown stream {unknown[0]!r}; streams are {Streams._fields}")
     numbers = np.asarray(seeds, np.uint32)
     own = [numbers if name in vary else np.zeros_like(numbers) for name in Streams._fields]
-    return _keys(root, Streams(*own))
+    return _keys(root, own)
 
 
 @partial(jax.jit, static_argnums=0)
-def _keys(root: int, numbers: Streams) -> Streams:
+def _keys(root: int, numbers: list[Any]) -> Streams:
     """The keys of numbers in every stream: one program, where key by key takes several."""
 
     def stream(index: int, own: UInt32[Array, " seed"]) -> Key[Array, " seed"]:

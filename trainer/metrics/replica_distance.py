@@ -79,7 +79,7 @@ def distance_to_first(
     distances["distance"] = jnp.sqrt(squares)
     distances["relative_distance"] = distances["distance"] / length
     if replicas.predictions is not None:
-        disagree = (replicas.predictions != first.predictions).astype(jnp.float32)
+        disagree = jnp.not_equal(replicas.predictions, first.predictions).astype(jnp.float32)
         distances["churn"] = jnp.mean(disagree, axis=1)
     return distances
 
