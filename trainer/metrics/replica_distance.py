@@ -78,7 +78,7 @@ def distance_to_first(
     length = jnp.sqrt(sum(jnp.sum(jnp.square(base)) for _, base in pairs))
     distances["distance"] = jnp.sqrt(squares)
     distances["relative_distance"] = distances["distance"] / length
-    if replicas.predictions is not None:
+    if replicas.predictions is not None and first.predictions is not None:
         disagree = jnp.not_equal(replicas.predictions, first.predictions).astype(jnp.float32)
         distances["churn"] = jnp.mean(disagree, axis=1)
     return distances
