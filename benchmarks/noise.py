@@ -17,10 +17,10 @@ import numpy as np
 from seedmap.experiments import load_experiment
 from seedmap.trainer import Perturbations, make_streams, make_trainer
 
-CASES = {  # experiment: preset, hyperparameters, replicas, replicas at once
-    "parities": ("paper", {}, 16, 4),
-    "smallcnn": ("quick", {"batch_size": 32, "train_size": 320}, 2, 1),
-    "modular-stabilised": ("cpu", {}, 4, 4),
+CASES = {  # experiment: preset, hyperparameters, replicas
+    "parities": ("paper", {}, 4),
+    "smallcnn": ("quick", {"batch_size": 32, "train_size": 320}, 1),
+    "modular-stabilised": ("cpu", {}, 4),
 }
 STEPS, ROUNDS = 20, 7
 
@@ -41,7 +41,7 @@ def kinds(count: int) -> dict[str, tuple[Perturbations, bool]]:
 
 def measure(name: str) -> dict[str, np.ndarray]:
     """Seconds of `STEPS` steps of all replicas, by kind: [round]."""
-    preset, changes, count, at_once = CASES[name]
+    preset, changes, count = CASES[name]
     experiment = load_experiment(name)
     config = replace(experiment.presets[preset].training, **changes)
     setup = experiment.setup(config)
@@ -54,7 +54,6 @@ def measure(name: str) -> dict[str, np.ndarray]:
             config.batch_size,
             STEPS,
             (),
-            seeds_at_once=at_once,
             compare=compare,
         )
         state = trainer.init(make_streams(range(count)), {}, perturb)

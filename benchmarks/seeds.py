@@ -1,82 +1,102 @@
-"""The cost of more seeds, and the quality of the group size found by trial.
+"""Replicas side by side on a core: the speed at each number, and that of the rule over the best.
 
-    python benchmarks/seeds.py
+    python benchmarks/seeds.py                   # on all cores
+    python benchmarks/seeds.py --lanes 1 2       # on one, then on two
 
-Sparse parities at the size of Hu et al. (2023), training steps alone (no metrics). For each number
-S of seeds: seed-steps per second with all at once, what S seeds cost over one, and the speed at the
-group size found by trial over that at the best of all sizes tried by hand, measured in turns.
+Training steps alone (no metrics) of parities at two widths, modular addition and SmallCNN. All
+numbers take turns; of each the best round counts.
 """
 
 import argparse
 import time
+from dataclasses import replace
+from typing import NamedTuple
 
 import jax
 import numpy as np
-import optax
 
-from seedmap.experiments.tasks.sparse_parities import PAPER, parities_task
+from seedmap.experiments import load_experiment
+from seedmap.experiments.processes.cores import use_cores
 from seedmap.trainer import make_streams, make_trainer
-from seedmap.trainer.group_size import candidates, choose_seeds_at_once
-from seedmap.trainer.placement import place, spread
-
-TASK = parities_task(PAPER)
-OPTIMIZER = optax.chain(optax.add_decayed_weights(0.01), optax.sgd(0.1))
+from seedmap.trainer.group_size import by_network
+from seedmap.trainer.placement import Placement, in_lanes, place, share, spread, usable_cores
 
 
-def build(size, mesh, every=32):
-    return make_trainer(TASK, OPTIMIZER, 32, every, seeds_at_once=size, mesh=mesh)
+class Case(NamedTuple):
+    """An experiment's preset, changes to it, replicas, steps of a turn, and numbers to try."""
+
+    experiment: str
+    preset: str
+    changes: dict
+    replicas: int
+    steps: int
+    sizes: tuple[int, ...]
+
+
+CASES = {
+    "parities-128": Case("parities", "paper", {}, 40, 160, (1, 2, 4, 5, 8, 10, 20, 40)),
+    "parities-1000": Case("parities", "paper", {"hidden": 1000}, 16, 64, (1, 2, 4, 8, 16)),
+    "modular-stabilised": Case("modular-stabilised", "cpu", {}, 8, 9, (1, 2, 4, 8)),
+    "smallcnn": Case("smallcnn", "quick", {"batch_size": 32, "train_size": 320}, 4, 10, (1, 2, 4)),
+}
 
 
 class Walker:
-    """Compiled training of some seeds in groups of a size."""
+    """Compiled training of a case's replicas in groups of a size."""
 
-    def __init__(self, num_seeds: int, size: int):
-        placement = place(num_seeds, size, jax.devices()[:1])
-        trainer = build(placement.seeds_at_once, placement.mesh)
-        self.state = trainer.init(spread(placement, make_streams(range(num_seeds))))
-        self.walk = trainer.walk.lower(self.state, ()).compile()
-        self.rows = num_seeds
-        self.best = np.inf
+    def __init__(self, case: Case, size: int):
+        config = load_experiment(case.experiment).presets[case.preset].training
+        config = replace(config, **case.changes)
+        task, optimizer, *_ = load_experiment(case.experiment).setup(config)
+        self.rule = by_network(task)
+        self.placement = place(case.replicas, size, jax.devices())
+        trainer = make_trainer(
+            task, optimizer, config.batch_size, case.steps, (), mesh=self.placement.mesh
+        )
+        streams = make_streams(range(case.replicas))
+        self.groups = [trainer.init(keys) for keys in spread(self.placement, streams)]
+        pool = share(self.placement, task.pool)
+        walk = trainer.walk.lower(self.groups[0], pool).compile()
+        self.walk = lambda state: jax.block_until_ready(walk(state, pool))
 
-    def run(self) -> None:
-        """Walks 32 steps and keeps the best time."""
-        started = time.perf_counter()
-        self.state = jax.block_until_ready(self.walk(self.state, ()))
-        self.best = min(self.best, time.perf_counter() - started)
-
-    @property
-    def speed(self) -> float:
-        """Seed-steps per second."""
-        return 32 * self.rows / self.best
+    def run(self, lanes: int) -> tuple[float, float]:
+        """Seconds of a turn, and the cores that were busy."""
+        placement: Placement = self.placement._replace(lanes=lanes)
+        started, busy = time.perf_counter(), time.process_time()
+        self.groups = in_lanes(placement, self.walk, self.groups)
+        seconds = time.perf_counter() - started
+        return seconds, (time.process_time() - busy) / seconds
 
 
 def main() -> None:
+    """Prints a line per case, number of lanes and number of replicas side by side."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 4, 16, 40, 256])
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("cases", nargs="*", default=list(CASES), help=", ".join(CASES))
+    parser.add_argument("--lanes", type=int, nargs="+", default=[usable_cores()])
+    parser.add_argument("--rounds", type=int, default=9)
     args = parser.parse_args()
-    single = Walker(1, 1)
-    for num_seeds in args.seeds:
-        started = time.perf_counter()
-        streams = make_streams(range(num_seeds))
-        chosen = choose_seeds_at_once(
-            lambda size, mesh: build(size, mesh, 8), streams, {}, (), jax.devices()[:1]
-        )
-        search = time.perf_counter() - started
-        sizes = sorted({*candidates(num_seeds), chosen})
-        walkers = {size: Walker(num_seeds, size) for size in sizes}
+    use_cores()
+    for name in args.cases:
+        case = CASES[name]
+        walkers = {size: Walker(case, size) for size in case.sizes}
+        turns = [(size, lanes) for lanes in args.lanes for size in walkers]
+        found = {turn: [] for turn in turns}
         for _ in range(args.rounds):
-            for walker in (single, *walkers.values()):
-                walker.run()
-        best = max(walkers, key=lambda size: walkers[size].speed)
-        speeds = ", ".join(f"{size}: {walker.speed:,.0f}" for size, walker in walkers.items())
-        cost = num_seeds * single.speed / walkers[best].speed
-        print(
-            f"S = {num_seeds}: seed-steps/s by size {{{speeds}}}; cost over one seed {cost:.1f}; "
-            f"chose {chosen} in {search:.1f} s, {walkers[chosen].speed / walkers[best].speed:.2f} "
-            f"of the best by hand ({best})",
-            flush=True,
-        )
+            for size, lanes in turns:
+                found[size, lanes].append(walkers[size].run(lanes))
+        for lanes in args.lanes:
+            speeds = {
+                size: case.replicas * case.steps / min(s for s, _ in found[size, lanes])
+                for size in walkers
+            }
+            rule, best = walkers[case.sizes[0]].rule, max(speeds.values())
+            table = ", ".join(f"{size}: {speed:,.0f}" for size, speed in speeds.items())
+            busy = np.median([cores for size in walkers for _, cores in found[size, lanes]])
+            print(
+                f"{name}, {lanes} lanes, seed-steps/s by replicas side by side: {table}; "
+                f"the rule's {rule}: {speeds[rule] / best:.2f} of the best; {busy:.2f} cores busy",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

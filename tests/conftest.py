@@ -13,6 +13,7 @@ QUICK_TO_COMPILE = (
     "--xla_cpu_parallel_codegen_split_count=1",
 )
 os.environ.setdefault("XLA_FLAGS", " ".join(QUICK_TO_COMPILE))
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")  # pytest-xdist has a process for each core
 
 import jax
 import pytest
@@ -22,9 +23,6 @@ from helpers.shapes import check_modules
 
 SHAPED = ("trainer", "hmm", "runs", "fitting", "mapping", "experiments.noise.measures")
 check_modules([f"seedmap.{name}" for name in SHAPED])
-
-from seedmap.trainer import program
-from seedmap.trainer.group_size import Choice, choose_seeds_at_once
 
 settings.register_profile("fixed", derandomize=True)
 settings.load_profile("fixed")
@@ -49,27 +47,6 @@ def compilation_cache(tmp_path_factory):
     jax.config.update("jax_compilation_cache_dir", str(shared / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-
-def _all_at_once(build, replicas, pool, devices, sizes=None, *, alike=False):
-    """In place of the trial of sizes, which compiles the program for each: all seeds at once."""
-    if alike:  # a matter of bits, not of speed
-        return choose_seeds_at_once(build, replicas, pool, devices, sizes, alike=alike)
-    return Choice(-(-len(replicas[0].init) // len(devices)), float("nan"))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def no_trial():
-    """Training takes all seeds at once unless a test says how many, or asks for `trial`."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(program, "choose_seeds_at_once", _all_at_once)
-        yield
-
-
-@pytest.fixture
-def trial(monkeypatch):
-    """Has the number of seeds side by side found by trial, as it is outside of tests."""
-    monkeypatch.setattr(program, "choose_seeds_at_once", choose_seeds_at_once)
 
 
 _modules_done = itertools.count(1)

@@ -14,15 +14,14 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from seedmap.errors import UserError
 from seedmap.trainer.checks import PRECISIONS
 from seedmap.trainer.metrics.arguments import Metric, Record
-from seedmap.trainer.metrics.replica_distance import distance_to_first
+from seedmap.trainer.metrics.replica_distance import Compared, distance_to_first, first_of
 from seedmap.trainer.metrics.weights import weight_metrics
 from seedmap.trainer.noise.perturb import Perturbations
 from seedmap.trainer.noise.rounding import MANTISSA_BITS, round_products
 from seedmap.trainer.recipe import Optimizer, Recipe, make_recipe
-from seedmap.trainer.replica import advance, exact_data, init_replica, take_steps
+from seedmap.trainer.replica import Comparable, advance, exact_data, init_replica, take_steps
 from seedmap.trainer.step import SeedState
 from seedmap.trainer.streams import Streams
 from seedmap.trainer.task import Task
@@ -57,15 +56,13 @@ class Trainer(NamedTuple):
 
 
 class Batching(NamedTuple):
-    """How a program goes through its replicas.
+    """What a program goes through its replicas on.
 
     Attributes:
-        seeds_at_once: replicas vmapped together on a device; the groups take turns. None: all.
         mesh: devices over which replicas are spread, one axis named "seed"; None: no sharding.
         platform: that the program is compiled for, as JAX names it.
     """
 
-    seeds_at_once: int | None
     mesh: Mesh | None
     platform: str
 
@@ -96,62 +93,19 @@ def at_precision(
     return precise
 
 
-def in_groups(
-    function: Callable, size: int | None, wrap: Callable[[Callable], Callable] | None = None
-) -> Callable:
-    """Batches a function of one replica: vmapped over groups of `size`, the groups one by one.
+def side_by_side(function: Callable) -> Callable:
+    """Vmaps a function of one replica, pytree -> pytree.
 
-    Args:
-        function: pytree -> pytree, of one replica.
-        size: replicas at once, a divisor of their number; None takes all.
-        wrap: changes the function of a group.
+    A lone replica has no batch axis at all: XLA keeps its fast single convolutions.
     """
-    wrap = wrap or (lambda group: group)
 
     def batched(tree):
-        count = jax.tree.leaves(tree)[0].shape[0]
-        groups = max(1, count // (size or count))
-        length = count // groups
-        if size is not None and count > size and count % size:
-            raise UserError(f"{count} replicas do not make whole groups of {size}")
-        # A lone replica has no batch axis at all: XLA keeps its fast single convolutions.
-        group = wrap(jax.vmap(function)) if length > 1 else wrap(_alone(function))
-        if groups == 1:
-            return group(tree)
-        split = jax.tree.map(lambda leaf: leaf.reshape(groups, length, *leaf.shape[1:]), tree)
-        results = jax.lax.map(group, split)
-        return jax.tree.map(lambda leaf: leaf.reshape(count, *leaf.shape[2:]), results)
-
-    return batched
-
-
-def _alone(function: Callable) -> Callable:
-    """A function of a group of one."""
-
-    def group(tree):
+        if jax.tree.leaves(tree)[0].shape[0] > 1:
+            return jax.vmap(function)(tree)
         result = function(jax.tree.map(lambda leaf: leaf[0], tree))
         return jax.tree.map(lambda leaf: leaf[None], result)
 
-    return group
-
-
-def skip_frozen(group: Callable) -> Callable:
-    """Makes a group of which every replica is frozen cost nothing: it stays, its records are NaN.
-
-    Args:
-        group: SeedState [replica] -> (SeedState, Record, Comparable), the last empty.
-    """
-
-    def guarded(seeds: SeedState):
-        def stay(seeds):
-            _, record, comparable = jax.eval_shape(group, seeds)
-            nothing = jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), record)
-            return seeds, nothing, comparable
-
-        frozen = (seeds.diverged >= 0) | (seeds.converged >= 0)
-        return jax.lax.cond(frozen.all(), stay, group, seeds)
-
-    return guarded
+    return batched
 
 
 def over_devices(function: Callable, mesh: Mesh | None) -> Callable:
@@ -168,19 +122,13 @@ def over_devices(function: Callable, mesh: Mesh | None) -> Callable:
     )
 
 
-def over_replicas(
-    function: Callable,
-    precision: str,
-    batching: Batching,
-    wrap: Callable[[Callable], Callable] | None = None,
-) -> Callable:
-    """Batches a function of (*shared, replica) over replicas: their precision, groups and devices.
+def over_replicas(function: Callable, precision: str, batching: Batching) -> Callable:
+    """Batches a function of (*shared, replica) over replicas: their precision and devices.
 
     Args:
         function: of one replica; a `SeedState` may bring a number of mantissa bits of its own.
         precision: of products.
-        batching: groups, devices and their platform.
-        wrap: changes the function of a group, replicas [replica] -> results.
+        batching: devices and their platform.
 
     Returns:
         (shared tuple, replicas with leading axis [replica]) -> results [replica].
@@ -191,8 +139,7 @@ def over_replicas(
         return at_precision(function, precision, batching.platform, own)(*shared, replica)
 
     def on_device(shared, replicas):
-        group = partial(of_replica, shared)
-        return in_groups(group, batching.seeds_at_once, wrap)(replicas)
+        return side_by_side(partial(of_replica, shared))(replicas)
 
     return over_devices(on_device, batching.mesh)
 
@@ -213,20 +160,51 @@ def init_all(
     return TrainState(jnp.int32(0), over_replicas(init, recipe.precision, batching)((), replicas))
 
 
+def advance_group(
+    recipe: Recipe, batching: Batching, state: TrainState, pool: Any = ()
+) -> tuple[TrainState, Record, Comparable]:
+    """Trains replicas to their next record, and gives what they are compared by."""
+    batched = over_replicas(partial(advance, recipe), recipe.precision, batching)
+    seeds, record, comparable = batched((state.step, pool), state.seeds)
+    return TrainState(state.step + recipe.record_every, seeds), record, comparable
+
+
+def compare_group(
+    record_every: int, first: Compared, state: TrainState, comparable: Comparable
+) -> Record:
+    """Measures how far replicas are from the first one, at a record.
+
+    Args:
+        record_every: steps between records.
+        first: of the first replica.
+        state: of the replicas to compare with it.
+        comparable: of the same.
+
+    Returns:
+        `distance_to_first`; NaN for a replica that has diverged, and for all once the first has.
+    """
+    here = compared(state, comparable)
+    distances = distance_to_first(first, here, state.step - record_every + 1)
+    alive = (here.diverged < 0) & (first.diverged < 0)
+    return {name: jnp.where(alive, value, jnp.nan) for name, value in distances.items()}
+
+
+def compared(state: TrainState, comparable: Comparable) -> Compared:
+    """Collects what of replicas is compared."""
+    predictions, digests = comparable
+    assert digests is not None  # of replicas that are compared
+    return Compared(state.seeds.model.params, predictions, digests, state.seeds.diverged)
+
+
 def advance_all(
     recipe: Recipe, batching: Batching, state: TrainState, pool: Any = ()
 ) -> tuple[TrainState, Record]:
     """Trains all replicas to their next record; see `Trainer.advance`."""
-    wrap = skip_frozen if recipe.stop_converged else None
-    batched = over_replicas(partial(advance, recipe), recipe.precision, batching, wrap)
-    seeds, record, comparable = batched((state.step, pool), state.seeds)
+    state, record, comparable = advance_group(recipe, batching, state, pool)
     if recipe.compare:
-        distances = distance_to_first(
-            seeds.model.params, comparable.predictions, comparable.digests, state.step + 1
-        )
-        alive = (seeds.diverged < 0) & (seeds.diverged[:1] < 0)
-        record |= {name: jnp.where(alive, value, jnp.nan) for name, value in distances.items()}
-    return TrainState(state.step + recipe.record_every, seeds), record
+        first = first_of(compared(state, comparable))
+        record |= compare_group(recipe.record_every, first, state, comparable)
+    return state, record
 
 
 def walk_all(recipe: Recipe, batching: Batching, state: TrainState, pool: Any = ()) -> TrainState:
@@ -250,7 +228,6 @@ def make_trainer(
     threshold: float | None = None,
     stop_converged: bool = False,
     precision: str = "float32",
-    seeds_at_once: int | None = None,
     mesh: Mesh | None = None,
     platform: str | None = None,
     compare: bool = False,
@@ -273,8 +250,6 @@ def make_trainer(
             GPUs and TPUs, "tf32" or "bfloat16" (inputs rounded to it, sums in float32). In a
             program for CPUs the inputs are rounded alike (`trainer.noise.rounding`), which is no
             faster.
-        seeds_at_once: replicas vmapped together on a device; the groups take turns. It must divide
-            the number of replicas on a device. None: all.
         mesh: devices over which replicas are spread, of one axis named "seed"; their number must
             divide the number of replicas. None: no sharding.
         platform: that the program is to be compiled for; None: that of the mesh, or without one
@@ -307,20 +282,20 @@ def make_trainer(
         precision=precision,
         compare=compare,
     )
-    return build_trainer(recipe, seeds_at_once, mesh, platform)
+    return build_trainer(recipe, mesh, platform)
 
 
-def build_trainer(
-    recipe: Recipe,
-    seeds_at_once: int | None = None,
-    mesh: Mesh | None = None,
-    platform: str | None = None,
-) -> Trainer:
+def build_trainer(recipe: Recipe, mesh: Mesh | None = None, platform: str | None = None) -> Trainer:
     """Builds the trainer of a recipe; see `make_trainer`."""
-    devices = jax.local_devices() if mesh is None else mesh.devices.flat
-    batching = Batching(seeds_at_once, mesh, platform or devices[0].platform)
+    batching = batching_of(mesh, platform)
     return Trainer(
         jax.jit(partial(init_all, recipe, batching)),
         jax.jit(partial(advance_all, recipe, batching), donate_argnums=0),
         jax.jit(partial(walk_all, recipe, batching), donate_argnums=0),
     )
+
+
+def batching_of(mesh: Mesh | None, platform: str | None = None) -> Batching:
+    """Returns the devices of a mesh, or without one this process's, with their platform."""
+    devices = jax.local_devices() if mesh is None else mesh.devices.flat
+    return Batching(mesh, platform or devices[0].platform)

@@ -1,64 +1,143 @@
-"""How many replicas to run side by side: found by a short trial on one device.
+"""How many replicas stand side by side on a device.
 
-Too few leave a device idle, too many push their working set out of its caches or its memory; where
-the best lies depends on the network and the device, and is measured rather than guessed.
+On a CPU by a rule of the network alone: the number decides the last bits of the results, and these
+are not to depend on the machine. On an accelerator, whose memory is what limits it, as many as fit.
 
 Where replicas are compared to the bit, the number must also treat them all alike. Of 20 side by
 side on a CPU the last 4 may come out otherwise than the first 16: loops over them are vectorised,
 and what is left over is computed in another way.
 """
 
-import os
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from seedmap.errors import UserError
 from seedmap.trainer.batched import Trainer, TrainState
-from seedmap.trainer.placement import place, share, spread
+from seedmap.trainer.placement import Placement, in_lanes, place, share, spread
+from seedmap.trainer.task import Task, init_model
 
+_MOST = 8  # replicas side by side on a core
+_PARAMETERS = 2**16  # of all of them: what stays in a core's own cache
 _TRIAL_SECONDS = 0.1
-_LOSS = 1.3  # a size this much slower per replica than the best one ends the search
 
 
 class Choice(NamedTuple):
-    """What a trial found.
+    """A number of replicas that was tried.
 
     Attributes:
         seeds_at_once: replicas to run side by side on a device.
-        seconds: of a call of the trainer's `walk` per replica, at that number.
+        seconds: of a call of the trainer's `walk` per replica, all lanes at work.
     """
 
     seeds_at_once: int
     seconds: float
 
 
-def candidates(most: int) -> list[int]:
-    """Sizes to try: 1, 4, 16, ... and all."""
-    sizes = [4**i for i in range(16) if 4**i < most]
-    return [*sizes, most]
+def by_network(task: Task) -> int:
+    """Returns the number of replicas that stand side by side on a core of a CPU.
+
+    1 for a network with kernels of more than 2 axes (convolutions of several replicas at once have
+    no fast kernel there); else the largest power of two with at most 65 536 parameters in all,
+    8 at most.
+    """
+    params = jax.eval_shape(lambda key: init_model(task, key).params, jax.random.key(0))
+    leaves = jax.tree.leaves(params)
+    if any(leaf.ndim > 2 for leaf in leaves):
+        return 1
+    fitting = _PARAMETERS // max(1, sum(math.prod(leaf.shape) for leaf in leaves))
+    return min(_MOST, 2 ** int(math.log2(max(1, fitting))))
 
 
-def _free_memory(device: jax.Device) -> float:
-    """Bytes a program may take on the device; for a CPU those of the machine that are free."""
-    stats = device.memory_stats() if device.platform != "cpu" else None
-    if stats and "bytes_limit" in stats:
-        return 0.9 * (stats["bytes_limit"] - stats["bytes_in_use"])
-    return 0.9 * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def smaller(placement: Placement) -> Iterator[int]:
+    """Gives the sizes of groups to try from a placement's on, halved each time."""
+    size = placement.seeds_at_once
+    while size:
+        yield size
+        size //= 2
 
 
-def _seconds(walk: Callable, state: TrainState, pool) -> tuple[float, TrainState]:
+def fits(
+    compiled: jax.stages.Compiled, state: TrainState, num_groups: int, device: jax.Device
+) -> bool:
+    """Tells whether an accelerator has the memory for a program and the states of all groups.
+
+    Args:
+        compiled: of a group.
+        state: of a group, on the device.
+        num_groups: groups in all, the one on the device among them.
+        device: one of those it is compiled for.
+    """
+    stats = None if device.platform == "cpu" else device.memory_stats()
+    memory = compiled.memory_analysis()
+    if not stats or "bytes_limit" not in stats or memory is None:
+        return True
+    held = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) / len(device_set(state))
+    needed = held * (num_groups - 1) + memory.temp_size_in_bytes + memory.output_size_in_bytes
+    return needed <= 0.9 * (stats["bytes_limit"] - stats["bytes_in_use"])
+
+
+def device_set(state: TrainState) -> set[jax.Device]:
+    """Returns the devices a state lies on."""
+    return state.seeds.diverged.devices()
+
+
+def choose_alike(
+    build: Callable[[jax.sharding.Mesh], Trainer],
+    replicas: tuple,
+    pool,
+    devices: Sequence[jax.Device],
+    most: int | None,
+    *,
+    alike: bool = True,
+) -> Choice:
+    """Finds the largest number of replicas at once, from one on downwards, that treats all alike.
+
+    A number is tried by training copies of the first replica for some steps: their parameters must
+    stay equal to the bit. One alone always passes.
+
+    Args:
+        build: mesh -> Trainer of a few steps.
+        replicas: what `Trainer.init` takes, of all replicas.
+        pool: the task's.
+        devices: devices the replicas are spread over.
+        most: the number to begin with; None: all.
+        alike: False takes it as it is, and only measures.
+    """
+    whole = place(len(replicas[0].init), most, devices)
+    for tried in smaller(whole):
+        size = place(len(replicas[0].init), tried, devices).seeds_at_once  # that groups will have
+        length = size * whole.mesh.size
+        placement = place(length * whole.lanes, size, devices)
+        copies = np.zeros(length * whole.lanes, int)
+        groups = spread(placement, jax.tree.map(lambda leaf: leaf[copies], replicas))  # noqa: B023
+        trainer, data = build(placement.mesh), share(placement, pool)
+        states = [trainer.init(*group) for group in groups]
+        walk = trainer.walk.lower(states[0], data).compile()
+        seconds, states = _seconds(lambda state: walk(state, data), placement, states)  # noqa: B023
+        if not alike or all(map(_all_alike, states)):
+            return Choice(size, seconds / (length * whole.lanes))
+    raise AssertionError("a lone replica is alike itself")
+
+
+def _seconds(
+    walk: Callable[[TrainState], TrainState], placement: Placement, states: list[TrainState]
+) -> tuple[float, list[TrainState]]:
     """Seconds of one call: the best of as many as fit in the time of a trial, at least two."""
     best, until = np.inf, time.perf_counter() + _TRIAL_SECONDS
-    state = jax.block_until_ready(walk(state, pool))
+
+    def once(state):
+        return jax.block_until_ready(walk(state))
+
+    states = in_lanes(placement, once, states)
     while best == np.inf or time.perf_counter() < until:
         started = time.perf_counter()
-        state = jax.block_until_ready(walk(state, pool))
+        states = in_lanes(placement, once, states)
         best = min(best, time.perf_counter() - started)
-    return best, state
+    return best, states
 
 
 def _all_alike(state: TrainState) -> bool:
@@ -66,61 +145,3 @@ def _all_alike(state: TrainState) -> bool:
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state.seeds.model.params)]
     raw = [leaf.reshape(len(leaf), -1).view(np.uint8) for leaf in leaves]
     return all((bits == bits[:1]).all() for bits in raw)
-
-
-def choose_seeds_at_once(
-    build: Callable[[int, jax.sharding.Mesh | None], Trainer],
-    replicas: tuple,
-    pool,
-    devices: Sequence[jax.Device],
-    sizes: Sequence[int] | None = None,
-    *,
-    alike: bool = False,
-) -> Choice:
-    """The number of replicas at once with the most seed-steps per second that fits in memory.
-
-    Sizes 1, 4, 16, ... up to a device's share are compiled (without metrics) and run for some
-    tenths of a second, until one is clearly slower than the best before it, or does not fit beside
-    the state of all the device's replicas.
-
-    Args:
-        build: (seeds_at_once, mesh) -> Trainer of a few steps.
-        replicas: what `Trainer.init` takes, of all replicas.
-        pool: the task's.
-        devices: devices the replicas are spread over.
-        sizes: numbers of replicas to try; None: those above.
-        alike: leave out numbers at which copies of the first replica do not stay alike to the bit.
-
-    Raises:
-        UserError: not even one replica at a time fits.
-    """
-    most = -(-len(replicas[0].init) // len(devices))
-    best, speed = None, np.inf
-    for size in candidates(most) if sizes is None else [min(size, most) for size in sizes]:
-        placement = place(size, size, devices[:1])
-        trainer = build(size, placement.mesh)
-        rows = np.zeros(size, int) if alike else np.arange(size)
-        first = jax.tree.map(lambda leaf: leaf[rows], replicas)  # noqa: B023
-        state = trainer.init(*(spread(placement, tree) for tree in first))
-        held = sum(leaf.nbytes for leaf in jax.tree.leaves(state.seeds)) / size
-        data = share(placement, pool)
-        walk = trainer.walk.lower(state, data).compile()
-        memory = walk.memory_analysis()
-        assert memory is not None  # compilers for CPUs, GPUs and TPUs tell it
-        needed = held * most + memory.temp_size_in_bytes + memory.output_size_in_bytes
-        if needed > _free_memory(devices[0]):
-            break
-        seconds, state = _seconds(walk, state, data)
-        per_replica = seconds / size
-        if alike and not _all_alike(state):
-            continue
-        if per_replica > _LOSS * speed:
-            break
-        if per_replica < speed:
-            best, speed = size, per_replica
-    if best is None:
-        raise UserError(
-            f"one replica needs {needed / 2**30:.1f} GiB, more than is free on {devices[0]}; lower "
-            "the batch size or the number of seeds"
-        )
-    return Choice(best, speed)

@@ -52,8 +52,8 @@ class Replicas:
             are then only names. What distinguishes them belongs in `Saving.identity`.
         perturb: noise of tools to imitate in each replica (`trainer.noise`); the same holds.
         compare: also record how far each replica is from the first one, and since when
-            (`trainer.metrics.replica_distance`); a `seeds_at_once` that is found by trial then is
-            one at which copies of a replica stay alike to the bit.
+            (`trainer.metrics.replica_distance`); a `seeds_at_once` that is not given is then one at
+            which copies of a replica stay alike to the bit.
     """
 
     vary: Sequence[str] = Streams._fields
@@ -119,8 +119,10 @@ def train(
         early_stop: "never"; "each": a replica stops once it has converged; "all": training ends
             once every replica has converged or diverged. What was recorded before is unchanged.
         precision: of products: "float32", "tf32" or "bfloat16".
-        seeds_at_once: replicas vmapped together on a device; None: the fastest that fits, by trial.
-        devices: devices of this process to use; None: all.
+        seeds_at_once: replicas vmapped together on a device; None: on a CPU by the network's size
+            (`trainer.group_size.by_network`), else as many as fit.
+        devices: devices of this process to use; None: all. Devices of a CPU stand for its cores:
+            groups of replicas are trained on as many at a time, at the same bits.
         saving: where to write records and checkpoints as training goes; None: memory only.
         on_progress: called with how far it is: before compilation, after it, then about every
             second.
@@ -211,16 +213,17 @@ def _settings(
         "threshold": recipe.threshold,
         "early_stop": plan.early_stop,
         "precision": recipe.precision,
+        "arithmetic": store.ARITHMETIC,
         **identity,
     }
 
 
 def _train_in_memory(plan: Plan) -> TrainingRun:
     program = compile_program(plan, plan.seeds_at_once)
-    plan.tell(0, 0.0, done_of(program.placement, program.state), None)
+    plan.tell(0, 0.0, done_of(program.placement, program.groups), None)
     records: list[Record] = []
     seconds = 0.0
-    for chunk in train_chunks(plan, program, program.state, 0, _CHUNK_SECONDS):
+    for chunk in train_chunks(plan, program, program.groups, 0, _CHUNK_SECONDS):
         records += chunk.records
         seconds += chunk.seconds
         plan.tell(chunk.step, seconds, chunk.done, chunk.records[-1])
@@ -228,7 +231,7 @@ def _train_in_memory(plan: Plan) -> TrainingRun:
         name: np.stack([record[name] for record in records], axis=1)
         for name in program.layout.names
     }
-    model = gather(program.placement, chunk.state.seeds.model)
+    model = gather(program.placement, [state.seeds.model for state in chunk.groups])
     return TrainingRun(
         make_dataset(values, plan.seeds, plan.hyper, plan.record_every, plan.per_epoch),
         model.params,
@@ -247,24 +250,24 @@ def _train_in_folder(plan: Plan, saving: Saving, settings: dict[str, Any]) -> Tr
     if before and saved and saved.finished:
         return collect_part(folder, before)
     program = compile_program(plan, before.seeds_at_once if before else plan.seeds_at_once)
-    state, step = program.state, 0
+    groups, step = program.groups, 0
     if saved:
-        state, step = _continue(program, saved), saved.step
+        groups, step = _continue(program, saved), saved.step
     job = before or _job(plan, program, settings)
     if before is None:
         store.write_job(folder, job)
     store.log(folder, event="begin", step=step, compile_seconds=program.compile_seconds)
-    plan.tell(step, 0.0, done_of(program.placement, state), None)
+    plan.tell(step, 0.0, done_of(program.placement, groups), None)
     seconds, last_save = 0.0, time.perf_counter()
     with checkpoints(folder / store.CHECKPOINTS) as manager:
         chunk_seconds = min(_CHUNK_SECONDS, saving.save_seconds)
-        for chunk in train_chunks(plan, program, state, step, chunk_seconds):
+        for chunk in train_chunks(plan, program, groups, step, chunk_seconds):
             append_records(folder / store.RECORDS, program.layout, chunk.records)
             seconds += chunk.seconds
             _log_chunk(folder, plan, chunk)
             plan.tell(chunk.step, seconds, chunk.done, chunk.records[-1])
             if chunk.last or time.perf_counter() - last_save >= saving.save_seconds:
-                save(manager, chunk.step, _to_save(program.placement, chunk.state), chunk.last)
+                save(manager, chunk.step, _to_save(program.placement, chunk.groups), chunk.last)
                 last_save = time.perf_counter()
     return collect_part(folder, job)
 
@@ -278,6 +281,7 @@ def _job_before(folder: Path, settings: dict[str, Any], resume: bool) -> store.J
     if not resume:
         raise UserError(f"{folder} holds a training: resume it, or train in another folder")
     job = store.read_job(folder)
+    store.check_arithmetic(folder, job)
     store.check_same(folder, job.identity, settings)
     return job
 
@@ -324,32 +328,39 @@ def _saved_part(seeds: SeedState) -> dict[str, Any]:
     }
 
 
-def _to_save(placement: Placement, state: TrainState) -> dict[str, Any]:
-    return gather(placement, _saved_part(state.seeds))
+def _to_save(placement: Placement, groups: list[TrainState]) -> dict[str, Any]:
+    return gather(placement, [_saved_part(state.seeds) for state in groups])
 
 
-def _continue(program: Program, saved: Saved) -> TrainState:
-    """The state of a checkpoint, on the devices.
+def _continue(program: Program, saved: Saved) -> list[TrainState]:
+    """The states of a checkpoint, on the devices.
 
     Raises:
         UserError: it is of another model or optimiser.
     """
-    fresh, structure = jax.tree.flatten(_saved_part(program.state.seeds))
-    shapes = [gather(program.placement, leaf).shape for leaf in fresh]
+    placement = program.placement
+    fresh = [_saved_part(state.seeds) for state in program.groups]
+    leaves, structure = jax.tree.flatten(fresh[0])
+    shapes = [leaf.shape for leaf in jax.tree.leaves(gather(placement, fresh))]
     if shapes != [leaf.shape for leaf in saved.leaves]:
         raise UserError("resume: the checkpoint is of another model or optimiser; train anew")
-    leaves = [
+    restored = [
         jax.random.wrap_key_data(jnp.asarray(leaf))
         if jnp.issubdtype(new.dtype, jax.dtypes.prng_key)
         else leaf
-        for new, leaf in zip(fresh, saved.leaves, strict=True)
+        for new, leaf in zip(leaves, saved.leaves, strict=True)
     ]
-    tree = spread(program.placement, jax.tree.unflatten(structure, leaves))
-    seeds = program.state.seeds._replace(
-        model=Variables(tree["params"], tree["state"]),
-        opt_state=tree["opt_state"],
-        diverged=tree["diverged"],
-        converged=tree["converged"],
-    )
-    step = share(program.placement, jnp.int32(saved.step))
-    return TrainState(step, seeds)
+    trees = spread(placement, jax.tree.unflatten(structure, restored))
+    return [
+        TrainState(
+            # Each its own: the program reuses the buffers of a state it is given.
+            share(placement, jnp.int32(saved.step)),
+            state.seeds._replace(
+                model=Variables(tree["params"], tree["state"]),
+                opt_state=tree["opt_state"],
+                diverged=tree["diverged"],
+                converged=tree["converged"],
+            ),
+        )
+        for state, tree in zip(program.groups, trees, strict=True)
+    ]

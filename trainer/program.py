@@ -11,16 +11,27 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from seedmap.trainer.batched import TrainState, build_trainer
-from seedmap.trainer.group_size import choose_seeds_at_once
+from seedmap.errors import UserError
+from seedmap.trainer.batched import (
+    TrainState,
+    advance_group,
+    batching_of,
+    build_trainer,
+    compare_group,
+    compared,
+    init_all,
+)
+from seedmap.trainer.group_size import by_network, choose_alike, fits, smaller
+from seedmap.trainer.metrics.replica_distance import Compared, first_of
 from seedmap.trainer.noise.perturb import Perturbations
 from seedmap.trainer.order import batches_per_epoch
-from seedmap.trainer.placement import Placement, gather, place, share, spread
+from seedmap.trainer.placement import Placement, gather, in_lanes, place, share, spread
 from seedmap.trainer.recipe import Recipe
+from seedmap.trainer.replica import Comparable
 from seedmap.trainer.storage.records import RecordLayout
 from seedmap.trainer.streams import Streams
 
-_TRIAL_STEPS = 8  # of training, in the search for the number of seeds at once
+_TRIAL_STEPS = 8  # of training, to see whether copies stay alike
 
 Record = dict[str, Float[np.ndarray, " replica"]]
 
@@ -58,7 +69,7 @@ class Plan(NamedTuple):
         hyper: their hyperparameters by name, each [replica].
         steps: optimisation steps in all.
         early_stop: one of `trainer.checks.EARLY_STOPS`.
-        seeds_at_once: replicas vmapped together; None: found by trial.
+        seeds_at_once: replicas vmapped together; None: by `trainer.group_size`.
         devices: of this process, to be used.
         report: called with how far it is.
     """
@@ -100,11 +111,22 @@ class Plan(NamedTuple):
 
 
 class Program(NamedTuple):
-    """The compiled program, with its arguments in place."""
+    """The compiled program of a group of replicas, and the groups before their first step.
+
+    Attributes:
+        placement: of the replicas.
+        advance: trains a group to its next record -> its state, record and what it is compared by.
+        compare: (first replica, state, what it is compared by) -> its record's distances; None
+            where replicas are not compared.
+        groups: the states of all groups.
+        layout: of the records.
+        compile_seconds: that making it took.
+    """
 
     placement: Placement
-    advance: Callable[[TrainState], tuple[TrainState, Any]]
-    state: TrainState
+    advance: Callable[[TrainState], tuple[TrainState, Any, Comparable]]
+    compare: Callable[[Compared, TrainState, Comparable], Any] | None
+    groups: list[TrainState]
     layout: RecordLayout
     compile_seconds: float
 
@@ -115,12 +137,16 @@ class Done(NamedTuple):
     diverged: Int[np.ndarray, " replica"]
     converged: Int[np.ndarray, " replica"]
 
+    def all(self) -> bool:
+        """Whether all are."""
+        return bool(np.all((self.diverged >= 0) | (self.converged >= 0)))
+
 
 class Chunk(NamedTuple):
-    """Some records, and where training stands after them; `state` is valid until the next."""
+    """Some records, and where training stands after them; `groups` are valid until the next."""
 
     step: int
-    state: TrainState
+    groups: list[TrainState]
     records: list[Record]
     done: Done
     seconds: float
@@ -133,59 +159,131 @@ def diverged_by_seed(seeds: Sequence[int], diverged: Int[np.ndarray, " replica"]
 
 
 def compile_program(plan: Plan, seeds_at_once: int | None) -> Program:
-    """Initial state and compiled step."""
+    """Initial states and compiled program.
+
+    Args:
+        plan: what to train.
+        seeds_at_once: replicas vmapped together; None: by `trainer.group_size`.
+
+    Raises:
+        UserError: not even one replica at a time fits in memory.
+    """
     nothing = np.full(len(plan.seeds), -1)
     plan.tell(0, 0.0, Done(nothing, nothing), None)
     started = time.perf_counter()
     hyper = {name: jnp.asarray(column, jnp.float32) for name, column in plan.hyper.items()}
     replicas = plan.streams, hyper, plan.perturb
-    recipe, pool = plan.recipe, plan.recipe.task.pool
-    if seeds_at_once is None:
-        trial = replace(recipe, record_every=min(_TRIAL_STEPS, plan.record_every))
-        choice = choose_seeds_at_once(
-            partial(build_trainer, trial), replicas, pool, plan.devices, alike=recipe.compare
-        )
-        seeds_at_once = choice.seeds_at_once
-    placement = place(len(plan.seeds), seeds_at_once, plan.devices)
-    trainer = build_trainer(recipe, placement.seeds_at_once, placement.mesh)
-    state = trainer.init(*(spread(placement, tree) for tree in replicas))
-    pool = share(placement, pool)
-    lowered = trainer.advance.lower(state, pool)
+    most = _most_at_once(plan, replicas) if seeds_at_once is None else seeds_at_once
+    whole = place(len(plan.seeds), most, plan.devices)
+    for size in smaller(whole) if seeds_at_once is None else [most]:
+        program = _compile(plan, place(len(plan.seeds), size, plan.devices), replicas)
+        if program is not None:
+            return program._replace(compile_seconds=time.perf_counter() - started)
+    raise UserError(
+        f"one replica needs more memory than is free on {plan.devices[0]}; lower the batch size or "
+        "the number of seeds"
+    )
+
+
+def _most_at_once(plan: Plan, replicas: tuple) -> int | None:
+    """Replicas side by side on a device, where memory allows; None: all."""
+    recipe = plan.recipe
+    most = by_network(recipe.task) if plan.devices[0].platform == "cpu" else None
+    if not recipe.compare:
+        return most
+    trial = replace(recipe, record_every=min(_TRIAL_STEPS, plan.record_every))
+    build = partial(build_trainer, trial)
+    return choose_alike(build, replicas, recipe.task.pool, plan.devices, most).seeds_at_once
+
+
+def _compile(plan: Plan, placement: Placement, replicas: tuple) -> Program | None:
+    """The program of a placement; None where an accelerator has no memory for it."""
+    recipe, batching = plan.recipe, batching_of(placement.mesh)
+    init = jax.jit(partial(init_all, recipe, batching))
+    group_replicas = list(zip(*(spread(placement, tree) for tree in replicas), strict=True))
+    first, pool = init(*group_replicas[0]), share(placement, recipe.task.pool)
+    program = jax.jit(partial(advance_group, recipe, batching), donate_argnums=0)
+    lowered = program.lower(first, pool)
     compiled = lowered.compile()
-    record = lowered.out_info[1]
+    if not fits(compiled, first, len(group_replicas), plan.devices[0]):
+        return None
+    state, record, comparable = lowered.out_info
+    compare = None
+    if recipe.compare:
+        compare = jax.jit(partial(compare_group, recipe.record_every))
+        of_first = jax.eval_shape(first_of, jax.eval_shape(compared, state, comparable))
+        record = record | jax.eval_shape(compare, of_first, state, comparable)
     dtype = np.result_type(*(leaf.dtype for leaf in record.values())).name
     return Program(
         placement,
         lambda state: compiled(state, pool),
-        state,
+        compare,
+        [first, *(init(*group) for group in group_replicas[1:])],
         RecordLayout(tuple(record), len(plan.seeds), dtype),
-        time.perf_counter() - started,
+        0.0,
     )
 
 
 def train_chunks(
-    plan: Plan, program: Program, state: TrainState, step: int, chunk_seconds: float
+    plan: Plan, program: Program, groups: list[TrainState], step: int, chunk_seconds: float
 ) -> Iterator[Chunk]:
-    """Trains on from a step to the end, so many seconds' records at a time, one at least."""
-    placement, stops = program.placement, plan.early_stop != "never"
-    last = False
+    """Trains on from a step to the end, so many seconds' records at a time, one at least.
+
+    Groups wait for each other only at the end of a turn: several records, as many as are taken in
+    the time of a chunk, but one where they decide whether training ends, or are compared.
+    """
+    stops = plan.early_stop != "never"
+    together = stops or plan.recipe.compare
+    last, turn = False, 1
     while not last:
         records: list[Record] = []
         started = time.perf_counter()
         while not last and (not records or time.perf_counter() - started < chunk_seconds):
-            state, record = program.advance(state)
-            records.append(gather(placement, record))
-            step += plan.record_every
-            last = step == plan.steps or (stops and _all_done(placement, state))
-        done = done_of(placement, state)
-        yield Chunk(step, state, records, done, time.perf_counter() - started, last)
+            turn = min(turn, (plan.steps - step) // plan.record_every)
+            groups, new = _take_turn(plan, program, groups, turn)
+            records += new
+            step += turn * plan.record_every
+            done = done_of(program.placement, groups)
+            last = step == plan.steps or (stops and done.all())
+        seconds = time.perf_counter() - started
+        yield Chunk(step, groups, records, done, seconds, last)
+        turn = 1 if together else max(1, int(len(records) * chunk_seconds / seconds))
 
 
-def done_of(placement: Placement, state: TrainState) -> Done:
+def _take_turn(
+    plan: Plan, program: Program, groups: list[TrainState], num_records: int
+) -> tuple[list[TrainState], list[Record]]:
+    """Trains all groups for some records; those of all replicas are on the host then."""
+    placement, compare = program.placement, program.compare
+    stop_converged, names = plan.recipe.stop_converged, program.layout.names
+
+    def of_group(state):
+        if stop_converged and all_done(state):
+            nothing = np.full(placement.rows.shape[1], np.nan, program.layout.dtype)
+            return state, [dict.fromkeys(names, nothing)], None
+        records = []
+        for _ in range(num_records):
+            state, record, comparable = program.advance(state)
+            records.append(record)
+        return state, jax.device_get(records) if placement.lanes > 1 else records, comparable
+
+    results = in_lanes(placement, of_group, groups)
+    groups = [state for state, _, _ in results]
+    by_group = [records for _, records, _ in results]
+    if compare is not None:
+        comparables = [comparable for _, _, comparable in results]
+        first = first_of(compared(groups[0], comparables[0]))
+        for state, comparable, records in zip(groups, comparables, by_group, strict=True):
+            records[0] |= compare(first, state, comparable)
+    return groups, [gather(placement, records) for records in zip(*by_group, strict=True)]
+
+
+def all_done(state: TrainState) -> bool:
+    """Tells whether every replica of a group is frozen: nothing is left to train in it."""
+    return Done(np.asarray(state.seeds.diverged), np.asarray(state.seeds.converged)).all()
+
+
+def done_of(placement: Placement, groups: list[TrainState]) -> Done:
     """Which replicas are done with, on the host."""
-    return Done(*gather(placement, (state.seeds.diverged, state.seeds.converged)))
-
-
-def _all_done(placement: Placement, state: TrainState) -> bool:
-    done = done_of(placement, state)
-    return bool(np.all((done.diverged >= 0) | (done.converged >= 0)))
+    marks = [(state.seeds.diverged, state.seeds.converged) for state in groups]
+    return Done(*gather(placement, marks))

@@ -1,12 +1,12 @@
 """Randomness in separate streams: each source has its own key, so each can be held or varied."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Int, Key, UInt32
 
 from seedmap.errors import UserError
 
@@ -60,11 +60,17 @@ def make_streams(
     unknown = sorted(set(vary) - set(Streams._fields))
     if unknown:
         raise UserError(f"vary: unknown stream {unknown[0]!r}; streams are {Streams._fields}")
-    numbers = jnp.asarray(seeds, dtype=jnp.uint32)
+    numbers = np.asarray(seeds, np.uint32)
+    own = [numbers if name in vary else np.zeros_like(numbers) for name in Streams._fields]
+    return _keys(root, own)
 
-    def stream(index: int, name: str) -> Key[Array, " seed"]:
+
+@partial(jax.jit, static_argnums=0)
+def _keys(root: int, numbers: list[Any]) -> Streams:
+    """The keys of numbers in every stream: one program, where key by key takes several."""
+
+    def stream(index: int, own: UInt32[Array, " seed"]) -> Key[Array, " seed"]:
         base = jax.random.fold_in(jax.random.key(root), index)
-        own = numbers if name in vary else jnp.zeros_like(numbers)
         return jax.vmap(lambda number: jax.random.fold_in(base, number))(own)
 
-    return Streams(*(stream(index, name) for index, name in enumerate(Streams._fields)))
+    return Streams(*(stream(index, own) for index, own in enumerate(numbers)))

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic
 
-import jax
 import tyro
 
 from seedmap.experiments.commands.experiment_flags import (
@@ -154,7 +153,7 @@ def cost(prepared: Prepared, seconds: float) -> str:
         seconds: of a training step of one replica.
     """
     replicas, steps = prepared.config.seeds, prepared.steps
-    total = seconds * replicas * steps / jax.local_device_count()
+    total = seconds * replicas * steps
     minutes = f"{total / 60:.0f} min" if total >= 120 else f"{total:.0f} s"
     count = len(prepared.variants)
     return (

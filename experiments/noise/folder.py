@@ -30,9 +30,9 @@ from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.settings import check_training, schedule
 from seedmap.experiments.runs.train import Study, train_run
 from seedmap.experiments.tasks.base import Experiment, Setup, TrainingConfig
-from seedmap.trainer import Progress, Task, TrainingRun, make_trainer
+from seedmap.trainer import Progress, Task, Trainer, TrainingRun, make_trainer
 from seedmap.trainer.checks import check_sizes
-from seedmap.trainer.group_size import Choice, choose_seeds_at_once
+from seedmap.trainer.group_size import Choice, by_network, choose_alike
 from seedmap.trainer.metrics.registry import choose
 from seedmap.trainer.storage.results import unnest
 from seedmap.trainer.task import init_model
@@ -90,13 +90,13 @@ def prepare(experiment: Experiment, config: TrainingConfig, noise: NoiseConfig) 
 def trial(prepared: Prepared) -> Choice:
     """Finds how many replicas to run side by side, and the seconds of a step, by a short trial.
 
-    Where their number is not given, it is one at which copies stay alike to the bit.
+    Where their number is not given, it is the largest, from that of the network on downwards, at
+    which copies stay alike to the bit.
     """
-    task, config = prepared.setup.task, prepared.config
-
+    task, config, asked = prepared.setup.task, prepared.config, prepared.config.seeds_at_once
     steps = min(TRIAL_STEPS, prepared.record_every)
 
-    def build(size: int, mesh):
+    def build(mesh: jax.sharding.Mesh) -> Trainer:
         return make_trainer(
             task,
             prepared.setup.optimizer,
@@ -104,16 +104,12 @@ def trial(prepared: Prepared) -> Choice:
             steps,
             (),
             precision=config.precision,
-            seeds_at_once=size,
             mesh=mesh,
         )
 
-    replicas = prepared.rows.streams, {}, prepared.rows.perturb
-    asked = config.seeds_at_once
-    sizes = None if asked is None else [asked]
-    choice = choose_seeds_at_once(
-        build, replicas, task.pool, jax.local_devices(), sizes, alike=asked is None
-    )
+    replicas, devices = (prepared.rows.streams, {}, prepared.rows.perturb), jax.local_devices()
+    most = by_network(task) if devices[0].platform == "cpu" else None
+    choice = choose_alike(build, replicas, task.pool, devices, asked or most, alike=asked is None)
     return choice._replace(seconds=choice.seconds / steps)
 
 

@@ -167,7 +167,8 @@ def run_study(
         noise: what to vary.
         groups: subgroups of the test examples by name, bool [example].
         metrics: what to record of the weights.
-        seeds_at_once: replicas vmapped together; None: by trial.
+        seeds_at_once: replicas vmapped together; None: as of `trainer.train`, but one at which
+            copies of a replica stay alike to the bit.
         root: number of the training that is varied.
         on_progress: as of `trainer.train`.
 

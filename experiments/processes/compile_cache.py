@@ -7,7 +7,7 @@ import jax
 
 
 def keep_compiled_programs() -> None:
-    """Turns JAX's persistent compilation cache on, in the user's cache folder.
+    """Turns JAX's persistent compilation cache on, in the user's cache folder, for all programs.
 
     A folder that is set already (JAX_COMPILATION_CACHE_DIR, or `jax.config`) is left as it is;
     where none can be made there is no cache.
@@ -22,4 +22,4 @@ def keep_compiled_programs() -> None:
         return
     if os.access(folder, os.W_OK):
         jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

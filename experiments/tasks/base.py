@@ -47,7 +47,8 @@ class TrainingConfig:
     spectrum: Literal["exact", "gram", "lanczos"] = "exact"
     """Method for singular values: exact, by the Gram matrix (error bounded), or estimated."""
     seeds_at_once: int | None = None
-    """Seeds trained side by side on a device; None: found by trial."""
+    """Seeds trained side by side on a device; None: on a CPU by the network's size, else as many as
+    fit."""
 
 
 @dataclass(frozen=True)

@@ -303,7 +303,7 @@ SMALL = replace(
 QUICK = replace(
     SMALL,
     seeds=6,
-    seeds_at_once=6,
+    seeds_at_once=3,
     learning_rate=5e-3,
     corpus="topics",
     vocabulary=200,

@@ -235,7 +235,7 @@ def setup(config: MnistConfig) -> Setup:
 PAPER = MnistConfig()
 CPU = replace(PAPER, epochs=4, spectrum="lanczos")
 QUICK = replace(
-    PAPER, seeds=6, seeds_at_once=6, epochs=10, data="digits", hidden=64, batch_size=100
+    PAPER, seeds=6, seeds_at_once=3, epochs=10, data="digits", hidden=64, batch_size=100
 )
 
 EXPERIMENT = Experiment(

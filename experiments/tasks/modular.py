@@ -282,7 +282,7 @@ SMALL = replace(
 QUICK = replace(
     PAPER,
     seeds=6,
-    seeds_at_once=6,
+    seeds_at_once=3,
     prime=13,
     train_share=0.8,
     width=32,

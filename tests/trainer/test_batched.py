@@ -17,7 +17,7 @@ from seedmap.trainer import (
     make_trainer,
     train,
 )
-from seedmap.trainer.order import batch_rows, epoch_order, permutation
+from seedmap.trainer.order import batch_rows, permutation
 
 CONFIG = ParitiesConfig(hidden=16, bits=8, train_size=50, test_size=20, batch_size=16)
 OPTIMIZER = optax.chain(optax.add_decayed_weights(0.01), optax.sgd(0.1))
@@ -127,36 +127,6 @@ def test_the_training_step_is_traced_and_compiled_once(tmp_path, caplog):
     assert traces == [(16,), (16,), (20,)]
     compiled = [r.getMessage() for r in caplog.records if "Finished XLA comp" in r.getMessage()]
     assert sum("advance" in message for message in compiled) == 1
-
-
-@pytest.mark.parametrize("num_steps", [1, 2, 3, 4, 6, 8, 11])
-def test_batches_walk_through_whole_epochs_whatever_the_recording_interval(num_steps):
-    """50 examples in batches of 16, 16, 16 and 2: every epoch has each example once."""
-    key = jax.random.key(5)
-    steps = range(0, 24, num_steps)
-    rows = [np.asarray(batch_rows(key, jnp.int32(step), num_steps, 50, 16)) for step in steps]
-    rows = np.concatenate(rows)[:24]
-    expected = [epoch_order(key, jnp.int32(epoch), 50, 16) for epoch in range(len(rows) // 4 + 1)]
-    np.testing.assert_array_equal(rows, np.concatenate(expected)[: len(rows)])
-    for epoch in rows[: len(rows) // 4 * 4].reshape(-1, 64):
-        assert sorted(epoch[epoch >= 0]) == list(range(50))
-        assert (epoch[:50] >= 0).all()
-    assert not np.array_equal(rows[:4], rows[4:8])
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 1000, 70_000])
-def test_permutation_has_every_element_once(size):
-    shuffled = np.asarray(permutation(jax.random.key(size), size))
-    assert shuffled.dtype == np.int32
-    assert np.array_equal(np.sort(shuffled), np.arange(size))
-
-
-def test_permutations_of_four_are_equally_likely():
-    """24 orders, 24 000 draws: chi-squared on 23 degrees of freedom, 1 in 10 000 above 55.5."""
-    draws = jax.vmap(lambda key: permutation(key, 4))(jax.random.split(jax.random.key(0), 24_000))
-    counts = np.unique(np.asarray(draws) @ [64, 16, 4, 1], return_counts=True)[1]
-    assert len(counts) == 24
-    assert np.sum((counts - 1000) ** 2 / 1000) < 55.5
 
 
 def test_streams_hold_what_is_not_varied():

@@ -13,9 +13,8 @@ from seedmap.trainer.batched import (
     Batching,
     at_precision,
     build_trainer,
-    in_groups,
     over_replicas,
-    skip_frozen,
+    side_by_side,
 )
 from seedmap.trainer.metrics import lapack
 from seedmap.trainer.metrics.arguments import ARGUMENTS
@@ -30,7 +29,6 @@ from seedmap.trainer.replica import (
     metric_arguments,
     take_steps,
 )
-from seedmap.trainer.step import SeedState
 
 RATE, BATCH, EVERY = 0.1, 4, 3
 X = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
@@ -132,40 +130,22 @@ def test_the_key_of_a_metric_is_the_same_for_all_replicas_and_records():
         np.testing.assert_array_equal(record["drawn"], np.full(2, expected))
 
 
-@pytest.mark.parametrize("size", [None, 1, 2, 6])
-def test_groups_are_a_loop_over_replicas(size):
+@pytest.mark.parametrize("count", [1, 6])
+def test_replicas_side_by_side_are_a_loop_over_them(count):
     def double(tree):
         return {"sum": tree["a"].sum() + tree["b"]}
 
-    tree = {"a": jnp.arange(12.0).reshape(6, 2), "b": jnp.arange(6.0)}
-    expected = [tree["a"][i].sum() + tree["b"][i] for i in range(6)]
-    np.testing.assert_array_equal(in_groups(double, size)(tree)["sum"], expected)
+    tree = {"a": jnp.arange(2.0 * count).reshape(count, 2), "b": jnp.arange(1.0 * count)}
+    expected = [tree["a"][i].sum() + tree["b"][i] for i in range(count)]
+    np.testing.assert_array_equal(side_by_side(double)(tree)["sum"], expected)
 
 
 def test_replicas_share_what_is_shared_on_any_mesh():
     mesh = Mesh(np.asarray(jax.devices()[:1]), ("seed",))
     own = jnp.arange(4.0)
-    for batching in (Batching(None, None, "cpu"), Batching(2, mesh, "cpu")):
+    for batching in (Batching(None, "cpu"), Batching(mesh, "cpu")):
         batched = over_replicas(lambda shared, own: shared * own, "float32", batching)
         np.testing.assert_array_equal(batched((jnp.float32(3.0),), own), 3 * own)
-
-
-def test_a_frozen_group_keeps_its_state_and_records_nan():
-    made = recipe()
-    one = replica(made)
-    seeds = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), one)
-
-    def group(seeds: SeedState):
-        return seeds._replace(converged=seeds.converged + 9), {"a": jnp.ones(2)}, ()
-
-    guarded = skip_frozen(group)
-    frozen = seeds._replace(converged=jnp.array([3, -1]), diverged=jnp.array([-1, 6]))
-    state, record, _ = guarded(frozen)
-    assert state.converged.tolist() == [3, -1]
-    assert np.isnan(record["a"]).all()
-    state, record, _ = guarded(frozen._replace(diverged=jnp.array([-1, -1])))
-    assert state.converged.tolist() == [12, 8]
-    assert record["a"].tolist() == [1, 1]
 
 
 def test_products_are_rounded_in_programs_for_cpus_alone_or_where_a_replica_asks():
@@ -216,15 +196,12 @@ def test_a_training_step_is_compiled_as_its_platform_has_it(platform):
     assert ("@lapack_" in text) == for_cpu
 
 
-def test_matrices_are_decomposed_one_by_one_on_a_mesh_of_several_cpus():
-    """An abstract mesh stands for devices that this process does not have."""
-    values = lapack.batched(lambda matrices: jnp.linalg.svd(matrices, compute_uv=False))
-
-    def is_loop(num_devices):
-        mesh = jax.sharding.AbstractMesh((num_devices,), ("seed",))
-        spec = jax.sharding.PartitionSpec("seed")
-        call = jax.shard_map(values, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
-        return "scan[" in str(jax.make_jaxpr(call)(jax.ShapeDtypeStruct((4, 3, 3), jnp.float32)))
-
-    assert is_loop(2)
-    assert not is_loop(1)
+def test_matrices_are_decomposed_one_by_one_in_programs_for_cpus():
+    """At the values of all at once, to the bit."""
+    at_once = jax.jit(lambda matrices: jnp.linalg.svd(matrices, compute_uv=False))
+    values = jax.jit(lapack.batched(at_once))
+    matrices = jax.random.normal(jax.random.key(0), (4, 3, 3))
+    np.testing.assert_array_equal(values(matrices), at_once(matrices))
+    for platform, is_loop in (("cpu", True), ("cuda", False), ("tpu", False)):
+        text = values.trace(matrices).lower(lowering_platforms=(platform,)).as_text()
+        assert ("stablehlo.while" in text) == is_loop or platform == "tpu"

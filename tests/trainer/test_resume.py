@@ -155,6 +155,19 @@ def test_other_settings_are_refused_with_the_difference(tmp_path, change, messag
         run(tmp_path, resume=True, **change)
 
 
+@pytest.mark.parametrize("version", [None, 1])
+def test_a_training_of_another_arithmetic_is_refused(tmp_path, version):
+    with pytest.raises(Killed):
+        run(tmp_path, on_progress=stop_at(3), save_seconds=0)
+    path = tmp_path / "part-0" / "job.json"
+    job = json.loads(path.read_text())
+    job["identity"].pop("arithmetic")
+    job["identity"] |= {} if version is None else {"arithmetic": version}
+    path.write_text(json.dumps(job))
+    with pytest.raises(ValueError, match="was begun by a version of seedmap with other orders"):
+        run(tmp_path, resume=True)
+
+
 def test_a_training_is_not_overwritten_unasked(tmp_path):
     with pytest.raises(Killed):
         run(tmp_path, save_seconds=0, on_progress=stop_at(6))

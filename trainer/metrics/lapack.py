@@ -1,4 +1,4 @@
-"""Batched decompositions, one matrix at a time where several CPU devices would block each other."""
+"""Batched decompositions, one matrix at a time where threads of a CPU would block each other."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,13 +7,12 @@ import jax
 
 
 def batched(decompose: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any]:
-    """A decomposition of arrays [matrix, row, column] that may run on all devices at once.
+    """A decomposition of arrays [matrix, row, column] that may run in several programs at once.
 
     Batched LAPACK calls of jaxlib 0.10 on CPU share their batch out to the thread pool they run on
-    and wait for it: calls from as many devices at once as there are threads wait for ever. A call
-    for one matrix shares nothing out. It matters for simulated devices alone, so only in a program
-    for CPUs that is spread over a mesh of several (`jax.shard_map`) is the batch taken one by one,
-    at the same values to the bit.
+    and wait for it: as many calls at once as there are threads wait for ever. A call for one
+    matrix shares nothing out. Groups of replicas are trained side by side on a CPU, so in a program
+    for it the batch is taken one by one, at the same values to the bit.
     """
     single = jax.custom_batching.sequential_vmap(decompose)
 
@@ -21,8 +20,6 @@ def batched(decompose: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any]
         return jax.lax.map(single, matrices)
 
     def call(matrices):
-        if jax.sharding.get_abstract_mesh().size <= 1:  # 0 outside of any mesh
-            return decompose(matrices)
         return jax.lax.platform_dependent(matrices, cpu=one_by_one, default=decompose)
 
     return call

@@ -1,6 +1,6 @@
 """How far replicas are from the first one, and from which step on they differ from it."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,19 +33,36 @@ def _words(leaf: jax.Array) -> jax.Array:
     return jax.lax.bitcast_convert_type(leaf, f"uint{8 * width}").ravel().astype(jnp.uint32)
 
 
+class Compared(NamedTuple):
+    """What of replicas is compared.
+
+    Attributes:
+        params: leaves [replica, ...].
+        predictions: [replica, test example], or None where the task tells no classes apart.
+        digests: [replica, step], of the parameters after each of the last steps.
+        diverged: [replica], the step at which it diverged, else -1.
+    """
+
+    params: Any
+    predictions: Int[Array, "replica example"] | None
+    digests: UInt32[Array, "replica step"]
+    diverged: Int[Array, " replica"]
+
+
+def first_of(replicas: Compared) -> Compared:
+    """Returns the first replica alone, its axis kept."""
+    return jax.tree.map(lambda leaf: leaf[:1], replicas)
+
+
 def distance_to_first(
-    params: Any,
-    predictions: Int[Array, "replica example"] | None,
-    digests: UInt32[Array, "replica step"],
-    step: Int[Array, ""],
+    first: Compared, replicas: Compared, step: Int[Array, ""]
 ) -> dict[str, Float[Array, " replica"]]:
     """Measures how far every replica is from the first, t the parameters as one vector.
 
     Args:
-        params: leaves [replica, ...].
-        predictions: int [replica, test example], or None where the task tells no classes apart.
-        digests: uint32 [replica, step], of the parameters after each of the last steps.
-        step: int32 scalar, the number of the first of these steps, counted from 1.
+        first: the first replica (`first_of`).
+        replicas: those to compare with it, itself among them or not.
+        step: int32 scalar, the number of the first of the last steps, counted from 1.
 
     Returns:
         Float [replica] each: `first_apart`, the first of these steps after which the parameters
@@ -53,16 +70,16 @@ def distance_to_first(
         t_0||_2; `relative_distance` = distance / ||t_0||_2; with predictions `churn`, the share of
         test examples on which replica r and the first disagree.
     """
-    differs = digests != digests[:1]
+    differs = replicas.digests != first.digests
     first_step = (step + jnp.argmax(differs, axis=1)).astype(jnp.float32)
     distances = {"first_apart": jnp.where(differs.any(axis=1), first_step, jnp.nan)}
-    leaves = jax.tree.leaves(params)
-    squares = sum(jnp.sum(_flat(leaf - leaf[:1]) ** 2, axis=1) for leaf in leaves)
-    length = jnp.sqrt(sum(jnp.sum(jnp.square(leaf[0])) for leaf in leaves))
+    pairs = list(zip(*map(jax.tree.leaves, (replicas.params, first.params)), strict=True))
+    squares = sum(jnp.sum(_flat(leaf - base) ** 2, axis=1) for leaf, base in pairs)
+    length = jnp.sqrt(sum(jnp.sum(jnp.square(base)) for _, base in pairs))
     distances["distance"] = jnp.sqrt(squares)
     distances["relative_distance"] = distances["distance"] / length
-    if predictions is not None:
-        disagree = (predictions != predictions[:1]).astype(jnp.float32)
+    if replicas.predictions is not None and first.predictions is not None:
+        disagree = jnp.not_equal(replicas.predictions, first.predictions).astype(jnp.float32)
         distances["churn"] = jnp.mean(disagree, axis=1)
     return distances
 

@@ -26,6 +26,9 @@ from seedmap.trainer.storage.checkpoints import Saved, checkpoints, load_latest
 from seedmap.trainer.storage.records import RecordLayout
 
 FORMAT = 1
+ARITHMETIC = 2
+"""Version of what the same settings compute, to the bit: 1 had other orders of examples, and groups
+of replicas by the machine. A training is resumed by the version it was begun with only."""
 JOB, RECORDS, CHECKPOINTS, LOG = "job.json", "records.bin", "checkpoints", "log.jsonl"
 
 
@@ -112,6 +115,15 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:56]} ..."
+
+
+def check_arithmetic(folder: Path, job: Job) -> None:
+    """Raises UserError for a training that was begun by a version with another arithmetic."""
+    if job.identity.get("arithmetic") != ARITHMETIC:
+        raise UserError(
+            f"resume: {folder} was begun by a version of seedmap with other orders of examples or "
+            "groups of seeds, which this one cannot go on with; train anew in another folder"
+        )
 
 
 def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import xarray as xr
@@ -46,6 +47,25 @@ def whole(tmp_path_factory):
     out = tmp_path_factory.mktemp("whole") / "run"
     assert seedmap(*TRAIN, "--out", out) == 0
     return out
+
+
+def test_a_second_run_of_the_same_shapes_compiles_nothing(tmp_path, whole):
+    """And asks for a dozen programs at most: those of training, and of keys."""
+    asked, found = "/jax/compilation_cache/compile_requests_use_cache", "cache_hits"
+    events = []
+
+    def listen(event, **_):
+        events.append(event)
+
+    jax.clear_caches()
+    jax.monitoring.register_event_listener(listen)
+    try:
+        assert seedmap(*TRAIN, "--out", tmp_path / "again") == 0
+    finally:
+        jax.monitoring.unregister_event_listener(listen)
+    requests = events.count(asked)
+    assert 2 <= requests <= 12
+    assert sum(event.endswith(found) for event in events) == requests
 
 
 def test_a_training_cut_short_is_kept_and_resumed(tmp_path, whole, monkeypatch, capsys):

@@ -84,7 +84,7 @@ def test_the_trainer_traces_the_published_layout(folder):
     """All of a training step and its evaluation, by shapes alone, at the paper's width."""
     made = setup(replace(PAPER, data_dir=str(folder), attribute="Smiling"))
     assert {len(group) for group in made.groups.values()} == {6}
-    trainer = make_trainer(made.task, made.optimizer, 4, 2, lambda params: {}, seeds_at_once=1)
+    trainer = make_trainer(made.task, made.optimizer, 4, 2, lambda params: {})
     state = jax.eval_shape(trainer.init, make_streams([0]))
     _, record = jax.eval_shape(trainer.advance, state, made.task.pool)
     assert record["eval_loss"].shape == (1,)

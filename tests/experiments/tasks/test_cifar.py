@@ -181,9 +181,7 @@ def test_the_trainer_traces_both_variants():
     for name in ("cifar10-destabilised", "cifar100"):
         config = replace(load_experiment(name).presets["quick"].training, width=64)
         made = load_experiment(name).setup(config)
-        trainer = make_trainer(
-            made.task, made.optimizer, 50, 2, choose(config.record, made.rule), seeds_at_once=2
-        )
+        trainer = make_trainer(made.task, made.optimizer, 50, 2, choose(config.record, made.rule))
         state = jax.eval_shape(trainer.init, make_streams(range(2)))
         _, record = jax.eval_shape(trainer.advance, state, made.task.pool)
         assert record["eval_loss"].shape == (2,)

@@ -232,7 +232,7 @@ def test_gradients_are_finite_in_all_presets(few_images, preset, model):
 
 def test_images_are_on_the_device_once_however_many_the_seeds(few_images):
     task, optimizer, *_ = mnist.setup(replace(mnist.PAPER, hidden=4, batch_size=10))
-    trainer = make_trainer(task, optimizer, 10, 2, metrics=lambda params: {}, seeds_at_once=3)
+    trainer = make_trainer(task, optimizer, 10, 2, metrics=lambda params: {})
     state = trainer.init(make_streams(range(3)))
     program = trainer.advance.lower(state, task.pool).compile().as_text()
     assert "u8[30,28,28,1]" in program
