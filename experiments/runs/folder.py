@@ -189,7 +189,7 @@ def load_params(folder: Path, made_by: str = "train") -> Any:
         # Not of a Checkpointer, which warns of what is not there.
         with closing(ocp.PyTreeCheckpointHandler()) as handler:
             tree = handler.metadata(path).tree
-        return jax.tree_util.tree_map_with_path(lambda keys, _: arrays[dotted(keys)][1](), tree)
+        return jax.tree_util.tree_map_with_path(lambda keys, _: arrays[dotted(keys)].read(), tree)
     # Broad on purpose: a damaged folder of Orbax's raises anything from AttributeError to what its
     # storage library says, and all of it means the same.
     except Exception as error:

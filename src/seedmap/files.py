@@ -26,6 +26,7 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
+from seedmap import limits
 from seedmap.errors import UserError
 from seedmap.results import to_json
 
@@ -163,10 +164,11 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 def open_npz(file: BinaryIO) -> np.lib.npyio.NpzFile:
     """Opens the .npz in an open file, which `np.load` would leave open if it cannot read it.
 
-    Nothing is unpickled.
+    Nothing is unpickled, and every array is as large as its header says.
 
     Raises:
-        UserError: it is no archive, such as a single array, or a pickle.
+        UserError: it is no archive, such as a single array, or a pickle, or it holds more than it
+            can (`limits.check_archive`).
         OSError, EOFError, zipfile.BadZipFile: it is damaged.
     """
     start = file.read(6)
@@ -175,7 +177,12 @@ def open_npz(file: BinaryIO) -> np.lib.npyio.NpzFile:
         raise UserError("it holds a single array")
     if not start.startswith(b"PK"):  # NumPy would suggest to unpickle it
         raise UserError("it is no zip archive")
-    return np.load(file, allow_pickle=False)
+    archive = np.load(file, allow_pickle=False)
+    limits.check_archive(archive.zip, os.fstat(file.fileno()).st_size)
+    for member in archive.zip.namelist():
+        if member.endswith(".npy"):
+            limits.npy_header(archive.zip, member)
+    return archive
 
 
 def append(path: Path, content: bytes) -> None:
