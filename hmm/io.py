@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from seedmap import files
+from seedmap import files, limits
 from seedmap.errors import UserError
 from seedmap.hmm.parameters import Parameters
 from seedmap.hmm.selection.criteria import selection_table
@@ -236,8 +236,8 @@ def _read_facts(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path} does not exist: fit an HMM into this folder first")
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        facts = limits.read_json(path)
+    except UserError as error:
         raise UserError(f"{path} is damaged ({error}): fit again or restore it") from None
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise UserError(f'{path} is not a saved HMM: its "format" is not "{FORMAT}"')

@@ -1,6 +1,5 @@
 """A sweep's scores as JSON: every fit, which runs it saw, and which number of states was chosen."""
 
-import json
 import os
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from seedmap import files
+from seedmap import files, limits
 from seedmap.errors import UserError
 from seedmap.hmm.selection.config import SweepConfig
 from seedmap.hmm.selection.cross_validation import CrossValidation
@@ -78,7 +77,7 @@ def load_sweep(path: str | os.PathLike) -> tuple[Sweep, Fit]:
         UserError: the file is not a sweep of this version.
     """
     try:
-        content = json.loads(Path(path).read_text())
+        content = limits.read_json(Path(path))
         if (content["format"], content["version"]) != (FORMAT, VERSION):
             raise UserError(f"it is {content['format']} version {content['version']}")
         config = content["config"] | {"states": tuple(content["config"]["states"])}

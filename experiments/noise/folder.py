@@ -214,8 +214,8 @@ def load_study(folder: Path) -> StudyResult:
     if not (folder / run_folder.BARRIERS).is_file():
         raise UserError(f"{folder} has no {run_folder.BARRIERS}; make it with `seedmap {made_by}`")
     try:
-        barriers = xr.load_dataset(folder / run_folder.BARRIERS, engine="h5netcdf")["error"].values
-    except (OSError, ValueError, KeyError) as error:
+        barriers = run_folder.load_netcdf(folder / run_folder.BARRIERS)["error"].values
+    except (UserError, KeyError) as error:
         raise UserError(
             f"{folder / run_folder.BARRIERS} cannot be read ({error}); make the study anew"
         ) from None

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import io
-import json
 import os
 import subprocess
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ import jax
 import orbax.checkpoint as ocp
 import xarray as xr
 
-from seedmap import files
+from seedmap import files, limits
 from seedmap.errors import UserError
 from seedmap.experiments.checkpoints.orbax_arrays import dotted, open_arrays
 
@@ -96,7 +95,7 @@ def _is_run(folder: Path) -> bool:
 
 def _is_config(path: Path) -> bool:
     try:
-        return "seedmap" in json.loads(path.read_text())["versions"]
+        return "seedmap" in limits.read_json(path)["versions"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -118,8 +117,8 @@ def read_json(folder: Path, name: str, made_by: str, fields: Sequence[str] = ())
     if not path.is_file():
         raise UserError(f"{folder} has no {name}; make it with `seedmap {made_by}`")
     try:
-        content = json.loads(path.read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        content = limits.read_json(path)
+    except UserError as error:
         raise UserError(
             f"{path} is not JSON ({error}); make it anew with `seedmap {made_by}`"
         ) from None
@@ -157,11 +156,28 @@ def read_dataset(folder: Path, made_by: str = "train") -> xr.Dataset:
     if not (folder / METRICS).is_file():
         raise UserError(f"{folder} has no {METRICS}; make it with `seedmap {made_by}`")
     try:
-        return xr.load_dataset(folder / METRICS, engine="h5netcdf")
-    except (OSError, ValueError) as error:
+        return load_netcdf(folder / METRICS)
+    except UserError as error:
         raise UserError(
             f"{folder / METRICS} cannot be read as NetCDF ({error}); train again, or restore it"
         ) from None
+
+
+def load_netcdf(path: Path) -> xr.Dataset:
+    """Reads a dataset (NetCDF 4) into memory.
+
+    Raises:
+        UserError: it is damaged, is none of a run's, or holds what `limits.check_hdf5` refuses.
+    """
+    try:
+        limits.check_hdf5(path)
+        return xr.load_dataset(path, engine="h5netcdf")
+    except UserError:
+        raise
+    # Broad on purpose: of damaged content HDF5, h5netcdf and xarray raise anything from KeyError to
+    # RuntimeError, and all of it means the same.
+    except Exception as error:
+        raise UserError(" ".join(str(error).split())[:200] or repr(error)) from None
 
 
 def save_params(folder: Path, params: Any) -> None:
@@ -186,6 +202,7 @@ def load_params(folder: Path, made_by: str = "train") -> Any:
         raise UserError(f"{folder} has no {CHECKPOINT}/; make it with `seedmap {made_by}`")
     try:
         arrays = open_arrays(path)
+        limits.check_tensors(path, {n: (a.shape, a.dtype.itemsize) for n, a in arrays.items()})
         # Not of a Checkpointer, which warns of what is not there.
         with closing(ocp.PyTreeCheckpointHandler()) as handler:
             tree = handler.metadata(path).tree

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from seedmap import files
+from seedmap import files, limits
 from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs import session
 from seedmap.hmm.readers.read import RunTable, from_pandas, read_csv_folder, read_metrics
 
 TAKEN = ("seed", "step", "diverged")  # what a run folder's dataset calls its own
+OWN = (*TAKEN, "state")  # which states that came with the runs, left out without a word, are
 
 
 def to_dataset(table: RunTable) -> xr.Dataset:
@@ -24,6 +25,10 @@ def to_dataset(table: RunTable) -> xr.Dataset:
     Runs whose steps are a beginning of the longest run's share its steps. Where runs were recorded
     at other steps than each other, the `step` coordinate counts checkpoints from 1. Decoded states
     that came with the runs are left out.
+
+    Raises:
+        UserError: the dataset has its own of a metric's name, NetCDF allows no such name, or there
+            are too many variables.
 
     Warns:
         UserWarning: names the columns left out because the dataset has its own of that name.
@@ -35,12 +40,13 @@ def to_dataset(table: RunTable) -> xr.Dataset:
             stacklevel=2,
         )
     runs, metrics = table.sequences.runs, table.sequences.metrics
+    _check_names(metrics, [*metrics, *table.outcomes])
     values = np.where(table.sequences.mask[:, :, None], table.sequences.values, np.nan)
     longest = table.steps[np.argmax(table.sequences.lengths)]
     shared = np.all(np.isnan(table.steps) | (table.steps == longest))
     steps = longest if shared else 1.0 + np.arange(values.shape[1])
     variables = {name: values[:, :, i] for i, name in enumerate(metrics)} | table.outcomes
-    left_out = {"state", *TAKEN}
+    left_out = set(OWN)
     coordinates = {"seed": np.array(runs, dtype=str), "step": steps}
     if shared and table.step_name == "epoch":
         coordinates["epoch"] = ("step", steps)
@@ -54,6 +60,26 @@ def to_dataset(table: RunTable) -> xr.Dataset:
         | {"diverged": ("seed", cut)},
         coordinates,
     )
+
+
+def _check_names(metrics: Sequence[str], names: Sequence[str]) -> None:
+    """Raises UserError for names of variables that a run folder cannot have."""
+    own = [name for name in metrics if name in OWN]
+    if own:
+        raise UserError(
+            f"metrics: {own[0]!r} is a name of the run folder's own, for no metric; if it is one, "
+            f"rename it (--columns my_{own[0]}={own[0]})"
+        )
+    parted = [name for name in names if "/" in name]
+    if parted:
+        raise UserError(
+            f"column {parted[0]!r} has a slash, which NetCDF allows in no name; rename it "
+            f"(--columns {parted[0].replace('/', '_')}={parted[0]})"
+        )
+    if len(names) > limits.MOST_COLUMNS:
+        raise UserError(
+            f"metrics: {len(names)} columns are more than {limits.MOST_COLUMNS}; choose fewer"
+        )
 
 
 def import_csv(

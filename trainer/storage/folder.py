@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from seedmap import files
+from seedmap import files, limits
 from seedmap.errors import UserError
 from seedmap.results import to_json
 from seedmap.trainer.storage import records
@@ -86,7 +86,7 @@ def read_job(folder: Path) -> Job:
     if not path.is_file():
         raise UserError(f"{folder} holds no training to go on with: it has no {JOB}")
     try:
-        content = json.loads(path.read_text())
+        content = limits.read_json(path)
         if content["format"] != FORMAT:
             raise KeyError("format")
         fields = {name: content[name] for name in Job.__dataclass_fields__}

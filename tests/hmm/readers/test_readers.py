@@ -210,15 +210,15 @@ def test_what_counts_as_a_number(tmp_path):
 
 
 def test_aliases_and_chosen_metrics(tmp_path):
-    names = "step,mean_singular_value,var_singular_value,cka,epoch"
-    write(tmp_path, a=f"{names}|1,2,3,4,.5|2,3,4,6,1|")
+    names = "step,mean_singular_value,var_singular_value,cka,epoch,eval_loss"
+    write(tmp_path, a=f"{names}|1,2,3,4,.5,7|2,3,4,6,1,8|")
     table = read_csv_folder(tmp_path)
     assert table.sequences.metrics == ("mean_lambda", "var_lambda")
-    assert list(table.outcomes) == ["cka", "epoch"]
+    assert list(table.outcomes) == ["cka", "epoch", "eval_loss"]
     table = read_csv_folder(tmp_path, metrics=["cka", "variance_lambda"])
     assert table.sequences.metrics == ("cka", "var_lambda")
     np.testing.assert_array_equal(table.sequences.values[0], [[4, 3], [6, 4]])
-    assert list(table.outcomes) == ["mean_lambda", "epoch"]
+    assert list(table.outcomes) == ["epoch", "eval_loss"]
 
 
 def test_other_files_are_no_runs(tmp_path):
