@@ -54,6 +54,11 @@ def check_memory(what: str, needed: int) -> None:
         )
 
 
+def most_expanded(held: int) -> int:
+    """Returns the bytes that a compressed file of `held` bytes may have in memory."""
+    return min(memory(), max(FREE, MOST_RATIO * held))
+
+
 def check_expanded(what: str, declared: int, held: int) -> None:
     """Checks what a compressed or sparse file declares.
 
@@ -66,7 +71,7 @@ def check_expanded(what: str, declared: int, held: int) -> None:
         UserError: it is more than `MOST_RATIO` times the file, or than the memory.
     """
     check_memory(what, declared)
-    if declared > max(FREE, MOST_RATIO * held):
+    if declared > most_expanded(held):
         raise UserError(
             f"{what} is declared to have {_gigabytes(declared)}, more than the {held} bytes of "
             "the file can hold; copy it anew, or write it without compression"
