@@ -38,7 +38,7 @@ def read_idx(path: Path, num_axes: int) -> np.ndarray:
         UserError: the file is no such array, or is shorter or longer than it states.
         OSError: it cannot be read.
     """
-    with (gzip.open(path) if path.suffix == ".gz" else path.open("rb")) as file:
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         try:
             return _read(path, file, num_axes)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:

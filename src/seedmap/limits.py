@@ -30,6 +30,7 @@ TEXT_FACTOR = 20
 MOST_COLUMNS = 1000
 """Columns of a table, or variables of a dataset, that are read without being named."""
 MOST_TENSORS = 50_000
+LONGEST_NAME = 1000
 MOST_DEPTH = 50
 MOST_DIGITS = 300
 """Digits of a whole number in JSON: any float64 has fewer before its point."""
@@ -264,6 +265,8 @@ def check_tensors(path: Path, tensors: Mapping[str, tuple[tuple[int, ...], int]]
     held = sum(file.stat().st_size for file in files)
     declared = 0
     for name, (shape, itemsize) in tensors.items():
+        if len(name) > LONGEST_NAME:
+            raise UserError(f"{path}: the name {name[:40]!r}... is {len(name)} characters long")
         if any(length < 0 for length in shape):
             raise UserError(f"{path}: {name!r} has a negative length: {list(shape)}")
         check_memory(f"{path}: {name!r}", size_of(shape, itemsize + 4))
