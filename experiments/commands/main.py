@@ -1,17 +1,21 @@
 """The `seedmap` command: runs a subcommand and reports wrong input in one line."""
 
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from seedmap._command import leaving_at_once
-from seedmap.errors import UserError, did_you_mean
+from seedmap.errors import UserError, did_you_mean, printable
 from seedmap.experiments import EXPERIMENTS
 from seedmap.experiments.commands import COMMANDS
+from seedmap.experiments.report.terminal import plain_where_needed
 
 _FORMAT = warnings.formatwarning
+_LONGEST = 2000  # characters of a message
+_FEWEST_COLUMNS = 40  # a help text in fewer takes minutes to lay out
 
 USAGE = """\
 usage: seedmap COMMAND ...
@@ -50,6 +54,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _command(argv: Sequence[str]) -> None:
+    from seedmap.experiments.commands.devices import check_flags
+
+    check_flags(os.environ.get("XLA_FLAGS", ""))
+    os.environ["COLUMNS"] = str(max(_FEWEST_COLUMNS, shutil.get_terminal_size().columns))
     name = " ".join(argv[:2]) if " ".join(argv[:2]) in COMMANDS else argv[0]
     if name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS)
@@ -67,27 +75,43 @@ def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> No
     """Runs a command; exits with 2 and one line on wrong input, with 130 and one on Ctrl-C."""
     try:
         warnings.formatwarning = _plain
+        plain_where_needed()
         command(argv)
     except UserError as error:
         from seedmap.experiments.commands.parsing import by_its_flag
 
-        print(f"seedmap: {by_its_flag(str(error))}", file=sys.stderr)
-        sys.exit(2)
+        _refuse(by_its_flag(str(error)))
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        print(f"seedmap: cannot write or read {error.filename}: {error.strerror}", file=sys.stderr)
-        sys.exit(2)
+        _refuse(f"cannot write or read {error.filename}: {error.strerror}")
     except KeyboardInterrupt as stop:
         print(f"seedmap: stopped{stop}", file=sys.stderr, flush=True)
         os._exit(130)  # a thread that still compiles would crash the interpreter's own exit
+    except Exception:
+        from seedmap.experiments.commands.devices import no_device
+
+        why = no_device()
+        if why is None:
+            raise
+        _refuse(why)
     finally:
         warnings.formatwarning = _FORMAT
+
+
+def _refuse(message: str) -> None:
+    """Prints a message in one line, its middle left out where it is very long; exits with 2."""
+    line = printable(" ".join(message.splitlines()))
+    half = _LONGEST // 2
+    if len(line) > _LONGEST:
+        line = f"{line[:half]} ... {line[-half:]}"
+    print(f"seedmap: {line}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _plain(message, category, filename, lineno, line=None) -> str:
     """Formats a warning as one line, without file and line number."""
     if issubclass(category, UserWarning):
-        return f"seedmap: warning: {message}\n"
+        return f"seedmap: warning: {printable(str(message))[:_LONGEST]}\n"
     return _FORMAT(message, category, filename, lineno, line)

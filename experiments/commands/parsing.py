@@ -23,6 +23,18 @@ _KNOWN = (  # what tyro and Python say, and what a person needs
         r"Error parsing (\S+): Could not find valid parse for arguments: \[(.*)\]",
         r"\1: \2 is not a valid value",
     ),
+    (
+        r"Error parsing (\S+): no type matching .*FLOAT.* could be instantiated from \['(.*)'\]\.",
+        r"\1: '\2' is not a number",
+    ),
+    (
+        r"Error parsing (\S+): no type matching .*INT.* could be instantiated from \['(.*)'\]\.",
+        r"\1: '\2' is not a whole number",
+    ),
+    (
+        r"Error parsing (\S+): no type matching .* could be instantiated from \[(.*)\]\.",
+        r"\1: \2 is not a valid value",
+    ),
     (r"invalid choice (.*) for argument '(\S+)'\. .* \((.*)\)\.", r"\2: \1 is not one of \3"),
     (r"Missing value for argument '(\S+)'\. .*", r"\1 needs a value"),
 )
