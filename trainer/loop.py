@@ -137,9 +137,13 @@ def train(
         train(task, optax.adam(1e-2), seeds=range(8), batch_size=50, steps=200, record_every=10,
               replicas=Replicas(vary=("init",)), saving=Saving("my-training", resume=True))
     """
+    checks.check_kind("task", task, Task)
+    checks.check_kind("replicas", replicas, Replicas)
+    checks.check_kind("saving", saving, Saving | None)
     hyper = {
         name: list(map(float, column)) for name, column in (replicas.hyperparameters or {}).items()
     }
+    checks.check_width()
     checks.check_sizes(task, batch_size, record_every)
     checks.check_seeds(seeds, hyper)
     checks.check_steps(steps, record_every)

@@ -34,7 +34,7 @@ from seedmap.trainer import (
     collect,
     train,
 )
-from seedmap.trainer.checks import check_seeds, check_sizes
+from seedmap.trainer.checks import check_seeds, check_sizes, check_width
 from seedmap.trainer.storage import folder as store
 
 SAVE_SECONDS = 60.0
@@ -99,6 +99,7 @@ def train_run(
     setup = experiment.setup(config)
     first = config.first_seed if study is None else 0
     seeds = range(first, first + config.seeds)
+    check_width()
     check_sizes(setup.task, config.batch_size, config.record_every)
     check_seeds(seeds)
     steps, between = schedule(config, setup.task.num_train)
