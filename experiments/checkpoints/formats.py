@@ -195,13 +195,12 @@ def _open_safetensors(path: Path) -> Opened:
             raise _damaged(path, f"a header of at most {_LONGEST_HEADER} bytes", str(length))
         header = file.read(length)
     try:
-        entries = limits.parse_json(header.decode())
+        entries = dict(limits.parse_json(header.decode()))
         entries.pop("__metadata__", None)
         limits.check_count("the header", len(entries))
         places = {name: _place(name, entry) for name, entry in entries.items()}
-    except (UserError, UnicodeDecodeError, AttributeError) as error:
-        reason = "no object" if isinstance(error, AttributeError) else str(error)
-        raise _damaged(path, "a JSON header of tensors", reason) from None
+    except (ValueError, TypeError) as error:
+        raise _damaged(path, "a JSON header of tensors", str(error)) from None
     end = 0
     for name, place in sorted(places.items(), key=lambda item: item[1].begin):
         if place.begin != end:

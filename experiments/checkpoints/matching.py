@@ -2,13 +2,14 @@
 
 Those of a user's rule file may backtrack without end ("(a+)+$"), and Python's matcher cannot be
 stopped from another thread. They are searched for in a process of their own, which the system ends
-by an alarm, also where its parent is gone. That keeps all of Python's syntax and needs no other
-library, as a matcher without backtracking would.
+after some seconds of computing, also where its parent is gone. That keeps all of Python's syntax
+and needs no other library, as a matcher without backtracking would.
 """
 
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from functools import lru_cache
 from seedmap.errors import UserError
 from seedmap.experiments.processes.child import command, last_line, reason, safe_environment
 
-SECONDS = 5  # that all the names of a checkpoint may take
+SECONDS = 5  # of computing that all the names of a checkpoint may take
 
 
 def first_found(
@@ -54,14 +55,14 @@ def first_found_in_time(
         UserError: it took longer.
     """
     child = subprocess.run(
-        command(__name__, []),
+        command(__name__, [str(SECONDS)]),
         input=json.dumps([rules, tensors]),
         env=safe_environment(os.environ),
         capture_output=True,
         text=True,
         check=False,
     )
-    if child.returncode == -signal.SIGALRM:
+    if child.returncode == -signal.SIGXCPU:
         raise UserError(
             f"--rules: searching {len(tensors)} names for {len(rules)} expressions takes over "
             f"{SECONDS} seconds; write them without repeats in repeats such as (a+)+"
@@ -73,8 +74,8 @@ def first_found_in_time(
 
 def main() -> None:
     """Reads rules and tensors from standard input, and writes what is found."""
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(SECONDS)
+    seconds = int(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     print(json.dumps(first_found(*json.load(sys.stdin))))
 
 

@@ -31,22 +31,25 @@ def to_dataset(table: RunTable) -> xr.Dataset:
             are too many variables.
 
     Warns:
-        UserWarning: names the columns left out because the dataset has its own of that name.
+        UserWarning: names the columns left out because the dataset has its own of that name, or
+            because of a slash.
     """
-    taken = [name for name in TAKEN if name in table.outcomes]
-    if taken:
-        warnings.warn(
-            f"columns left out, a run folder has its own of the name: {', '.join(taken)}",
-            stacklevel=2,
-        )
     runs, metrics = table.sequences.runs, table.sequences.metrics
-    _check_names(metrics, [*metrics, *table.outcomes])
+    _check_names(metrics, len(metrics) + len(table.outcomes))
+    taken = [name for name in TAKEN if name in table.outcomes]
+    parted = [name for name in table.outcomes if "/" in name]
+    for names, reason in (
+        (taken, "a run folder has its own of the name"),
+        (parted, "NetCDF allows no slash in a name"),
+    ):
+        if names:
+            warnings.warn(f"columns left out, {reason}: {', '.join(names)}", stacklevel=2)
     values = np.where(table.sequences.mask[:, :, None], table.sequences.values, np.nan)
     longest = table.steps[np.argmax(table.sequences.lengths)]
     shared = np.all(np.isnan(table.steps) | (table.steps == longest))
     steps = longest if shared else 1.0 + np.arange(values.shape[1])
     variables = {name: values[:, :, i] for i, name in enumerate(metrics)} | table.outcomes
-    left_out = set(OWN)
+    left_out = {*OWN, *parted}
     coordinates = {"seed": np.array(runs, dtype=str), "step": steps}
     if shared and table.step_name == "epoch":
         coordinates["epoch"] = ("step", steps)
@@ -62,24 +65,22 @@ def to_dataset(table: RunTable) -> xr.Dataset:
     )
 
 
-def _check_names(metrics: Sequence[str], names: Sequence[str]) -> None:
-    """Raises UserError for names of variables that a run folder cannot have."""
+def _check_names(metrics: Sequence[str], count: int) -> None:
+    """Raises UserError for metrics that a run folder cannot have, or too many columns."""
     own = [name for name in metrics if name in OWN]
     if own:
         raise UserError(
             f"metrics: {own[0]!r} is a name of the run folder's own, for no metric; if it is one, "
             f"rename it (--columns my_{own[0]}={own[0]})"
         )
-    parted = [name for name in names if "/" in name]
+    parted = [name for name in metrics if "/" in name]
     if parted:
         raise UserError(
-            f"column {parted[0]!r} has a slash, which NetCDF allows in no name; rename it "
+            f"metrics: {parted[0]!r} has a slash, which NetCDF does not allow; rename it "
             f"(--columns {parted[0].replace('/', '_')}={parted[0]})"
         )
-    if len(names) > limits.MOST_COLUMNS:
-        raise UserError(
-            f"metrics: {len(names)} columns are more than {limits.MOST_COLUMNS}; choose fewer"
-        )
+    if count > limits.MOST_COLUMNS:
+        raise UserError(f"metrics: {count} columns are over {limits.MOST_COLUMNS}; choose fewer")
 
 
 def import_csv(

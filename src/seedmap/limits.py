@@ -180,7 +180,8 @@ def npy_header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], 
     """Reads shape and dtype of an array in an .npz file.
 
     Raises:
-        UserError: the archive's entry is not as large as the header says.
+        UserError: it holds Python objects, or the archive's entry is not as large as the header
+            says.
         ValueError, EOFError, zipfile.BadZipFile: it is no array.
     """
     with archive.open(member) as file:
@@ -194,7 +195,9 @@ def npy_header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], 
             raise UserError(f"the header of {member!r} is {type(error).__name__}") from None
         start = file.tell()
     size, declared = archive.getinfo(member).file_size, size_of(shape, dtype.itemsize)
-    if not dtype.hasobject and (min(shape, default=0) < 0 or size - start != declared):
+    if dtype.hasobject:
+        raise UserError(f"{member.removesuffix('.npy')!r} holds Python objects; save numbers alone")
+    if min(shape, default=0) < 0 or size - start != declared:
         raise UserError(f"{member!r} is declared to be {dtype} {list(shape)}, but has {size} bytes")
     return shape, dtype
 

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from helpers.command import seedmap
 from seedmap.experiments.commands import parsing
 
 PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"
@@ -83,3 +85,11 @@ def test_help_needs_neither_jax_nor_tyro():
     command = [sys.executable, "-c", script]
     loaded = subprocess.run(command, capture_output=True, check=True, text=True)
     assert not {"jax", "numpy", "tyro", "xarray"} & set(loaded.stdout.split())
+
+
+def test_help_in_a_terminal_of_one_column_takes_no_longer(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "1")
+    started = time.process_time()
+    assert seedmap("fit", "--help") == 0
+    assert time.process_time() - started < 10
+    assert "--states" in capsys.readouterr().out

@@ -394,3 +394,16 @@ def test_reading_needs_no_pandas(tmp_path):
 
 def test_names_and_examples():
     assert doctest.testmod(read).failed == 0
+
+
+def test_names_of_columns_that_are_numbers_are_read_as_text():
+    frame = pd.DataFrame({0: [1, 1, 2, 2], 1: [0, 1, 0, 1], 2: [0.1, 0.2, 0.3, 0.4], "l1": 5.0})
+    for run, step, metrics in ((0, 1, [2]), ("0", "1", ["2"])):
+        table = from_pandas(frame, metrics, run, step)
+        assert table.sequences.metrics == ("2",)
+        np.testing.assert_array_equal(table.sequences.values[:, :, 0], [[0.1, 0.2], [0.3, 0.4]])
+    renamed = from_pandas(frame, ["mine"], 0, 1, columns={"mine": 2})
+    assert renamed.sequences.metrics == ("mine",)
+    huge = frame.assign(l1=pd.Series([10**400] * 4, dtype=object))
+    with pytest.raises(ValueError, match="column 'l1' holds '1000"):
+        from_pandas(huge, None, 0, 1)
