@@ -10,7 +10,7 @@ import sys
 from functools import lru_cache
 
 from seedmap.errors import UserError
-from seedmap.experiments.processes.child import last_line
+from seedmap.experiments.processes.child import last_line, safe_environment
 
 _PARSE = "from jaxlib import xla_client; xla_client.CompileOptions()"
 
@@ -27,9 +27,13 @@ def check_flags(flags: str) -> None:
     if not flags.strip():
         return
     tried = subprocess.run(
-        [sys.executable, "-I", "-c", _PARSE], capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-c", _PARSE],
+        env=safe_environment(os.environ),
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    if tried.returncode:
+    if tried.returncode and "XLA_FLAGS" in tried.stderr:  # no other trouble is looked for here
         raise UserError(
             f"XLA refuses XLA_FLAGS={flags!r}: {last_line(tried.stderr)}; correct or unset it"
         )

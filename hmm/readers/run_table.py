@@ -129,7 +129,8 @@ def make_run(
     """
     check_rows(rows)
     columns, text, unread = {}, {}, []
-    asked = None if kept is None else {*(ALIASES.get(label, label) for label in kept), step}
+    step = None if step is None else _our_name(step)
+    asked = None if kept is None else {*map(_our_name, kept), step}
     for column, raw in zip(_canonical(rows.where, header), cells, strict=True):
         if column is None:
             continue
@@ -155,6 +156,12 @@ def make_run(
     return Run(printable(name), rows.where, step, steps, columns, text, tuple(unread))
 
 
+def _our_name(name: str) -> str:
+    """The name of a column that is used here."""
+    name = printable(name)
+    return ALIASES.get(name, name)
+
+
 def check_rows(rows: Rows) -> None:
     """Raises UserError where there are none."""
     if not rows.numbers:
@@ -162,14 +169,14 @@ def check_rows(rows: Rows) -> None:
 
 
 def _canonical(where: str, header: Sequence[str]) -> list[str | None]:
-    """Names of the columns by the names used here, None for those without a name."""
+    """Names of the columns by the names used here, printable; None for those without a name."""
     named: dict[str, str] = {}
     canonical: list[str | None] = []
     for raw in map(str.strip, header):
         if UNNAMED.fullmatch(raw):
             canonical.append(None)
             continue
-        name = ALIASES.get(raw, raw)
+        name = _our_name(raw)
         if name in named:
             raise UserError(
                 f"{where}: columns {named[name]!r} and {raw!r} are both {name!r}; remove one"
@@ -316,7 +323,7 @@ def _shared_metrics(runs: Sequence[Run]) -> tuple[str, ...]:
 
 def _chosen_metrics(runs: Sequence[Run], metrics: Sequence[str]) -> tuple[str, ...]:
     """The metrics asked for, by the names used here, after checking that every run has them."""
-    names = tuple(ALIASES.get(name, name) for name in metrics)
+    names = tuple(map(_our_name, metrics))
     if not names or len(set(names)) < len(names):
         raise UserError(f"metrics: needs columns, each named once; got {listed(metrics)}")
     known = (*runs[0].columns, *runs[0].unread)

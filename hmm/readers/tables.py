@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from seedmap import limits
-from seedmap.errors import UserError, nearest, printable
+from seedmap.errors import UserError, nearest
 from seedmap.hmm.readers.run_table import Rows, Run, check_rows, listed, make_run
 from seedmap.metric_names import OUTCOMES
 
@@ -43,7 +43,7 @@ def renamed(where: str, header: Sequence[Any], columns: Mapping[str, str] | None
     Raises:
         UserError: there is no such column, one is given two names, or a name that is taken.
     """
-    header = [printable(str(name).strip()) for name in header]
+    header = [str(name).strip() for name in header]
     ours: dict[str, str] = {}
     for name, theirs in (columns or {}).items():
         if theirs not in header:
