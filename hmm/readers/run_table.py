@@ -188,9 +188,10 @@ def _canonical(where: str, header: Sequence[str]) -> list[str | None]:
 
 def _numbers(cells: Any) -> tuple[np.ndarray, int | None]:
     """Cells as float64 (text as NaN), and the index of the first that is text."""
-    array = np.asarray(cells)
-    if array.dtype.kind in "biuf":
-        return array.astype(np.float64), None
+    if hasattr(cells, "dtype"):  # a list may hold lists, of one length or of several
+        array = np.asarray(cells)
+        if array.dtype.kind in "biuf":
+            return array.astype(np.float64), None
     values = [_number(cell) for cell in cells]
     first_text = next((i for i, value in enumerate(values) if value is None), None)
     return np.array([np.nan if value is None else value for value in values]), first_text

@@ -107,6 +107,14 @@ TABLES = {
         ["line 1", "a whole number of 400 digits"],
     ),
     "json lines: 5000 digits": (lines('{"step": ' + "9" * 5000 + "}"), ["of 5000 digits"]),
+    "json lines: lists for numbers": (
+        lines('{"run": 1, "step": 1, "l1": [1, 2]}\n{"run": 1, "step": 2, "l1": [3, 4]}'),
+        ["column 'l1' holds '[1, 2]', expected a number"],
+    ),
+    "json lines: lists of several lengths": (
+        lines('{"run": 1, "step": [1], "l1": 1}\n{"run": 1, "step": [2, 3], "l1": 2}'),
+        ["'step' holds '[1]', expected a number"],
+    ),
     "json lines: no object": (lines("[1, 2]"), ["line 1 holds a list"]),
     "json lines: cut": (lines('{"run": "a", "step": 1}\n{"run": "a"'), ["line 2 is not JSON"]),
     "json lines: terabytes": (lines(sparse), ["GB of memory"]),
