@@ -109,7 +109,9 @@ def _hints(kind: type) -> dict[str, Any]:
 
 def _read_dataclass(kind: Any, content: Any, name: str) -> Any:
     if not isinstance(content, Mapping):
-        raise UserError(f"has a {name.lstrip('.')!r} that is no mapping")
+        raise UserError(
+            f"has a {name.lstrip('.')!r} that is no mapping" if name else "is no mapping"
+        )
     hints, values, known = _hints(kind), {}, set()
     for entry in fields(kind):
         key = _name(entry)
