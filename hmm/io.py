@@ -57,8 +57,8 @@ class SavedHMM:
         validation_runs: names of the runs held out.
         config: settings of the sweep.
         selection: the selection table, a row per number of states.
-        fit_id: of the fit, which all its files carry; None: that of the content, given when it is
-            saved.
+        fit_id: of the fit, which all its files carry. Where it is None, `save_hmm` gives one that
+            follows from the content; of a former version's files it is None.
     """
 
     parameters: Parameters

@@ -36,11 +36,11 @@ def _score_fields() -> list[tuple[str, Any] | tuple[str, Any, Any]]:
     ]
 
 
-FitScores: Any = make_dataclass("FitScores", _score_fields(), frozen=True)
+_FitScores: Any = make_dataclass("FitScores", _score_fields(), frozen=True)
 
 
 @dataclass(frozen=True)
-class Score:
+class _Score:
     """The fields of `CrossValidation`."""
 
     num_states: int
@@ -49,7 +49,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class SweepFile:
+class _SweepFile:
     """The content of a sweep's file; numbers that are not finite are None.
 
     Attributes:
@@ -79,9 +79,9 @@ class SweepFile:
     num_observations_validation: int
     num_states: int
     restart: int
-    fits: list[FitScores]
+    fits: list[_FitScores]
     prior_scale: float | Absent | None = ABSENT  # this and the rest: not in files of older versions
-    cross_validation: list[Score] | Absent = ABSENT
+    cross_validation: list[_Score] | Absent = ABSENT
     fit_id: str | Absent | None = ABSENT
 
 
@@ -127,7 +127,7 @@ def _load_fit(scores: Any) -> Fit:
     return Fit(**values | {"parameters": None})
 
 
-def _load_score(score: Score) -> CrossValidation:
+def _load_score(score: _Score) -> CrossValidation:
     values = np.array(score.run_log_likelihood, dtype=float)
     return CrossValidation(score.num_states, score.prior_scale, values)
 
@@ -146,7 +146,7 @@ def load_sweep(path: str | os.PathLike, of: Mark | None = None) -> tuple[Sweep, 
         UserError: the file is not a sweep of this version, or of another fit.
     """
     try:
-        content = from_json(SweepFile, json.loads(Path(path).read_text()))
+        content = from_json(_SweepFile, json.loads(Path(path).read_text()))
         if (content.format, content.version) != (FORMAT, VERSION):
             raise UserError(f"it is {content.format} version {content.version}")
         config = content.config | {"states": tuple(content.config["states"])}
