@@ -186,9 +186,7 @@ def test_the_files_of_two_fits_are_told_apart_by_an_id_of_their_content(tmp_path
         if name == "same":
             assert load_hmm(mixed).fit_id == load_hmm(tmp_path / "ours").fit_id is not None
         else:
-            with pytest.raises(
-                ValueError, match=r"hmm.npz and .* are of different fits"
-            ):
+            with pytest.raises(ValueError, match=r"hmm.npz and .* are of different fits"):
                 load_hmm(mixed)
 
 

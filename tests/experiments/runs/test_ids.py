@@ -10,15 +10,19 @@ import xarray as xr
 
 import seedmap as sm
 from helpers.command import seedmap
+from helpers.schemas import assert_of_schema
 from helpers.small_runs import FITTING, METRICS, make_run
 from seedmap import files
 from seedmap.errors import UserError
 from seedmap.experiments.noise.map_paths import read_map
 from seedmap.experiments.runs import baselines, fit_and_map, ids
 from seedmap.experiments.runs import folder as run_folder
+from seedmap.experiments.runs import forecast as forecasting
 from seedmap.experiments.runs.compare import read_runs
 from seedmap.experiments.runs.forecast import load_raw
 from seedmap.experiments.tasks.base import FitConfig
+from seedmap.hmm.forecasting.forecaster import Forecast
+from seedmap.results import from_json
 
 # What a file tells of: the training it is of, the fit, the map.
 TELLS = {
@@ -170,6 +174,37 @@ def test_every_file_carries_its_id(runs):
     others = [json.loads((runs / name / "config.json").read_text()) for name in ("fit", "map")]
     assert {other["training_id"] for other in others} == {config["training_id"]}
     assert others[0]["fit_id"] != others[1]["fit_id"] == config["fit_id"]
+
+
+def test_results_beside_the_map_are_of_their_schemas_and_carry_its_ids(runs, tmp_path, monkeypatch):
+    """By stand-ins for the models, which take long: what is written is what this is about."""
+    folder = shutil.copytree(runs / "ours", tmp_path / "run")
+    rows = [
+        {"name": name, "num_states": 3, "num_runs": 9, "r2": r2, "leave_one_out_r2": 0.5}
+        | {"f_pvalue": np.float64(1e-9)}
+        for name, r2 in (("HMM", 0.75), ("up to step 200", np.nan))
+    ]
+    monkeypatch.setattr(baselines, "compare_baselines", lambda *a, **k: rows)
+    monkeypatch.setattr(baselines, "early_times", lambda *a: [200.0])
+    monkeypatch.setattr(forecasting, "fit_forecaster", lambda *a: None)
+    made = Forecast(90.0, 0.25, np.inf, 120.0, np.inf, 0.8, 5)
+    monkeypatch.setattr(forecasting, "forecast", lambda *a: made)
+    written = baselines.baselines_run(folder), forecasting.forecast_run(folder, 90.0)
+    summary = fit_and_map.read_mapped(folder).summary
+    kinds = {"baselines.json": baselines.Baselines, "forecast.json": forecasting.Forecasts}
+    for (name, kind), result in zip(kinds.items(), written, strict=True):
+        assert_of_schema(folder / name)
+        content = json.loads((folder / name).read_text())
+        assert content["map_id"] == summary.map_id is not None
+        assert from_json(kind, content) == result
+    for name in ("summary.json", "stability.json"):
+        assert_of_schema(folder / name)
+    (early,) = summary.regression.early
+    assert (early.upto, early.name, early.r2) == (200, "up to step 200", None)
+    dataset = run_folder.read_dataset(folder)
+    assert written[1].training_id == dataset.attrs["training_id"]
+    assert [row.seed for row in written[1].forecasts] == sorted(map(str, dataset.seed.values))
+    assert written[1].forecasts[0].median is None
 
 
 def without_ids(folder):
