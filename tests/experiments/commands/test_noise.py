@@ -225,7 +225,9 @@ def test_what_will_be_recorded_is_known_before_training(folder):
 
 def test_a_map_that_would_be_overwritten_is_refused(folder, capsys):
     before = (folder / "noise.json").read_bytes()
+    config = (folder / "config.json").read_bytes()
     for map_from in (folder / "map", folder):
+        (folder / "config.json").write_bytes((folder / "map" / "config.json").read_bytes())
         (folder / "summary.json").write_bytes((folder / "map" / "summary.json").read_bytes())
         (folder / "hmm.json").write_bytes((folder / "map" / "hmm.json").read_bytes())
         (folder / "hmm.npz").write_bytes((folder / "map" / "hmm.npz").read_bytes())
@@ -233,6 +235,7 @@ def test_a_map_that_would_be_overwritten_is_refused(folder, capsys):
         assert f"--overwrite would delete {map_from}" in capsys.readouterr().err
     for name in ("summary.json", "hmm.json", "hmm.npz"):
         (folder / name).unlink()
+    (folder / "config.json").write_bytes(config)
     assert (folder / "noise.json").read_bytes() == before
 
 
