@@ -20,15 +20,17 @@ from seedmap.results import ABSENT, Absent, from_json
 FORMAT = "seedmap-sweep"
 VERSION = 1
 _RUN_SCORES = ("train_run_log_likelihood", "validation_run_log_likelihood")
-_IN_JSON = {int: int, bool: bool, float: float | None}  # the other fields of `Fit` are arrays
+_IN_JSON: dict[Any, Any] = {
+    int: int,
+    bool: bool,
+    float: float | None,
+}  # the other fields of `Fit` are arrays
 
 
 def _score_fields() -> list[tuple[str, Any] | tuple[str, Any, Any]]:
     """Returns the fields of `Fit` but its parameters, as the file has them: null for NaN."""
     kinds = [
-        (f, _IN_JSON.get(f.type, list[float | None]))  # type: ignore[call-overload]
-        for f in fields(Fit)
-        if f.name != "parameters"
+        (f, _IN_JSON.get(f.type, list[float | None])) for f in fields(Fit) if f.name != "parameters"
     ]
     return [
         (f.name, kind) if f.default is MISSING else (f.name, kind | Absent, ABSENT)

@@ -290,8 +290,9 @@ def map_run(fitted: Fitted, asked: MapConfig | None = None) -> Mapped:
     seconds = {"analyse": time.perf_counter() - started}
     config = write_config(folder, config, {"map": asdict(question)}, seconds)
     times = {name: config["wall_seconds"].get(name) for name in Seconds.__dataclass_fields__}
-    made = {"stability": robustness, "seconds": Seconds(**times), "map_id": ids.map_id(config)}
-    summary = replace(summary, **made)
+    summary = replace(
+        summary, stability=robustness, seconds=Seconds(**times), map_id=ids.map_id(config)
+    )
     files.clear(folder, run_folder.FROM_MAP)
     files.write_json(folder / run_folder.SUMMARY, to_json(summary))
     return Mapped(replace(fitted, config=config), question, analysis, summary)

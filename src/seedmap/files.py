@@ -230,7 +230,8 @@ def read_lines(path: Path, owner: str) -> list[str]:
     Warns:
         UserWarning: something goes.
     """
-    lines, intact = [], 0
+    lines: list[str] = []
+    intact = 0
     content = path.read_bytes() if path.exists() else b""
     for line in io.BytesIO(content):  # which ends lines at \n alone
         text = line.rstrip(b"\n").split(b" ", 2)[-1]
