@@ -2,7 +2,8 @@
 
 A saved HMM is two files in a folder. `hmm.npz` holds the arrays `initial` [K], `transition` [K, K],
 `means` [K, D] and `covariances` [K, D, D]. `hmm.json` says what the numbers mean: `format`,
-`version`, `num_states`, and the fields of `SavedHMM` other than the parameters.
+`version`, `num_states`, and the fields of `SavedHMM` other than the parameters. Both
+have the `fit_id`.
 """
 
 import dataclasses
@@ -23,6 +24,7 @@ from seedmap.errors import UserError
 from seedmap.hmm.parameters import Parameters
 from seedmap.hmm.selection.criteria import selection_table
 from seedmap.hmm.selection.fits import Sweep
+from seedmap.identity import Mark, check_marks, identify
 from seedmap.results import to_json
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ class SavedHMM:
         validation_runs: names of the runs held out.
         config: settings of the sweep.
         selection: the selection table, a row per number of states.
+        fit_id: of the fit, which all its files carry. Where it is None, `save_hmm` gives one that
+            follows from the content; of a former version's files it is None.
     """
 
     parameters: Parameters
@@ -65,6 +69,7 @@ class SavedHMM:
     validation_runs: tuple[str, ...]
     config: Mapping[str, Any]
     selection: list[dict[str, Any]]
+    fit_id: str | None = None
 
     @classmethod
     def from_sweep(
@@ -120,10 +125,11 @@ def save_hmm(folder: str | os.PathLike, saved: SavedHMM) -> None:
     header = {"format": FORMAT, "version": VERSION, "num_states": len(arrays["initial"])}
     content = to_json({**header, **facts})
     json.dumps(content)  # refuse what JSON cannot hold before a file is written
+    fit_id = saved.fit_id or identify(content, arrays)
     folder = Path(folder)
     files.make_folder(folder)
-    files.write_npz(folder / "hmm.npz", arrays)
-    files.write_json(folder / "hmm.json", content)
+    files.write_npz(folder / "hmm.npz", {**arrays, "fit_id": np.array(fit_id)})
+    files.write_json(folder / "hmm.json", {**content, "fit_id": fit_id})
 
 
 def load_hmm(folder: str | os.PathLike) -> SavedHMM:
@@ -141,7 +147,9 @@ def load_hmm(folder: str | os.PathLike) -> SavedHMM:
     """
     folder = Path(folder)
     facts = _read_facts(folder / "hmm.json")
-    arrays = _read_arrays(folder / "hmm.npz")
+    arrays, fit_id = _read_arrays(folder / "hmm.npz")
+    marks = [Mark(folder / "hmm.json", facts.get("fit_id")), Mark(folder / "hmm.npz", fit_id)]
+    check_marks("fits", marks, f"fit again with `seedmap fit {folder} --overwrite`")
     _check(arrays, len(facts["metrics"]), str(folder / "hmm.npz"))
     if len(arrays["initial"]) != facts["num_states"]:
         raise UserError(f"{folder}: hmm.npz and hmm.json are of different fits: fit again")
@@ -154,6 +162,7 @@ def load_hmm(folder: str | os.PathLike) -> SavedHMM:
         validation_runs=tuple(facts["validation_runs"]),
         config=facts["config"],
         selection=facts["selection"],
+        fit_id=fit_id,
     )
 
 
@@ -252,12 +261,14 @@ def _read_facts(path: Path) -> dict[str, Any]:
     return facts
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
+    """Returns the parameters, and the fit's id where there is one."""
     if not path.is_file():
         raise UserError(f"{path} does not exist: fit an HMM into this folder first")
     try:
         with path.open("rb") as file, files.open_npz(file) as archive:
-            return {name: archive[name] for name in Parameters._fields}
+            arrays = {name: archive[name] for name in Parameters._fields}
+            return arrays, str(archive["fit_id"]) if "fit_id" in archive.files else None
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} is damaged ({error}): fit again or restore it") from None
 

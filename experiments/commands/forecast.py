@@ -29,8 +29,8 @@ def forecast_command(argv: Sequence[str]) -> None:
     from seedmap.experiments.runs.forecast import forecast_run, skill_run
 
     with group_bar() as callback:
-        rows = forecast_run(options.folder, options.upto, callback)
-    print(forecasts(rows))
+        made = forecast_run(options.folder, options.upto, callback)
+    print(forecasts(made))
     print(f"Written: {options.folder / FORECAST}")
     if options.skill:
         print(f"Skill: {skill_run(options.folder)}")

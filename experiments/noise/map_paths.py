@@ -25,19 +25,21 @@ from seedmap.experiments.noise.results import (
 )
 from seedmap.experiments.noise.variants import CONTROL, Variant, rows_of
 from seedmap.experiments.runs import folder as run_folder
+from seedmap.experiments.runs import ids
 from seedmap.experiments.runs.dataset import (
     convergence_times,
     metric_sequences,
     seed_rows,
     time_unit,
 )
-from seedmap.experiments.runs.fit_and_map import fit_run, map_run
+from seedmap.experiments.runs.fit_and_map import fit_run, map_run, read_config
 from seedmap.experiments.runs.summary import RunSummary, read_summary
 from seedmap.experiments.tasks.base import FitConfig, MapConfig
 from seedmap.files import make_folder
 from seedmap.hmm.io import SavedHMM, load_hmm
 from seedmap.hmm.training_map.dissimilarity import pairwise_dissimilarity
 from seedmap.hmm.training_map.regression import bag_of_states
+from seedmap.identity import Mark
 from seedmap.trainer.metrics.replica_distance import DISTANCES
 
 GROUNDS = ("index", "discrete", "means")
@@ -105,13 +107,15 @@ def read_map(experiment: str, run: Path) -> tuple[RunSummary, SavedHMM]:
         UserError: the run has no map, or is of another experiment, or its map is not of its HMM.
     """
     summary = read_summary(run)
-    config = run_folder.read_json(run, run_folder.CONFIG, "train", ("experiment",))
+    config = read_config(run, "fit", "map", ids.FIT)
     if config["experiment"] != experiment:
         raise UserError(
             f"--map: {run} is a run of {config['experiment']}, the study is of {experiment}; name "
             "a run of the same experiment"
         )
     saved = load_hmm(run)
+    ids.check_fit(run, config, [Mark(run / "hmm.json", saved.fit_id)])
+    ids.check_map(run, config, summary.map_id)
     if not _is_of(summary, len(saved.parameters.means)):
         raise UserError(
             f"{run / run_folder.SUMMARY} is not of the HMM beside it; make it anew with `seedmap "
@@ -234,5 +238,10 @@ def _detour_time(states: np.ndarray, detours: list[int], between: np.ndarray) ->
 def map_of(summary: RunSummary, run: str) -> MapSummary:
     """Returns what `noise.json` says of the map itself."""
     return MapSummary(
-        run, summary.num_states, summary.detours, summary.regression.r2, summary.forking
+        run=run,
+        num_states=summary.num_states,
+        detours=summary.detours,
+        r2=summary.regression.r2,
+        forking=summary.forking,
+        map_id=summary.map_id,
     )

@@ -30,12 +30,15 @@ from seedmap.experiments.noise.summary import is_sampled, parted_note, summarise
 from seedmap.experiments.report.figures import make_figures as make_map_figures
 from seedmap.experiments.report.out_folder import save_figures
 from seedmap.experiments.runs import folder as run_folder
+from seedmap.experiments.runs import ids
 from seedmap.experiments.runs.fit_and_map import read_config, read_mapped
 from seedmap.experiments.runs.read_result import read_result
 from seedmap.experiments.tasks.base import FitConfig, MapConfig
+from seedmap.identity import Mark, check_marks
 from seedmap.results import to_json
 
 OWN_MAP, NO_MAP = "own", "none"
+MAP_ID = "map_id"  # attribute of a study's `state`
 _MAP_FIGURES = ("training_map", "coefficients")
 
 
@@ -115,7 +118,8 @@ def _with_states(dataset: xr.Dataset, paths: Paths) -> xr.Dataset:
     """Returns the records with the decoded state of every replica and step, -1 without one."""
     state = np.full((dataset.sizes["seed"], dataset.sizes["step"]), -1, np.int32)
     state[:, : paths.state.shape[1]] = paths.state
-    attributes = {"long_name": "decoded HMM state (Viterbi), -1 where there is none"}
+    name = "decoded HMM state (Viterbi), -1 where there is none"
+    attributes = {"long_name": name, MAP_ID: paths.summary.map_id or ""}
     return dataset.assign(state=(("seed", "step"), state, attributes))
 
 
@@ -123,16 +127,34 @@ def report_study(folder: Path) -> Path:
     """Draws every figure of a study and writes `report.html`; returns its path.
 
     Raises:
-        UserError: the folder holds no study, or has no `noise.json` yet.
+        UserError: the folder holds no study, has no `noise.json` yet, or it is of another study or
+            map.
     """
     summary = read_result(StudySummary, folder, run_folder.NOISE, "noise EXPERIMENT")
     config, study = read_config(folder), load_study(folder)
+    _check_measured(folder, summary, study)
     state = study.dataset.state.values if summary.map is not None else None
     drawn = make_figures(summary, study.dataset, state, study.barriers)
     save_figures(folder, drawn)
     return write_noise_report(
         folder, summary, drawn, config, _map_figures(folder, summary), summary.notes
     )
+
+
+def _check_measured(folder: Path, summary: StudySummary, study: StudyResult) -> None:
+    """Refuses a `noise.json` that was not measured on this study, or by another map."""
+    measured, metrics = folder / run_folder.NOISE, folder / run_folder.METRICS
+    marks = [Mark(measured, summary.training_id)]
+    marks.append(Mark(metrics, study.dataset.attrs.get(ids.TRAINING)))
+    check_marks("trainings", marks, _measure_again(folder))
+    if summary.map is not None:
+        attributes = study.dataset.state.attrs if "state" in study.dataset else {}
+        marks = [Mark(measured, summary.map.map_id), Mark(metrics, attributes.get(MAP_ID))]
+        check_marks("maps", marks, _measure_again(folder))
+
+
+def _measure_again(folder: Path) -> str:
+    return f"measure again with `seedmap noise EXPERIMENT --resume --out {folder}`"
 
 
 def _map_figures(folder: Path, summary: StudySummary) -> dict[str, Figure]:
@@ -142,5 +164,11 @@ def _map_figures(folder: Path, summary: StudySummary) -> dict[str, Figure]:
     run = folder / summary.map.run  # an absolute path stays what it is
     if not (run / run_folder.SUMMARY).is_file():
         return {}
-    drawn = make_map_figures(read_mapped(run))
+    mapped = read_mapped(run)
+    marks = [
+        Mark(folder / run_folder.NOISE, summary.map.map_id),
+        Mark(run / run_folder.SUMMARY, mapped.summary.map_id),
+    ]
+    check_marks("maps", marks, _measure_again(folder))
+    drawn = make_map_figures(mapped)
     return {name: drawn[name] for name in _MAP_FIGURES}

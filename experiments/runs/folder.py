@@ -180,11 +180,25 @@ def load_netcdf(path: Path) -> xr.Dataset:
         raise UserError(" ".join(str(error).split())[:200] or repr(error)) from None
 
 
-def save_params(folder: Path, params: Any) -> None:
+def save_params(folder: Path, params: Any, training_id: str) -> None:
     """Saves the final parameters of all seeds in `checkpoint/` (Orbax, leaves [seed, ...])."""
     files.announce("write", folder / CHECKPOINT)
+    about = {"training_id": training_id}
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save((folder / CHECKPOINT).resolve(), params)
+        checkpointer.save((folder / CHECKPOINT).resolve(), params, custom_metadata=about)
+
+
+def params_id(folder: Path) -> str | None:
+    """Returns the id of the training that `checkpoint/` is of; None where it carries none.
+
+    Raises:
+        UserError: what Orbax writes of it is damaged.
+    """
+    path = folder / CHECKPOINT / "_CHECKPOINT_METADATA"
+    try:
+        return json.loads(path.read_text())["custom_metadata"].get("training_id")
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({error}); restore it, or train anew") from None
 
 
 def load_params(folder: Path, made_by: str = "train") -> Any:

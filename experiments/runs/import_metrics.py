@@ -12,7 +12,7 @@ import xarray as xr
 from seedmap import files, limits
 from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs import session
+from seedmap.experiments.runs import ids, session
 from seedmap.hmm.readers.read import RunTable, from_pandas, read_csv_folder, read_metrics
 
 TAKEN = ("seed", "step", "diverged")  # what a run folder's dataset calls its own
@@ -181,7 +181,7 @@ def _write_run(
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "wall_seconds": {"compile": 0.0, "train": 0.0},
     }
-    _write_folder(folder, config, dataset, overwrite)
+    _write_folder(folder, *ids.stamped(config, dataset), overwrite)
 
 
 def _write_folder(
@@ -200,7 +200,8 @@ def copy_run(source: Path, folder: Path, overwrite: bool = False) -> None:
         UserError: the source is not a run, or the folder is taken.
     """
     dataset = run_folder.read_dataset(source).drop_vars("state", errors="ignore")
-    config = run_folder.read_json(source, run_folder.CONFIG, "train")
+    config = run_folder.read_json(source, run_folder.CONFIG, "train", ("experiment",))
+    ids.check_training(source, config, dataset)
     if folder.resolve() == source.resolve():
         raise UserError(f"--out: {folder} is the run itself; omit --out to fit it in place")
     _write_folder(folder, config, dataset, overwrite)

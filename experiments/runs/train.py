@@ -6,7 +6,7 @@ While it lasts, records and checkpoints of every process are in `training/` of t
 `collect_run` makes the run's own files of them and removes that folder.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -20,9 +20,10 @@ from jax.experimental import multihost_utils
 from seedmap import files
 from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs import session
+from seedmap.experiments.runs import ids, session
 from seedmap.experiments.runs.settings import MIN_SEEDS, check_saving, check_training, schedule
 from seedmap.experiments.tasks.base import Experiment, TrainingConfig
+from seedmap.identity import Mark, check_marks, identify
 from seedmap.trainer import (
     Perturbations,
     Progress,
@@ -47,13 +48,14 @@ class Study(NamedTuple):
         settings: what distinguishes the study, JSON values; `config.json` has them as "noise".
         streams: keys [replica].
         perturb: noise of tools to imitate [replica].
-        finish: called with a folder to write further files of the run to, and the run.
+        finish: called with a folder to write further files of the run to, the run, and the id of
+            the training, for these files to carry.
     """
 
     settings: dict[str, Any]
     streams: Streams
     perturb: Perturbations
-    finish: Callable[[Path, TrainingRun], None]
+    finish: Callable[[Path, TrainingRun, str], None]
 
 
 def train_run(
@@ -203,9 +205,26 @@ def _begun(folder: Path, work: session.Work, overwrite: bool, resume: bool) -> I
     yield
 
 
+def _check_begun_alike(
+    training: Path, content: dict[str, Any], parts: Mapping[Path, store.Job]
+) -> None:
+    """Refuses parts of another training than `training/config.json` says.
+
+    Raises:
+        UserError: the message names both files.
+    """
+    begun = _identity(content)
+    marks = [Mark(training / run_folder.CONFIG, identify(begun))]
+    for entry, job in parts.items():
+        marks.append(
+            Mark(entry / store.JOB, identify({name: job.identity.get(name) for name in begun}))
+        )
+    check_marks("trainings", marks, "put back the file that was replaced")
+
+
 def collect_run(
     folder: Path,
-    finish: Callable[[Path, TrainingRun], None] | None = None,
+    finish: Callable[[Path, TrainingRun, str], None] | None = None,
     run: TrainingRun | None = None,
 ) -> None:
     """Makes `config.json`, `metrics.nc`, `checkpoint/` and `log.jsonl` of a trained `training/`.
@@ -232,8 +251,9 @@ def collect_run(
             f"{folder} holds a study of noise cut short: continue with `seedmap noise "
             f"{content['experiment']}`, its flags and --resume"
         )
-    run = collect(training) if run is None else run
     parts = store.read_jobs(training)
+    _check_begun_alike(training, content, parts)
+    run = collect(training) if run is None else run
     jobs = list(parts.values())
     content["seeds_at_once"] = jobs[0].seeds_at_once
     content["device"] |= {"processes": len(jobs), "devices_used": sum(j.num_devices for j in jobs)}
@@ -241,11 +261,13 @@ def collect_run(
     dataset = run.dataset.assign(
         diverged=("seed", run.diverged, {"long_name": "step at which a seed diverged, else -1"})
     )
+    content, dataset = ids.stamped(content, dataset)
+    training_id = content[ids.TRAINING]
     with session.collected(folder) as draft:
-        run_folder.save_params(draft, run.params)
+        run_folder.save_params(draft, run.params, training_id)
         run_folder.write_dataset(draft, dataset)
         log = b"".join((entry / store.LOG).read_bytes() for entry in parts)
         files.write_bytes(draft / run_folder.LOG, log)
         files.write_json(draft / run_folder.CONFIG, content)
         if finish is not None:
-            finish(draft, run)
+            finish(draft, run, training_id)

@@ -3,7 +3,7 @@
 with atomic(path) as draft:            # any library writes the draft
     ...
 write_text(path, text)                 # also write_bytes, write_json
-append_line(path, text)                # a log that survives being cut short; read_lines
+append_line(path, 0, text, owner)      # a log that survives being cut short; read_lines
 clear(folder, names)                   # also make_folder, move, truncate
 
 A file is written as a draft in its own folder, `NAME.part`, brought to disk and moved onto its name
@@ -18,6 +18,7 @@ and stop it before any of them.
 import io
 import json
 import os
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -205,30 +206,53 @@ def append(path: Path, content: bytes) -> None:
             raise
 
 
-def append_line(path: Path, text: str) -> None:
-    """Appends a line `CHECKSUM TEXT` (CRC-32 in hexadecimal) and waits until it is on disk.
+def append_line(path: Path, number: int, text: str, owner: str) -> None:
+    """Appends a line `CHECKSUM NUMBER TEXT` and waits until it is on disk.
+
+    Args:
+        path: of the log.
+        number: of the line, from 0.
+        text: its content.
+        owner: id of the work whose log it is; the checksum is of it, the number and the text.
 
     Raises:
         OSError: as `append`.
     """
-    content = text.encode()
-    append(path, b"%08x %s\n" % (zlib.crc32(content), content))
+    append(path, _log_line(number, text.encode(), owner))
 
 
-def read_lines(path: Path) -> list[str]:
-    """Reads what `append_line` wrote, up to the first damaged line; that and all after it go.
+def _log_line(number: int, text: bytes, owner: str) -> bytes:
+    numbered = b"%d %s" % (number, text)
+    return b"%08x %s\n" % (zlib.crc32(numbered, zlib.crc32(owner.encode())), numbered)
+
+
+def read_lines(path: Path, owner: str) -> list[str]:
+    """Reads what `append_line` wrote, up to the first line that is no good; that and all after go.
+
+    A line is good that is whole, undamaged, in its place and of this owner.
 
     Raises:
         OSError: the file cannot be read or shortened.
+
+    Warns:
+        UserWarning: something goes.
     """
-    lines, intact = [], 0
+    lines: list[str] = []
+    intact = 0
     content = path.read_bytes() if path.exists() else b""
     for line in io.BytesIO(content):  # which ends lines at \n alone
-        checksum, _, text = line.rstrip(b"\n").partition(b" ")
-        if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(text):
+        text = line.rstrip(b"\n").split(b" ", 2)[-1]
+        if line != _log_line(len(lines), text, owner):
             break
         lines.append(text.decode())
         intact += len(line)
+    if intact < len(content):
+        warnings.warn(
+            f"{path}: the {len(content) - intact} bytes after its first {len(lines)} lines are cut "
+            "short, damaged, out of their place or of other work, and dropped",
+            UserWarning,
+            stacklevel=2,
+        )
     truncate(path, intact)
     return lines
 

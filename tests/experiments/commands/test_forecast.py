@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from helpers.schemas import assert_of_schema
 from seedmap import files
 from seedmap.errors import UserError
 from seedmap.experiments.commands import main as cli
@@ -50,6 +51,7 @@ def forecasts(folder):
 @pytest.mark.slow
 def test_seeds_that_have_not_converged_are_forecast_without_reading_on(run, capsys):
     assert cli.main(["forecast", str(run), "--upto", "90"]) is None
+    assert_of_schema(run / "forecast.json")
     rows = forecasts(run)
     # Nine records seen: the runs that jump at record 6 have converged, the others have not.
     assert sorted(int(row["seed"]) for row in rows) == np.flatnonzero(ONSETS > 6).tolist()
@@ -115,9 +117,10 @@ def test_baselines_stand_beside_the_hmm(tmp_path, run, capsys):
     }
     folder = shutil.copytree(run, tmp_path / "run")
     config = json.loads((folder / "config.json").read_text())
-    files.write_json(folder / "config.json", config | {"fit": settings})
+    files.write_json(folder / "config.json", config | {"fit": settings, "fit_id": "an id"})
     cli.main(["baselines", str(folder)])
-    rows = json.loads((folder / "baselines.json").read_text())
+    assert_of_schema(folder / "baselines.json")
+    rows = json.loads((folder / "baselines.json").read_text())["rows"]
     names = [row["name"] for row in rows]
     assert names[:3] == ["HMM", "k-means", "HMM-1 (l2)"]
     assert any(name.startswith("up to step") for name in names)
