@@ -196,7 +196,7 @@ def params_id(folder: Path) -> str | None:
     """
     path = folder / CHECKPOINT / "_CHECKPOINT_METADATA"
     try:
-        return json.loads(path.read_text())["custom_metadata"].get("training_id")
+        return limits.read_json(path)["custom_metadata"].get("training_id")
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}); restore it, or train anew") from None
 
