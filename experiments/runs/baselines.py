@@ -14,6 +14,7 @@ from seedmap.experiments.runs.settings import split, sweep_config
 from seedmap.experiments.tasks.base import FitConfig
 from seedmap.hmm.forecasting.causal import MINIMUM
 from seedmap.hmm.training_map.baselines import compare_baselines
+from seedmap.transaction import transaction
 
 EARLY = (0.1, 0.25, 0.5)  # shares of the converging runs that have converged by the early times
 
@@ -59,8 +60,11 @@ def baselines_run(folder: Path) -> list[dict[str, Any]]:
         criterion=settings.criterion,
         one_standard_error=settings.one_standard_error,
     )
-    files.write_json(folder / run_folder.BASELINES, rows)
-    _add_to_summary(folder, upto, rows)
+    summary = _with_early(folder, upto, rows)
+    with transaction(folder, (), "baselines") as draft:
+        files.write_json(draft / run_folder.BASELINES, rows)
+        if summary is not None:
+            files.write_json(draft / run_folder.SUMMARY, summary)
     return rows
 
 
@@ -74,13 +78,15 @@ def early_times(steps: np.ndarray, times: np.ndarray) -> list[float]:
     return sorted(time for time in early if time >= first and (times > time).any())
 
 
-def _add_to_summary(folder: Path, upto: list[float], rows: list[dict[str, Any]]) -> None:
-    """Puts the early rows into the run's summary, if it has one, for the report to show."""
+def _with_early(
+    folder: Path, upto: list[float], rows: list[dict[str, Any]]
+) -> dict[str, Any] | None:
+    """Returns the run's summary with the early rows, for the report to show; None without one."""
     if not (folder / run_folder.SUMMARY).is_file():
-        return
+        return None
     summary = run_folder.read_json(folder, run_folder.SUMMARY, f"map {folder}", ("regression",))
     early = [row for row in rows if row["name"].startswith("up to")]
     summary["regression"]["early"] = [
         {"upto": time} | row for time, row in zip(upto, early, strict=True)
     ]
-    files.write_json(folder / run_folder.SUMMARY, summary)
+    return summary

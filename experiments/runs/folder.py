@@ -17,6 +17,8 @@ import xarray as xr
 from seedmap import files
 from seedmap.errors import UserError
 from seedmap.experiments.checkpoints.orbax_arrays import dotted, open_arrays
+from seedmap.lock import SERVICE
+from seedmap.transaction import settled
 
 # Variables of the environment by which the same program may compute other bits.
 ARITHMETIC = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NPROC", "OMP_NUM_THREADS", "NVIDIA_TF32_OVERRIDE")
@@ -30,8 +32,7 @@ REPORT = "report.html"
 FIGURES = "figures"
 CHECKPOINT = "checkpoint"
 TRAINING = "training"  # what a training writes until it is done
-COLLECTED = "collected"  # in there: the run's own files while they are written
-IMPORTED = "import.jsonl"  # in there: what an import of checkpoints has done
+IMPORT, IMPORTED = "import.json", "import.jsonl"  # in there: an import of checkpoints
 LOG = "log.jsonl"
 FORECAST = "forecast.json"
 BASELINES = "baselines.json"
@@ -59,15 +60,16 @@ def check_free(folder: Path, overwrite: bool) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out: {folder} is a file; name a folder that does not exist yet")
+    settled(folder)
     if is_empty(folder):
         return
     names = sorted(entry.name for entry in folder.iterdir())
-    foreign = [name for name in names if files.without_draft(name) not in OWN]
+    foreign = [name for name in names if files.without_draft(name) not in {*OWN, SERVICE}]
     if foreign:
         raise UserError(
             f"--out: {folder} holds {foreign[0]}, which is not a seedmap run's; name another folder"
         )
-    if not _is_run(folder):
+    if not (_has(folder / CONFIG, "versions") or can_resume(folder)):
         raise UserError(
             f"--out: {folder} is no seedmap run, or its {CONFIG} is damaged; name another folder"
         )
@@ -80,24 +82,41 @@ def check_free(folder: Path, overwrite: bool) -> None:
         )
 
 
+def _names(folder: Path) -> set[str]:
+    """Lists what a folder holds, drafts by the names of their files."""
+    return {files.without_draft(entry.name) for entry in folder.iterdir()} - {SERVICE}
+
+
 def is_empty(folder: Path) -> bool:
-    """Tells whether a folder is missing or holds nothing, but for what a kill left in making it."""
-    names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    return names <= {files.draft_of(folder / CONFIG).name}
+    """Tells whether a folder is missing or holds nothing, but for what a kill left in making it.
 
-
-def _is_run(folder: Path) -> bool:
-    """Tells whether a run is in the folder, complete, begun, or in the middle of being moved in."""
-    training = folder / TRAINING
-    if any(training.glob("part-*/job.json")) or (training / IMPORTED).is_file():
+    That is a training without a save point, beside which former versions left `config.json`.
+    """
+    if not folder.is_dir():
         return True
-    return _is_config(folder / CONFIG) or _is_config(training / COLLECTED / CONFIG)
+    others = _names(folder) - {TRAINING}
+    known = others <= {CONFIG} and _is_ours(folder / CONFIG, "versions")
+    return known and _is_begun(folder / TRAINING) and not can_resume(folder)
 
 
-def _is_config(path: Path) -> bool:
+def _is_begun(training: Path) -> bool:
+    """Tells whether what may be a training's folder is missing, empty, or one that we began."""
+    if not training.is_dir():
+        return not os.path.lexists(training)
+    records = {CONFIG: "versions", IMPORT: "pattern"}
+    ours = all(_is_ours(training / name, key) for name, key in records.items())
+    return ours and (_names(training) <= {*records} or (training / CONFIG).is_file())
+
+
+def _is_ours(path: Path, key: str) -> bool:
+    """Tells whether a JSON file is missing, or a mapping with the key that we write in it."""
+    return not os.path.lexists(path) or _has(path, key)
+
+
+def _has(path: Path, key: str) -> bool:
     try:
-        return "seedmap" in json.loads(path.read_text())["versions"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return key in json.loads(path.read_text())
+    except (OSError, ValueError, TypeError, RecursionError):
         return False
 
 
@@ -114,6 +133,7 @@ def read_json(folder: Path, name: str, made_by: str, fields: Sequence[str] = ())
         UserError: it is missing, is not JSON or lacks a field; the message says which command
             makes it.
     """
+    settled(folder)
     path = folder / name
     if not path.is_file():
         raise UserError(f"{folder} has no {name}; make it with `seedmap {made_by}`")
@@ -144,18 +164,24 @@ def write_netcdf(path: Path, dataset: xr.Dataset) -> None:
     files.write_bytes(path, buffer.getbuffer())
 
 
+def check_there(folder: Path, made_by: str = "train") -> None:
+    """Raises UserError where a folder holds no run; `made_by` is the command to make it with."""
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder} is not a folder; name a run folder, as `seedmap {made_by}` makes it"
+        )
+    settled(folder)
+    if not (folder / METRICS).is_file():
+        raise UserError(f"{folder} has no {METRICS}; make it with `seedmap {made_by}`")
+
+
 def read_dataset(folder: Path, made_by: str = "train") -> xr.Dataset:
     """Reads `metrics.nc` into memory; `made_by` is the command to make it with.
 
     Raises:
         UserError: the folder or the file is missing, or the file is not NetCDF.
     """
-    if not folder.is_dir():
-        raise UserError(
-            f"{folder} is not a folder; name a run folder, as `seedmap {made_by}` makes it"
-        )
-    if not (folder / METRICS).is_file():
-        raise UserError(f"{folder} has no {METRICS}; make it with `seedmap {made_by}`")
+    check_there(folder, made_by)
     try:
         return xr.load_dataset(folder / METRICS, engine="h5netcdf")
     except (OSError, ValueError) as error:

@@ -8,6 +8,7 @@ import numpy as np
 
 from seedmap import files, hmm
 from seedmap.errors import UserError
+from seedmap.experiments.report.out_folder import save_figures
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.dataset import convergence_times, seed_rows, time_unit
 from seedmap.experiments.runs.fit_and_map import read_config, threshold_of
@@ -15,6 +16,7 @@ from seedmap.hmm import figures
 from seedmap.hmm.forecasting.forecaster import Forecast, fit_forecaster, forecast
 from seedmap.hmm.forecasting.skill import forecast_skill
 from seedmap.hmm.readers.read import from_xarray
+from seedmap.transaction import transaction
 
 FOLDS = 5
 FEWEST = 5  # records before the first time at which skill is measured
@@ -84,7 +86,8 @@ def forecast_run(
             rows.append(_row(sequences.runs[run], made, convergence[run]))
     if callback is not None:
         callback(len(groups), len(groups))
-    files.write_json(folder / run_folder.FORECAST, {"upto": upto, "forecasts": rows})
+    with transaction(folder, (), "forecast") as draft:
+        files.write_json(draft / run_folder.FORECAST, {"upto": upto, "forecasts": rows})
     return rows
 
 
@@ -114,4 +117,6 @@ def skill_run(folder: Path) -> Path:
     rows = forecast_skill(sequences, convergence, steps, points[points >= steps[FEWEST]])
     unit = time_unit(run_folder.read_dataset(folder))
     figure = figures.plot_forecast_skill(rows, unit)
-    return figures.save(figure, folder / run_folder.FIGURES / "forecast.png")
+    with transaction(folder, (), "forecast") as draft:
+        save_figures(draft, {"forecast": figure})
+    return folder / run_folder.FIGURES / "forecast.png"
