@@ -31,8 +31,9 @@ def write_csv(folder, value):
 def level(folder):
     """The value that the run in a folder was written with; None where no run is whole."""
     try:
+        value = float(run_folder.read_dataset(folder).l2[0, 0]) - 1
         json.loads((folder / run_folder.CONFIG).read_text())["threshold"]
-        return float(run_folder.read_dataset(folder).l2[0, 0]) - 1
+        return value
     except (ValueError, OSError):
         return None
 
