@@ -11,23 +11,34 @@ import pytest
 
 from helpers.command import seedmap
 from helpers.crashes import Case, replay
+from helpers.kills import Killed, killed_when
+from seedmap import files
+from seedmap.experiments import load_experiment
 from seedmap.experiments.runs import folder as run_folder
+from seedmap.experiments.runs import train as training
 from seedmap.experiments.runs.fit_and_map import read_fitted, read_mapped
 from seedmap.experiments.runs.import_metrics import import_metrics
+from seedmap.experiments.tasks.sparse_parities import ParitiesConfig
 
 METRICS = ("l1", "l2")
 FIT = "--restarts 1 --iterations 4 --covariance diagonal --prior weak --resamples 0".split()
 FIT += ["--metrics", *METRICS]
 SURVIVED: dict[str, tuple[int, int]] = {}
 
-_RUNS = "seedmap.experiments.runs"
-ENVIRONMENT = (f"{_RUNS}.folder:environment",)
+_RUNS, _COMMANDS = "seedmap.experiments.runs", "seedmap.experiments.commands"
+ENVIRONMENT = (f"{_RUNS}.folder:environment", f"{_COMMANDS}.import_runs:parse")
 FITTING = (
+    f"{_COMMANDS}.fit:parse",
+    f"{_RUNS}.fit_and_map:dataset_runs",
     f"{_RUNS}.fit_and_map:fit_priors",
     f"{_RUNS}.fit_and_map:restart_stability",
     f"{_RUNS}.fit_and_map:prior_row",
 )
-ANALYSIS = (f"{_RUNS}.fit_and_map:analyse_fitted", f"{_RUNS}.fit_and_map:stability")
+ANALYSIS = (
+    f"{_COMMANDS}.map:parse",
+    f"{_RUNS}.fit_and_map:analyse_fitted",
+    f"{_RUNS}.fit_and_map:stability",
+)
 DRAWING = ("seedmap.hmm.figures.style:png", "seedmap.experiments.report.html:png")
 
 
@@ -61,6 +72,55 @@ def base(tmp_path_factory):
         assert seedmap(command, base / name, *flags) == 0
         before = name
     return base
+
+
+# A training that has come to its end, and is not collected yet.
+
+PARITIES = load_experiment("parities")
+SETTINGS = ParitiesConfig(
+    seeds=6, epochs=6, record_every=2, hidden=8, train_size=64, test_size=20, seeds_at_once=6
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """What `trainer.train` returned and left, and the parameters as Orbax wrote them."""
+    folder = tmp_path_factory.mktemp("trained")
+    returned = []
+
+    def train(*arguments, **options):
+        returned.append(original(*arguments, **options))
+        return returned[0]
+
+    original = training.train
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "train", train)
+        with killed_when(lambda kind, path: path.name == "draft"), pytest.raises(Killed):
+            training.train_run(PARITIES, SETTINGS, folder / "ended", 0.9)
+    shutil.rmtree(folder / "ended" / ".seedmap")
+    run_folder.save_params(folder, returned[0].params)
+    return folder, returned[0]
+
+
+@pytest.fixture
+def replayed(trained, monkeypatch):
+    """Training and Orbax are replayed: they leave what they left, and announce it."""
+    folder, run = trained
+
+    def train(*_, saving, **__):
+        files.announce("write", saving.folder / "part-0")
+        shutil.copytree(
+            folder / "ended" / "training" / "part-0", saving.folder / "part-0", dirs_exist_ok=True
+        )
+        return run
+
+    def save_params(target, params):
+        files.announce("write", target / run_folder.CHECKPOINT)
+        shutil.copytree(folder / run_folder.CHECKPOINT, target / run_folder.CHECKPOINT)
+
+    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(training, "collect", lambda _: run)
+    monkeypatch.setattr(run_folder, "save_params", save_params)
 
 
 def _survives(name, case, tmp_path, capsys):
@@ -128,7 +188,7 @@ STEPS = {
         base / "mapped",
         lambda folder: ("baselines", folder),
         read_mapped,
-        (*ANALYSIS, f"{_RUNS}.baselines:compare_baselines"),
+        (*ANALYSIS, f"{_COMMANDS}.baselines:parse", f"{_RUNS}.baselines:compare_baselines"),
     ),
     "forecast --skill": lambda base: Case(
         base / "imported",
@@ -136,6 +196,7 @@ STEPS = {
         lambda folder: run_folder.read_json(folder, run_folder.FORECAST, "forecast"),
         (
             *DRAWING,
+            f"{_COMMANDS}.forecast:parse",
             f"{_RUNS}.forecast:fit_forecaster",
             f"{_RUNS}.forecast:forecast",
             f"{_RUNS}.forecast:forecast_skill",
@@ -148,3 +209,40 @@ STEPS = {
 @pytest.mark.parametrize("name", STEPS)
 def test_a_step_stopped_anywhere(name, base, tmp_path, capsys):
     _survives(name, STEPS[name](base), tmp_path, capsys)
+
+
+def _train(**how):
+    def run(folder):
+        assert training.train_run(PARITIES, SETTINGS, folder, 0.9, **how)
+
+    return run
+
+
+TRAININGS = {
+    "train": lambda base, ended: Case(
+        None,
+        _train(),
+        run_folder.load_params,
+        ENVIRONMENT,
+        "holds another run",
+        resume=_train(resume=True),
+    ),
+    "train --overwrite": lambda base, ended: Case(
+        base / "reported", _train(overwrite=True), run_folder.load_params, ENVIRONMENT
+    ),
+    "train --resume": lambda base, ended: Case(
+        ended, _train(resume=True), run_folder.load_params, ENVIRONMENT
+    ),
+    "collect": lambda base, ended: Case(
+        ended,
+        lambda folder: ("collect", folder),
+        run_folder.load_params,
+        (f"{_COMMANDS}.train:parse",),
+        "it is collected",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_a_training_stopped_anywhere(name, base, trained, replayed, tmp_path, capsys):
+    _survives(name, TRAININGS[name](base, trained[0] / "ended"), tmp_path, capsys)

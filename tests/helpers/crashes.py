@@ -1,7 +1,9 @@
 """A command stopped before each of its file operations, replayed in one process."""
 
 import io
+import os
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -12,6 +14,7 @@ import xarray as xr
 
 from helpers.command import seedmap
 from helpers.kills import Killed, killed_before, operations
+from seedmap.errors import UserError
 from seedmap.lock import SERVICE
 from seedmap.transaction import settled
 
@@ -27,6 +30,7 @@ class Case:
         dear: functions, "module:name", that compute once and return the same from then on.
         passing: words of the one line that refuses the command where it is done; None: it may be
             run again.
+        resume: goes on where what was begun has a save point, which the command would not replace.
         scratch: names that are no results: what was begun.
     """
 
@@ -35,6 +39,7 @@ class Case:
     read: Callable[[Path], object]
     dear: tuple[str, ...] = ()
     passing: str | None = None
+    resume: Callable[[Path], None] | None = None
     scratch: tuple[str, ...] = ("training",)
 
 
@@ -66,7 +71,11 @@ def once(patch: pytest.MonkeyPatch, name: str) -> None:
 
 
 def _remember_netcdf(patch: pytest.MonkeyPatch) -> None:
-    """Has the same file read once, and the same dataset turned into a file once."""
+    """Has the same file read once, and the same dataset turned into a file once.
+
+    Nothing waits for the disk either.
+    """
+    patch.setattr(os, "fsync", lambda descriptor: None)
     load, write, read, written = xr.load_dataset, xr.Dataset.to_netcdf, {}, {}
 
     def remembering_load(path, **options):
@@ -88,8 +97,12 @@ def _remember_netcdf(patch: pytest.MonkeyPatch) -> None:
 
 
 def _execute(case: Case, folder: Path) -> int | None:
-    words = case.run(folder)
-    return 0 if words is None else seedmap(*words)
+    try:
+        words = case.run(folder)
+        return 0 if words is None else seedmap(*words)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
 
 
 def replay(case: Case, folder: Path, capsys) -> tuple[int, int]:
@@ -134,6 +147,8 @@ def replay(case: Case, folder: Path, capsys) -> tuple[int, int]:
             capsys.readouterr()
             code = _execute(case, folder)
             refusal = capsys.readouterr().err
+            if case.resume is not None and "add --resume to continue it" in refusal:
+                code = case.resume(folder) or 0
             done = left == "new" and case.passing is not None
             assert code == (2 if done else 0), f"stop {stop} of {seen}: {refusal}"
             assert not done or case.passing in refusal
