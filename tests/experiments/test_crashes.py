@@ -23,7 +23,6 @@ from seedmap.experiments.tasks.sparse_parities import ParitiesConfig
 METRICS = ("l1", "l2")
 FIT = "--restarts 1 --iterations 4 --covariance diagonal --prior weak --resamples 0".split()
 FIT += ["--metrics", *METRICS]
-SURVIVED: dict[str, tuple[int, int]] = {}
 
 _RUNS, _COMMANDS = "seedmap.experiments.runs", "seedmap.experiments.commands"
 ENVIRONMENT = (f"{_RUNS}.folder:environment", f"{_COMMANDS}.import_runs:parse")
@@ -124,8 +123,8 @@ def replayed(trained, monkeypatch):
 
 
 def _survives(name, case, tmp_path, capsys):
-    SURVIVED[name] = replay(case, tmp_path / "run", capsys)
-    print(f"{name}: {SURVIVED[name][0]} of {SURVIVED[name][1]}")
+    survived, stops = replay(case, tmp_path / "run", capsys)
+    print(f"{name}: {survived} of {stops}")
 
 
 STEPS = {
@@ -192,7 +191,7 @@ STEPS = {
     ),
     "forecast --skill": lambda base: Case(
         base / "imported",
-        lambda folder: ("forecast", folder, "--upto", "3", "--skill"),
+        lambda folder: ("forecast", folder, "--upto", "6", "--skill"),
         lambda folder: run_folder.read_json(folder, run_folder.FORECAST, "forecast"),
         (
             *DRAWING,
