@@ -61,6 +61,7 @@ def study(tmp_path_factory):
     late = np.arange(RECORDS) > 6 + np.arange(rows)[:, None] % 8
     values = {name: 3.0 * late + 0.3 * rng.normal(size=late.shape) for name in ("l1", "l2")}
     values |= {"eval_accuracy": 0.5 + 0.45 * late, "distance": rng.random(late.shape)}
+    values |= {"relative_distance": values["distance"], "churn": 0.1 * values["distance"]}
     values |= {"first_apart": np.full(late.shape, np.nan), "train_loss": rng.random(late.shape)}
     step = 10 * np.arange(1, RECORDS + 1)
     dataset = xr.Dataset(
@@ -88,20 +89,18 @@ def read_noise(folder):
     read_result(StudySummary, folder, run_folder.NOISE, "noise")
 
 
+def _measure(folder):
+    measure_study(folder, "own", FIT, MapConfig())
+
+
+def _measure_otherwise(folder):
+    measure_study(folder, "own", replace(FIT, iterations=5), MapConfig())
+
+
 STUDIES = {
-    "noise, measures": lambda study, measured: Case(
-        study,
-        lambda folder: measure_study(folder, "own", FIT, MapConfig()) and None,
-        read_noise,
-        MEASURING,
-    ),
+    "noise, measures": lambda study, measured: Case(study, _measure, read_noise, MEASURING),
     "noise, measures again": lambda study, measured: Case(
-        measured,
-        lambda folder: (
-            measure_study(folder, "own", replace(FIT, iterations=5), MapConfig()) and None
-        ),
-        read_noise,
-        MEASURING,
+        measured, _measure_otherwise, read_noise, MEASURING
     ),
     "noise, report": lambda study, measured: Case(
         measured,
