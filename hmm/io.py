@@ -144,7 +144,7 @@ def load_hmm(folder: str | os.PathLike) -> SavedHMM:
     arrays = _read_arrays(folder / "hmm.npz")
     _check(arrays, len(facts["metrics"]), str(folder / "hmm.npz"))
     if len(arrays["initial"]) != facts["num_states"]:
-        raise UserError(f"{folder}: hmm.npz and hmm.json are of different fits: fit again")
+        raise UserError(f"{folder}: hmm.npz and hmm.json are of different fits: {_again(folder)}")
     return SavedHMM(
         parameters=Parameters(**arrays),
         metrics=tuple(facts["metrics"]),
@@ -232,19 +232,23 @@ def from_dynamax(params: "ParamsGaussianHMM") -> Parameters:
     return Parameters(**arrays)
 
 
+def _again(folder: Path) -> str:
+    return f"fit with `seedmap fit {folder} --overwrite`"
+
+
 def _read_facts(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise UserError(f"{path} does not exist: fit an HMM into this folder first")
+        raise UserError(f"{path} does not exist: {_again(path.parent)}")
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({error}): fit again or restore it") from None
+        raise UserError(f"{path} is damaged ({error}): {_again(path.parent)}") from None
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise UserError(f'{path} is not a saved HMM: its "format" is not "{FORMAT}"')
     if facts.get("version") != VERSION:
         raise UserError(
             f"{path} has format version {facts.get('version')}, this program reads {VERSION}: "
-            "use the program that wrote it, or fit again"
+            f"use the program that wrote it, or {_again(path.parent)}"
         )
     for name, kind in {**_JSON_FIELDS, "num_states": int}.items():
         if not isinstance(facts.get(name), kind):
@@ -254,12 +258,12 @@ def _read_facts(path: Path) -> dict[str, Any]:
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
-        raise UserError(f"{path} does not exist: fit an HMM into this folder first")
+        raise UserError(f"{path} does not exist: {_again(path.parent)}")
     try:
         with path.open("rb") as file, files.open_npz(file) as archive:
             return {name: archive[name] for name in Parameters._fields}
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path} is damaged ({error}): fit again or restore it") from None
+        raise UserError(f"{path} is damaged ({error}): {_again(path.parent)}") from None
 
 
 def _check(arrays: Mapping[str, np.ndarray], num_metrics: int, where: str) -> None:

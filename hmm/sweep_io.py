@@ -105,5 +105,6 @@ def load_sweep(path: str | os.PathLike) -> tuple[Sweep, Fit]:
         RecursionError,
     ) as error:
         raise UserError(
-            f"{path} is not a sweep that this version wrote ({error}); fit again"
+            f"{path} is not a sweep that this version wrote ({error}); fit again with `seedmap fit "
+            f"{Path(path).parent} --overwrite`"
         ) from None

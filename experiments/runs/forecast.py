@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from seedmap import files, hmm
 from seedmap.errors import UserError
@@ -36,7 +37,10 @@ def _row(name: str, made: Forecast, actual: float) -> dict[str, Any]:
 
 
 def forecast_run(
-    folder: Path, upto: float, callback: Callable[[int, int], None] | None = None
+    folder: Path,
+    upto: float,
+    callback: Callable[[int, int], None] | None = None,
+    skill: bool = False,
 ) -> list[dict[str, Any]]:
     """Forecasts every seed that has not converged at `upto`; writes `forecast.json`.
 
@@ -48,6 +52,7 @@ def forecast_run(
         folder: a run folder with metrics and `eval_accuracy`.
         upto: the last time seen, in epochs where the run knows them, else in steps.
         callback: called with (groups done, groups in all).
+        skill: whether to write `figures/forecast.png` as well, see `plot_skill`.
 
     Returns:
         A row per seed: `seed`, `convergence_probability`, `median`, `low`, `high` (time of
@@ -86,8 +91,10 @@ def forecast_run(
             rows.append(_row(sequences.runs[run], made, convergence[run]))
     if callback is not None:
         callback(len(groups), len(groups))
+    drawn = {"forecast": plot_skill(folder)} if skill else {}
     with transaction(folder, (), "forecast") as draft:
         files.write_json(draft / run_folder.FORECAST, {"upto": upto, "forecasts": rows})
+        save_figures(draft, drawn)
     return rows
 
 
@@ -100,8 +107,8 @@ def load_raw(folder: Path) -> tuple[hmm.Sequences, np.ndarray, np.ndarray]:
     return sequences, convergence, dataset[time_unit(dataset)].values.astype(float)
 
 
-def skill_run(folder: Path) -> Path:
-    """Measures what forecasts of this run's seeds are worth; draws `figures/forecast.png`.
+def plot_skill(folder: Path) -> Figure:
+    """Measures what forecasts of this run's seeds are worth, and draws it.
 
     Left-out skill of the HMM, of a regression on the raw metrics and of the median, against the
     time seen (`hmm.forecasting.skill`).
@@ -116,7 +123,4 @@ def skill_run(folder: Path) -> Path:
     points = np.linspace(0, last, SKILL_POINTS + 2)[1:-1]
     rows = forecast_skill(sequences, convergence, steps, points[points >= steps[FEWEST]])
     unit = time_unit(run_folder.read_dataset(folder))
-    figure = figures.plot_forecast_skill(rows, unit)
-    with transaction(folder, (), "forecast") as draft:
-        save_figures(draft, {"forecast": figure})
-    return folder / run_folder.FIGURES / "forecast.png"
+    return figures.plot_forecast_skill(rows, unit)
