@@ -3,7 +3,9 @@
 import importlib.metadata
 import io
 import json
+import logging
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 from contextlib import closing
@@ -191,10 +193,26 @@ def read_dataset(folder: Path, made_by: str = "train") -> xr.Dataset:
 
 
 def save_params(folder: Path, params: Any) -> None:
-    """Saves the final parameters of all seeds in `checkpoint/` (Orbax, leaves [seed, ...])."""
-    files.announce("write", folder / CHECKPOINT)
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save((folder / CHECKPOINT).resolve(), params)
+    """Saves the final parameters of all seeds in `checkpoint/` (Orbax, leaves [seed, ...]).
+
+    Raises:
+        OSError: they cannot be written; the error names the folder.
+    """
+    path = folder / CHECKPOINT
+    files.announce("write", path)
+    absl = logging.getLogger("absl")  # where Orbax tells of every error at length
+    before = absl.level
+    try:
+        absl.setLevel(logging.CRITICAL)
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(path.resolve(), params)
+    except ValueError as error:  # as TensorStore says what the system refused
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from None
+    finally:
+        absl.setLevel(before)
 
 
 def load_params(folder: Path, made_by: str = "train") -> Any:

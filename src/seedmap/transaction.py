@@ -167,7 +167,8 @@ def _read_journal(path: Path) -> _Journal:
     folder = path.parents[1]
     try:
         journal = _Journal(**json.loads(path.read_text()))
-        if all(_is_in(folder, name) for names in journal for name in names):
+        lists = all(isinstance(names, list) for names in journal)
+        if lists and all(_is_in(folder, name) for names in journal for name in names):
             return journal
     except (ValueError, TypeError, RecursionError):
         pass

@@ -3,7 +3,9 @@
 The table of stop points: pytest tests/experiments/test_crashes.py -n 0 -rP
 """
 
+import resource
 import shutil
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
@@ -11,7 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from helpers.command import seedmap
-from helpers.crashes import Case, replay
+from helpers.crashes import Case, Replay, refuse, replay
 from helpers.kills import Killed, killed_when
 from seedmap import files
 from seedmap.experiments import load_experiment
@@ -22,6 +24,7 @@ from seedmap.experiments.runs.fit_and_map import read_fitted, read_mapped
 from seedmap.experiments.runs.import_metrics import import_metrics
 from seedmap.experiments.tasks.sparse_parities import ParitiesConfig
 from seedmap.hmm.forecasting.forecaster import Forecast
+from seedmap.lock import SERVICE
 
 METRICS = ("l1", "l2")
 FIT = "--restarts 1 --iterations 4 --covariance diagonal --prior weak --resamples 0".split()
@@ -42,6 +45,17 @@ ANALYSIS = (
     f"{_RUNS}.fit_and_map:stability",
 )
 DRAWING = ("seedmap.hmm.figures.style:png", "seedmap.experiments.report.html:png")
+
+
+@contextmanager
+def limited(size):
+    """Limits the size of files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def write_csv(folder, seed):
@@ -198,6 +212,34 @@ STEPS = {
 @pytest.mark.parametrize("name", STEPS)
 def test_a_step_stopped_anywhere(name, base, tmp_path, capsys):
     _survives(name, STEPS[name](base), tmp_path, capsys)
+
+
+@pytest.mark.parametrize("name", ["import metrics", "fit --overwrite", "report"])
+def test_a_disk_that_refuses_any_operation(name, base, tmp_path, capsys):
+    refuse(STEPS[name](base), tmp_path / "run", capsys)
+
+
+@pytest.mark.parametrize("size", [300, 3000])
+@pytest.mark.parametrize("name", ["import metrics --overwrite", "fit", "map again", "report"])
+def test_a_full_disk_leaves_the_former_results(name, size, base, tmp_path, capsys):
+    """A limit on the size of files stands for the disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        case = Replay(STEPS[name](base), tmp_path / "run", patch)
+        case.begin()
+        capsys.readouterr()
+        with limited(size):
+            assert case.execute() == 2
+        *_, line = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"seedmap: cannot write or read {tmp_path}")
+        assert line.endswith("File too large")
+        assert case.state() == "former"
+        assert not (tmp_path / "run" / SERVICE).exists()
+
+
+def test_a_full_disk_under_orbax_is_named(tmp_path):
+    with limited(100), pytest.raises(OSError, match="File too large") as caught:
+        run_folder.save_params(tmp_path, {"w": np.zeros((100, 100))})
+    assert caught.value.filename == str(tmp_path / run_folder.CHECKPOINT)
 
 
 def test_a_forecast_stopped_anywhere(base, tmp_path, capsys, monkeypatch):

@@ -13,7 +13,7 @@ import pytest
 import xarray as xr
 
 from helpers.command import seedmap
-from helpers.kills import Killed, killed_before, operations
+from helpers.kills import Killed, killed_before, operations, refused_at
 from seedmap.errors import UserError
 from seedmap.lock import SERVICE
 from seedmap.transaction import settled
@@ -105,6 +105,60 @@ def _execute(case: Case, folder: Path) -> int | None:
         return 2
 
 
+class Replay:
+    """A case that has been run once, whole: what there was before, and what there is after it."""
+
+    def __init__(self, case: Case, folder: Path, patch: pytest.MonkeyPatch):
+        _remember_netcdf(patch)
+        for name in case.dear:
+            once(patch, name)
+        self.case, self.folder = case, folder
+        self.former = self.begin()
+        with operations() as self.seen:
+            assert _execute(case, folder) == 0
+        self.new = contents(folder, case.scratch)
+        assert not (folder / SERVICE).exists()
+        self.changed = {
+            name for name in self.former | self.new if self.former.get(name) != self.new.get(name)
+        }
+        assert self.changed
+
+    def begin(self) -> dict[str, bytes]:
+        """Makes the folder as it was."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.case.former is not None:
+            shutil.copytree(self.case.former, self.folder)
+        return contents(self.folder, self.case.scratch)
+
+    def execute(self) -> int | None:
+        """Runs the command; returns its exit code."""
+        return _execute(self.case, self.folder)
+
+    def state(self) -> str:
+        """Says whether the results are "former" or "new"; all of them are."""
+        now = contents(self.folder, self.case.scratch)
+        if now == self.former:
+            return "former"
+        assert now.keys() == self.new.keys()
+        stale = [name for name in self.changed & now.keys() if now[name] == self.former.get(name)]
+        assert not stale
+        self.case.read(self.folder)
+        return "new"
+
+    def goes_through(self, left: str, capsys) -> None:
+        """Checks that the same command goes through, or says that it is done."""
+        capsys.readouterr()
+        code = self.execute()
+        refusal = capsys.readouterr().err
+        if self.case.resume is not None and "add --resume to continue it" in refusal:
+            code = self.case.resume(self.folder) or 0
+        done = left == "new" and self.case.passing is not None
+        assert code == (2 if done else 0), refusal
+        assert not done or self.case.passing in refusal
+        assert self.state() == "new"
+        assert done or not (self.folder / SERVICE).exists()
+
+
 def replay(case: Case, folder: Path, capsys) -> tuple[int, int]:
     """Stops the command before each operation; returns how many stops it survived, of how many.
 
@@ -112,46 +166,36 @@ def replay(case: Case, folder: Path, capsys) -> tuple[int, int]:
     and the same command goes through and leaves the new ones.
     """
     with pytest.MonkeyPatch.context() as patch:
-        _remember_netcdf(patch)
-        for name in case.dear:
-            once(patch, name)
-
-        def begin():
-            shutil.rmtree(folder, ignore_errors=True)
-            if case.former is not None:
-                shutil.copytree(case.former, folder)
-            return contents(folder, case.scratch)
-
-        former = begin()
-        with operations() as seen:
-            assert _execute(case, folder) == 0
-        new = contents(folder, case.scratch)
-        assert not (folder / SERVICE).exists()
-        changed = {name for name in former | new if former.get(name) != new.get(name)}
-        assert changed
-
-        def state():
-            now = contents(folder, case.scratch)
-            if now == former:
-                return "former"
-            assert now.keys() == new.keys()
-            assert not [name for name in changed & now.keys() if now[name] == former.get(name)]
-            case.read(folder)
-            return "new"
-
-        for stop in range(len(seen)):
-            assert begin() == former
+        case_run = Replay(case, folder, patch)
+        stops = len(case_run.seen)
+        for stop in range(stops):
+            assert case_run.begin() == case_run.former
             with killed_before(stop), pytest.raises(Killed):
-                _execute(case, folder)
-            left = state()
+                case_run.execute()
+            case_run.goes_through(case_run.state(), capsys)
+        return stops, stops
+
+
+def refuse(case: Case, folder: Path, capsys) -> None:
+    """Has the disk refuse each operation, one at a time.
+
+    The command says so in one line, which names the file; the results are the former ones, or
+    already the new ones where no more than tidying up was left; the same command goes through.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        case_run = Replay(case, folder, patch)
+        for stop in range(len(case_run.seen)):
+            assert case_run.begin() == case_run.former
             capsys.readouterr()
-            code = _execute(case, folder)
-            refusal = capsys.readouterr().err
-            if case.resume is not None and "add --resume to continue it" in refusal:
-                code = case.resume(folder) or 0
-            done = left == "new" and case.passing is not None
-            assert code == (2 if done else 0), f"stop {stop} of {seen}: {refusal}"
-            assert not done or case.passing in refusal
-            assert state() == "new"
-            assert done or not (folder / SERVICE).exists()
-        return len(seen), len(seen)
+            with refused_at(stop) as refused:
+                code = case_run.execute()
+            *_, line = capsys.readouterr().err.splitlines() or [""]
+            left = case_run.state()
+            if code == 0:
+                assert left == "new"
+            else:
+                assert code == 2
+                assert line.startswith("seedmap: ") or case.former is None
+                assert "No space left on device" in line
+                assert refused[0].name in line or folder.name in line
+            case_run.goes_through(left, capsys)
