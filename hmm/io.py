@@ -149,10 +149,10 @@ def load_hmm(folder: str | os.PathLike) -> SavedHMM:
     facts = _read_facts(folder / "hmm.json")
     arrays, fit_id = _read_arrays(folder / "hmm.npz")
     marks = [Mark(folder / "hmm.json", facts.get("fit_id")), Mark(folder / "hmm.npz", fit_id)]
-    check_marks("fits", marks, f"fit again with `seedmap fit {folder} --overwrite`")
+    check_marks("fits", marks, _again(folder))
     _check(arrays, len(facts["metrics"]), str(folder / "hmm.npz"))
     if len(arrays["initial"]) != facts["num_states"]:
-        raise UserError(f"{folder}: hmm.npz and hmm.json are of different fits: fit again")
+        raise UserError(f"{folder}: hmm.npz and hmm.json are of different fits: {_again(folder)}")
     return SavedHMM(
         parameters=Parameters(**arrays),
         metrics=tuple(facts["metrics"]),
@@ -241,19 +241,23 @@ def from_dynamax(params: "ParamsGaussianHMM") -> Parameters:
     return Parameters(**arrays)
 
 
+def _again(folder: Path) -> str:
+    return f"fit with `seedmap fit {folder} --overwrite`"
+
+
 def _read_facts(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise UserError(f"{path} does not exist: fit an HMM into this folder first")
+        raise UserError(f"{path} does not exist: {_again(path.parent)}")
     try:
         facts = limits.read_json(path)
     except UserError as error:
-        raise UserError(f"{path} is damaged ({error}): fit again or restore it") from None
+        raise UserError(f"{path} is damaged ({error}): {_again(path.parent)}") from None
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise UserError(f'{path} is not a saved HMM: its "format" is not "{FORMAT}"')
     if facts.get("version") != VERSION:
         raise UserError(
             f"{path} has format version {facts.get('version')}, this program reads {VERSION}: "
-            "use the program that wrote it, or fit again"
+            f"use the program that wrote it, or {_again(path.parent)}"
         )
     for name, kind in {**_JSON_FIELDS, "num_states": int}.items():
         if not isinstance(facts.get(name), kind):
@@ -264,13 +268,13 @@ def _read_facts(path: Path) -> dict[str, Any]:
 def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
     """Returns the parameters, and the fit's id where there is one."""
     if not path.is_file():
-        raise UserError(f"{path} does not exist: fit an HMM into this folder first")
+        raise UserError(f"{path} does not exist: {_again(path.parent)}")
     try:
         with path.open("rb") as file, files.open_npz(file) as archive:
             arrays = {name: archive[name] for name in Parameters._fields}
             return arrays, str(archive["fit_id"]) if "fit_id" in archive.files else None
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path} is damaged ({error}): fit again or restore it") from None
+        raise UserError(f"{path} is damaged ({error}): {_again(path.parent)}") from None
 
 
 def _check(arrays: Mapping[str, np.ndarray], num_metrics: int, where: str) -> None:

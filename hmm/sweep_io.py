@@ -166,7 +166,8 @@ def load_sweep(path: str | os.PathLike, of: Mark | None = None) -> tuple[Sweep, 
         found = next(fit for fit in fits if (fit.num_states, fit.restart) == chosen)
     except (OSError, ValueError, KeyError, TypeError, StopIteration, RecursionError) as error:
         raise UserError(
-            f"{path} is not a sweep that this version wrote ({error}); fit again"
+            f"{path} is not a sweep that this version wrote ({error}); fit again with `seedmap fit "
+            f"{Path(path).parent} --overwrite`"
         ) from None
     if of is not None:
         mend = f"fit again with `seedmap fit {Path(path).parent} --overwrite`"

@@ -31,8 +31,8 @@ from seedmap.experiments.runs.import_metrics import to_dataset
 from seedmap.hmm.readers.run_table import Rows, Run, make_run, run_table
 from seedmap.identity import identify
 from seedmap.trainer.storage.folder import check_same
+from seedmap.transaction import claim
 
-IDENTITY = "import.json"
 FORMAT = 2  # of `import.jsonl`: 1 had no numbers
 
 
@@ -108,18 +108,23 @@ def import_checkpoints(
         assign(first, layout, number_of_heads(first, source.heads))
     identity = _identity(source, layout, entries, threshold)
     config = _config(source, identity, folder)
-    work = _work(config, identity)
-    if resume and session.is_complete(folder, work):
-        return
-    with session.begun(folder, work, overwrite, resume):
-        started = perf_counter()
-        rows = _measure_all(entries, layout, source.heads, folder, identify(identity), callback)
-        seconds = {"compile": 0.0, "train": perf_counter() - started}
-        config |= {"wall_seconds": seconds, "counted": rows[0].counts}
-        config, dataset = ids.stamped(config, _dataset(rows, outcomes))
-        with session.collected(folder) as draft:
-            run_folder.write_dataset(draft, dataset)
-            files.write_json(draft / run_folder.CONFIG, config)
+    work = _work(identity)
+
+    def check() -> None:
+        session.check(folder, work, overwrite, resume)
+
+    with claim(folder, work.command, check):
+        if resume and session.is_complete(folder, work):
+            return
+        with session.begun(folder, work, resume):
+            started = perf_counter()
+            rows = _measure_all(entries, layout, source.heads, folder, identify(identity), callback)
+            seconds = {"compile": 0.0, "train": perf_counter() - started}
+            config |= {"wall_seconds": seconds, "counted": rows[0].counts}
+            config, dataset = ids.stamped(config, _dataset(rows, outcomes))
+            with session.collected(folder, work.command) as draft:
+                run_folder.write_dataset(draft, dataset)
+                files.write_json(draft / run_folder.CONFIG, config)
 
 
 def _identity(
@@ -159,13 +164,12 @@ def _config(source: Source, identity: dict[str, Any], folder: Path) -> dict[str,
     }
 
 
-def _work(config: dict[str, Any], identity: dict[str, Any]) -> session.Work:
-    """Describes an import of this `config.json` and identity."""
+def _work(identity: dict[str, Any]) -> session.Work:
+    """Describes an import of this identity."""
     return session.Work(
         kind="an import",
         command="import checkpoints",
-        config=config,
-        record=IDENTITY,
+        record=run_folder.IMPORT,
         content={"format": FORMAT, **identity},
         progress=run_folder.IMPORTED,
         check_config=lambda folder, done: check_same(folder, done["import"], identity),

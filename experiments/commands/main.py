@@ -1,5 +1,6 @@
 """The `seedmap` command: runs a subcommand and reports wrong input in one line."""
 
+import _thread
 import os
 import shutil
 import sys
@@ -73,6 +74,7 @@ def _command(argv: Sequence[str]) -> None:
 
 def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
     """Runs a command; exits with 2 and one line on wrong input, with 130 and one on Ctrl-C."""
+    unraisable, sys.unraisablehook = sys.unraisablehook, _raise_again
     try:
         warnings.formatwarning = _plain
         plain_where_needed()
@@ -85,7 +87,9 @@ def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> No
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        _refuse(f"cannot write or read {error.filename}: {error.strerror}")
+        reason = error.strerror or " ".join(str(error).split())
+        what = "" if error.filename is None else f" {error.filename}"
+        _refuse(f"cannot write or read{what}: {reason}")
     except KeyboardInterrupt as stop:
         print(f"seedmap: stopped{stop}", file=sys.stderr, flush=True)
         os._exit(130)  # a thread that still compiles would crash the interpreter's own exit
@@ -98,6 +102,18 @@ def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> No
         _refuse(why)
     finally:
         warnings.formatwarning = _FORMAT
+        sys.unraisablehook = unraisable
+
+
+def _raise_again(lost: "sys.UnraisableHookArgs") -> None:
+    """Raises a Ctrl-C again that came where Python drops what is raised.
+
+    That is in destructors and in callbacks of the garbage collector, of which JAX has one.
+    """
+    if isinstance(lost.exc_value, KeyboardInterrupt):
+        _thread.interrupt_main()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _refuse(message: str) -> None:

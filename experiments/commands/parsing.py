@@ -57,6 +57,7 @@ def parse(options: Any, command: str, argv: Sequence[str], **settings: Any) -> A
         UsageError: A flag is unknown or lacking, or its value is of the wrong kind.
         SystemExit: With code 0, after --help.
     """
+    _check_not_empty(argv)
     errors = io.StringIO()
     try:
         with redirect_stderr(errors):
@@ -73,6 +74,21 @@ def parse(options: Any, command: str, argv: Sequence[str], **settings: Any) -> A
             f"{unknown[0]!r} is unknown{hint}; `seedmap {command} --help` lists all flags"
         )
     return parsed
+
+
+def _check_not_empty(argv: Sequence[str]) -> None:
+    """Refuses empty words, such as of a variable of the shell that is not set.
+
+    As a path they would mean the working folder.
+
+    Raises:
+        UsageError: one is empty.
+    """
+    for before, word in zip(("", *argv), argv, strict=False):
+        if word == "" or re.fullmatch(r"--[a-z-]+=", word):
+            flag = before if word == "" else word[:-1]
+            after = f" after {flag}" if flag else ""
+            raise UsageError(f"a word{after} is empty; give a value, or leave it out")
 
 
 def _nearest_flag(word: str, options: Any, settings: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from seedmap import files, hmm
+from seedmap import hmm
 from seedmap.errors import UserError
 from seedmap.experiments.noise.measures.intervals import pair_interval, sd_interval
 from seedmap.experiments.noise.results import (
@@ -32,10 +32,10 @@ from seedmap.experiments.runs.dataset import (
     seed_rows,
     time_unit,
 )
-from seedmap.experiments.runs.fit_and_map import fit_run, map_run, read_config
+from seedmap.experiments.runs.fit_and_map import fit_run, map_run, read_config, read_run
+from seedmap.experiments.runs.import_metrics import NewRun
 from seedmap.experiments.runs.summary import RunSummary, read_summary
 from seedmap.experiments.tasks.base import FitConfig, MapConfig
-from seedmap.files import make_folder
 from seedmap.hmm.io import SavedHMM, load_hmm
 from seedmap.hmm.training_map.dissimilarity import pairwise_dissimilarity
 from seedmap.hmm.training_map.regression import bag_of_states
@@ -61,39 +61,32 @@ class Paths(NamedTuple):
 
 def fit_own_map(
     folder: Path,
+    target: Path,
     variants: list[Variant],
     fit: FitConfig,
     asked: MapConfig,
     callback: Callable[[int, int], None] | None = None,
-) -> Path:
-    """Fits an HMM to a study's own replicas, in `map/` of its folder, a run folder like any other.
+) -> None:
+    """Fits an HMM to a study's own replicas, in a run folder like any other.
 
     Copies of replica 0 have no part in it: those of CONTROL, and the first of every variant.
 
     Args:
         folder: of the study.
+        target: the run folder, made here.
         variants: as in its `config.json`.
         fit: how to fit.
         asked: what to ask of the map.
         callback: as of `fit_run`.
-
-    Returns:
-        The run folder.
 
     Raises:
         UserError: the replicas allow no fit.
     """
     rows = rows_of(variants)
     kept = [0, *(row for name, own in rows.items() if name != CONTROL for row in own[1:])]
-    target = folder / run_folder.NOISE_MAP
-    files.clear(folder, (run_folder.NOISE_MAP,))
-    make_folder(target)
-    dataset = run_folder.read_dataset(folder).isel(seed=kept).drop_vars(DISTANCES, errors="ignore")
-    run_folder.write_dataset(target, dataset)
-    config = run_folder.read_json(folder, run_folder.CONFIG, "noise EXPERIMENT")
-    files.write_json(target / run_folder.CONFIG, config)
-    map_run(fit_run(target, fit, callback), asked)
-    return target
+    study, config = read_run(folder)
+    dataset = study.isel(seed=kept).drop_vars(DISTANCES, errors="ignore")
+    map_run(fit_run(target, fit, callback, NewRun(config, dataset)), asked)
 
 
 def read_map(experiment: str, run: Path) -> tuple[RunSummary, SavedHMM]:

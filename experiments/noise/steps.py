@@ -36,6 +36,7 @@ from seedmap.experiments.runs.read_result import read_result
 from seedmap.experiments.tasks.base import FitConfig, MapConfig
 from seedmap.identity import Mark, check_marks
 from seedmap.results import to_json
+from seedmap.transaction import transaction
 
 OWN_MAP, NO_MAP = "own", "none"
 MAP_ID = "map_id"  # attribute of a study's `state`
@@ -69,22 +70,24 @@ def measure_study(
     summary = replace(summarise_study(study), experiment=config["experiment"])
     unused = [name for name in config["noise"]["asked"] if name not in summary.sources]
     notes = summary.notes
-    try:
-        paths = _paths(folder, map_from, study, fit, asked, callback)
-    except UserError as error:  # too few replicas left, or too little that varies, for a fit
-        if map_from != OWN_MAP:
-            raise
-        notes = [*notes, f"no training map of these replicas: {error}"]
-        paths = None
-    files.clear(folder, (run_folder.NOISE, run_folder.REPORT, run_folder.FIGURES))
-    if paths is not None:
-        run = run_folder.NOISE_MAP if map_from == OWN_MAP else str(Path(map_from).absolute())
-        summary = _with_paths(summary, study, paths, config["threshold"], run)
-        run_folder.write_dataset(folder, _with_states(study.dataset, paths))
-    parted = parted_note(summary.control)
-    notes = notes if parted is None else [parted, *notes]
-    summary = replace(summary, notes=notes, unused=unused)
-    files.write_json(folder / run_folder.NOISE, to_json(summary))
+    replaces = {run_folder.NOISE, run_folder.REPORT, run_folder.FIGURES}
+    replaces |= {run_folder.NOISE_MAP} if map_from == OWN_MAP else set()
+    with transaction(folder, replaces, "noise") as draft:
+        try:
+            paths = _paths(folder, draft, map_from, study, fit, asked, callback)
+        except UserError as error:  # too few replicas left, or too little that varies, for a fit
+            if map_from != OWN_MAP:
+                raise
+            notes = [*notes, f"no training map of these replicas: {error}"]
+            paths = None
+        if paths is not None:
+            run = run_folder.NOISE_MAP if map_from == OWN_MAP else str(Path(map_from).absolute())
+            summary = _with_paths(summary, study, paths, config["threshold"], run)
+            run_folder.write_dataset(draft, _with_states(study.dataset, paths))
+        parted = parted_note(summary.control)
+        notes = notes if parted is None else [parted, *notes]
+        summary = replace(summary, notes=notes, unused=unused)
+        files.write_json(draft / run_folder.NOISE, to_json(summary))
     return summary
 
 
@@ -105,12 +108,13 @@ def _with_paths(
     return replace(summary, variants=variants, map=map_of(paths.summary, run))
 
 
-def _paths(folder, map_from, study, fit, asked, callback) -> Paths | None:
+def _paths(folder, draft, map_from, study, fit, asked, callback) -> Paths | None:
     if map_from == NO_MAP:
         return None
     run = Path(map_from)
     if map_from == OWN_MAP:
-        run = fit_own_map(folder, study.variants, fit, asked, callback)
+        run = draft / run_folder.NOISE_MAP
+        fit_own_map(folder, run, study.variants, fit, asked, callback)
     return read_paths(study.dataset, read_config(folder)["experiment"], run)
 
 
@@ -135,10 +139,11 @@ def report_study(folder: Path) -> Path:
     _check_measured(folder, summary, study)
     state = study.dataset.state.values if summary.map is not None else None
     drawn = make_figures(summary, study.dataset, state, study.barriers)
-    save_figures(folder, drawn)
-    return write_noise_report(
-        folder, summary, drawn, config, _map_figures(folder, summary), summary.notes
-    )
+    of_map = _map_figures(folder, summary)
+    with transaction(folder, (), "noise") as draft:
+        save_figures(draft, drawn)
+        write_noise_report(draft, summary, drawn, config, of_map, summary.notes)
+    return folder / run_folder.REPORT
 
 
 def _check_measured(folder: Path, summary: StudySummary, study: StudyResult) -> None:

@@ -19,6 +19,7 @@ from seedmap.experiments.tasks.base import FitConfig
 from seedmap.hmm.forecasting.causal import MINIMUM
 from seedmap.hmm.training_map.baselines import compare_baselines
 from seedmap.results import from_json, to_json
+from seedmap.transaction import transaction
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,10 @@ def baselines_run(folder: Path) -> Baselines:
     )
     named = [from_json(Baseline, to_json(row)) for row in rows]
     made = Baselines(config[ids.FIT], ids.map_id(config), threshold_of(config), named)
-    files.write_json(folder / run_folder.BASELINES, made)
-    if summary is not None:
-        files.write_json(folder / run_folder.SUMMARY, _with_early(summary, upto, named))
+    with transaction(folder, (), "baselines") as draft:
+        files.write_json(draft / run_folder.BASELINES, made)
+        if summary is not None:
+            files.write_json(draft / run_folder.SUMMARY, _with_early(summary, upto, named))
     return made
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from seedmap import files, hmm
 from seedmap.errors import UserError
+from seedmap.experiments.report.out_folder import save_figures
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs import ids
 from seedmap.experiments.runs.dataset import convergence_times, seed_rows, time_unit
@@ -18,6 +20,7 @@ from seedmap.hmm.forecasting.forecaster import Forecast, fit_forecaster, forecas
 from seedmap.hmm.forecasting.skill import forecast_skill
 from seedmap.hmm.readers.read import from_xarray
 from seedmap.results import to_json
+from seedmap.transaction import transaction
 
 FOLDS = 5
 FEWEST = 5  # records before the first time at which skill is measured
@@ -99,7 +102,10 @@ def _row(name: str, made: Forecast, actual: float) -> SeedForecast:
 
 
 def forecast_run(
-    folder: Path, upto: float, callback: Callable[[int, int], None] | None = None
+    folder: Path,
+    upto: float,
+    callback: Callable[[int, int], None] | None = None,
+    skill: bool = False,
 ) -> Forecasts:
     """Forecasts every seed that has not converged at `upto`; writes `forecast.json`.
 
@@ -111,6 +117,7 @@ def forecast_run(
         folder: a run folder with metrics and `eval_accuracy`.
         upto: the last time seen, in epochs where the run knows them, else in steps.
         callback: called with (groups done, groups in all).
+        skill: whether to write `figures/forecast.png` as well, see `plot_skill`.
 
     Returns:
         What is written.
@@ -151,7 +158,10 @@ def forecast_run(
     made = Forecasts(
         config[ids.TRAINING], ids.map_id(config), threshold_of(config), unit, upto, rows
     )
-    files.write_json(folder / run_folder.FORECAST, made)
+    drawn = {"forecast": plot_skill(folder)} if skill else {}
+    with transaction(folder, (), "forecast") as draft:
+        files.write_json(draft / run_folder.FORECAST, made)
+        save_figures(draft, drawn)
     return made
 
 
@@ -168,8 +178,8 @@ def load_raw(folder: Path) -> Raw:
     return Raw(sequences, convergence, dataset[unit].values.astype(float), unit, config)
 
 
-def skill_run(folder: Path) -> Path:
-    """Measures what forecasts of this run's seeds are worth; draws `figures/forecast.png`.
+def plot_skill(folder: Path) -> Figure:
+    """Measures what forecasts of this run's seeds are worth, and draws it.
 
     Left-out skill of the HMM, of a regression on the raw metrics and of the median, against the
     time seen (`hmm.forecasting.skill`).
@@ -183,5 +193,4 @@ def skill_run(folder: Path) -> Path:
     last = np.nanmax(convergence)
     points = np.linspace(0, last, SKILL_POINTS + 2)[1:-1]
     rows = forecast_skill(sequences, convergence, steps, points[points >= steps[FEWEST]])
-    figure = figures.plot_forecast_skill(rows, unit)
-    return figures.save(figure, folder / run_folder.FIGURES / "forecast.png")
+    return figures.plot_forecast_skill(rows, unit)

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -83,24 +83,34 @@ def _check_names(metrics: Sequence[str], count: int) -> None:
         raise UserError(f"metrics: {count} columns are over {limits.MOST_COLUMNS}; choose fewer")
 
 
-def import_csv(
-    source: Path, folder: Path, metrics: Sequence[str], threshold: float, overwrite: bool = False
-) -> None:
-    """Makes a run folder from a folder of CSV files (`hmm.readers.read.read_csv_folder`).
+class NewRun(NamedTuple):
+    """A run read from elsewhere, still to be written to a folder.
+
+    Both carry the id of the training (`runs.ids`).
+
+    Attributes:
+        config: content of `config.json`.
+        dataset: metrics and outcomes of all seeds.
+    """
+
+    config: dict[str, Any]
+    dataset: xr.Dataset
+
+
+def read_csv_run(source: Path, metrics: Sequence[str], threshold: float) -> NewRun:
+    """Reads a folder of CSV files (`hmm.readers.read.read_csv_folder`) as a run.
 
     Args:
         source: folder with a CSV file for each run.
-        folder: the run folder to make.
         metrics: columns the HMM is to see; none for those of Hu et al. 2023
             that all files have.
         threshold: evaluation accuracy of convergence, where `eval_accuracy` is a column.
-        overwrite: whether a run in the folder may be replaced.
 
     Raises:
-        UserError: a file cannot be understood, or the folder is taken.
+        UserError: a file cannot be understood.
     """
     table = read_csv_folder(source, list(metrics) or None)
-    _write_run(table, folder, source.name, "CSV files", threshold, overwrite)
+    return _make_run(table, source.name, "CSV files", threshold)
 
 
 def import_metrics(
@@ -131,8 +141,10 @@ def import_metrics(
     """
     if (source / run_folder.METRICS).is_file():
         raise UserError(f"{source} is a run folder already; continue with `seedmap fit {source}`")
-    table = read_metrics(source, list(metrics) or None, columns, run, step)
-    _write_run(table, folder, source.stem, f"metrics in {source.name}", threshold, overwrite)
+    with session.claimed(folder, "import metrics", overwrite):
+        table = read_metrics(source, list(metrics) or None, columns, run, step)
+        origin = f"metrics in {source.name}"
+        _write_run(_make_run(table, source.stem, origin, threshold), folder)
 
 
 def import_frame(
@@ -163,15 +175,12 @@ def import_frame(
     Raises:
         UserError: a column is missing or not numeric, or the folder is taken.
     """
-    table = from_pandas(frame, list(metrics) or None, run, step, columns)
-    _write_run(table, folder, name, "a pandas frame", threshold, overwrite)
+    with session.claimed(folder, "import metrics", overwrite):
+        table = from_pandas(frame, list(metrics) or None, run, step, columns)
+        _write_run(_make_run(table, name, "a pandas frame", threshold), folder)
 
 
-def _write_run(
-    table: RunTable, folder: Path, name: str, origin: str, threshold: float, overwrite: bool
-) -> None:
-    """Makes the run folder: `config.json` and `metrics.nc`."""
-    dataset = to_dataset(table)
+def _make_run(table: RunTable, name: str, origin: str, threshold: float) -> NewRun:
     config = {
         "experiment": name,
         "imported_from": origin,
@@ -181,27 +190,11 @@ def _write_run(
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "wall_seconds": {"compile": 0.0, "train": 0.0},
     }
-    _write_folder(folder, *ids.stamped(config, dataset), overwrite)
+    return NewRun(*ids.stamped(config, to_dataset(table)))
 
 
-def _write_folder(
-    folder: Path, config: Mapping[str, Any], dataset: xr.Dataset, overwrite: bool
-) -> None:
-    """Writes `config.json` and `metrics.nc` whole or not at all; a former run stays until then."""
-    with session.claimed(folder, overwrite, config), session.collected(folder) as draft:
-        files.write_json(draft / run_folder.CONFIG, config)
-        run_folder.write_dataset(draft, dataset)
-
-
-def copy_run(source: Path, folder: Path, overwrite: bool = False) -> None:
-    """Makes a run folder with the metrics and the configuration of another, to fit it anew.
-
-    Raises:
-        UserError: the source is not a run, or the folder is taken.
-    """
-    dataset = run_folder.read_dataset(source).drop_vars("state", errors="ignore")
-    config = run_folder.read_json(source, run_folder.CONFIG, "train", ("experiment",))
-    ids.check_training(source, config, dataset)
-    if folder.resolve() == source.resolve():
-        raise UserError(f"--out: {folder} is the run itself; omit --out to fit it in place")
-    _write_folder(folder, config, dataset, overwrite)
+def _write_run(run: NewRun, folder: Path) -> None:
+    """Writes `config.json` and `metrics.nc`, in place of what is in the folder."""
+    with session.collected(folder, "import metrics") as draft:
+        files.write_json(draft / run_folder.CONFIG, run.config)
+        run_folder.write_dataset(draft, run.dataset)

@@ -4,7 +4,7 @@ with atomic(path) as draft:            # any library writes the draft
     ...
 write_text(path, text)                 # also write_bytes, write_json
 append_line(path, 0, text, owner)      # a log that survives being cut short; read_lines
-clear(folder, names)                   # also make_folder, move, truncate
+clear(folder, names)                   # also make_folder, move, remove, truncate
 
 A file is written as a draft in its own folder, `NAME.part`, brought to disk and moved onto its name
 in one step; a folder that is removed becomes a draft first. A process that is killed leaves the
@@ -89,7 +89,7 @@ def without_draft(name: str) -> str:
     return name
 
 
-def _drafts(path: Path) -> list[Path]:
+def drafts_left(path: Path) -> list[Path]:
     """Lists the drafts that a kill has left of a file or folder."""
     drafts = (path.with_name(path.name + suffix) for suffix in (DRAFT, *_FORMER_DRAFTS))
     return [draft for draft in drafts if os.path.lexists(draft)]
@@ -107,8 +107,8 @@ def atomic(path: Path) -> Iterator[Path]:
     draft = draft_of(path)
     try:
         with _naming(path):
-            for left in _drafts(path):
-                _remove(left)
+            for left in drafts_left(path):
+                remove(left)
             announce("write", draft)
             yield draft
             with draft.open("r+b") as file:
@@ -118,7 +118,7 @@ def atomic(path: Path) -> Iterator[Path]:
     except BaseException:
         with suppress(OSError):  # the first error is the one to tell of
             if draft.exists():
-                _remove(draft)
+                remove(draft)
         raise
 
 
@@ -280,6 +280,40 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
+def remove_empty(path: Path) -> bool:
+    """Removes a folder that holds nothing; returns whether it did."""
+    if not path.is_dir() or any(path.iterdir()):
+        return False
+    announce("remove", path)
+    with suppress(OSError):  # filled, or removed, by another process just now
+        path.rmdir()
+        return True
+    return False
+
+
+def bring_to_disk(folder: Path) -> None:
+    """Waits until all that a folder holds is on disk, whichever library has written it.
+
+    Raises:
+        OSError: a file cannot be written; the error names it.
+    """
+    for path in (*folder.rglob("*"), folder):
+        if path.is_dir():
+            with suppress(OSError):  # not all file systems know it of folders
+                _sync(path)
+        else:
+            with _naming(path):
+                _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def move(source: Path, target: Path) -> None:
     """Moves a file onto another, or a folder to where none is, in one step.
 
@@ -300,21 +334,25 @@ def clear(folder: Path, names: Iterable[str]) -> None:
         OSError: one cannot be removed; the error names it.
     """
     for path in (folder / name for name in sorted(names)):
-        for left in _drafts(path):
-            _remove(left)
+        for left in drafts_left(path):
+            remove(left)
         if path.is_dir() and not path.is_symlink():
             move(path, draft_of(path))
-            _remove(draft_of(path))
+            remove(draft_of(path))
         elif os.path.lexists(path):
-            _remove(path)
+            remove(path)
 
 
-def _remove(path: Path) -> None:
-    """Removes a file, or a folder with all that it holds; of a link only the link."""
+def remove(path: Path) -> None:
+    """Removes a file, or a folder with all that it holds; of a link only the link.
+
+    Raises:
+        OSError: it cannot be removed; the error names it.
+    """
     with _naming(path):
         if path.is_dir() and not path.is_symlink():
             for entry in sorted(path.iterdir()):
-                _remove(entry)
+                remove(entry)
             announce("remove", path)
             path.rmdir()
         else:

@@ -12,7 +12,7 @@ from seedmap import files
 from seedmap.errors import UserError
 from seedmap.experiments.commands import main as cli
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs.forecast import skill_run
+from seedmap.experiments.runs.forecast import plot_skill
 
 ONSETS = np.tile([6, 10, 16, 22], 5)  # records at which the runs jump, long after they part
 
@@ -96,7 +96,7 @@ def test_skill_needs_records_and_convergence(run, tmp_path):
     run_folder.write_dataset(few, run_folder.read_dataset(run).isel(step=slice(5)))
     shutil.copy(run / "config.json", few)
     with pytest.raises(UserError, match="--skill needs more than 5 records and seeds that conv"):
-        skill_run(few)
+        plot_skill(few)
 
 
 def test_when_all_have_converged_there_is_nothing_to_forecast(run, capsys):
