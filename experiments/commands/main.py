@@ -4,6 +4,7 @@ import _thread
 import os
 import shutil
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -108,10 +109,11 @@ def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> No
 def _raise_again(lost: "sys.UnraisableHookArgs") -> None:
     """Raises a Ctrl-C again that came where Python drops what is raised.
 
-    That is in destructors and in callbacks of the garbage collector, of which JAX has one.
+    That is in destructors and in callbacks of the garbage collector, of which JAX has one. Here it
+    would be dropped as well; so it comes a moment later.
     """
     if isinstance(lost.exc_value, KeyboardInterrupt):
-        _thread.interrupt_main()
+        threading.Timer(0.01, _thread.interrupt_main).start()
     else:
         sys.__unraisablehook__(lost)
 
