@@ -100,8 +100,8 @@ def _plan(folder: Path, draft: Path, replaces: Collection[str]) -> _Journal:
             comes += [f"{entry.name}/{inner.name}" for inner in sorted(entry.iterdir())]
         else:
             comes.append(entry.name)
-    standing = [folder / name for name in sorted({*replaces, *comes})]
-    goes = [path for each in standing for path in (each, *files.drafts_left(each))]
+    taken = [folder / name for name in sorted({*replaces, *comes})]
+    goes = [path for each in taken for path in (each, *files.drafts_left(each))]
     names = [path.relative_to(folder).as_posix() for path in goes if os.path.lexists(path)]
     return _Journal(comes, [name for name in names if name not in comes])
 
