@@ -242,7 +242,7 @@ def from_dynamax(params: "ParamsGaussianHMM") -> Parameters:
 
 
 def _again(folder: Path) -> str:
-    return f"fit with `seedmap fit {folder} --overwrite`"
+    return f"fit again with `seedmap fit {folder} --overwrite`"
 
 
 def _read_facts(path: Path) -> dict[str, Any]:
