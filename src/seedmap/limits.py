@@ -212,7 +212,7 @@ def check_hdf5(path: Path) -> None:
         UserError: that, there are too many variables, or they are more than the file can hold.
         OSError: it is no HDF5.
     """
-    import h5py
+    import h5py  # type: ignore[import-untyped]
 
     held, declared = path.stat().st_size, 0
     with h5py.File(path, "r") as file:
@@ -228,7 +228,7 @@ def check_hdf5(path: Path) -> None:
 
 def _declared(name: str, variable: Any, held: int) -> int:
     """Returns the bytes of an HDF5 dataset in memory."""
-    import h5py
+    import h5py  # type: ignore[import-untyped]
 
     if variable.is_virtual or variable.external:
         raise UserError(f"{name!r} is stored in another file, which is not read")
