@@ -228,7 +228,7 @@ def check_hdf5(path: Path) -> None:
 
 def _declared(name: str, variable: Any, held: int) -> int:
     """Returns the bytes of an HDF5 dataset in memory."""
-    import h5py  # type: ignore[import-untyped]
+    import h5py
 
     if variable.is_virtual or variable.external:
         raise UserError(f"{name!r} is stored in another file, which is not read")
