@@ -88,8 +88,7 @@ def check_optimizer(optimizer: Any) -> None:
 
 def check_width() -> None:
     """Raises UserError where JAX computes in 64 bits: a seed would begin with other weights."""
-    config: Any = jax.config  # which has its settings as attributes that its type does not know
-    if config.jax_enable_x64:
+    if jax.dtypes.canonicalize_dtype(np.float64) == np.float64:
         raise UserError(
             "jax_enable_x64 is on; a seed would give other initial weights than it does elsewhere: "
             "train without it (JAX_ENABLE_X64=0)"
