@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.command import seedmap
 from seedmap.experiments.commands import parsing
 
 PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"
@@ -83,3 +84,14 @@ def test_help_needs_neither_jax_nor_tyro():
     command = [sys.executable, "-c", script]
     loaded = subprocess.run(command, capture_output=True, check=True, text=True)
     assert not {"jax", "numpy", "tyro", "xarray"} & set(loaded.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "where"),
+    [(("fit", "x", "--out", ""), "after --out"), (("fit", "x", "--out="), "after --out")],
+)
+def test_an_empty_word_is_no_folder(words, where, capsys):
+    """Of a variable of the shell that is not set; as a path it would be the working folder."""
+    assert seedmap(*words) == 2
+    said = capsys.readouterr().err
+    assert said == f"seedmap: a word {where} is empty; give a value, or leave it out\n"
