@@ -76,9 +76,11 @@ def check_free(folder: Path, overwrite: bool) -> None:
             f"--out: {folder} is no seedmap run, or its {CONFIG} is damaged; name another folder"
         )
     if not overwrite:
-        unfinished = (folder / TRAINING).exists()
-        what = "a training cut short" if unfinished else "another run"
-        how = "--resume to continue it, or --overwrite" if unfinished else "--overwrite"
+        what, how = "another run", "--overwrite"
+        if (folder / TRAINING).exists():
+            what, how = "a training cut short", "--resume to continue it, or --overwrite"
+        elif _has(folder / CONFIG, "noise") and not (folder / NOISE).exists():
+            what, how = "a study not measured yet", "--resume to continue it, or --overwrite"
         raise UserError(
             f"--out: {folder} holds {what}; name another folder, or add {how} to replace it"
         )
