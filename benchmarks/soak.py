@@ -123,7 +123,7 @@ def same(first: Path, other: Path) -> list[str]:
 
 
 class Replacing(NamedTuple):
-    """A command that replaces results, the files it replaces, and what reads them."""
+    """A command that replaces results, files that are never the same twice, and what reads all."""
 
     words: list[str]
     replaced: tuple[str, ...]
@@ -139,9 +139,9 @@ def replacing(out: Path, hub: Path) -> dict[str, Replacing]:
     study = "--preset quick --sources order --replicas 2 --epochs 60 --map none".split()
     return {
         "train": Replacing(
-            ["train", "parities", *tiny, *to_out], ("config.json", "checkpoint"), load_params
+            ["train", "parities", *tiny, *to_out], ("config.json", "log.jsonl"), load_params
         ),
-        "fit": Replacing(["fit", str(out), *fit], ("hmm.json", "config.json"), read_fitted),
+        "fit": Replacing(["fit", str(out), *fit], ("config.json",), read_fitted),
         "import": Replacing(
             ["import", "checkpoints", pattern, *to_out], ("config.json",), read_dataset
         ),

@@ -1,6 +1,7 @@
 """Hypothesis draws the same examples in every run, and a program is compiled once for all tests."""
 
 import gc
+import itertools
 import os
 
 # Most of the time of a test goes into compiling its program. Without LLVM's optimisations, the
@@ -20,7 +21,12 @@ from jaxtyping import install_import_hook
 
 import helpers.shapes  # noqa: F401 - jaxtyping's hook looks it up by name
 
-SHAPED = ("trainer", "hmm", "runs", "fitting", "mapping", "experiments.noise.measures")
+# Not figures.layout, whose small functions are called 100 000 times: the checks would cost more.
+HMM = ("em", "selection", "training_map", "forecasting", "readers", "decoding", "inference")
+HMM += ("parameters", "sequences", "io", "sweep_io", "figures.graph", "figures.runs")
+HMM += ("figures.comparison", "figures.forecast", "figures.selection", "figures.semantics")
+SHAPED = ("trainer", "runs", "fitting", "mapping", "experiments.noise.measures")
+SHAPED += tuple(f"hmm.{name}" for name in HMM)
 install_import_hook([f"seedmap.{name}" for name in SHAPED], "helpers.shapes.check_arrays")
 
 from seedmap.trainer import program
@@ -72,14 +78,19 @@ def trial(monkeypatch):
     monkeypatch.setattr(program, "choose_seeds_at_once", choose_seeds_at_once)
 
 
+_modules_done = itertools.count(1)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def few_objects():
-    """Programs of a module are dropped after it, and garbage is collected only then.
+    """Garbage is collected after a module only, and programs are dropped after every eighth.
 
     Thousands of traced programs on the heap make every full collection take seconds.
     """
+    gc.freeze()  # what is there before, such as imports, need not be walked again
     gc.disable()
     yield
-    jax.clear_caches()
+    if next(_modules_done) % 8 == 0:
+        jax.clear_caches()
     gc.enable()
     gc.collect()

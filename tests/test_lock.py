@@ -126,6 +126,23 @@ def test_of_many_at_once_one_holds_it(tmp_path):
     assert list(tmp_path.rglob("lock*")) == []
 
 
+def test_a_file_that_was_removed_before_it_was_locked_is_no_lock(tmp_path, monkeypatch):
+    """Its holder has let go; the next one would lock another file."""
+    opened, original = [], os.open
+
+    def removed_at_once(path, *flags):
+        descriptor = original(path, *flags)
+        if not opened:
+            os.unlink(path)
+        opened.append(path)
+        return descriptor
+
+    monkeypatch.setattr(os, "open", removed_at_once)
+    with lock(tmp_path, "fit"):
+        assert len(opened) == 2
+        assert (tmp_path / SERVICE / "lock").is_file()
+
+
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
 def test_a_file_system_without_locks_is_told_of_and_the_work_goes_on(code, tmp_path, monkeypatch):
     def none(descriptor, kind):

@@ -71,14 +71,16 @@ def check_free(folder: Path, overwrite: bool) -> None:
         raise UserError(
             f"--out: {folder} holds {foreign[0]}, which is not a seedmap run's; name another folder"
         )
-    if not (_has(folder / CONFIG, _OURS[CONFIG]) or can_resume(folder)):
+    if not (_has(folder / CONFIG, *_OURS[CONFIG]) or can_resume(folder)):
         raise UserError(
             f"--out: {folder} is no seedmap run, or its {CONFIG} is damaged; name another folder"
         )
     if not overwrite:
-        unfinished = (folder / TRAINING).exists()
-        what = "a training cut short" if unfinished else "another run"
-        how = "--resume to continue it, or --overwrite" if unfinished else "--overwrite"
+        what, how = "another run", "--overwrite"
+        if (folder / TRAINING).exists():
+            what, how = "a training cut short", "--resume to continue it, or --overwrite"
+        elif _has(folder / CONFIG, "noise") and not (folder / NOISE).exists():
+            what, how = "a study not measured yet", "--resume to continue it, or --overwrite"
         raise UserError(
             f"--out: {folder} holds {what}; name another folder, or add {how} to replace it"
         )
@@ -111,10 +113,10 @@ def _is_begun(training: Path) -> bool:
 
 def _is_ours(path: Path) -> bool:
     """Tells whether a JSON file is missing, or holds what we write in one of its name."""
-    return not os.path.lexists(path) or _has(path, _OURS[path.name])
+    return not os.path.lexists(path) or _has(path, *_OURS[path.name])
 
 
-def _has(path: Path, keys: Sequence[str]) -> bool:
+def _has(path: Path, *keys: str) -> bool:
     """Tells whether a JSON file has the keys, each in the value of the one before it."""
     try:
         content = limits.read_json(path)

@@ -233,10 +233,10 @@ def _agreed(folder: Path) -> Iterator[None]:
     Raises:
         UserError: what the block raised, or that another process refuses.
     """
-    refusal = None
+    refusal: Exception | None = None
     try:
         yield
-    except UserError as error:
+    except (UserError, OSError) as error:
         refusal = error
     refused = multihost_utils.process_allgather(np.int32(refusal is not None))
     if refusal is not None:

@@ -137,6 +137,7 @@ def _best_route(edge, scene, label_size, off_curve, crowd, labels):
     """The cheapest route of one edge with all others held fixed, its grid cells and label box."""
     source, target = scene.centres[edge[0]], scene.centres[edge[1]]
     obstacles = np.concatenate([scene.captions, _node_boxes(scene), labels])
+    sums = _area_sums(crowd > 0)
     best_cost, best = np.inf, None
     for bend in _bends(scene):
         if abs(bend) >= best_cost:  # bends come in order and cost at least their height
@@ -145,12 +146,14 @@ def _best_route(edge, scene, label_size, off_curve, crowd, labels):
         cells = _cells(points, crowd.shape)
         bend_cost, blocked = _curve_cost(points, bend, edge, scene, labels, crowd[cells])
         bend_cost += _MEETING * (crowd[_cells(points[-1:], crowd.shape)] > 0).item()
-        for time, centre in _label_centres(points, label_size, off_curve):
-            label = box(centre, label_size)
-            label_cost, covered = _label_cost(label, time, scene, obstacles, crowd)
-            if bend_cost + label_cost < best_cost:
-                best_cost = bend_cost + label_cost
-                best = Route(bend, centre, not (blocked or covered)), cells, label
+        times, centres = _label_centres(points, label_size, off_curve)
+        boxes = box(centres, label_size)
+        label_costs, covered = _label_costs(boxes, times, scene, obstacles, sums)
+        index = int(np.argmin(bend_cost + label_costs))
+        if bend_cost + label_costs[index] < best_cost:
+            best_cost = bend_cost + label_costs[index]
+            clear = not (blocked or covered[index])
+            best = Route(bend, centres[index], clear), cells, boxes[index]
     return best
 
 
@@ -171,7 +174,7 @@ def _outside_ends(points: np.ndarray, edge: tuple[int, int], scene: Scene) -> np
 def _cells(points: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the grid cells that a curve passes, each once."""
     cells = np.clip((points / _CELL).astype(int), 0, np.array(shape) - 1)
-    return tuple(np.unique(cells, axis=0).T)
+    return np.unravel_index(np.unique(np.ravel_multi_index(tuple(cells.T), shape)), shape)
 
 
 def _curve_cost(points, bend, edge, scene, labels, crowd):
@@ -187,27 +190,35 @@ def _curve_cost(points, bend, edge, scene, labels, crowd):
 
 
 def _label_centres(points, size, off_curve):
-    """Centres to try for a label: along its curve, on it or above and below."""
-    for time in _LABEL_TIMES:
-        centre = points[round(time * (len(points) - 1))]
-        if not off_curve:
-            yield time, centre
-            continue
-        direction = np.gradient(points, axis=0)[round(time * (len(points) - 1))]
-        normal = np.array([-direction[1], direction[0]]) / np.hypot(*direction)
-        reach = np.abs(normal) @ size / 2 + _CLEARANCE
-        yield time, centre + reach * normal
-        yield time, centre - reach * normal
+    """Centres to try for a label and where on its curve: on it, or above and below."""
+    times = np.array(_LABEL_TIMES)
+    positions = np.round(times * (len(points) - 1)).astype(int)
+    centres = points[positions]
+    if not off_curve:
+        return times, centres
+    along = np.gradient(points, axis=0)[positions]
+    normals = np.stack([-along[:, 1], along[:, 0]], axis=1) / np.hypot(*along.T)[:, None]
+    shifts = (np.abs(normals) @ size / 2 + _CLEARANCE)[:, None] * normals
+    both = np.stack([centres + shifts, centres - shifts], axis=1)
+    return np.repeat(times, 2), both.reshape(-1, 2)
 
 
-def _label_cost(label, time, scene, obstacles, crowd):
-    """Cost of a label's box, and whether it covers what it must not."""
-    overlaps = _overlapping(label, obstacles).sum()
-    away = (label[:2] < 0).sum() + (label[2:] > np.array(scene.size)).sum()
-    left, bottom, right, top = np.clip((label / _CELL).astype(int), 0, None)
-    crossed = (crowd[left : right + 1, bottom : top + 1] > 0).sum() if label[0] < label[2] else 0
-    cost = _COLLISION * (overlaps + away) + 2.0 * crossed + 0.5 * abs(time - 0.5)
-    return cost, bool(overlaps + away + crossed)
+def _area_sums(filled: np.ndarray) -> np.ndarray:
+    """Sums over the cells left of and below each corner, int [row + 1, column + 1]."""
+    return np.pad(filled.astype(int).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+
+
+def _label_costs(labels, times, scene, obstacles, sums):
+    """Costs of label boxes [label, 4], and which of them cover what they must not."""
+    overlaps = _overlapping(labels, obstacles).sum(axis=1)
+    away = (labels[:, :2] < 0).sum(axis=1) + (labels[:, 2:] > np.array(scene.size)).sum(axis=1)
+    cells = np.clip((labels / _CELL).astype(int), 0, None) + np.array([0, 0, 1, 1])
+    left, right = np.minimum(cells[:, ::2], sums.shape[0] - 1).T
+    bottom, top = np.minimum(cells[:, 1::2], sums.shape[1] - 1).T
+    inside = sums[right, top] - sums[left, top] - sums[right, bottom] + sums[left, bottom]
+    crossed = np.where(labels[:, 0] < labels[:, 2], inside, 0)
+    costs = _COLLISION * (overlaps + away) + 2.0 * crossed + 0.5 * np.abs(times - 0.5)
+    return costs, overlaps + away + crossed > 0
 
 
 def _node_boxes(scene: Scene) -> np.ndarray:
@@ -223,6 +234,8 @@ def _inside(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return np.all(above & below, axis=-1)
 
 
-def _overlapping(label: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Which boxes share area with a label's, bool [box]."""
-    return np.all((label[:2] < boxes[:, 2:]) & (boxes[:, :2] < label[2:]), axis=-1)
+def _overlapping(labels: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Which boxes share area with which labels' boxes, bool [label, box]."""
+    above = labels[:, None, :2] < boxes[:, 2:]
+    below = boxes[:, :2] < labels[:, None, 2:]
+    return np.all(above & below, axis=-1)

@@ -16,6 +16,7 @@ from helpers import studies
 from helpers.command import seedmap
 from helpers.crashes import Case, replay
 from seedmap import files
+from seedmap.errors import UserError
 from seedmap.experiments.noise.folder import load_study
 from seedmap.experiments.noise.results import StudySummary
 from seedmap.experiments.noise.steps import measure_study, report_study
@@ -126,6 +127,13 @@ def test_a_study_stopped_anywhere(name, study, measured, tmp_path, capsys):
     if name == "noise, report":
         files.clear(bare, (run_folder.REPORT, run_folder.FIGURES))
     _survives(name, STUDIES[name](study, bare), tmp_path, capsys)
+
+
+def test_a_study_stopped_between_training_and_measures_is_to_be_resumed(study, measured):
+    with pytest.raises(UserError, match=r"holds a study not measured yet; .* add --resume to cont"):
+        run_folder.check_free(study, overwrite=False)
+    with pytest.raises(UserError, match=r"holds another run; .* add --overwrite to replace it"):
+        run_folder.check_free(measured, overwrite=False)
 
 
 # Comparisons

@@ -93,3 +93,14 @@ def test_help_in_a_terminal_of_one_column_takes_no_longer(monkeypatch, capsys):
     assert seedmap("fit", "--help") == 0
     assert time.process_time() - started < 10
     assert "--states" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "where"),
+    [(("fit", "x", "--out", ""), "after --out"), (("fit", "x", "--out="), "after --out")],
+)
+def test_an_empty_word_is_no_folder(words, where, capsys):
+    """Of a variable of the shell that is not set; as a path it would be the working folder."""
+    assert seedmap(*words) == 2
+    said = capsys.readouterr().err
+    assert said == f"seedmap: a word {where} is empty; give a value, or leave it out\n"
