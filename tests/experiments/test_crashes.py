@@ -36,8 +36,7 @@ FITTING = (
     f"{_COMMANDS}.fit:parse",
     f"{_RUNS}.fit_and_map:dataset_runs",
     f"{_RUNS}.fit_and_map:fit_priors",
-    f"{_RUNS}.fit_and_map:restart_stability",
-    f"{_RUNS}.fit_and_map:prior_row",
+    f"{_RUNS}.fit_and_map:fit_stability",
 )
 ANALYSIS = (
     f"{_COMMANDS}.map:parse",
@@ -114,7 +113,7 @@ def trained(tmp_path_factory):
         with killed_when(lambda kind, path: path.name == "draft"), pytest.raises(Killed):
             training.train_run(PARITIES, SETTINGS, folder / "ended", 0.9)
     shutil.rmtree(folder / "ended" / ".seedmap")
-    run_folder.save_params(folder, returned[0].params)
+    run_folder.save_params(folder, returned[0].params, "its id")
     return folder, returned[0]
 
 
@@ -130,7 +129,7 @@ def replayed(trained, monkeypatch):
         )
         return run
 
-    def save_params(target, params):
+    def save_params(target, params, training_id):
         files.announce("write", target / run_folder.CHECKPOINT)
         shutil.copytree(folder / run_folder.CHECKPOINT, target / run_folder.CHECKPOINT)
 
@@ -238,7 +237,7 @@ def test_a_full_disk_leaves_the_former_results(name, size, base, tmp_path, capsy
 
 def test_a_full_disk_under_orbax_is_named(tmp_path):
     with limited(100), pytest.raises(OSError, match="File too large") as caught:
-        run_folder.save_params(tmp_path, {"w": np.zeros((100, 100))})
+        run_folder.save_params(tmp_path, {"w": np.zeros((100, 100))}, "its id")
     assert caught.value.filename == str(tmp_path / run_folder.CHECKPOINT)
 
 

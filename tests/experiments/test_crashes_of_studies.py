@@ -45,7 +45,7 @@ _RUNS, _NOISE = "seedmap.experiments.runs", "seedmap.experiments.noise"
 _COMMANDS, _REPORT = "seedmap.experiments.commands", "seedmap.experiments.report"
 DRAWING = ("seedmap.hmm.figures.style:png", f"{_REPORT}.html:png")
 MEASURING = (
-    *(f"{_RUNS}.fit_and_map:{name}" for name in ("fit_priors", "restart_stability", "prior_row")),
+    *(f"{_RUNS}.fit_and_map:{name}" for name in ("fit_priors", "fit_stability")),
     *(f"{_RUNS}.fit_and_map:{name}" for name in ("analyse_fitted", "stability", "dataset_runs")),
     *(f"{_NOISE}.steps:{name}" for name in ("load_study", "summarise_study", "read_paths")),
     *DRAWING,
