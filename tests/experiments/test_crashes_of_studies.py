@@ -58,7 +58,6 @@ def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("studies") / "study"
     variants = make_variants(("order",), REPLICAS)
     rows, rng = 2 * REPLICAS, np.random.default_rng(0)
-    studies.write(folder, studies.numbers(rows), studies.content(variants, threshold=0.9))
     late = np.arange(RECORDS) > 6 + np.arange(rows)[:, None] % 8
     values = {name: 3.0 * late + 0.3 * rng.normal(size=late.shape) for name in ("l1", "l2")}
     values |= {"eval_accuracy": 0.5 + 0.45 * late, "distance": rng.random(late.shape)}
@@ -70,8 +69,8 @@ def study(tmp_path_factory):
         | {"diverged": ("seed", np.full(rows, -1))},
         {"seed": np.arange(rows), "step": step, "epoch": ("step", step / 5)},
     )
-    run_folder.write_dataset(folder, dataset)
-    return folder
+    config = studies.content(variants, threshold=0.9)
+    return studies.write(folder, studies.numbers(rows), config, dataset)
 
 
 @pytest.fixture(scope="module")

@@ -51,13 +51,11 @@ def numbers(rows=2 * REPLICAS):
     }
 
 
-def write(folder, made, config):
-    """A study's folder as `seedmap noise` leaves it."""
-    folder.mkdir(parents=True)
-    rows, label = len(made["diverged"]), np.arange(EXAMPLES) % 2
-    correct = (made["logits"].argmax(axis=-1) == label).astype("float32")
+def records(made):
+    """The `metrics.nc` of a made-up study."""
+    rows = len(made["diverged"])
     step = 10 * np.arange(1, RECORDS + 1)
-    dataset = xr.Dataset(
+    return xr.Dataset(
         {
             "train_loss": (("seed", "step"), made["train_loss"]),
             "l2": (("seed", "step"), made["l2"]),
@@ -67,6 +65,14 @@ def write(folder, made, config):
         },
         {"seed": np.arange(rows), "step": step, "epoch": ("step", step / 5)},
     )
+
+
+def write(folder, made, config, dataset=None):
+    """A study's folder as `seedmap noise` leaves it, with `records` unless others are given."""
+    folder.mkdir(parents=True)
+    label = np.arange(EXAMPLES) % 2
+    correct = (made["logits"].argmax(axis=-1) == label).astype("float32")
+    dataset = records(made) if dataset is None else dataset
     config, dataset = ids.stamped(config, dataset)
     training_id = config[ids.TRAINING]
     files.write_json(folder / run_folder.CONFIG, config)
