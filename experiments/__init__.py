@@ -1,5 +1,6 @@
 """The experiments by name; each is a file in `tasks/`, imported when it is asked for."""
 
+from collections.abc import Iterable
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
@@ -80,14 +81,18 @@ EXPERIMENTS = MappingProxyType(
 )
 
 
-def load_experiment(name: str) -> "Experiment":
+def load_experiment(name: str, others: Iterable[str] = ()) -> "Experiment":
     """Returns the experiment of a name; imports its file.
+
+    Args:
+        name: of the experiment.
+        others: words that could have been meant as well.
 
     Raises:
         UserError: no experiment has the name.
     """
     if name not in EXPERIMENTS:
-        hint = did_you_mean(name, EXPERIMENTS)
+        hint = did_you_mean(name, [*EXPERIMENTS, *others])
         raise UserError(f"unknown experiment {name!r}{hint}; known are: {', '.join(EXPERIMENTS)}")
     entry = EXPERIMENTS[name]
     return getattr(import_module(f"seedmap.experiments.tasks.{entry.module}"), entry.attribute)

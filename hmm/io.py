@@ -2,7 +2,8 @@
 
 A saved HMM is two files in a folder. `hmm.npz` holds the arrays `initial` [K], `transition` [K, K],
 `means` [K, D] and `covariances` [K, D, D]. `hmm.json` says what the numbers mean: `format`,
-`version`, `num_states`, and the fields of `SavedHMM` other than the parameters.
+`version`, `num_states`, and the fields of `SavedHMM` other than the parameters. Both
+have the `fit_id`.
 """
 
 import dataclasses
@@ -18,11 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from seedmap import files
+from seedmap import files, limits
 from seedmap.errors import UserError
 from seedmap.hmm.parameters import Parameters
 from seedmap.hmm.selection.criteria import selection_table
 from seedmap.hmm.selection.fits import Sweep
+from seedmap.identity import Mark, check_marks, identify
 from seedmap.results import to_json
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ class SavedHMM:
         validation_runs: names of the runs held out.
         config: settings of the sweep.
         selection: the selection table, a row per number of states.
+        fit_id: of the fit, which all its files carry. Where it is None, `save_hmm` gives one that
+            follows from the content; of a former version's files it is None.
     """
 
     parameters: Parameters
@@ -65,6 +69,7 @@ class SavedHMM:
     validation_runs: tuple[str, ...]
     config: Mapping[str, Any]
     selection: list[dict[str, Any]]
+    fit_id: str | None = None
 
     @classmethod
     def from_sweep(
@@ -120,10 +125,11 @@ def save_hmm(folder: str | os.PathLike, saved: SavedHMM) -> None:
     header = {"format": FORMAT, "version": VERSION, "num_states": len(arrays["initial"])}
     content = to_json({**header, **facts})
     json.dumps(content)  # refuse what JSON cannot hold before a file is written
+    fit_id = saved.fit_id or identify(content, arrays)
     folder = Path(folder)
     files.make_folder(folder)
-    files.write_npz(folder / "hmm.npz", arrays)
-    files.write_json(folder / "hmm.json", content)
+    files.write_npz(folder / "hmm.npz", {**arrays, "fit_id": np.array(fit_id)})
+    files.write_json(folder / "hmm.json", {**content, "fit_id": fit_id})
 
 
 def load_hmm(folder: str | os.PathLike) -> SavedHMM:
@@ -141,10 +147,12 @@ def load_hmm(folder: str | os.PathLike) -> SavedHMM:
     """
     folder = Path(folder)
     facts = _read_facts(folder / "hmm.json")
-    arrays = _read_arrays(folder / "hmm.npz")
+    arrays, fit_id = _read_arrays(folder / "hmm.npz")
+    marks = [Mark(folder / "hmm.json", facts.get("fit_id")), Mark(folder / "hmm.npz", fit_id)]
+    check_marks("fits", marks, _again(folder))
     _check(arrays, len(facts["metrics"]), str(folder / "hmm.npz"))
     if len(arrays["initial"]) != facts["num_states"]:
-        raise UserError(f"{folder}: hmm.npz and hmm.json are of different fits: fit again")
+        raise UserError(f"{folder}: hmm.npz and hmm.json are of different fits: {_again(folder)}")
     return SavedHMM(
         parameters=Parameters(**arrays),
         metrics=tuple(facts["metrics"]),
@@ -154,6 +162,7 @@ def load_hmm(folder: str | os.PathLike) -> SavedHMM:
         validation_runs=tuple(facts["validation_runs"]),
         config=facts["config"],
         selection=facts["selection"],
+        fit_id=fit_id,
     )
 
 
@@ -232,19 +241,23 @@ def from_dynamax(params: "ParamsGaussianHMM") -> Parameters:
     return Parameters(**arrays)
 
 
+def _again(folder: Path) -> str:
+    return f"fit again with `seedmap fit {folder} --overwrite`"
+
+
 def _read_facts(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise UserError(f"{path} does not exist: fit an HMM into this folder first")
+        raise UserError(f"{path} does not exist: {_again(path.parent)}")
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({error}): fit again or restore it") from None
+        facts = limits.read_json(path)
+    except UserError as error:
+        raise UserError(f"{path} is damaged ({error}): {_again(path.parent)}") from None
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise UserError(f'{path} is not a saved HMM: its "format" is not "{FORMAT}"')
     if facts.get("version") != VERSION:
         raise UserError(
             f"{path} has format version {facts.get('version')}, this program reads {VERSION}: "
-            "use the program that wrote it, or fit again"
+            f"use the program that wrote it, or {_again(path.parent)}"
         )
     for name, kind in {**_JSON_FIELDS, "num_states": int}.items():
         if not isinstance(facts.get(name), kind):
@@ -252,14 +265,16 @@ def _read_facts(path: Path) -> dict[str, Any]:
     return facts
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
+    """Returns the parameters, and the fit's id where there is one."""
     if not path.is_file():
-        raise UserError(f"{path} does not exist: fit an HMM into this folder first")
+        raise UserError(f"{path} does not exist: {_again(path.parent)}")
     try:
         with path.open("rb") as file, files.open_npz(file) as archive:
-            return {name: archive[name] for name in Parameters._fields}
+            arrays = {name: archive[name] for name in Parameters._fields}
+            return arrays, str(archive["fit_id"]) if "fit_id" in archive.files else None
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path} is damaged ({error}): fit again or restore it") from None
+        raise UserError(f"{path} is damaged ({error}): {_again(path.parent)}") from None
 
 
 def _check(arrays: Mapping[str, np.ndarray], num_metrics: int, where: str) -> None:

@@ -1,10 +1,12 @@
 """The one writer: stopped before any operation it leaves the former file or the new one."""
 
 import errno
+import itertools
 import json
 import os
 import resource
 import shutil
+import warnings
 from contextlib import contextmanager
 
 import numpy as np
@@ -141,11 +143,24 @@ def test_links_are_removed_and_what_they_lead_to_is_not(tmp_path):
 LINES = ["one", '{"a": "naïve\\u2028"}', "", "four"]
 
 
-def write_log(path, lines):
+def write_log(path, lines, owner="one"):
     path.unlink(missing_ok=True)
-    for line in lines:
-        files.append_line(path, line)
+    for number, line in enumerate(lines):
+        files.append_line(path, number, line, owner)
     return path.read_bytes()
+
+
+def check_log(path, content, count):
+    """Of a log with this content exactly so many lines are read; the rest goes, and is told of."""
+    path.write_bytes(content)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert files.read_lines(path, "one") == LINES[:count]
+    kept = b"".join(content.splitlines(keepends=True)[:count])
+    assert path.read_bytes() == kept
+    behind = len(content) - len(kept)
+    told = f"the {behind} bytes after its first {count} lines"
+    assert [told in str(each.message) for each in caught] == [True] * bool(behind)
 
 
 def test_a_log_cut_short_at_any_byte_keeps_the_lines_before(tmp_path):
@@ -154,24 +169,39 @@ def test_a_log_cut_short_at_any_byte_keeps_the_lines_before(tmp_path):
     ends = [i + 1 for i, byte in enumerate(content) if byte == ord("\n")]
     assert len(ends) == len(LINES)
     for size in range(len(content) + 1):
-        path.write_bytes(content[:size])
         intact = sum(end <= size for end in ends)
-        assert files.read_lines(path) == LINES[:intact]
-        assert path.stat().st_size == ([0, *ends])[intact]
-        files.append_line(path, "more")
-        assert files.read_lines(path) == [*LINES[:intact], "more"]
+        check_log(path, content[:size], intact)
+        files.append_line(path, intact, "more", "one")
+        assert files.read_lines(path, "one") == [*LINES[:intact], "more"]
 
 
-def test_a_log_damaged_at_any_byte_keeps_the_lines_before(tmp_path):
+def test_a_log_damaged_at_any_bit_keeps_the_lines_before(tmp_path):
     path = tmp_path / "log"
     content = write_log(path, LINES)
-    for at in range(len(content)):
-        path.write_bytes(content[:at] + bytes([content[at] ^ 0x10]) + content[at + 1 :])
-        assert files.read_lines(path) == LINES[: content[:at].count(b"\n")]
+    for at in range(8 * len(content)):
+        flipped = bytes([content[at // 8] ^ 1 << at % 8])
+        damaged = content[: at // 8] + flipped + content[at // 8 + 1 :]
+        check_log(path, damaged, content[: at // 8].count(b"\n"))
+
+
+def test_lines_out_of_their_place_and_of_other_work_are_not_read(tmp_path):
+    path = tmp_path / "log"
+    other = write_log(path, LINES, "other").splitlines(keepends=True)
+    lines = write_log(path, LINES).splitlines(keepends=True)
+    for i, j in itertools.combinations(range(4), 2):
+        swapped = [*lines]
+        swapped[i], swapped[j] = swapped[j], swapped[i]
+        check_log(path, b"".join(swapped), i)
+    for i in range(4):
+        check_log(path, b"".join([*lines[: i + 1], lines[i], *lines[i + 1 :]]), i + 1)
+        check_log(path, b"".join([*lines[:i], *lines[i + 1 :]]), i)
+        check_log(path, b"".join([*lines[:i], *other[i:]]), i)
+    # Two processes that go on from one place, line by line.
+    check_log(path, b"".join([lines[0], *(line for line in lines[1:] for _ in range(2))]), 2)
 
 
 def test_a_log_that_is_not_there_has_no_lines(tmp_path):
-    assert files.read_lines(tmp_path / "log") == []
+    assert files.read_lines(tmp_path / "log", "one") == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -200,7 +230,7 @@ FULL = {
     "npz": ("file", lambda path: files.write_npz(path, {"a": np.zeros(9999)})),
     "netcdf": ("file", lambda path: run_folder.write_netcdf(path, dataset(0.0))),
     "figure": ("file.png", lambda path: save(figure(), path)),
-    "log": ("file", lambda path: files.append_line(path, "x" * 9999)),
+    "log": ("file", lambda path: files.append_line(path, 0, "x" * 9999, "one")),
 }
 
 

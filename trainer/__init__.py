@@ -4,7 +4,7 @@ The natural way: a `Task` (data, model, loss) -> `train(task, optimizer, seeds, 
 `TrainingRun`, whose xarray dataset has a row per seed and a column per record.
 """
 
-from seedmap.metric_names import PAPER_METRICS
+from seedmap.metric_names import OUTCOMES, PAPER_METRICS
 from seedmap.trainer.batched import Trainer, TrainState, make_trainer
 from seedmap.trainer.checks import grid
 from seedmap.trainer.loop import Replicas, Saving, train
@@ -12,7 +12,7 @@ from seedmap.trainer.metrics.registry import MEASURES, choose
 from seedmap.trainer.metrics.weights import Role, Rule, flax_rule, weight_metrics
 from seedmap.trainer.noise.perturb import Fork, Perturbations
 from seedmap.trainer.program import Progress
-from seedmap.trainer.step import OUTCOMES, SeedState
+from seedmap.trainer.step import SeedState
 from seedmap.trainer.storage.results import TrainingRun, collect
 from seedmap.trainer.streams import Streams, make_streams
 from seedmap.trainer.task import Data, Noise, Task, Variables, in_drawn_order

@@ -1,8 +1,10 @@
 """What `train` refuses, in one line each, before anything long begins."""
 
 from collections.abc import Collection, Mapping, Sequence
+from types import UnionType
 from typing import Any
 
+import jax
 import numpy as np
 
 from seedmap.errors import UserError
@@ -54,14 +56,48 @@ def check_hyperparameters(names: Collection[str], used_by_optimizer: bool) -> No
 
 def check_steps(steps: int, record_every: int) -> None:
     """Raises UserError unless training is a whole number of records long."""
+    check_whole(steps=steps)
     if steps < 1 or steps % record_every:
         raise UserError(
             f"steps is {steps}; it must be a positive multiple of record_every ({record_every})"
         )
 
 
+def check_whole(**values: Any) -> None:
+    """Raises UserError unless these arguments, by name, are whole numbers."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise UserError(f"{name} is {value!r}; it must be a whole number")
+
+
+def check_kind(name: str, value: Any, kind: type | UnionType) -> None:
+    """Raises UserError unless the argument of this name is of a kind."""
+    if not isinstance(value, kind):
+        asked = getattr(kind, "__name__", str(kind)).replace("seedmap.trainer.loop.", "")
+        raise UserError(f"{name} is {value!r}; it must be {asked}, of seedmap.trainer")
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Raises UserError unless this is an optimizer of optax, or a function that gives one."""
+    if not callable(optimizer) and not hasattr(optimizer, "update"):
+        raise UserError(
+            f"optimizer is {optimizer!r}; it must be one of optax, such as optax.adam(1e-2), or a "
+            "function from hyperparameters to one"
+        )
+
+
+def check_width() -> None:
+    """Raises UserError where JAX computes in 64 bits: a seed would begin with other weights."""
+    if jax.dtypes.canonicalize_dtype(np.float64) == np.float64:
+        raise UserError(
+            "jax_enable_x64 is on; a seed would give other initial weights than it does elsewhere: "
+            "train without it (JAX_ENABLE_X64=0)"
+        )
+
+
 def check_sizes(task: Task, batch_size: int, record_every: int) -> None:
     """Raises UserError unless a task can be trained in batches of these sizes."""
+    check_whole(batch_size=batch_size, record_every=record_every)
     if not 1 <= batch_size <= task.num_train:
         raise UserError(
             f"batch_size is {batch_size}; it must lie between 1 and the {task.num_train} "
@@ -79,6 +115,8 @@ def check_precision(precision: str) -> None:
 
 def check_stop(early_stop: str, threshold: float | None) -> None:
     """Raises UserError for an early stop that is unknown or has no threshold to go by."""
+    if threshold is not None and not isinstance(threshold, int | float | np.number):
+        raise UserError(f"threshold is {threshold!r}; it must be a number, or None")
     if early_stop not in EARLY_STOPS:
         raise UserError(
             f"early_stop {early_stop!r} is unknown; choose from {', '.join(EARLY_STOPS)}"
@@ -91,6 +129,8 @@ def check_stop(early_stop: str, threshold: float | None) -> None:
 
 def check_seeds_at_once(seeds_at_once: int | None) -> None:
     """Raises UserError for a size of groups that is not positive."""
+    if seeds_at_once is not None:
+        check_whole(seeds_at_once=seeds_at_once)
     if seeds_at_once is not None and seeds_at_once < 1:
         raise UserError(f"seeds_at_once is {seeds_at_once}; it must be at least 1")
 

@@ -139,9 +139,13 @@ def train(
         train(task, optax.adam(1e-2), seeds=range(8), batch_size=50, steps=200, record_every=10,
               replicas=Replicas(vary=("init",)), saving=Saving("my-training", resume=True))
     """
+    checks.check_kind("task", task, Task)
+    checks.check_kind("replicas", replicas, Replicas)
+    checks.check_kind("saving", saving, Saving | None)
     hyper = {
         name: list(map(float, column)) for name, column in (replicas.hyperparameters or {}).items()
     }
+    checks.check_width()
     checks.check_sizes(task, batch_size, record_every)
     checks.check_seeds(seeds, hyper)
     checks.check_steps(steps, record_every)
@@ -254,6 +258,7 @@ def _train_in_folder(plan: Plan, saving: Saving, settings: dict[str, Any]) -> Tr
     if saved:
         groups, step = _continue(program, saved), saved.step
     job = before or _job(plan, program, settings)
+    records = store.records_of(folder, job)
     if before is None:
         store.write_job(folder, job)
     store.log(folder, event="begin", step=step, compile_seconds=program.compile_seconds)
@@ -262,12 +267,14 @@ def _train_in_folder(plan: Plan, saving: Saving, settings: dict[str, Any]) -> Tr
     with checkpoints(folder / store.CHECKPOINTS) as manager:
         chunk_seconds = min(_CHUNK_SECONDS, saving.save_seconds)
         for chunk in train_chunks(plan, program, groups, step, chunk_seconds):
-            append_records(folder / store.RECORDS, program.layout, chunk.records)
+            first = chunk.step // plan.record_every - len(chunk.records)
+            append_records(records, first, chunk.records)
             seconds += chunk.seconds
             _log_chunk(folder, plan, chunk)
             plan.tell(chunk.step, seconds, chunk.done, chunk.records[-1])
             if chunk.last or time.perf_counter() - last_save >= saving.save_seconds:
-                save(manager, chunk.step, _to_save(program.placement, chunk.groups), chunk.last)
+                to_save = _to_save(program.placement, chunk.groups)
+                save(manager, job.id, chunk.step, to_save, chunk.last)
                 last_save = time.perf_counter()
     return collect_part(folder, job)
 
@@ -283,6 +290,12 @@ def _job_before(folder: Path, settings: dict[str, Any], resume: bool) -> store.J
     job = store.read_job(folder)
     store.check_arithmetic(folder, job)
     store.check_same(folder, job.identity, settings)
+    if (job.part, job.num_parts) != (jax.process_index(), jax.process_count()):
+        raise UserError(
+            f"resume: {folder} holds part {job.part} of {job.num_parts}, process "
+            f"{jax.process_index()} of {jax.process_count()} is to go on with it; start as many "
+            "processes as before, or train anew elsewhere"
+        )
     return job
 
 

@@ -4,14 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import jax
 import optax
 from jaxtyping import Array, Float
 
 from seedmap.errors import UserError
-from seedmap.trainer.checks import check_precision, check_sizes
-from seedmap.trainer.metrics.arguments import Metric
+from seedmap.trainer.checks import check_optimizer, check_precision, check_sizes
+from seedmap.trainer.metrics.arguments import Metric, check_metrics
 from seedmap.trainer.metrics.weights import weight_metrics
-from seedmap.trainer.task import Task, check_task
+from seedmap.trainer.task import Task, check_task, init_model
 
 Optimizer: TypeAlias = (
     optax.GradientTransformation | Callable[[Mapping], optax.GradientTransformation]
@@ -63,7 +64,10 @@ def make_recipe(
         UserError: as of `make_trainer`.
     """
     check_sizes(task, batch_size, record_every)
+    check_optimizer(optimizer)
     check_task(task, batch_size)
+    metrics = (metrics,) if callable(metrics) else tuple(metrics)
+    check_metrics(metrics, jax.eval_shape(lambda: init_model(task, jax.random.key(0)).params))
     check_precision(precision)
     if stop_converged and threshold is None:
         raise UserError("stop_converged needs a threshold: the accuracy that counts as converged")
@@ -74,7 +78,7 @@ def make_recipe(
         build_optimizer=optimizer if callable(optimizer) else lambda hyper: optimizer,
         batch_size=batch_size,
         record_every=record_every,
-        metrics=(metrics,) if callable(metrics) else tuple(metrics),
+        metrics=metrics,
         threshold=threshold,
         stop_converged=stop_converged,
         precision=precision,

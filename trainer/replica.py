@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, UInt32
 
 from seedmap.errors import UserError
+from seedmap.metric_names import OUTCOMES
 from seedmap.trainer.metrics.arguments import Record, measure
 from seedmap.trainer.metrics.replica_distance import DISTANCES, digest
 from seedmap.trainer.noise.perturb import Perturbations, keys_at, move_by_ulp, positions
 from seedmap.trainer.order import batch_rows
 from seedmap.trainer.recipe import Recipe
 from seedmap.trainer.step import (
-    OUTCOMES,
     SeedState,
     evaluate,
     evaluate_and_predict,

@@ -13,7 +13,6 @@ from seedmap.trainer.noise.perturb import Perturbations
 from seedmap.trainer.streams import Streams
 from seedmap.trainer.task import Noise, Task, Variables, as_model, score_training
 
-OUTCOMES = ("train_loss", "eval_loss", "train_accuracy", "eval_accuracy")
 _EVALUATED_AT_ONCE = 1024  # test examples; activations of all at once would fill the memory
 
 

@@ -148,6 +148,17 @@ def score_training(task: Task, variables: Variables, batch: PyTree, noise: Noise
     return scored if len(scored) == 3 else (*scored, variables.state)
 
 
+def _check_floats(params: PyTree) -> None:
+    """Raises UserError where a parameter cannot be differentiated by."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise UserError(
+                f"task: init gives the parameter {jax.tree_util.keystr(path)} in {leaf.dtype}, "
+                "which no optimizer can change; make it floating, or keep it in Variables(params, "
+                "state)"
+            )
+
+
 def check_task(task: Task, batch_size: int) -> None:
     """Checks, by shapes alone and without computing, that the parts of a task fit together.
 
@@ -155,11 +166,15 @@ def check_task(task: Task, batch_size: int) -> None:
         UserError: the data do not hold `num_train` examples, or a score does not give one loss and
             one correctness per example (a loss of shape [batch, 1] would otherwise broadcast
             against the batch's weights and be wrong without a word), or a state that training
-            changes in shape.
+            changes in shape, or there are no test examples or parameters that are not floating.
     """
     key = jax.eval_shape(lambda: jax.random.key(0))
     variables = jax.eval_shape(lambda key: init_model(task, key), key)
     data = jax.eval_shape(lambda key: draw_data(task, key, task.pool), key)
+    _check_floats(variables.params)
+    examples = [leaf.shape[:1] for leaf in jax.tree.leaves(data.test)]
+    if not examples or not all(map(all, examples)):
+        raise UserError("task: make_data(key).test holds no example; give at least one to evaluate")
     counts = sorted({leaf.shape[:1] for leaf in jax.tree.leaves(data.train)})
     if counts != [(task.num_train,)]:
         raise UserError(

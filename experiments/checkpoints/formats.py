@@ -8,6 +8,7 @@ Nothing is unpickled but what PyTorch's own restricted loader admits (tensors an
 """
 
 import json
+import math
 import warnings
 import zipfile
 import zlib
@@ -15,11 +16,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
 
+from seedmap import limits
 from seedmap.errors import UserError
 from seedmap.experiments.checkpoints.orbax_arrays import METADATA, open_arrays
 from seedmap.experiments.datasets.unpickle import UnpicklingError
@@ -35,6 +37,18 @@ HUB_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+_SMALL = tuple(
+    np.dtype(kind) for kind in (ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2)
+)
+"""Floating numbers that NumPy itself does not have."""
+_SAFETENSORS_TYPES = {
+    **{f"F{8 * size}": f"f{size}" for size in (2, 4, 8)},
+    **dict(zip(("BF16", "F8_E4M3", "F8_E5M2"), _SMALL, strict=True)),
+    **{f"{kind.upper()}{8 * size}": f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)},
+    "BOOL": "?",
+}
+_LONGEST_HEADER = 100_000_000
+"""Bytes; the limit of the format's own library."""
 STATE_DICTS = ("state_dict", "model_state_dict", "model", "module")
 """Where training scripts keep the weights of a .pt file that holds more; the first one there."""
 
@@ -70,15 +84,33 @@ def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
     """
     source = locate(path)
     with ExitStack() as stack:
-        shapes, read = _open(source, stack)
+        tensors, read = _open(source, stack)
+        files = source.parent if source.suffix == ".json" else source
+        limits.check_tensors(files, tensors)
 
         def read_float(name: str) -> np.ndarray:
             return _as_float32(read(name), source, name)
 
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
         yield Checkpoint(path, shapes, read_float, _settings(source))
 
 
-Opened = tuple[dict[str, tuple[int, ...]], Callable[[str], np.ndarray]]
+class Tensor(NamedTuple):
+    """A tensor that is not read yet: its shape, and the bytes of an entry."""
+
+    shape: tuple[int, ...]
+    itemsize: int
+
+
+class _Place(NamedTuple):
+    """Where a tensor is among the data of a .safetensors file."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    begin: int
+
+
+Opened = tuple[dict[str, Tensor], Callable[[str], np.ndarray]]
 
 
 def _open(source: Path, stack: ExitStack) -> Opened:
@@ -87,7 +119,7 @@ def _open(source: Path, stack: ExitStack) -> Opened:
     if source.suffix == ".json":
         return _open_sharded(source, stack)
     if source.suffix in SAFETENSORS:
-        return _open_safetensors(source, stack)
+        return _open_safetensors(source)
     if source.suffix in TORCH:
         return _open_torch(source)
     return _open_npz(source, stack)
@@ -134,14 +166,13 @@ def _settings(source: Path) -> dict[str, Any]:
     if source.is_dir() or not path.is_file():
         return {}
     try:
-        return dict(json.loads(path.read_text()))
+        return dict(limits.read_json(path))
     except (ValueError, TypeError) as error:
         raise UserError(f"{path} is not a JSON object ({error}); restore or remove it") from None
 
 
 def _as_float32(array: np.ndarray, source: Path, name: str) -> np.ndarray:
-    half = array.dtype in (ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2)
-    if not half and array.dtype.kind != "f":
+    if array.dtype.kind != "f" and array.dtype not in _SMALL:
         raise UserError(
             f"{source}: {name!r} has dtype {array.dtype}, expected floating numbers; cover it by a "
             'rule with role = "ignore" (--rules)'
@@ -153,35 +184,60 @@ def _damaged(path: Path, expected: str, actual: str) -> UserError:
     return UserError(f"{path} is damaged: expected {expected}, found {actual}; copy it anew")
 
 
-def _open_safetensors(path: Path, stack: ExitStack) -> Opened:
-    try:
-        from safetensors import SafetensorError, safe_open
-    except ImportError:
-        raise _missing(path, "safetensors", "'seedmap[checkpoints]'") from None
-    _check_safetensors(path)
-    try:
-        file = stack.enter_context(safe_open(path, framework="np"))
-        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise _damaged(path, "a safetensors header", f"one it cannot read ({error})") from None
-    return shapes, file.get_tensor
-
-
-def _check_safetensors(path: Path) -> None:
-    """Compares the size of a file with what its header says."""
+def _open_safetensors(path: Path) -> Opened:
+    """Opens a file of which the header says, in JSON, where in it each tensor is."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > size - 8:
             raise _damaged(path, f"a header of {length} bytes", f"{size} bytes in all")
-        try:
-            header = json.loads(file.read(length))
-            ends = [about["data_offsets"][1] for k, about in header.items() if k != "__metadata__"]
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise _damaged(path, "a JSON header", "one that is not JSON of that kind") from None
-    expected = 8 + length + max(ends, default=0)
-    if size != expected:
-        raise _damaged(path, f"{expected} bytes", f"{size}")
+        if length > _LONGEST_HEADER:
+            raise _damaged(path, f"a header of at most {_LONGEST_HEADER} bytes", str(length))
+        header = file.read(length)
+    try:
+        entries = dict(limits.parse_json(header.decode()))
+        entries.pop("__metadata__", None)
+        limits.check_count("the header", len(entries))
+        places = {name: _place(name, entry) for name, entry in entries.items()}
+    except (ValueError, TypeError) as error:
+        raise _damaged(path, "a JSON header of tensors", str(error)) from None
+    end = 0
+    for name, place in sorted(places.items(), key=lambda item: item[1].begin):
+        if place.begin != end:
+            raise _damaged(path, f"{name!r} at {end}, where another ends", str(place.begin))
+        end += limits.size_of(place.shape, place.dtype.itemsize)
+    if size != 8 + length + end:
+        raise _damaged(path, f"{8 + length + end} bytes", f"{size}")
+
+    def read(name: str) -> np.ndarray:
+        dtype, shape, begin = places[name]
+        count = math.prod(shape)
+        return np.fromfile(path, dtype, count, offset=8 + length + begin).reshape(shape)
+
+    return {name: Tensor(place.shape, place.dtype.itemsize) for name, place in places.items()}, read
+
+
+def _place(name: str, entry: Any) -> _Place:
+    """Returns what the header of a .safetensors file says of a tensor.
+
+    Raises:
+        UserError: it is not as the format has it.
+    """
+    try:
+        code, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        whole = all(type(number) is int and number >= 0 for number in (*shape, begin, end))
+    except (TypeError, KeyError, ValueError):
+        whole = False
+    if not whole:
+        raise UserError(f"no dtype, shape and data_offsets (whole numbers) of {name!r}")
+    if not isinstance(code, str) or code not in _SAFETENSORS_TYPES:
+        raise UserError(
+            f"{name!r} of dtype {code!r}, which is none of {', '.join(_SAFETENSORS_TYPES)}"
+        )
+    dtype = np.dtype(_SAFETENSORS_TYPES[code]).newbyteorder("<")
+    if limits.size_of(tuple(shape), dtype.itemsize) != end - begin:
+        raise UserError(f"{name!r} of {code} {shape} in {end - begin} bytes")
+    return _Place(dtype, tuple(shape), begin)
 
 
 def _missing(path: Path, library: str, package: str) -> UserError:
@@ -194,14 +250,24 @@ def _open_torch(path: Path) -> Opened:
     except ImportError:
         raise _missing(path, "torch", "torch") from None
     content = _load_torch(path, torch)
-    tensors = _state_dict(content, path, torch)
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    state = _state_dict(content, path, torch)
+    tensors = {name: _torch_tensor(path, name, tensor) for name, tensor in state.items()}
 
     def read(name: str) -> np.ndarray:
-        tensor = tensors[name].detach()
+        tensor = state[name].detach()
         return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
 
-    return shapes, read
+    return tensors, read
+
+
+def _torch_tensor(path: Path, name: str, tensor: Any) -> Tensor:
+    """Describes a tensor; one that repeats a few stored numbers without end is refused."""
+    size = limits.size_of(tuple(tensor.shape), tensor.element_size())
+    dense = str(tensor.layout) == "torch.strided" and not tensor.is_meta
+    stored = tensor.untyped_storage().nbytes() if dense else 0
+    if size > stored:
+        raise _damaged(path, f"{size} bytes of {name!r}", f"{stored} stored")
+    return Tensor(tuple(tensor.shape), tensor.element_size())
 
 
 def _load_torch(path: Path, torch: Any) -> Any:
@@ -262,7 +328,11 @@ def _open_npz(path: Path, stack: ExitStack) -> Opened:
         opened = stack.enter_context(path.open("rb"))
         file = stack.enter_context(open_npz(opened))
         members = {name.replace("/", "."): name for name in file.files}
-        shapes = {name: _npy_shape(file.zip, member) for name, member in members.items()}
+        tensors = {
+            name: Tensor(shape, dtype.itemsize)
+            for name, member in members.items()
+            for shape, dtype in [limits.npy_header(file.zip, f"{member}.npy")]
+        }
     except (ValueError, zipfile.BadZipFile, EOFError, OSError, KeyError) as error:
         size = path.stat().st_size
         raise _damaged(path, "an npz file", f"{size} bytes it cannot read ({error})") from None
@@ -275,27 +345,21 @@ def _open_npz(path: Path, stack: ExitStack) -> Opened:
                 path, f"an array as {name!r}", f"what cannot be read ({error})"
             ) from None
 
-    return shapes, read
-
-
-def _npy_shape(archive: zipfile.ZipFile, member: str) -> tuple[int, ...]:
-    with archive.open(f"{member}.npy") as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0
-        if version > (1, 0):
-            read = np.lib.format.read_array_header_2_0
-        return read(file)[0]
+    return tensors, read
 
 
 def _open_sharded(path: Path, stack: ExitStack) -> Opened:
     try:
-        names: dict[str, str] = dict(json.loads(path.read_text())["weight_map"])
+        names: dict[str, str] = dict(limits.read_json(path)["weight_map"])
+        whole = all(isinstance(file, str) and Path(file).name == file for file in names.values())
     except (ValueError, KeyError, TypeError):
         raise _damaged(path, "JSON with a weight_map", "something else") from None
+    if not whole:
+        raise _damaged(path, "names of shards beside it", "others")
     shards: dict[str, Opened] = {}
     for file in sorted(set(names.values())):
         shard = path.parent / file
-        if Path(file).name != file or shard.suffix not in (*SAFETENSORS, *TORCH):
+        if shard.suffix not in (*SAFETENSORS, *TORCH):
             raise _damaged(path, "names of shards beside it", repr(file))
         if not shard.is_file():
             present = len(list(path.parent.glob(f"*{shard.suffix}")))
@@ -308,8 +372,8 @@ def _open_sharded(path: Path, stack: ExitStack) -> Opened:
         if name not in shards[file][0]:
             raise _damaged(path.parent / file, f"{name!r}, as {path.name} says", "no such tensor")
     order = sorted(names, key=lambda name: (names[name], name))  # one shard after the other
-    shapes = {name: shards[names[name]][0][name] for name in order}
-    return shapes, lambda name: shards[names[name]][1](name)
+    tensors = {name: shards[names[name]][0][name] for name in order}
+    return tensors, lambda name: shards[names[name]][1](name)
 
 
 def _open_orbax(folder: Path) -> Opened:
@@ -319,14 +383,15 @@ def _open_orbax(folder: Path) -> Opened:
         raise _damaged(folder, "an Orbax checkpoint", _cannot_read(error)) from None
     wrapped = "params." if all(name.startswith("params.") for name in arrays) else ""
     arrays = {name.removeprefix(wrapped): array for name, array in arrays.items()}
+    tensors = {name: Tensor(array.shape, array.dtype.itemsize) for name, array in arrays.items()}
 
     def read(name: str) -> np.ndarray:
         try:
-            return arrays[name][1]()
+            return arrays[name].read()
         except ValueError as error:
             raise _damaged(folder, f"{name!r} whole", _cannot_read(error)) from None
 
-    return {name: shape for name, (shape, _) in arrays.items()}, read
+    return tensors, read
 
 
 def _cannot_read(error: ValueError) -> str:

@@ -26,12 +26,14 @@ from seedmap.experiments.checkpoints.patterns import Entry, find_checkpoints, st
 from seedmap.experiments.checkpoints.rules import Layout, assign, number_of_heads
 from seedmap.experiments.checkpoints.streaming import measure_checkpoint
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs import session
+from seedmap.experiments.runs import ids, session
 from seedmap.experiments.runs.import_metrics import to_dataset
 from seedmap.hmm.readers.run_table import Rows, Run, make_run, run_table
+from seedmap.identity import identify
 from seedmap.trainer.storage.folder import check_same
+from seedmap.transaction import claim
 
-IDENTITY = "import.json"
+FORMAT = 2  # of `import.jsonl`: 1 had no numbers
 
 
 @dataclass(frozen=True)
@@ -106,18 +108,23 @@ def import_checkpoints(
         assign(first, layout, number_of_heads(first, source.heads))
     identity = _identity(source, layout, entries, threshold)
     config = _config(source, identity, folder)
-    work = _work(config, identity)
-    if resume and session.is_complete(folder, work):
-        return
-    with session.begun(folder, work, overwrite, resume):
-        started = perf_counter()
-        rows = _measure_all(entries, layout, source.heads, folder, callback)
-        seconds = {"compile": 0.0, "train": perf_counter() - started}
-        config |= {"wall_seconds": seconds, "counted": rows[0].counts}
-        dataset = _dataset(rows, outcomes)
-        with session.collected(folder) as draft:
-            run_folder.write_dataset(draft, dataset)
-            files.write_json(draft / run_folder.CONFIG, config)
+    work = _work(identity)
+
+    def check() -> None:
+        session.check(folder, work, overwrite, resume)
+
+    with claim(folder, work.command, check):
+        if resume and session.is_complete(folder, work):
+            return
+        with session.begun(folder, work, resume):
+            started = perf_counter()
+            rows = _measure_all(entries, layout, source.heads, folder, identify(identity), callback)
+            seconds = {"compile": 0.0, "train": perf_counter() - started}
+            config |= {"wall_seconds": seconds, "counted": rows[0].counts}
+            config, dataset = ids.stamped(config, _dataset(rows, outcomes))
+            with session.collected(folder, work.command) as draft:
+                run_folder.write_dataset(draft, dataset)
+                files.write_json(draft / run_folder.CONFIG, config)
 
 
 def _identity(
@@ -157,24 +164,37 @@ def _config(source: Source, identity: dict[str, Any], folder: Path) -> dict[str,
     }
 
 
-def _work(config: dict[str, Any], identity: dict[str, Any]) -> session.Work:
-    """Describes an import of this `config.json` and identity."""
+def _work(identity: dict[str, Any]) -> session.Work:
+    """Describes an import of this identity."""
     return session.Work(
         kind="an import",
         command="import checkpoints",
-        config=config,
-        record=IDENTITY,
-        content=identity,
+        record=run_folder.IMPORT,
+        content={"format": FORMAT, **identity},
         progress=run_folder.IMPORTED,
         check_config=lambda folder, done: check_same(folder, done["import"], identity),
-        check_record=lambda folder, before: check_same(folder, before, identity),
+        check_record=lambda folder, before: _check_begun(folder, before, identity),
         fields=("import",),
     )
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Reads `import.jsonl` up to the first line that is damaged; that and all after it go."""
-    return [Row(*json.loads(text)) for text in files.read_lines(path)]
+def _check_begun(folder: Path, before: dict[str, Any], identity: dict[str, Any]) -> None:
+    """Refuses to go on with an import of another version or of other settings."""
+    if before.get("format") != FORMAT:
+        raise UserError(
+            f"--resume: {folder} holds an import begun by another version of seedmap, whose lines "
+            "have no numbers; finish it with that version, or begin anew with --overwrite"
+        )
+    check_same(folder, before, {"format": FORMAT, **identity})
+
+
+def read_rows(path: Path, owner: str) -> list[Row]:
+    """Reads `import.jsonl` up to the first line that is no good; that and all after it go.
+
+    Warns:
+        UserWarning: as `files.read_lines`.
+    """
+    return [Row(*json.loads(text)) for text in files.read_lines(path, owner)]
 
 
 def _measure_all(
@@ -182,11 +202,13 @@ def _measure_all(
     layout: Layout,
     heads: int | None,
     folder: Path,
+    owner: str,
     callback: Callable[[int, int], None] | None,
 ) -> list[Row]:
     """Measures all checkpoints but those that are done and whose files did not change."""
     path = folder / run_folder.TRAINING / run_folder.IMPORTED
-    done = {(row.run, row.step, row.path, row.files): row for row in read_rows(path)}
+    lines = read_rows(path, owner)
+    done, number = {(row.run, row.step, row.path, row.files): row for row in lines}, len(lines)
     rows: list[Row] = []
     for entry in entries:
         content = fingerprint(entry.path)
@@ -194,7 +216,8 @@ def _measure_all(
         if row is None:
             row = _measure(entry, content, layout, heads)
             _check_alike(rows, row)
-            files.append_line(path, json.dumps(row))
+            files.append_line(path, number, json.dumps(row), owner)
+            number += 1
         rows.append(row)
         if callback is not None:
             callback(len(rows), len(entries))

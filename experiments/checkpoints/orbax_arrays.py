@@ -5,14 +5,13 @@ in one OCDBT database or in a folder each. Its own readers open all arrays at on
 that is closed at the first damaged one: what the others still had to say comes out as tracebacks.
 """
 
-import json
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from seedmap import limits
 from seedmap.errors import UserError
 from seedmap.trainer.storage.checkpoints import leaf_name
 
@@ -22,18 +21,33 @@ ZARR = {".zarray": "zarr", "zarr.json": "zarr3"}
 _STORED = ("jax.Array", "np.ndarray", "scalar")  # kinds of leaves that have an array
 
 
-def open_arrays(folder: Path) -> dict[str, tuple[tuple[int, ...], Callable[[], np.ndarray]]]:
+class StoredArray(NamedTuple):
+    """An array that is not read yet.
+
+    Attributes:
+        shape: of the array.
+        dtype: that it has there.
+        read: reads it.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    read: Callable[[], np.ndarray]
+
+
+def open_arrays(folder: Path) -> dict[str, StoredArray]:
     """Opens every array of an Orbax checkpoint.
 
     Args:
         folder: the folder with the checkpoint's `_METADATA`.
 
     Returns:
-        Name of each array to its shape and a function that reads it, with the dtype it has there.
+        Name of each array to the array.
 
     Raises:
         UserError: the folder is damaged, in TensorStore's words, or lacks an array that its
-            `_METADATA` lists; reading an array raises it too, where a part of it is missing.
+            `_METADATA` lists, or has too many; reading an array raises it too, where a part of it
+            is missing.
     """
     import tensorstore
 
@@ -44,6 +58,7 @@ def open_arrays(folder: Path) -> dict[str, tuple[tuple[int, ...], Callable[[], n
     # Where parts that hold nothing but zeros were stored too, a part that is missing is lost.
     complete = about.get("store_array_data_equal_to_fill_value") is True
     keys = tensorstore.KvStore.open(store).result().list().result()
+    limits.check_count("the folder", sum(key.rpartition(b"/")[2].decode() in ZARR for key in keys))
     opened = {}
     for name, _, file in sorted(key.decode().rpartition("/") for key in keys):
         if file in ZARR:
@@ -51,7 +66,11 @@ def open_arrays(folder: Path) -> dict[str, tuple[tuple[int, ...], Callable[[], n
             spec = {"driver": ZARR[file], "kvstore": store | {"path": under}}
             spec["fill_missing_data_reads"] = not complete
             array = tensorstore.open(spec, open=True).result()
-            opened[name] = (tuple(array.shape), lambda array=array: _read(array))
+            opened[name] = StoredArray(
+                tuple(array.shape),
+                array.dtype.numpy_dtype,
+                lambda array=array: array.read().result(),
+            )
     _check_complete(opened, about)
     return opened
 
@@ -61,8 +80,8 @@ def _read_metadata(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"it has no {METADATA}")
     try:
-        about = json.loads(path.read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        about = limits.read_json(path)
+    except UserError as error:
         raise UserError(f"its {METADATA} is not JSON: {error}") from None
     if not isinstance(about, dict) or not isinstance(about.get("tree_metadata"), dict):
         raise UserError(f"its {METADATA} describes no tree")
@@ -81,14 +100,6 @@ def _check_complete(opened: dict[str, Any], about: dict[str, Any]) -> None:
             raise UserError(f"it has no array {name!r}, which its {METADATA} lists")
     if not opened:
         raise UserError("it has no arrays")
-
-
-def _read(array: Any) -> np.ndarray:
-    needed = array.size * array.dtype.numpy_dtype.itemsize
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > memory:
-        raise UserError(f"{needed / 1e9:.3g} GB, more than the {memory / 1e9:.3g} GB of memory")
-    return array.read().result()
 
 
 def dotted(path: tuple[Any, ...]) -> str:

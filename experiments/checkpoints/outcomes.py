@@ -71,7 +71,7 @@ def read_outcomes(path: Path, steps: Mapping[str, Sequence[int]]) -> Outcomes:
             "remove it"
         )
     by_run: dict[str, list[int]] = {}
-    for row, name in enumerate(table.cells[header.index("run")] if table.cells else ()):
+    for row, name in enumerate(table.cells[header.index("run")]):
         by_run.setdefault(name.strip(), []).append(row)
     runs = {name: _run(name, table, header, by_run[name]) for name in steps if name in by_run}
     empty = [

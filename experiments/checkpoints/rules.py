@@ -60,7 +60,10 @@ import numpy as np
 
 from seedmap.errors import UserError
 from seedmap.experiments.checkpoints.formats import Checkpoint
+from seedmap.experiments.checkpoints.matching import first_found, first_found_in_time
+from seedmap.hmm.readers.run_table import listed
 
+_MOST_BYTES = 1 << 20  # of a rule file
 ROLES = ("matrix", "kernels", "bias", "ignore")
 HEADS, WIDTH = "heads", "width"
 
@@ -87,10 +90,6 @@ class Rule:
     spatial: str = "last"
     ndim: int | None = None
 
-    def covers(self, name: str, shape: tuple[int, ...]) -> bool:
-        """Tells whether the rule applies to a tensor."""
-        return self.ndim in (None, len(shape)) and re.search(self.name, name) is not None
-
 
 @dataclass(frozen=True)
 class Layout:
@@ -100,11 +99,13 @@ class Layout:
         name: for `--layout`.
         sign: regular expression of a tensor that only this family has.
         rules: in order; the first that covers a tensor decides.
+        known: whether its regular expressions are known to be quick, as those of a file are not.
     """
 
     name: str
     sign: str
     rules: tuple[Rule, ...]
+    known: bool = True
 
 
 class Leaf(NamedTuple):
@@ -148,29 +149,29 @@ def read_rules(path: Path) -> Layout:
         UserError: with the number of the rule that cannot be understood.
     """
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise UserError(f"it has over {_MOST_BYTES} bytes")
         content = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"--rules: {path} cannot be read as TOML ({error})") from None
     rows = content.get("rule")
     if not isinstance(rows, list) or not rows or set(content) != {"rule"}:
-        raise UserError(
-            f"--rules: {path} holds {', '.join(map(repr, content))}; expected [[rule]] tables"
-        )
+        raise UserError(f"--rules: {path} holds {listed(content)}; expected [[rule]] tables")
     rules = [_parse_rule(row, f"--rules: {path}, rule {i}") for i, row in enumerate(rows, start=1)]
-    return Layout(path.name, "", tuple(rules))
+    return Layout(path.name, "", tuple(rules), known=False)
 
 
 def _parse_rule(row: Any, where: str) -> Rule:
     known = {field.name for field in fields(Rule)}
     if not isinstance(row, Mapping) or not {"name", "role"} <= set(row) <= known:
-        keys = ", ".join(row) if isinstance(row, Mapping) else repr(row)
+        keys = (", ".join(row) if isinstance(row, Mapping) else repr(row))[:200]
         optional = ", ".join(sorted(known - {"name", "role"}))
         raise UserError(f"{where} has {keys}; expected name and role, and may have {optional}")
     try:
         re.compile(row["name"])
-    except (re.error, TypeError) as error:
+    except (re.error, TypeError, OverflowError, RecursionError) as error:
         raise UserError(
-            f"{where}: name {row['name']!r} is no regular expression ({error})"
+            f"{where}: name {str(row['name'])[:100]!r} is no regular expression ({error})"
         ) from None
     _check_choice(where, "role", row["role"], ROLES)
     _check_choice(where, "spatial", row.get("spatial", "last"), ("last", "first"))
@@ -217,9 +218,12 @@ def assign(checkpoint: Checkpoint, layout: Layout, heads: int | None) -> list[Le
         UserError: a tensor is covered by no rule (with the nearest ones), or has another shape
             than its rule expects; heads are needed and not known; nothing is a matrix.
     """
+    find = first_found if layout.known else first_found_in_time
+    patterns = tuple((rule.name, rule.ndim) for rule in layout.rules)
+    found = find(patterns, tuple((name, len(s)) for name, s in checkpoint.shapes.items()))
     rules = {
-        name: next((rule for rule in layout.rules if rule.covers(name, shape)), None)
-        for name, shape in checkpoint.shapes.items()
+        name: None if index is None else layout.rules[index]
+        for name, index in zip(checkpoint.shapes, found, strict=True)
     }
     uncovered = [name for name, rule in rules.items() if rule is None]
     if uncovered:
@@ -243,7 +247,7 @@ def _nearest(name: str, shape: tuple[int, ...], layout: Layout) -> str:
     """Describes a name that no rule covers, and the rules that come nearest to it."""
     rules = sorted(
         layout.rules,
-        key=lambda rule: difflib.SequenceMatcher(None, rule.name, name).ratio(),
+        key=lambda rule: difflib.SequenceMatcher(None, rule.name[:200], name[:200]).ratio(),
         reverse=True,
     )
     near = " and ".join(f"{rule.name!r}{_only(rule)} -> {rule.role}" for rule in rules[:2])

@@ -13,6 +13,8 @@ def baselines_command(argv: Sequence[str]) -> None:
     from seedmap.experiments.report.run_text import baselines
     from seedmap.experiments.runs.baselines import baselines_run
     from seedmap.experiments.runs.folder import BASELINES
+    from seedmap.experiments.runs.session import in_place
 
-    print(baselines(baselines_run(options.folder)))
+    with in_place(options.folder, "baselines"):
+        print(baselines(baselines_run(options.folder)))
     print(f"Written: {options.folder / BASELINES}. Next: seedmap report {options.folder}")

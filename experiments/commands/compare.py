@@ -27,13 +27,23 @@ class CompareOptions:
 def compare_command(argv: Sequence[str]) -> None:
     """Runs `seedmap compare RUN RUN ...`."""
     options = parse(CompareOptions, "compare", argv)
-    from seedmap.experiments.report.comparison import check_free, terminal, write_comparison
-    from seedmap.experiments.runs.compare import compare_runs, read_runs
-
     if options.together and options.model is not None:
         raise UsageError("--together and --model are two questions; ask one at a time")
-    if options.out is not None:
-        check_free(options.out)
+    if options.out is None:
+        _compare(options)
+        return
+    from seedmap.experiments.report.comparison import check_free
+    from seedmap.transaction import claim
+
+    with claim(options.out, "compare", lambda: check_free(options.out)):
+        _compare(options)
+
+
+def _compare(options: CompareOptions) -> None:
+    """Compares the runs, prints what was found and writes it to --out."""
+    from seedmap.experiments.report.comparison import terminal, write_comparison
+    from seedmap.experiments.runs.compare import compare_runs, read_runs
+
     folders, model = list(options.folders), options.model
     if model is not None and model.resolve() not in [folder.resolve() for folder in folders]:
         folders.insert(0, model)
@@ -56,7 +66,4 @@ def compare_command(argv: Sequence[str]) -> None:
         comparison = replace(comparison, model=source.name, zero_shot=rows)
     print(terminal(comparison))
     if options.out is not None:
-        page = write_comparison(options.out, comparison)
-        if joint is not None:
-            joint.save(options.out)
-        print(f"Written: {page}")
+        print(f"Written: {write_comparison(options.out, comparison, joint)}")

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import tyro
 
 from seedmap.experiments import EXPERIMENTS, load_experiment
+from seedmap.experiments.commands import COMMANDS
 from seedmap.experiments.commands.parsing import UsageError, parse
 from seedmap.experiments.tasks.base import Experiment, TrainingConfig
 
@@ -89,7 +90,8 @@ def parse_experiment(
     if argv[0].startswith("-") and not {"-h", "--help"} & set(argv):
         raise UsageError(f"name the experiment first: seedmap {command} EXPERIMENT {argv[0]} ...")
     asks_help = argv[0].startswith("-")
-    experiment = load_experiment(next(iter(EXPERIMENTS)) if asks_help else argv[0])
+    longer = [w.removeprefix(f"{command} ") for w in COMMANDS if w.startswith(f"{command} ")]
+    experiment = load_experiment(next(iter(EXPERIMENTS)) if asks_help else argv[0], longer)
     flags = list(argv) if asks_help else list(argv[1:])
     ahead = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     ahead.add_argument("--preset", default=next(iter(experiment.presets)))

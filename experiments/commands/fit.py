@@ -1,6 +1,7 @@
 """`seedmap fit PATH`: the HMM sweep of a run, or of a folder of CSV files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -35,36 +36,50 @@ def fit_command(argv: Sequence[str]) -> None:
     from seedmap.experiments.runs.fit_and_map import fit_run
     from seedmap.experiments.runs.settings import check_threshold, sweep_config
 
-    sweep_config(options.fit)  # refuse wrong settings before a folder is made
+    sweep_config(options.fit)  # refuse wrong settings before a folder is read
     check_threshold(options.threshold)
-    folder = _fit_folder(options)
-    with fit_bar() as callback:
-        fit_run(folder, options.fit, callback)
+    with _claimed(options) as folder, fit_bar() as callback:
+        new = None if folder == options.path else _read(options)
+        fit_run(folder, options.fit, callback, new)
     print(f"Fitted: {folder}. Next: seedmap map {folder}")
 
 
-def _fit_folder(options: FitOptions) -> Path:
-    """Returns the run folder to fit; makes it if PATH is none, or if --out names another."""
+@contextmanager
+def _claimed(options: FitOptions) -> Iterator[Path]:
+    """Claims the run folder to write: PATH itself, or --out."""
     from seedmap.experiments.runs.folder import METRICS
-    from seedmap.experiments.runs.import_metrics import copy_run, import_csv
+    from seedmap.experiments.runs.session import claimed
+    from seedmap.transaction import claim, settled
 
-    is_run = (options.path / METRICS).is_file()
-    if is_run and options.out is None:
-        _check_replaced(options)
-        return options.path
-    if is_run:
-        copy_run(options.path, options.out, options.overwrite)
-    else:
+    settled(options.path)
+    if not (options.path / METRICS).is_file():
         _check_csv_folder(options)
-        metrics = options.fit.metrics
-        import_csv(options.path, options.out, metrics, options.threshold, options.overwrite)
-    return options.out
+    elif options.out is None:
+        with claim(options.path, "fit", lambda: _check_replaced(options)):
+            yield options.path
+        return
+    elif options.out.resolve() == options.path.resolve():
+        raise UsageError(f"--out: {options.out} is the run itself; omit --out to fit it in place")
+    with claimed(options.out, "fit", options.overwrite):
+        yield options.out
+
+
+def _read(options: FitOptions):
+    """Reads the run that is to be fitted in another folder."""
+    from seedmap.experiments.runs.fit_and_map import copy_of
+    from seedmap.experiments.runs.folder import METRICS
+    from seedmap.experiments.runs.import_metrics import read_csv_run
+
+    if (options.path / METRICS).is_file():
+        return copy_of(options.path)
+    return read_csv_run(options.path, options.fit.metrics, options.threshold)
 
 
 def _check_replaced(options: FitOptions) -> None:
     """Refuses to replace a map without --overwrite."""
-    from seedmap.experiments.runs.folder import SUMMARY
+    from seedmap.experiments.runs.folder import SUMMARY, check_there
 
+    check_there(options.path)
     if (options.path / SUMMARY).is_file() and not options.overwrite:
         raise UsageError(
             f"{options.path} has a training map, which a new fit makes stale; add --overwrite to "

@@ -25,12 +25,14 @@ def forecast_command(argv: Sequence[str]) -> None:
     options = parse(ForecastOptions, "forecast", argv)
     check_is_run("forecast", options.folder)
     from seedmap.experiments.report.run_text import forecasts
-    from seedmap.experiments.runs.folder import FORECAST
-    from seedmap.experiments.runs.forecast import forecast_run, skill_run
+    from seedmap.experiments.runs.folder import FIGURES, FORECAST
+    from seedmap.experiments.runs.forecast import forecast_run
+    from seedmap.experiments.runs.session import in_place
 
-    with group_bar() as callback:
-        rows = forecast_run(options.folder, options.upto, callback)
-    print(forecasts(rows))
-    print(f"Written: {options.folder / FORECAST}")
-    if options.skill:
-        print(f"Skill: {skill_run(options.folder)}")
+    with in_place(options.folder, "forecast"):
+        with group_bar() as callback:
+            made = forecast_run(options.folder, options.upto, callback, options.skill)
+        print(forecasts(made))
+        print(f"Written: {options.folder / FORECAST}")
+        if options.skill:
+            print(f"Skill: {options.folder / FIGURES / 'forecast.png'}")

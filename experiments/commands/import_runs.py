@@ -82,7 +82,7 @@ class MetricsOptions:
     """Column that orders the checkpoints; by default step, or epoch."""
     metrics: tuple[str, ...] = ()
     """Columns the HMM sees, by seedmap's names; by default those of Hu et al. (2023) that are
-    present."""
+    present. With it, only these, those of --columns, losses and accuracies are kept."""
     threshold: float = 0.9
     """Evaluation accuracy above which a run has converged."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False

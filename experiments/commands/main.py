@@ -1,18 +1,24 @@
 """The `seedmap` command: runs a subcommand and reports wrong input in one line."""
 
+import _thread
 import os
+import shutil
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from seedmap._command import leaving_at_once
-from seedmap.errors import UserError, did_you_mean
+from seedmap.errors import UserError, did_you_mean, printable
 from seedmap.experiments import EXPERIMENTS
 from seedmap.experiments.commands import COMMANDS
 from seedmap.experiments.processes.cores import take_flag, use_cores
+from seedmap.experiments.report.terminal import plain_where_needed
 
 _FORMAT = warnings.formatwarning
+_LONGEST = 2000  # characters of a message
+_FEWEST_COLUMNS = 40  # a help text in fewer takes minutes to lay out
 
 USAGE = """\
 usage: seedmap COMMAND ...
@@ -56,6 +62,10 @@ def _command(argv: Sequence[str]) -> None:
     argv, cpu_devices = take_flag(argv)
     if not argv:
         raise UserError(f"name a command: {', '.join(COMMANDS)}")
+    from seedmap.experiments.commands.devices import check_flags
+
+    check_flags(os.environ.get("XLA_FLAGS", ""))
+    os.environ["COLUMNS"] = str(max(_FEWEST_COLUMNS, shutil.get_terminal_size().columns))
     name = " ".join(argv[:2]) if " ".join(argv[:2]) in COMMANDS else argv[0]
     if name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS)
@@ -72,29 +82,61 @@ def _command(argv: Sequence[str]) -> None:
 
 def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
     """Runs a command; exits with 2 and one line on wrong input, with 130 and one on Ctrl-C."""
+    unraisable, sys.unraisablehook = sys.unraisablehook, _raise_again
     try:
         warnings.formatwarning = _plain
+        plain_where_needed()
         command(argv)
     except UserError as error:
         from seedmap.experiments.commands.parsing import by_its_flag
 
-        print(f"seedmap: {by_its_flag(str(error))}", file=sys.stderr)
-        sys.exit(2)
+        _refuse(by_its_flag(str(error)))
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        print(f"seedmap: cannot write or read {error.filename}: {error.strerror}", file=sys.stderr)
-        sys.exit(2)
+        reason = error.strerror or " ".join(str(error).split())
+        what = "" if error.filename is None else f" {error.filename}"
+        _refuse(f"cannot write or read{what}: {reason}")
     except KeyboardInterrupt as stop:
         print(f"seedmap: stopped{stop}", file=sys.stderr, flush=True)
         os._exit(130)  # a thread that still compiles would crash the interpreter's own exit
+    except Exception:
+        from seedmap.experiments.commands.devices import no_device
+
+        why = no_device()
+        if why is None:
+            raise
+        _refuse(why)
     finally:
         warnings.formatwarning = _FORMAT
+        sys.unraisablehook = unraisable
+
+
+def _raise_again(lost: "sys.UnraisableHookArgs") -> None:
+    """Raises a Ctrl-C again that came where Python drops what is raised.
+
+    That is in destructors and in callbacks of the garbage collector, of which JAX has one. Here it
+    would be dropped as well; so it comes a moment later.
+    """
+    if isinstance(lost.exc_value, KeyboardInterrupt):
+        threading.Timer(0.01, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(lost)
+
+
+def _refuse(message: str) -> None:
+    """Prints a message in one line, its middle left out where it is very long; exits with 2."""
+    line = printable(" ".join(message.splitlines()))
+    half = _LONGEST // 2
+    if len(line) > _LONGEST:
+        line = f"{line[:half]} ... {line[-half:]}"
+    print(f"seedmap: {line}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _plain(message, category, filename, lineno, line=None) -> str:
     """Formats a warning as one line, without file and line number."""
     if issubclass(category, UserWarning):
-        return f"seedmap: warning: {message}\n"
+        return f"seedmap: warning: {printable(str(message))[:_LONGEST]}\n"
     return _FORMAT(message, category, filename, lineno, line)

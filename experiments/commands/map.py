@@ -22,8 +22,10 @@ def map_command(argv: Sequence[str]) -> None:
     check_is_run("map", options.folder)
     from seedmap.experiments.report.run_text import summary_text
     from seedmap.experiments.runs.fit_and_map import map_run, read_fitted
+    from seedmap.experiments.runs.session import in_place
 
-    mapped = map_run(read_fitted(options.folder), options.map)
+    with in_place(options.folder, "map"):
+        mapped = map_run(read_fitted(options.folder), options.map)
     print(summary_text(mapped.summary))
     print(f"Next: seedmap report {options.folder}")
 
@@ -34,5 +36,7 @@ def report_command(argv: Sequence[str]) -> None:
     check_is_run("report", options.folder)
     from seedmap.experiments.runs.fit_and_map import read_mapped
     from seedmap.experiments.runs.report import report_run
+    from seedmap.experiments.runs.session import in_place
 
-    print(f"Report: {report_run(read_mapped(options.folder))}")
+    with in_place(options.folder, "report"):
+        print(f"Report: {report_run(read_mapped(options.folder))}")

@@ -18,6 +18,7 @@ from seedmap.experiments.commands.experiment_flags import (
 from seedmap.experiments.commands.parsing import UsageError
 from seedmap.experiments.noise.folder import Prepared, prepare, record_names, train_study, trial
 from seedmap.experiments.noise.study import NoiseConfig, check_noise
+from seedmap.experiments.runs.folder import METRICS, TRAINING, can_resume
 from seedmap.experiments.tasks.base import Experiment, TrainingConfig
 
 _REFUSED = {
@@ -87,20 +88,30 @@ def _check_map(experiment: Experiment, map_from: str, output: Output) -> None:
 
 def run(experiment: Experiment, options: NoiseOptions) -> None:
     """Trains the study, measures it, draws the report and prints the short table."""
-    from seedmap.experiments.noise.map_paths import check_metrics, read_map
-    from seedmap.experiments.noise.report.page import terminal
-    from seedmap.experiments.noise.steps import measure_study, report_study
-    from seedmap.experiments.report.progress import fit_bar, training_bar
-    from seedmap.experiments.runs.folder import METRICS, TRAINING, can_resume, check_free
+    from seedmap.experiments.runs.session import claimed
     from seedmap.experiments.runs.settings import check_saving
 
-    output, session, noise = options.output, options.session, options.noise
+    output, session = options.output, options.session
     check_saving(session.save_seconds)
     if session.resume and output.out is None:
         raise UsageError("--resume needs --out: name the folder to continue")
     folder = folder_of(experiment, output)
-    check_free(folder, output.overwrite or session.resume)
-    preset = experiment.presets[output.preset]
+    with claimed(folder, "noise", output.overwrite or session.resume):
+        try:
+            _train(experiment, options, folder)
+        except KeyboardInterrupt:
+            if not can_resume(folder):
+                raise
+            raise KeyboardInterrupt(f"; continue with --resume --out {folder}") from None
+        _measure(experiment, options, folder)
+
+
+def _train(experiment: Experiment, options: NoiseOptions, folder: Path) -> None:
+    """Trains the study in its folder, after saying what that takes."""
+    from seedmap.experiments.noise.map_paths import check_metrics, read_map
+    from seedmap.experiments.report.progress import training_bar
+
+    output, session, noise = options.output, options.session, options.noise
     prepared = prepare(experiment, options.training, noise)
     if session.map not in ("own", "none"):
         run_of_map = Path(session.map)
@@ -111,24 +122,28 @@ def run(experiment: Experiment, options: NoiseOptions) -> None:
         print(cost(prepared, group.seconds), file=sys.stderr)
         config = replace(prepared.config, seeds_at_once=group.seeds_at_once)
         prepared = prepared._replace(config=config)
-    try:
-        with training_bar() as show:
-            train_study(
-                prepared,
-                settings(noise),
-                folder,
-                preset.map.threshold,
-                overwrite=output.overwrite,
-                resume=session.resume,
-                save_seconds=session.save_seconds,
-                on_progress=show,
-            )
-    except KeyboardInterrupt:
-        if not can_resume(folder):
-            raise
-        raise KeyboardInterrupt(f"; continue with --resume --out {folder}") from None
+    with training_bar() as show:
+        train_study(
+            prepared,
+            settings(noise),
+            folder,
+            experiment.presets[output.preset].map.threshold,
+            overwrite=output.overwrite,
+            resume=session.resume,
+            save_seconds=session.save_seconds,
+            on_progress=show,
+        )
+
+
+def _measure(experiment: Experiment, options: NoiseOptions, folder: Path) -> None:
+    """Measures the study and draws its report."""
+    from seedmap.experiments.noise.report.page import terminal
+    from seedmap.experiments.noise.steps import measure_study, report_study
+    from seedmap.experiments.report.progress import fit_bar
+
+    preset = experiment.presets[options.output.preset]
     with fit_bar() as callback:
-        summary = measure_study(folder, session.map, preset.fit, preset.map, callback)
+        summary = measure_study(folder, options.session.map, preset.fit, preset.map, callback)
     print(terminal(summary))
     print(f"Report: {report_study(folder)}")
 

@@ -25,6 +25,7 @@ from seedmap.experiments.noise.backend.settings import (
     run_child,
 )
 from seedmap.experiments.tasks.base import Experiment
+from seedmap.transaction import claim
 
 _REFUSED = {
     "seeds": "--replicas sets the number of processes for each setting",
@@ -100,21 +101,22 @@ def backend_command(argv: Sequence[str]) -> None:
     folder = folder_of(experiment, output)
     plan = plan_of(experiment, options, settings)
     fresh = not folder.exists()
-    plan = begin(folder, plan, output.overwrite, session.resume)
-    children = children_of(settings, options.backend.replicas, folder)
-    try:
-        failed = run_children(children, argv)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"; continue with --resume --out {folder}") from None
-    except UserError:  # a child refuses its settings
-        if fresh:
-            take_away(folder)
-        raise
-    # Nothing was computed here before the last child was done: a GPU is theirs alone.
-    summary = measure(plan, children, failed)
-    page = write_backend(folder, summary)
-    print(terminal(summary))
-    print(f"Report: {page}")
+    with claim(folder, "noise backend"):
+        plan = begin(folder, plan, output.overwrite, session.resume)
+        children = children_of(settings, options.backend.replicas, folder)
+        try:
+            failed = run_children(children, argv)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"; continue with --resume --out {folder}") from None
+        except UserError:  # a child refuses its settings
+            if fresh:
+                take_away(folder)
+            raise
+        # Nothing was computed here before the last child was done: a GPU is theirs alone.
+        summary = measure(plan, children, failed)
+        page = write_backend(folder, summary)
+        print(terminal(summary))
+        print(f"Report: {page}")
 
 
 def run_children(children: Sequence[Child], argv: Sequence[str]) -> dict[str, str]:

@@ -27,10 +27,12 @@ def compare_noise_command(argv: Sequence[str]) -> None:
     options = parse(CompareNoiseOptions, "noise compare", argv)
     from seedmap.experiments.noise.compare import compare_studies
     from seedmap.experiments.noise.report.compare import check_free, terminal, write_comparison
+    from seedmap.transaction import claim
 
-    if options.out is not None:
-        check_free(options.out)
-    comparison = compare_studies(options.folders)
-    print(terminal(comparison))
-    if options.out is not None:
+    if options.out is None:
+        print(terminal(compare_studies(options.folders)))
+        return
+    with claim(options.out, "noise compare", lambda: check_free(options.out)):
+        comparison = compare_studies(options.folders)
+        print(terminal(comparison))
         print(f"Written: {write_comparison(options.out, comparison)}")

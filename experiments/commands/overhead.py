@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ import tyro
 from seedmap.errors import UserError
 from seedmap.experiments.commands.parsing import parse
 from seedmap.experiments.tasks.base import check_positive
-from seedmap.files import make_folder
+from seedmap.transaction import claim
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,19 @@ def overhead_command(argv: Sequence[str]) -> None:
     from seedmap.experiments.overhead import report
     from seedmap.experiments.overhead.modes import find_modes
     from seedmap.experiments.overhead.networks import find_networks
-    from seedmap.experiments.overhead.results import results_of
 
     _check(options)
-    report.check_out(options.out, options.overwrite)
     find_networks(options.networks), find_modes(options.modes)  # before anything is started
-    make_folder(options.out)
+    check = partial(report.check_out, options.out, options.overwrite)
+    with claim(options.out, "overhead", check):
+        _overhead(options)
+
+
+def _overhead(options: OverheadOptions) -> None:
+    """Measures, writes what there is after each network, and prints it."""
+    from seedmap.experiments.overhead import report
+    from seedmap.experiments.overhead.results import results_of
+
     with tempfile.TemporaryDirectory(prefix="seedmap-overhead-") as scratch:
         device, settings, networks, modes = _plan(options, Path(scratch))
         trials = _try(networks, modes, settings)

@@ -23,6 +23,18 @@ _KNOWN = (  # what tyro and Python say, and what a person needs
         r"Error parsing (\S+): Could not find valid parse for arguments: \[(.*)\]",
         r"\1: \2 is not a valid value",
     ),
+    (
+        r"Error parsing (\S+): no type matching .*FLOAT.* could be instantiated from \['(.*)'\]\.",
+        r"\1: '\2' is not a number",
+    ),
+    (
+        r"Error parsing (\S+): no type matching .*INT.* could be instantiated from \['(.*)'\]\.",
+        r"\1: '\2' is not a whole number",
+    ),
+    (
+        r"Error parsing (\S+): no type matching .* could be instantiated from \[(.*)\]\.",
+        r"\1: \2 is not a valid value",
+    ),
     (r"invalid choice (.*) for argument '(\S+)'\. .* \((.*)\)\.", r"\2: \1 is not one of \3"),
     (r"Missing value for argument '(\S+)'\. .*", r"\1 needs a value"),
 )
@@ -45,6 +57,7 @@ def parse(options: Any, command: str, argv: Sequence[str], **settings: Any) -> A
         UsageError: A flag is unknown or lacking, or its value is of the wrong kind.
         SystemExit: With code 0, after --help.
     """
+    _check_not_empty(argv)
     errors = io.StringIO()
     try:
         with redirect_stderr(errors):
@@ -61,6 +74,21 @@ def parse(options: Any, command: str, argv: Sequence[str], **settings: Any) -> A
             f"{unknown[0]!r} is unknown{hint}; `seedmap {command} --help` lists all flags"
         )
     return parsed
+
+
+def _check_not_empty(argv: Sequence[str]) -> None:
+    """Refuses empty words, such as of a variable of the shell that is not set.
+
+    As a path they would mean the working folder.
+
+    Raises:
+        UsageError: one is empty.
+    """
+    for before, word in zip(("", *argv), argv, strict=False):
+        if word == "" or re.fullmatch(r"--[a-z-]+=", word):
+            flag = before if word == "" else word[:-1]
+            after = f" after {flag}" if flag else ""
+            raise UsageError(f"a word{after} is empty; give a value, or leave it out")
 
 
 def _nearest_flag(word: str, options: Any, settings: dict[str, Any]) -> str:

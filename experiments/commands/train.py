@@ -31,6 +31,7 @@ def run_command(argv: Sequence[str]) -> None:
     from seedmap.experiments.report.run_text import summary_text
     from seedmap.experiments.runs.fit_and_map import fit_run, map_run
     from seedmap.experiments.runs.report import report_run
+    from seedmap.experiments.runs.session import claimed
     from seedmap.experiments.runs.settings import check_run, check_states
 
     check_run(options.training, options.fit, options.map)  # before the long part
@@ -41,13 +42,14 @@ def run_command(argv: Sequence[str]) -> None:
     def check(num_train: int) -> None:
         check_states(options.training, options.fit, num_train)
 
-    _train(experiment, options, folder, options.map.threshold, check)
-    with fit_bar() as callback:
-        fitted = fit_run(folder, options.fit, callback)
-    mapped = map_run(fitted, options.map)
-    report = report_run(mapped)
-    print(summary_text(mapped.summary))
-    print(f"Report: {report}")
+    with claimed(folder, "run", options.output.overwrite or options.session.resume):
+        _train(experiment, options, folder, options.map.threshold, check)
+        with fit_bar() as callback:
+            fitted = fit_run(folder, options.fit, callback)
+        mapped = map_run(fitted, options.map)
+        report = report_run(mapped)
+        print(summary_text(mapped.summary))
+        print(f"Report: {report}")
 
 
 def train_command(argv: Sequence[str]) -> None:

@@ -172,15 +172,14 @@ def _binary(folder: Path, split: str, num_classes: int) -> Source:
     images, labels = [], []
     num_labels = 1 if num_classes == 10 else 2  # the last one is the fine one
     for name, count in FILES[num_classes][split].items():
-        path = folder / f"{name}.bin"
-        content = np.frombuffer(_existing(path).read_bytes(), np.uint8)
-        expected = count * (num_labels + PIXELS)
-        if len(content) != expected:
+        path = _existing(folder / f"{name}.bin")
+        size, expected = path.stat().st_size, count * (num_labels + PIXELS)
+        if size != expected:
             raise UserError(
                 f"{path}: expected {expected} bytes ({count} records of {num_labels + PIXELS}), "
-                f"found {len(content)}"
+                f"found {size}"
             )
-        records = content.reshape(count, -1)
+        records = np.frombuffer(path.read_bytes(), np.uint8).reshape(count, -1)
         images.append(records[:, num_labels:])
         labels.append(records[:, num_labels - 1])
     return _from_records(folder, images, labels)

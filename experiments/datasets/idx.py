@@ -9,9 +9,11 @@ import math
 import struct
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
+from seedmap import limits
 from seedmap.errors import UserError
 from seedmap.experiments.datasets.images import Images, check_images
 
@@ -36,34 +38,34 @@ def read_idx(path: Path, num_axes: int) -> np.ndarray:
         UserError: the file is no such array, or is shorter or longer than it states.
         OSError: it cannot be read.
     """
-    content = _read(path)
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        try:
+            return _read(path, file, num_axes)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise UserError(f"{path}: expected a whole gzip file, found: {error}") from None
+
+
+def _read(path: Path, file: BinaryIO, num_axes: int) -> np.ndarray:
+    start = 4 + 4 * num_axes
+    header = file.read(start)
     magic = bytes([0, 0, UNSIGNED_BYTE, num_axes])
-    if content[:4] != magic:
+    if header[:4] != magic:
         raise UserError(
             f"{path}: expected an idx file of unsigned bytes with axes: {num_axes} (first bytes "
-            f"{magic.hex(' ')}), found first bytes {content[:4].hex(' ') or 'none'}"
+            f"{magic.hex(' ')}), found first bytes {header[:4].hex(' ') or 'none'}"
         )
-    start = 4 + 4 * num_axes
-    if len(content) < start:
-        raise UserError(f"{path}: expected a header of {start} bytes, found {len(content)} bytes")
-    shape = struct.unpack(f">{num_axes}I", content[4:start])
+    if len(header) < start:
+        raise UserError(f"{path}: expected a header of {start} bytes, found {len(header)} bytes")
+    shape = struct.unpack(f">{num_axes}I", header[4:])
     expected = math.prod(shape)  # Python's integers: stated lengths cannot overflow
-    if len(content) - start != expected:
+    most = limits.most_expanded(path.stat().st_size)
+    content = file.read(min(expected, most) + 1024)
+    if len(content) != expected:
         raise UserError(
             f"{path}: expected {expected} bytes of entries, as its header says "
-            f"({' x '.join(map(str, shape))}), found {len(content) - start}"
+            f"({' x '.join(map(str, shape))}), found {len(content)}"
         )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
-
-
-def _read(path: Path) -> bytes:
-    content = path.read_bytes()
-    if path.suffix != ".gz":
-        return content
-    try:
-        return gzip.decompress(content)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: expected a whole gzip file, found: {error}") from None
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def find_file(folder: Path, name: str) -> Path:

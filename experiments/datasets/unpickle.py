@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from seedmap import limits
 from seedmap.errors import UserError
 
 TYPES = {"u1": np.uint8, "i4": np.int32, "i8": np.int64}
@@ -73,8 +74,12 @@ ADMITTED: dict[tuple[str, str], Callable[..., Any]] = {
 }
 
 
-class _Reader(pickle.Unpickler):
-    """Reads containers, numbers, strings and what `ADMITTED` stands for."""
+class _Reader(pickle._Unpickler):
+    """Reads containers, numbers, strings and what `ADMITTED` stands for.
+
+    It is Python's own in Python: that in C makes room for as many objects as a pickle says it has,
+    billions of them.
+    """
 
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
         """Returns the substitute for a name in the pickle."""
@@ -97,6 +102,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
             in it has been executed.
         OSError: it cannot be read.
     """
+    limits.check_whole(path, factor=2)
     content = path.read_bytes()
     # A damaged pickle raises whatever its bytes lead to; any of it means the same here.
     try:

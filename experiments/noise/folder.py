@@ -27,9 +27,11 @@ from seedmap.experiments.noise.predictions import (
 from seedmap.experiments.noise.study import NoiseConfig, StudyResult, barriers_of, plan_study
 from seedmap.experiments.noise.variants import Rows, Variant, make_rows, parse_sources
 from seedmap.experiments.runs import folder as run_folder
+from seedmap.experiments.runs import ids
 from seedmap.experiments.runs.settings import check_training, schedule
 from seedmap.experiments.runs.train import Study, train_run
 from seedmap.experiments.tasks.base import Experiment, Setup, TrainingConfig
+from seedmap.identity import Mark
 from seedmap.trainer import Progress, Task, Trainer, TrainingRun, make_trainer
 from seedmap.trainer.checks import check_sizes
 from seedmap.trainer.group_size import Choice, by_network, choose_alike
@@ -153,16 +155,17 @@ def train_study(
     """
     setup, variants, root = prepared.setup, prepared.variants, prepared.config.first_seed
 
-    def finish(draft: Path, run: TrainingRun) -> None:
+    def finish(draft: Path, run: TrainingRun, training_id: str) -> None:
         shapes = jax.eval_shape(lambda key: init_model(setup.task, key), jax.random.key(0))
         model = unnest(shapes, {"params": run.params, "state": run.state})
         predictions = predict_rows(setup.task, model, setup.groups, root)
         check_logits(predictions.logits, run.diverged)
-        save_predictions(draft, predictions)
+        save_predictions(draft, predictions._replace(training_id=training_id))
         errors = barriers_of(setup.task, variants, model, run.diverged, root)
         barriers = xr.Dataset(
             {"error": (("variant", "pair", "point"), errors)},
             {"variant": [v.name for v in variants]},
+            {ids.TRAINING: training_id},
         )
         run_folder.write_netcdf(draft / run_folder.BARRIERS, barriers)
 
@@ -199,7 +202,8 @@ def load_study(folder: Path) -> StudyResult:
     """Reads a study from its folder.
 
     Raises:
-        UserError: the folder holds no study, or a file of it cannot be read.
+        UserError: the folder holds no study, a file of it cannot be read, or two of its files are
+            of different ones.
     """
     config = run_folder.read_json(folder, run_folder.CONFIG, "noise EXPERIMENT", ("experiment",))
     if "noise" not in config:
@@ -210,12 +214,19 @@ def load_study(folder: Path) -> StudyResult:
     if not (folder / run_folder.BARRIERS).is_file():
         raise UserError(f"{folder} has no {run_folder.BARRIERS}; make it with `seedmap {made_by}`")
     try:
-        barriers = xr.load_dataset(folder / run_folder.BARRIERS, engine="h5netcdf")["error"].values
-    except (OSError, ValueError, KeyError) as error:
+        stored = run_folder.load_netcdf(folder / run_folder.BARRIERS)
+        barriers = stored["error"].values
+    except (UserError, KeyError) as error:
         raise UserError(
             f"{folder / run_folder.BARRIERS} cannot be read ({error}); make the study anew"
         ) from None
     params, predictions = run_folder.load_params(folder, made_by), load_predictions(folder)
+    others = [
+        Mark(folder / run_folder.CHECKPOINT, run_folder.params_id(folder)),
+        Mark(folder / run_folder.PREDICTIONS, predictions.training_id),
+        Mark(folder / run_folder.BARRIERS, stored.attrs.get(ids.TRAINING)),
+    ]
+    ids.check_training(folder, config, dataset, others)
     check_together(folder, variants, dataset, params, predictions, barriers)
     return StudyResult(
         variants,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from seedmap import files, hmm
+from seedmap import hmm
 from seedmap.errors import UserError
 from seedmap.experiments.noise.measures.intervals import pair_interval, sd_interval
 from seedmap.experiments.noise.results import (
@@ -25,19 +25,21 @@ from seedmap.experiments.noise.results import (
 )
 from seedmap.experiments.noise.variants import CONTROL, Variant, rows_of
 from seedmap.experiments.runs import folder as run_folder
+from seedmap.experiments.runs import ids
 from seedmap.experiments.runs.dataset import (
     convergence_times,
     metric_sequences,
     seed_rows,
     time_unit,
 )
-from seedmap.experiments.runs.fit_and_map import fit_run, map_run
+from seedmap.experiments.runs.fit_and_map import fit_run, map_run, read_config, read_run
+from seedmap.experiments.runs.import_metrics import NewRun
 from seedmap.experiments.runs.summary import RunSummary, read_summary
 from seedmap.experiments.tasks.base import FitConfig, MapConfig
-from seedmap.files import make_folder
 from seedmap.hmm.io import SavedHMM, load_hmm
 from seedmap.hmm.training_map.dissimilarity import pairwise_dissimilarity
 from seedmap.hmm.training_map.regression import bag_of_states
+from seedmap.identity import Mark
 from seedmap.trainer.metrics.replica_distance import DISTANCES
 
 GROUNDS = ("index", "discrete", "means")
@@ -59,39 +61,32 @@ class Paths(NamedTuple):
 
 def fit_own_map(
     folder: Path,
+    target: Path,
     variants: list[Variant],
     fit: FitConfig,
     asked: MapConfig,
     callback: Callable[[int, int], None] | None = None,
-) -> Path:
-    """Fits an HMM to a study's own replicas, in `map/` of its folder, a run folder like any other.
+) -> None:
+    """Fits an HMM to a study's own replicas, in a run folder like any other.
 
     Copies of replica 0 have no part in it: those of CONTROL, and the first of every variant.
 
     Args:
         folder: of the study.
+        target: the run folder, made here.
         variants: as in its `config.json`.
         fit: how to fit.
         asked: what to ask of the map.
         callback: as of `fit_run`.
-
-    Returns:
-        The run folder.
 
     Raises:
         UserError: the replicas allow no fit.
     """
     rows = rows_of(variants)
     kept = [0, *(row for name, own in rows.items() if name != CONTROL for row in own[1:])]
-    target = folder / run_folder.NOISE_MAP
-    files.clear(folder, (run_folder.NOISE_MAP,))
-    make_folder(target)
-    dataset = run_folder.read_dataset(folder).isel(seed=kept).drop_vars(DISTANCES, errors="ignore")
-    run_folder.write_dataset(target, dataset)
-    config = run_folder.read_json(folder, run_folder.CONFIG, "noise EXPERIMENT")
-    files.write_json(target / run_folder.CONFIG, config)
-    map_run(fit_run(target, fit, callback), asked)
-    return target
+    study, config = read_run(folder)
+    dataset = study.isel(seed=kept).drop_vars(DISTANCES, errors="ignore")
+    map_run(fit_run(target, fit, callback, NewRun(config, dataset)), asked)
 
 
 def read_map(experiment: str, run: Path) -> tuple[RunSummary, SavedHMM]:
@@ -105,13 +100,15 @@ def read_map(experiment: str, run: Path) -> tuple[RunSummary, SavedHMM]:
         UserError: the run has no map, or is of another experiment, or its map is not of its HMM.
     """
     summary = read_summary(run)
-    config = run_folder.read_json(run, run_folder.CONFIG, "train", ("experiment",))
+    config = read_config(run, "fit", "map", ids.FIT)
     if config["experiment"] != experiment:
         raise UserError(
             f"--map: {run} is a run of {config['experiment']}, the study is of {experiment}; name "
             "a run of the same experiment"
         )
     saved = load_hmm(run)
+    ids.check_fit(run, config, [Mark(run / "hmm.json", saved.fit_id)])
+    ids.check_map(run, config, summary.map_id)
     if not _is_of(summary, len(saved.parameters.means)):
         raise UserError(
             f"{run / run_folder.SUMMARY} is not of the HMM beside it; make it anew with `seedmap "
@@ -234,5 +231,10 @@ def _detour_time(states: np.ndarray, detours: list[int], between: np.ndarray) ->
 def map_of(summary: RunSummary, run: str) -> MapSummary:
     """Returns what `noise.json` says of the map itself."""
     return MapSummary(
-        run, summary.num_states, summary.detours, summary.regression.r2, summary.forking
+        run=run,
+        num_states=summary.num_states,
+        detours=summary.detours,
+        r2=summary.regression.r2,
+        forking=summary.forking,
+        map_id=summary.map_id,
     )

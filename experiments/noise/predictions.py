@@ -27,6 +27,7 @@ class Predictions(NamedTuple):
         logits: float32 [replica, example, class]; None where the task has no classes.
         label: int32 [example]; None likewise.
         groups: subgroups by name, bool [example].
+        training_id: of the study, as its files carry it; None where they do not.
     """
 
     loss: np.ndarray
@@ -34,6 +35,7 @@ class Predictions(NamedTuple):
     logits: np.ndarray | None
     label: np.ndarray | None
     groups: dict[str, np.ndarray]
+    training_id: str | None = None
 
     @property
     def classes(self) -> np.ndarray | None:
@@ -109,7 +111,7 @@ def shared_data(task: Task, root: int) -> Data:
 def save_predictions(folder: Path, predictions: Predictions) -> None:
     """Writes `predictions.npz`; groups as rows of one array beside their names."""
     arrays = {name: value for name, value in predictions._asdict().items() if name != "groups"}
-    arrays = {name: value for name, value in arrays.items() if value is not None}
+    arrays = {name: np.asarray(value) for name, value in arrays.items() if value is not None}
     if predictions.groups:
         arrays["group"] = np.stack(list(predictions.groups.values()))
         arrays["group_name"] = np.array(list(predictions.groups), dtype="U")
@@ -137,6 +139,7 @@ def load_predictions(folder: Path) -> Predictions:
             arrays.get("logits"),
             arrays.get("label"),
             {str(name): members for name, members in groups.items()},
+            str(arrays["training_id"]) if "training_id" in arrays else None,
         )
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(

@@ -292,6 +292,7 @@ class MapSummary:
         detours: its detour states.
         r2: of its regression.
         forking: whether its runs fork.
+        map_id: of its `summary.json`.
     """
 
     run: str
@@ -299,6 +300,7 @@ class MapSummary:
     detours: list[int]
     r2: float | None
     forking: bool
+    map_id: str | None
 
 
 @dataclass(frozen=True)
@@ -320,6 +322,8 @@ class StudySummary:
         map: the training map; None without one.
         notes: what a reader should know first.
         unused: sources asked for that the training does not draw from.
+        training_id: of the study, which its files carry; None outside of a folder, and where a
+            former version trained it.
     """
 
     experiment: str | None
@@ -336,6 +340,7 @@ class StudySummary:
     notes: list[str]
     map: MapSummary | None
     unused: list[str]
+    training_id: str | None
 
     def variant(self, name: str) -> VariantSummary | None:
         """Returns the variant of that name; None where there is none."""

@@ -30,12 +30,16 @@ from seedmap.experiments.noise.summary import is_sampled, parted_note, summarise
 from seedmap.experiments.report.figures import make_figures as make_map_figures
 from seedmap.experiments.report.out_folder import save_figures
 from seedmap.experiments.runs import folder as run_folder
+from seedmap.experiments.runs import ids
 from seedmap.experiments.runs.fit_and_map import read_config, read_mapped
 from seedmap.experiments.runs.read_result import read_result
 from seedmap.experiments.tasks.base import FitConfig, MapConfig
+from seedmap.identity import Mark, check_marks
 from seedmap.results import to_json
+from seedmap.transaction import transaction
 
 OWN_MAP, NO_MAP = "own", "none"
+MAP_ID = "map_id"  # attribute of a study's `state`
 _MAP_FIGURES = ("training_map", "coefficients")
 
 
@@ -66,22 +70,24 @@ def measure_study(
     summary = replace(summarise_study(study), experiment=config["experiment"])
     unused = [name for name in config["noise"]["asked"] if name not in summary.sources]
     notes = summary.notes
-    try:
-        paths = _paths(folder, map_from, study, fit, asked, callback)
-    except UserError as error:  # too few replicas left, or too little that varies, for a fit
-        if map_from != OWN_MAP:
-            raise
-        notes = [*notes, f"no training map of these replicas: {error}"]
-        paths = None
-    files.clear(folder, (run_folder.NOISE, run_folder.REPORT, run_folder.FIGURES))
-    if paths is not None:
-        run = run_folder.NOISE_MAP if map_from == OWN_MAP else str(Path(map_from).absolute())
-        summary = _with_paths(summary, study, paths, config["threshold"], run)
-        run_folder.write_dataset(folder, _with_states(study.dataset, paths))
-    parted = parted_note(summary.control)
-    notes = notes if parted is None else [parted, *notes]
-    summary = replace(summary, notes=notes, unused=unused)
-    files.write_json(folder / run_folder.NOISE, to_json(summary))
+    replaces = {run_folder.NOISE, run_folder.REPORT, run_folder.FIGURES}
+    replaces |= {run_folder.NOISE_MAP} if map_from == OWN_MAP else set()
+    with transaction(folder, replaces, "noise") as draft:
+        try:
+            paths = _paths(folder, draft, map_from, study, fit, asked, callback)
+        except UserError as error:  # too few replicas left, or too little that varies, for a fit
+            if map_from != OWN_MAP:
+                raise
+            notes = [*notes, f"no training map of these replicas: {error}"]
+            paths = None
+        if paths is not None:
+            run = run_folder.NOISE_MAP if map_from == OWN_MAP else str(Path(map_from).absolute())
+            summary = _with_paths(summary, study, paths, config["threshold"], run)
+            run_folder.write_dataset(draft, _with_states(study.dataset, paths))
+        parted = parted_note(summary.control)
+        notes = notes if parted is None else [parted, *notes]
+        summary = replace(summary, notes=notes, unused=unused)
+        files.write_json(draft / run_folder.NOISE, to_json(summary))
     return summary
 
 
@@ -102,12 +108,13 @@ def _with_paths(
     return replace(summary, variants=variants, map=map_of(paths.summary, run))
 
 
-def _paths(folder, map_from, study, fit, asked, callback) -> Paths | None:
+def _paths(folder, draft, map_from, study, fit, asked, callback) -> Paths | None:
     if map_from == NO_MAP:
         return None
     run = Path(map_from)
     if map_from == OWN_MAP:
-        run = fit_own_map(folder, study.variants, fit, asked, callback)
+        run = draft / run_folder.NOISE_MAP
+        fit_own_map(folder, run, study.variants, fit, asked, callback)
     return read_paths(study.dataset, read_config(folder)["experiment"], run)
 
 
@@ -115,7 +122,8 @@ def _with_states(dataset: xr.Dataset, paths: Paths) -> xr.Dataset:
     """Returns the records with the decoded state of every replica and step, -1 without one."""
     state = np.full((dataset.sizes["seed"], dataset.sizes["step"]), -1, np.int32)
     state[:, : paths.state.shape[1]] = paths.state
-    attributes = {"long_name": "decoded HMM state (Viterbi), -1 where there is none"}
+    name = "decoded HMM state (Viterbi), -1 where there is none"
+    attributes = {"long_name": name, MAP_ID: paths.summary.map_id or ""}
     return dataset.assign(state=(("seed", "step"), state, attributes))
 
 
@@ -123,16 +131,35 @@ def report_study(folder: Path) -> Path:
     """Draws every figure of a study and writes `report.html`; returns its path.
 
     Raises:
-        UserError: the folder holds no study, or has no `noise.json` yet.
+        UserError: the folder holds no study, has no `noise.json` yet, or it is of another study or
+            map.
     """
     summary = read_result(StudySummary, folder, run_folder.NOISE, "noise EXPERIMENT")
     config, study = read_config(folder), load_study(folder)
+    _check_measured(folder, summary, study)
     state = study.dataset.state.values if summary.map is not None else None
     drawn = make_figures(summary, study.dataset, state, study.barriers)
-    save_figures(folder, drawn)
-    return write_noise_report(
-        folder, summary, drawn, config, _map_figures(folder, summary), summary.notes
-    )
+    of_map = _map_figures(folder, summary)
+    with transaction(folder, (), "noise") as draft:
+        save_figures(draft, drawn)
+        write_noise_report(draft, summary, drawn, config, of_map, summary.notes)
+    return folder / run_folder.REPORT
+
+
+def _check_measured(folder: Path, summary: StudySummary, study: StudyResult) -> None:
+    """Refuses a `noise.json` that was not measured on this study, or by another map."""
+    measured, metrics = folder / run_folder.NOISE, folder / run_folder.METRICS
+    marks = [Mark(measured, summary.training_id)]
+    marks.append(Mark(metrics, study.dataset.attrs.get(ids.TRAINING)))
+    check_marks("trainings", marks, _measure_again(folder))
+    if summary.map is not None:
+        attributes = study.dataset.state.attrs if "state" in study.dataset else {}
+        marks = [Mark(measured, summary.map.map_id), Mark(metrics, attributes.get(MAP_ID))]
+        check_marks("maps", marks, _measure_again(folder))
+
+
+def _measure_again(folder: Path) -> str:
+    return f"measure again with `seedmap noise EXPERIMENT --resume --out {folder}`"
 
 
 def _map_figures(folder: Path, summary: StudySummary) -> dict[str, Figure]:
@@ -142,5 +169,11 @@ def _map_figures(folder: Path, summary: StudySummary) -> dict[str, Figure]:
     run = folder / summary.map.run  # an absolute path stays what it is
     if not (run / run_folder.SUMMARY).is_file():
         return {}
-    drawn = make_map_figures(read_mapped(run))
+    mapped = read_mapped(run)
+    marks = [
+        Mark(folder / run_folder.NOISE, summary.map.map_id),
+        Mark(run / run_folder.SUMMARY, mapped.summary.map_id),
+    ]
+    check_marks("maps", marks, _measure_again(folder))
+    drawn = make_map_figures(mapped)
     return {name: drawn[name] for name in _MAP_FIGURES}

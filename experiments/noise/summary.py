@@ -88,6 +88,7 @@ def summarise_study(study: StudyResult) -> StudySummary:
         notes=[*study.notes, *_left_out(study)],
         map=None,
         unused=[],
+        training_id=study.dataset.attrs.get("training_id"),
     )
 
 

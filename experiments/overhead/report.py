@@ -26,8 +26,8 @@ from seedmap.experiments.report.terminal import aligned, blocks
 from seedmap.experiments.report.text import fixed, number
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.device import Device
-from seedmap.files import make_folder
 from seedmap.results import from_json, to_json
+from seedmap.transaction import transaction
 
 JSON, CSV, HTML = "overhead.json", "overhead.csv", "overhead.html"
 OWN = out_folder.own_names((JSON, CSV, HTML))
@@ -120,13 +120,13 @@ def write_measurement(folder: Path, summary: OverheadSummary) -> Path:
         folder: made if need be; an earlier measurement in it is replaced.
         summary: what to write.
     """
-    make_folder(folder)
-    files.clear(folder, OWN - {JSON})  # which marks the folder as ours, and is replaced
-    files.write_json(folder / JSON, to_json(summary))
-    out_folder.write_csv(folder / CSV, [result.flat() for result in summary.rows])
     drawn = make_figures(summary.rows)
-    out_folder.save_figures(folder, drawn)
-    return html.write_page(folder / HTML, "What modes cost", _parts(summary, drawn))
+    with transaction(folder, OWN, "overhead") as draft:
+        files.write_json(draft / JSON, to_json(summary))
+        out_folder.write_csv(draft / CSV, [result.flat() for result in summary.rows])
+        out_folder.save_figures(draft, drawn)
+        html.write_page(draft / HTML, "What modes cost", _parts(summary, drawn))
+    return folder / HTML
 
 
 def make_figures(results: Sequence[Result]) -> dict[str, Figure]:

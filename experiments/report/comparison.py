@@ -13,10 +13,11 @@ from seedmap.experiments.report.terminal import aligned, blocks
 from seedmap.experiments.report.text import fixed, joined, mean_and_sd, p_value, yes_no
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.compare import Comparison, JointRow, PaperRow, RunRow
-from seedmap.files import make_folder
+from seedmap.experiments.runs.compare_joint import Joint
 from seedmap.hmm import figures
 from seedmap.hmm.figures import Experiment
 from seedmap.results import ABSENT, to_json
+from seedmap.transaction import transaction
 
 JSON, CSV, HTML = "compare.json", "compare.csv", "compare.html"
 OWN = out_folder.own_names((JSON, CSV, HTML, run_folder.SWEEP, *run_folder.HMM))
@@ -29,21 +30,24 @@ def check_free(folder: Path) -> None:
     out_folder.check_out(folder, JSON, OWN, "a comparison")
 
 
-def write_comparison(folder: Path, comparison: Comparison) -> Path:
+def write_comparison(folder: Path, comparison: Comparison, joint: Joint | None = None) -> Path:
     """Writes `compare.json`, `compare.csv`, the figures and `compare.html`; returns its path.
 
     Args:
         folder: made if need be; an earlier comparison in it is replaced.
         comparison: what to write.
+        joint: one HMM of all runs, to be saved beside it.
     """
     check_free(folder)
-    make_folder(folder)
-    files.clear(folder, OWN - {JSON})  # which marks the folder as ours, and is replaced
-    files.write_json(folder / JSON, to_json(comparison))
-    out_folder.write_csv(folder / CSV, [flat(row) for row in comparison.runs])
     drawn = make_figures(comparison)
-    out_folder.save_figures(folder, drawn)
-    return html.write_page(folder / HTML, "Runs compared", _parts(comparison, drawn))
+    with transaction(folder, OWN, "compare") as draft:
+        files.write_json(draft / JSON, to_json(comparison))
+        out_folder.write_csv(draft / CSV, [flat(row) for row in comparison.runs])
+        out_folder.save_figures(draft, drawn)
+        html.write_page(draft / HTML, "Runs compared", _parts(comparison, drawn))
+        if joint is not None:
+            joint.save(draft)
+    return folder / HTML
 
 
 def flat(row: RunRow) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from matplotlib.figure import Figure
 
 from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.files import draft_of, without_draft, write_text
+from seedmap.files import without_draft, write_text
 from seedmap.hmm import figures as hmm_figures
+from seedmap.lock import SERVICE
+from seedmap.transaction import settled
 
 
 def own_names(files: Sequence[str]) -> set[str]:
@@ -34,6 +36,7 @@ def check_out(folder: Path, marker: str, own: Collection[str], whose: str) -> No
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out: {folder} is a file; name a folder")
+    settled(folder)
     standing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not (standing.is_dir() and os.access(standing, os.W_OK | os.X_OK)):
         raise UserError(
@@ -42,10 +45,8 @@ def check_out(folder: Path, marker: str, own: Collection[str], whose: str) -> No
         )
     entries = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     # What has a name of ours may still be someone else's where nothing of this kind stands.
-    known = own if marker in entries else ()
-    # But for the draft of the very first file, which a kill may leave alone.
-    left = draft_of(folder / marker).name
-    foreign = [name for name in entries if without_draft(name) not in known and name != left]
+    known = {SERVICE, *(own if marker in entries else ())}
+    foreign = [name for name in entries if without_draft(name) not in known]
     if foreign:
         raise UserError(
             f"--out: {folder} holds {foreign[0]}, which is not {whose}'s; name another folder"

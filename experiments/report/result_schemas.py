@@ -13,13 +13,19 @@ from seedmap.experiments.noise.backend.results import BackendSummary
 from seedmap.experiments.noise.compare import StudyComparison
 from seedmap.experiments.noise.results import StudySummary
 from seedmap.experiments.overhead.results import OverheadSummary
+from seedmap.experiments.runs.baselines import Baselines
 from seedmap.experiments.runs.compare import Comparison
+from seedmap.experiments.runs.forecast import Forecasts
+from seedmap.experiments.runs.robustness import FitStability
 from seedmap.experiments.runs.summary import RunSummary
 from seedmap.results import json_schema
 
 FOLDER = Path(__file__).parent / "schemas"
 KINDS = {
     "summary.json": RunSummary,
+    "stability.json": FitStability,
+    "forecast.json": Forecasts,
+    "baselines.json": Baselines,
     "noise.json": StudySummary,
     "compare.json": Comparison,
     "noise_compare.json": StudyComparison,

@@ -1,7 +1,6 @@
 """Terminal text of the commands on a run: summary, forecasts, baselines."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import math
 
 from seedmap.experiments.report.terminal import aligned, blocks, labelled
 from seedmap.experiments.report.text import (
@@ -14,6 +13,8 @@ from seedmap.experiments.report.text import (
     p_value,
     time,
 )
+from seedmap.experiments.runs.baselines import Baseline, Baselines
+from seedmap.experiments.runs.forecast import Forecasts, SeedForecast
 from seedmap.experiments.runs.summary import RunSummary
 from seedmap.results import to_json
 
@@ -45,42 +46,31 @@ def summary_text(summary: RunSummary) -> str:
     return blocks(labelled(rows), notes=summary.notes)
 
 
-def forecasts(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns forecasts as a table, a line per seed, the soonest to converge first.
-
-    Args:
-        rows: as `experiments.runs.forecast.forecast_run` gives.
-    """
-    if not rows:
+def forecasts(made: Forecasts) -> str:
+    """Returns forecasts as a table, a line per seed, the soonest to converge first."""
+    if not made.forecasts:
         return "No seed is left to forecast: all have converged by then."
-    header = ("seed", "median", f"{round(100 * rows[0]['level'])} % interval", "came at")
-    return aligned(header, map(_forecast, sorted(rows, key=lambda row: row["median"])))
+    level = round(100 * made.forecasts[0].level)
+    header = ("seed", "median", f"{level} % interval", "came at")
+    soonest = sorted(made.forecasts, key=lambda row: math.inf if row.median is None else row.median)
+    return aligned(header, map(_forecast, soonest))
 
 
-def _forecast(row: Mapping[str, Any]) -> list[str]:
-    return [
-        str(row["seed"]),
-        time(row["median"]),
-        f"{time(row['low'])} to {time(row['high'])}",
-        time(row["actual"]),
-    ]
+def _forecast(row: SeedForecast) -> list[str]:
+    return [row.seed, time(row.median), f"{time(row.low)} to {time(row.high)}", time(row.actual)]
 
 
-def baselines(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns what explains convergence time, a line per model.
-
-    Args:
-        rows: as `hmm.training_map.baselines.compare_baselines` gives.
-    """
+def baselines(made: Baselines) -> str:
+    """Returns what explains convergence time, a line per model."""
     header = ("", "states", "runs", "R²", "left-out R²", "p")
-    return aligned(header, map(_baseline, rows))
+    return aligned(header, map(_baseline, made.rows))
 
 
-def _baseline(row: Mapping[str, Any]) -> list[str]:
+def _baseline(row: Baseline) -> list[str]:
     return [
-        row["name"],
-        str(row["num_states"]),
-        str(row["num_runs"]),
-        *(fixed(row[key], undefined=UNDEFINED) for key in ("r2", "leave_one_out_r2")),
-        p_value(row["f_pvalue"]),
+        row.name,
+        str(row.num_states),
+        str(row.num_runs),
+        *(fixed(value, undefined=UNDEFINED) for value in (row.r2, row.leave_one_out_r2)),
+        p_value(row.f_pvalue),
     ]

@@ -1,6 +1,5 @@
 """Numbers as people read them: one function for each kind, the same in HTML and in the terminal."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -121,9 +120,9 @@ def of(some: int, all_: int) -> str:
     return f"{some} of {all_}"
 
 
-def time(value: float) -> str:
-    """Returns a time as a whole number; `never` where it is not finite."""
-    return f"{value:.0f}" if math.isfinite(value) else "never"
+def time(value: float | None) -> str:
+    """Returns a time as a whole number; `never` where there is none."""
+    return "never" if value is None else f"{value:.0f}"
 
 
 def listed(values: Sequence[Any], noun: str) -> str:

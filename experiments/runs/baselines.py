@@ -1,5 +1,7 @@
 """Baselines and ablations of Hu et al. 2023 for a run's HMM, and a test on early records."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +10,60 @@ import numpy as np
 from seedmap import files
 from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
+from seedmap.experiments.runs import ids
 from seedmap.experiments.runs.dataset import convergence_times, raw_sequences, seed_rows, time_unit
-from seedmap.experiments.runs.fit_and_map import read_config, threshold_of
+from seedmap.experiments.runs.fit_and_map import read_config, read_run, threshold_of
 from seedmap.experiments.runs.settings import split, sweep_config
+from seedmap.experiments.runs.summary import EarlyRegression, RunSummary, read_summary
 from seedmap.experiments.tasks.base import FitConfig
 from seedmap.hmm.forecasting.causal import MINIMUM
 from seedmap.hmm.training_map.baselines import compare_baselines
+from seedmap.results import from_json, to_json
+from seedmap.transaction import transaction
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a model's states explain of the time of convergence.
+
+    Attributes:
+        name: of the model.
+        num_states: chosen for it.
+        num_runs: that the regression uses.
+        r2: of it; None where it is not defined.
+        leave_one_out_r2: on left-out runs, likewise.
+        f_pvalue: of the F test, likewise.
+    """
+
+    name: str
+    num_states: int
+    num_runs: int
+    r2: float | None
+    leave_one_out_r2: float | None
+    f_pvalue: float | None
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """The content of `baselines.json`.
+
+    Attributes:
+        fit_id: of the run's fit.
+        map_id: of its map at that time; None without one.
+        threshold: evaluation accuracy of convergence, the map's where there is one.
+        rows: the run's own HMM first.
+    """
+
+    fit_id: str
+    map_id: str | None
+    threshold: float
+    rows: list[Baseline]
+
 
 EARLY = (0.1, 0.25, 0.5)  # shares of the converging runs that have converged by the early times
 
 
-def baselines_run(folder: Path) -> list[dict[str, Any]]:
+def baselines_run(folder: Path) -> Baselines:
     """Compares what explains convergence time; writes `baselines.json` and adds to the summary.
 
     The rows: the HMM on all metrics, k-means, an HMM on `l2` alone, HMMs on the most important
@@ -31,14 +76,16 @@ def baselines_run(folder: Path) -> list[dict[str, Any]]:
     diverged has no time of convergence.
 
     Returns:
-        The rows of `hmm.training_map.baselines.compare_baselines`.
+        What is written: the rows of `hmm.training_map.baselines.compare_baselines`.
 
     Raises:
-        UserError: the folder is no fitted run, or none of its seeds converges.
+        UserError: the folder is no fitted run, none of its seeds converges, or its summary is of
+            another map.
     """
-    config = read_config(folder, "fit")
+    config = read_config(folder, "fit", ids.FIT)
     settings = FitConfig(**config["fit"])
-    dataset = run_folder.read_dataset(folder)
+    dataset, _ = read_run(folder)
+    summary = _summary(folder, config)
     sequences = raw_sequences(dataset, settings.metrics)
     converged = convergence_times(dataset, threshold_of(config))
     used = seed_rows(dataset, sequences.runs)
@@ -59,9 +106,13 @@ def baselines_run(folder: Path) -> list[dict[str, Any]]:
         criterion=settings.criterion,
         one_standard_error=settings.one_standard_error,
     )
-    files.write_json(folder / run_folder.BASELINES, rows)
-    _add_to_summary(folder, upto, rows)
-    return rows
+    named = [from_json(Baseline, to_json(row)) for row in rows]
+    made = Baselines(config[ids.FIT], ids.map_id(config), threshold_of(config), named)
+    with transaction(folder, (), "baselines") as draft:
+        files.write_json(draft / run_folder.BASELINES, made)
+        if summary is not None:
+            files.write_json(draft / run_folder.SUMMARY, _with_early(summary, upto, named))
+    return made
 
 
 def early_times(steps: np.ndarray, times: np.ndarray) -> list[float]:
@@ -74,13 +125,17 @@ def early_times(steps: np.ndarray, times: np.ndarray) -> list[float]:
     return sorted(time for time in early if time >= first and (times > time).any())
 
 
-def _add_to_summary(folder: Path, upto: list[float], rows: list[dict[str, Any]]) -> None:
-    """Puts the early rows into the run's summary, if it has one, for the report to show."""
+def _summary(folder: Path, config: Mapping[str, Any]) -> RunSummary | None:
+    """Returns the summary of the run's map, if it has one, for the early rows to be put into."""
     if not (folder / run_folder.SUMMARY).is_file():
-        return
-    summary = run_folder.read_json(folder, run_folder.SUMMARY, f"map {folder}", ("regression",))
-    early = [row for row in rows if row["name"].startswith("up to")]
-    summary["regression"]["early"] = [
-        {"upto": time} | row for time, row in zip(upto, early, strict=True)
-    ]
-    files.write_json(folder / run_folder.SUMMARY, summary)
+        return None
+    summary = read_summary(folder)
+    ids.check_map(folder, config, summary.map_id)
+    return summary
+
+
+def _with_early(summary: RunSummary, upto: Sequence[float], rows: Sequence[Baseline]) -> RunSummary:
+    """Returns the summary with the early rows, for the report to show."""
+    early = [row for row in rows if row.name.startswith("up to")]
+    added = [EarlyRegression(time, **vars(row)) for time, row in zip(upto, early, strict=True)]
+    return replace(summary, regression=replace(summary.regression, early=added))

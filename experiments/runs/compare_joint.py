@@ -27,6 +27,7 @@ from seedmap.hmm.sweep_io import save_sweep
 from seedmap.hmm.training_map.prediction import predict_outcome, prediction_r2
 from seedmap.hmm.training_map.stability import adjusted_rand_index
 from seedmap.hmm.training_map.transfer import apply_model, check_same_metrics, fit_together
+from seedmap.identity import identify
 from seedmap.results import to_json
 
 FIT_SETTINGS = (
@@ -55,7 +56,7 @@ class Joint(NamedTuple):
     def save(self, folder: Path) -> None:
         """Writes `hmm.npz`, `hmm.json` and `sweep.json`."""
         save_hmm(folder, self.saved)
-        save_sweep(folder / SWEEP, self.sweep, self.chosen)
+        save_sweep(folder / SWEEP, self.sweep, self.chosen, self.saved.fit_id)
 
 
 def fit_runs_together(
@@ -83,6 +84,8 @@ def fit_runs_together(
     chosen = hmm.select(sweep, first.fit.criterion, first.fit.one_standard_error)
     parameters = hmm.decode(chosen.parameters, hmm.pool(groups)).parameters
     saved = SavedHMM.from_sweep(sweep, parameters, first.saved.z_score)
+    of_runs = {run.name: run.saved.fit_id for run in runs}
+    saved = replace(saved, fit_id=identify(of_runs, parameters._asdict()))
     rows = [_row(run, groups[run.name], saved)[0] for run in runs]
     return Joint(saved, sweep, chosen, rows, _setting_notes(runs))
 

@@ -9,7 +9,7 @@ Each step hands on what it has made, so that one command reads and computes ever
 
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import xarray as xr
 from seedmap import files, hmm
 from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
+from seedmap.experiments.runs import ids, session
 from seedmap.experiments.runs.analysis import Analysis, analyse
 from seedmap.experiments.runs.dataset import (
     check_usable,
@@ -27,26 +28,29 @@ from seedmap.experiments.runs.dataset import (
     metric_sequences,
     seed_rows,
 )
+from seedmap.experiments.runs.import_metrics import NewRun
+from seedmap.experiments.runs.read_result import read_result
 from seedmap.experiments.runs.robustness import (
+    FitStability,
     fit_priors,
+    fit_stability,
     pass_callbacks,
-    prior_row,
-    refit_stability,
-    restart_stability,
     stability,
 )
 from seedmap.experiments.runs.settings import check_threshold, sweep_config
 from seedmap.experiments.runs.summary import (
     RunSummary,
     Seconds,
-    Stability,
     read_summary,
     summarise,
 )
 from seedmap.experiments.tasks.base import FitConfig, MapConfig
+from seedmap.fitting import Fit
 from seedmap.hmm.io import SavedHMM, load_hmm, save_hmm
 from seedmap.hmm.sweep_io import load_sweep, save_sweep
-from seedmap.results import from_json, to_json
+from seedmap.identity import Mark
+from seedmap.results import to_json
+from seedmap.transaction import claim, transaction
 
 _CONFIG_TYPES: dict[str, tuple[type, ...]] = {
     "threshold": (float, int),
@@ -81,7 +85,7 @@ class Fitted:
     saved: SavedHMM
     sweep: hmm.Sweep
     chosen: hmm.Fit
-    stability: dict[str, Any]
+    stability: FitStability
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,81 +132,125 @@ def read_config(folder: Path, *fields: str) -> dict[str, Any]:
     return content
 
 
+def read_run(folder: Path) -> tuple[xr.Dataset, dict[str, Any]]:
+    """Reads `metrics.nc` and `config.json` of a run, both with the id of the training.
+
+    Raises:
+        UserError: one is missing or damaged, or they are not of one training.
+    """
+    dataset = run_folder.read_dataset(folder)
+    config = read_config(folder)
+    training = {ids.TRAINING: ids.check_training(folder, config, dataset)}
+    return dataset.assign_attrs(training), config | training
+
+
 def threshold_of(config: Mapping[str, Any]) -> float:
     """The accuracy of convergence: what the map was asked, else what the run was trained with."""
     asked = config["map"]["threshold"] if "map" in config else None
     return config["threshold"] if asked is None else asked
 
 
-def write_config(
-    folder: Path, config: dict[str, Any], changes: dict[str, Any], seconds: dict[str, float]
+def changed_config(
+    config: dict[str, Any], changes: dict[str, Any], seconds: dict[str, float]
 ) -> dict[str, Any]:
-    """Writes `config.json` with fields and times added, and returns it."""
+    """Returns the content of `config.json` with fields and times added."""
     times = {"wall_seconds": config["wall_seconds"] | seconds}
-    changed = to_json(config | changes | times)
-    files.write_json(folder / run_folder.CONFIG, changed)
-    return changed
+    return to_json(config | changes | times)
+
+
+def copy_of(source: Path) -> NewRun:
+    """Reads the metrics and the configuration of a run, to fit them anew elsewhere.
+
+    Raises:
+        UserError: the source is not a run, or its files are not of one training.
+    """
+    dataset, config = read_run(source)
+    return NewRun(config, dataset.drop_vars("state", errors="ignore"))
 
 
 def fit_run(
-    folder: Path, config: FitConfig, callback: Callable[[int, int], None] | None = None
+    folder: Path,
+    config: FitConfig,
+    callback: Callable[[int, int], None] | None = None,
+    new: NewRun | None = None,
 ) -> Fitted:
     """Fits the sweep to a run's metrics and decodes every run.
 
     Writes `sweep.json`, `hmm.npz`, `hmm.json`, `stability.json` and the variable `state` of
-    `metrics.nc`.
+    `metrics.nc`; the map of a former fit goes.
 
     Args:
         folder: a run folder with metrics.
         config: how to fit.
         callback: called with (EM iterations done, in all), first before compilation.
+        new: a run to fit, which replaces all that is in the folder; None: the one that is there.
 
     Raises:
         UserError: the folder has no metrics, a setting is out of range, or the data allow no fit.
     """
     started = time.perf_counter()
     sweep_config(config)  # refuses wrong settings before the folder is read
-    dataset = run_folder.read_dataset(folder)
-    trained = read_config(folder)
-    check_usable(dataset)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        runs = dataset_runs(dataset, config.metrics)
-    callbacks = pass_callbacks(config, callback)
-    fitted, other = fit_priors(runs, config, callbacks)
-    notes = [str(w.message) for w in caught if w.category is UserWarning] + list(fitted.notes)
-    sweep, chosen, sequences, paths = fitted.sweep, fitted.chosen, fitted.sequences, fitted.paths
-    saved = SavedHMM(
+    with session.in_place(folder, "fit") if new is None else claim(folder, "fit"):
+        dataset, trained = read_run(folder) if new is None else (new.dataset, new.config)
+        check_usable(dataset)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            runs = dataset_runs(dataset, config.metrics)
+        callbacks = pass_callbacks(config, callback)
+        fitted, other = fit_priors(runs, config, callbacks)
+        notes = [str(w.message) for w in caught if w.category is UserWarning] + list(fitted.notes)
+        fit_id = ids.fit_id(trained[ids.TRAINING], config, fitted.parameters)
+        agreement = fit_stability(fitted, other, config, callbacks, fit_id)
+        changes = {"fit": asdict(config), "fit_notes": notes, ids.FIT: fit_id}
+        changed = changed_config(trained, changes, {"fit": time.perf_counter() - started})
+        result = Fitted(
+            folder,
+            changed,
+            _with_states(dataset, fitted.sequences, fitted.paths, fit_id),
+            fitted.sequences,
+            fitted.paths,
+            _saved(fitted, fit_id),
+            fitted.sweep,
+            fitted.chosen,
+            agreement,
+        )
+        _write_fit(result, run_folder.FROM_MAP if new is None else run_folder.OWN)
+        return result
+
+
+def _saved(fitted: Fit, fit_id: str) -> SavedHMM:
+    """Returns the HMM of a fit as it is saved."""
+    return SavedHMM(
         parameters=fitted.parameters,
-        metrics=sequences.metrics,
-        covariance=sweep.config.covariance,
+        metrics=fitted.sequences.metrics,
+        covariance=fitted.sweep.config.covariance,
         z_score=Z_SCORE,
-        train_runs=sweep.train_runs,
-        validation_runs=sweep.validation_runs,
-        config=asdict(sweep.config),
+        train_runs=fitted.sweep.train_runs,
+        validation_runs=fitted.sweep.validation_runs,
+        config=asdict(fitted.sweep.config),
         selection=fitted.candidates,
+        fit_id=fit_id,
     )
-    agreement = restart_stability(fitted) | {
-        "refits": refit_stability(fitted, config, callbacks.get("refits")),
-        "priors": [prior_row(each, paths) for each in (fitted, other) if each is not None],
-    }
-    save_sweep(folder / run_folder.SWEEP, sweep, chosen)
-    save_hmm(folder, saved)
-    files.write_json(folder / run_folder.STABILITY, agreement)
-    files.clear(folder, run_folder.FROM_MAP)
-    decoded = _with_states(dataset, sequences, paths)
-    run_folder.write_dataset(folder, decoded)
-    seconds = {"fit": time.perf_counter() - started}
-    written = write_config(folder, trained, {"fit": asdict(config), "fit_notes": notes}, seconds)
-    agreement = to_json(agreement)
-    return Fitted(folder, written, decoded, sequences, paths, saved, sweep, chosen, agreement)
 
 
-def _with_states(dataset: xr.Dataset, sequences: hmm.Sequences, paths: np.ndarray) -> xr.Dataset:
+def _write_fit(fitted: Fitted, replaces: Collection[str]) -> None:
+    """Writes a fitted run, in place of the named files of its folder."""
+    with transaction(fitted.folder, replaces, "fit") as draft:
+        save_sweep(draft / run_folder.SWEEP, fitted.sweep, fitted.chosen, fitted.saved.fit_id)
+        save_hmm(draft, fitted.saved)
+        files.write_json(draft / run_folder.STABILITY, fitted.stability)
+        run_folder.write_dataset(draft, fitted.dataset)
+        files.write_json(draft / run_folder.CONFIG, fitted.config)
+
+
+def _with_states(
+    dataset: xr.Dataset, sequences: hmm.Sequences, paths: np.ndarray, fit_id: str
+) -> xr.Dataset:
     """Returns the dataset with the decoded state of every seed and step, -1 without one."""
     state = np.full((dataset.sizes["seed"], dataset.sizes["step"]), -1, dtype=np.int32)
     state[seed_rows(dataset, sequences.runs), : paths.shape[1]] = paths
-    attributes = {"long_name": "decoded HMM state (Viterbi), -1 where there is none"}
+    name = "decoded HMM state (Viterbi), -1 where there is none"
+    attributes = {"long_name": name, ids.FIT: fit_id}
     return dataset.assign(state=(("seed", "step"), state, attributes))
 
 
@@ -210,25 +258,32 @@ def read_fitted(folder: Path) -> Fitted:
     """Reads a run that an earlier command has fitted.
 
     Raises:
-        UserError: the folder is not a run, or is not fitted yet.
+        UserError: the folder is not a run, is not fitted yet, or its files are not of one fit.
     """
     dataset = run_folder.read_dataset(folder)
     if "state" not in dataset:
         raise UserError(f"{folder} holds no fitted HMM; make one with `seedmap fit {folder}`")
-    config = read_config(folder, "fit", "fit_notes")
+    config = read_config(folder, "fit", "fit_notes", ids.FIT)
+    ids.check_training(folder, config, dataset)
     saved = load_hmm(folder)
+    sweep, chosen = load_sweep(
+        folder / run_folder.SWEEP, Mark(folder / run_folder.CONFIG, config[ids.FIT])
+    )
+    agreement = read_result(FitStability, folder, run_folder.STABILITY, f"fit {folder} --overwrite")
+    ids.check_fit(
+        folder,
+        config,
+        [
+            Mark(folder / "hmm.json", saved.fit_id),
+            Mark(folder / run_folder.METRICS, dataset.state.attrs.get(ids.FIT)),
+            Mark(folder / run_folder.STABILITY, agreement.fit_id),
+        ],
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the fit has warned of them
         sequences = metric_sequences(dataset, saved.metrics)
     rows = seed_rows(dataset, sequences.runs)
     paths = dataset.state.values[rows, : sequences.values.shape[1]]
-    sweep, chosen = load_sweep(folder / run_folder.SWEEP)
-    agreement = run_folder.read_json(
-        folder,
-        run_folder.STABILITY,
-        f"fit {folder} --overwrite",
-        ("adjusted_rand", "edges", "refits", "priors"),
-    )
     return Fitted(folder, config, dataset, sequences, paths, saved, sweep, chosen, agreement)
 
 
@@ -265,13 +320,16 @@ def map_run(fitted: Fitted, asked: MapConfig | None = None) -> Mapped:
     summary = summarise(
         fitted.dataset, analysis, fitted.saved.selection, question, config["fit_notes"], held_out
     )
-    robustness = from_json(Stability, to_json(stability(analysis, fitted.stability)))
+    robustness = stability(analysis, fitted.stability)
     seconds = {"analyse": time.perf_counter() - started}
-    config = write_config(folder, config, {"map": asdict(question)}, seconds)
+    config = changed_config(config, {"map": asdict(question)}, seconds)
     times = {name: config["wall_seconds"].get(name) for name in Seconds.__dataclass_fields__}
-    summary = replace(summary, stability=robustness, seconds=Seconds(**times))
-    files.clear(folder, run_folder.FROM_MAP)
-    files.write_json(folder / run_folder.SUMMARY, to_json(summary))
+    summary = replace(
+        summary, stability=robustness, seconds=Seconds(**times), map_id=ids.map_id(config)
+    )
+    with transaction(folder, run_folder.FROM_MAP, "map") as draft:
+        files.write_json(draft / run_folder.CONFIG, config)
+        files.write_json(draft / run_folder.SUMMARY, to_json(summary))
     return Mapped(replace(fitted, config=config), question, analysis, summary)
 
 
@@ -279,9 +337,10 @@ def read_mapped(folder: Path) -> Mapped:
     """Reads a run that an earlier command has mapped; the analysis is done again.
 
     Raises:
-        UserError: the folder is not a run, or has no map yet.
+        UserError: the folder is not a run, has no map yet, or its files are not of one map.
     """
     summary = read_summary(folder)
     fitted = read_fitted(folder)
+    ids.check_map(folder, fitted.config, summary.map_id)
     question = MapConfig(**fitted.config["map"])
     return Mapped(fitted, question, analyse_fitted(fitted, question), summary)

@@ -2,8 +2,9 @@
 
 import importlib.metadata
 import io
-import json
+import logging
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 from contextlib import closing
@@ -14,9 +15,11 @@ import jax
 import orbax.checkpoint as ocp
 import xarray as xr
 
-from seedmap import files
+from seedmap import files, limits
 from seedmap.errors import UserError
 from seedmap.experiments.checkpoints.orbax_arrays import dotted, open_arrays
+from seedmap.lock import SERVICE
+from seedmap.transaction import settled
 
 # Variables of the environment by which the same program may compute other bits.
 ARITHMETIC = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NPROC", "OMP_NUM_THREADS", "NVIDIA_TF32_OVERRIDE")
@@ -30,8 +33,7 @@ REPORT = "report.html"
 FIGURES = "figures"
 CHECKPOINT = "checkpoint"
 TRAINING = "training"  # what a training writes until it is done
-COLLECTED = "collected"  # in there: the run's own files while they are written
-IMPORTED = "import.jsonl"  # in there: what an import of checkpoints has done
+IMPORT, IMPORTED = "import.json", "import.jsonl"  # in there: an import of checkpoints
 LOG = "log.jsonl"
 FORECAST = "forecast.json"
 BASELINES = "baselines.json"
@@ -44,6 +46,7 @@ FILES = (CONFIG, METRICS, LOG, SWEEP, STABILITY, SUMMARY, REPORT, FORECAST, BASE
 FILES += (PREDICTIONS, BARRIERS, NOISE)
 OWN = {*FILES, FIGURES, CHECKPOINT, TRAINING, NOISE_MAP}  # and drafts of them
 FROM_MAP = (SUMMARY, REPORT, FIGURES)  # what a new fit makes stale
+_OURS = {CONFIG: ("versions", "seedmap"), IMPORT: ("pattern",)}  # keys that tell our files
 
 
 def check_free(folder: Path, overwrite: bool) -> None:
@@ -59,44 +62,67 @@ def check_free(folder: Path, overwrite: bool) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out: {folder} is a file; name a folder that does not exist yet")
+    settled(folder)
     if is_empty(folder):
         return
     names = sorted(entry.name for entry in folder.iterdir())
-    foreign = [name for name in names if files.without_draft(name) not in OWN]
+    foreign = [name for name in names if files.without_draft(name) not in {*OWN, SERVICE}]
     if foreign:
         raise UserError(
             f"--out: {folder} holds {foreign[0]}, which is not a seedmap run's; name another folder"
         )
-    if not _is_run(folder):
+    if not (_has(folder / CONFIG, *_OURS[CONFIG]) or can_resume(folder)):
         raise UserError(
             f"--out: {folder} is no seedmap run, or its {CONFIG} is damaged; name another folder"
         )
     if not overwrite:
-        unfinished = (folder / TRAINING).exists()
-        what = "a training cut short" if unfinished else "another run"
-        how = "--resume to continue it, or --overwrite" if unfinished else "--overwrite"
+        what, how = "another run", "--overwrite"
+        if (folder / TRAINING).exists():
+            what, how = "a training cut short", "--resume to continue it, or --overwrite"
+        elif _has(folder / CONFIG, "noise") and not (folder / NOISE).exists():
+            what, how = "a study not measured yet", "--resume to continue it, or --overwrite"
         raise UserError(
             f"--out: {folder} holds {what}; name another folder, or add {how} to replace it"
         )
 
 
+def _names(folder: Path) -> set[str]:
+    """Lists what a folder holds, drafts by the names of their files."""
+    return {files.without_draft(entry.name) for entry in folder.iterdir()} - {SERVICE}
+
+
 def is_empty(folder: Path) -> bool:
-    """Tells whether a folder is missing or holds nothing, but for what a kill left in making it."""
-    names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    return names <= {files.draft_of(folder / CONFIG).name}
+    """Tells whether a folder is missing or holds nothing, but for what a kill left in making it.
 
-
-def _is_run(folder: Path) -> bool:
-    """Tells whether a run is in the folder, complete, begun, or in the middle of being moved in."""
-    training = folder / TRAINING
-    if any(training.glob("part-*/job.json")) or (training / IMPORTED).is_file():
+    That is a training without a save point, beside which former versions left `config.json`.
+    """
+    if not folder.is_dir():
         return True
-    return _is_config(folder / CONFIG) or _is_config(training / COLLECTED / CONFIG)
+    others = _names(folder) - {TRAINING}
+    known = others <= {CONFIG} and _is_ours(folder / CONFIG)
+    return known and _is_begun(folder / TRAINING) and not can_resume(folder)
 
 
-def _is_config(path: Path) -> bool:
+def _is_begun(training: Path) -> bool:
+    """Tells whether what may be a training's folder is missing, empty, or one that we began."""
+    if not training.is_dir():
+        return not os.path.lexists(training)
+    ours = all(_is_ours(training / name) for name in _OURS)
+    return ours and (_names(training) <= {*_OURS} or (training / CONFIG).is_file())
+
+
+def _is_ours(path: Path) -> bool:
+    """Tells whether a JSON file is missing, or holds what we write in one of its name."""
+    return not os.path.lexists(path) or _has(path, *_OURS[path.name])
+
+
+def _has(path: Path, *keys: str) -> bool:
+    """Tells whether a JSON file has the keys, each in the value of the one before it."""
     try:
-        return "seedmap" in json.loads(path.read_text())["versions"]
+        content = limits.read_json(path)
+        for key in keys:
+            content = content[key]
+        return True
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -114,12 +140,13 @@ def read_json(folder: Path, name: str, made_by: str, fields: Sequence[str] = ())
         UserError: it is missing, is not JSON or lacks a field; the message says which command
             makes it.
     """
+    settled(folder)
     path = folder / name
     if not path.is_file():
         raise UserError(f"{folder} has no {name}; make it with `seedmap {made_by}`")
     try:
-        content = json.loads(path.read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        content = limits.read_json(path)
+    except UserError as error:
         raise UserError(
             f"{path} is not JSON ({error}); make it anew with `seedmap {made_by}`"
         ) from None
@@ -144,31 +171,83 @@ def write_netcdf(path: Path, dataset: xr.Dataset) -> None:
     files.write_bytes(path, buffer.getbuffer())
 
 
+def check_there(folder: Path, made_by: str = "train") -> None:
+    """Raises UserError where a folder holds no run; `made_by` is the command to make it with."""
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder} is not a folder; name a run folder, as `seedmap {made_by}` makes it"
+        )
+    settled(folder)
+    if not (folder / METRICS).is_file():
+        raise UserError(f"{folder} has no {METRICS}; make it with `seedmap {made_by}`")
+
+
 def read_dataset(folder: Path, made_by: str = "train") -> xr.Dataset:
     """Reads `metrics.nc` into memory; `made_by` is the command to make it with.
 
     Raises:
         UserError: the folder or the file is missing, or the file is not NetCDF.
     """
-    if not folder.is_dir():
-        raise UserError(
-            f"{folder} is not a folder; name a run folder, as `seedmap {made_by}` makes it"
-        )
-    if not (folder / METRICS).is_file():
-        raise UserError(f"{folder} has no {METRICS}; make it with `seedmap {made_by}`")
+    check_there(folder, made_by)
     try:
-        return xr.load_dataset(folder / METRICS, engine="h5netcdf")
-    except (OSError, ValueError) as error:
+        return load_netcdf(folder / METRICS)
+    except UserError as error:
         raise UserError(
             f"{folder / METRICS} cannot be read as NetCDF ({error}); train again, or restore it"
         ) from None
 
 
-def save_params(folder: Path, params: Any) -> None:
-    """Saves the final parameters of all seeds in `checkpoint/` (Orbax, leaves [seed, ...])."""
-    files.announce("write", folder / CHECKPOINT)
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save((folder / CHECKPOINT).resolve(), params)
+def load_netcdf(path: Path) -> xr.Dataset:
+    """Reads a dataset (NetCDF 4) into memory.
+
+    Raises:
+        UserError: it is damaged, is none of a run's, or holds what `limits.check_hdf5` refuses.
+    """
+    try:
+        limits.check_hdf5(path)
+        return xr.load_dataset(path, engine="h5netcdf")
+    except UserError:
+        raise
+    # Broad on purpose: of damaged content HDF5, h5netcdf and xarray raise anything from KeyError to
+    # RuntimeError, and all of it means the same.
+    except Exception as error:
+        raise UserError(" ".join(str(error).split())[:200] or repr(error)) from None
+
+
+def save_params(folder: Path, params: Any, training_id: str) -> None:
+    """Saves the final parameters of all seeds in `checkpoint/` (Orbax, leaves [seed, ...]).
+
+    Raises:
+        OSError: they cannot be written; the error names the folder.
+    """
+    path, about = folder / CHECKPOINT, {"training_id": training_id}
+    files.announce("write", path)
+    absl = logging.getLogger("absl")  # where Orbax tells of every error at length
+    before = absl.level
+    try:
+        absl.setLevel(logging.CRITICAL)
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(path.resolve(), params, custom_metadata=about)
+    except ValueError as error:  # as TensorStore says what the system refused
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from None
+    finally:
+        absl.setLevel(before)
+
+
+def params_id(folder: Path) -> str | None:
+    """Returns the id of the training that `checkpoint/` is of; None where it carries none.
+
+    Raises:
+        UserError: what Orbax writes of it is damaged.
+    """
+    path = folder / CHECKPOINT / "_CHECKPOINT_METADATA"
+    try:
+        return limits.read_json(path)["custom_metadata"].get("training_id")
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({error}); restore it, or train anew") from None
 
 
 def load_params(folder: Path, made_by: str = "train") -> Any:
@@ -186,10 +265,11 @@ def load_params(folder: Path, made_by: str = "train") -> Any:
         raise UserError(f"{folder} has no {CHECKPOINT}/; make it with `seedmap {made_by}`")
     try:
         arrays = open_arrays(path)
+        limits.check_tensors(path, {n: (a.shape, a.dtype.itemsize) for n, a in arrays.items()})
         # Not of a Checkpointer, which warns of what is not there.
         with closing(ocp.PyTreeCheckpointHandler()) as handler:
             tree = handler.metadata(path).tree
-        return jax.tree_util.tree_map_with_path(lambda keys, _: arrays[dotted(keys)][1](), tree)
+        return jax.tree_util.tree_map_with_path(lambda keys, _: arrays[dotted(keys)].read(), tree)
     # Broad on purpose: a damaged folder of Orbax's raises anything from AttributeError to what its
     # storage library says, and all of it means the same.
     except Exception as error:

@@ -3,9 +3,8 @@
 import os
 from pathlib import Path
 
-from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.dataset import dataset_runs
-from seedmap.experiments.runs.fit_and_map import read_config, threshold_of
+from seedmap.experiments.runs.fit_and_map import read_run, threshold_of
 from seedmap.runs import Runs
 
 
@@ -21,10 +20,7 @@ def load(path: str | os.PathLike[str], *, threshold: float | None = None) -> Run
         The metrics of Hu et al. (2023) that were recorded, one run per seed.
 
     Raises:
-        UserError: the folder is no run, or a file of it is damaged.
+        UserError: the folder is no run, or a file of it is damaged or of another training.
     """
-    folder = Path(path)
-    dataset = run_folder.read_dataset(folder)
-    if threshold is None:
-        threshold = threshold_of(read_config(folder))
-    return dataset_runs(dataset, threshold=threshold)
+    dataset, config = read_run(Path(path))
+    return dataset_runs(dataset, threshold=threshold_of(config) if threshold is None else threshold)

@@ -3,28 +3,29 @@
 import time
 from pathlib import Path
 
+from seedmap import files
 from seedmap.experiments.report.figures import make_figures
+from seedmap.experiments.report.out_folder import save_figures
 from seedmap.experiments.report.run import write_report
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs.fit_and_map import Mapped, write_config
-from seedmap.hmm import figures
+from seedmap.experiments.runs.fit_and_map import Mapped, changed_config
+from seedmap.transaction import transaction
 
 
 def report_run(mapped: Mapped) -> Path:
     """Draws every figure of a mapped run and writes `report.html`; returns its path."""
     started = time.perf_counter()
     folder, config = mapped.fitted.folder, mapped.fitted.config
-    paths = {
-        name: figures.save(figure, folder / run_folder.FIGURES / f"{name}.png")
-        for name, figure in make_figures(mapped).items()
-    }
-    report = write_report(
-        folder / run_folder.REPORT,
-        f"Training map of {config['experiment']}",
-        mapped.summary,
-        config,
-        paths,
-        mapped.summary.notes,
-    )
-    write_config(folder, config, {}, {"report": time.perf_counter() - started})
-    return report
+    drawn = make_figures(mapped)
+    with transaction(folder, (run_folder.REPORT,), "report") as draft:
+        write_report(
+            draft / run_folder.REPORT,
+            f"Training map of {config['experiment']}",
+            mapped.summary,
+            config,
+            save_figures(draft, drawn),
+            mapped.summary.notes,
+        )
+        seconds = {"report": time.perf_counter() - started}
+        files.write_json(draft / run_folder.CONFIG, changed_config(config, {}, seconds))
+    return folder / run_folder.REPORT

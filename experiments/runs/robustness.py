@@ -1,7 +1,7 @@
 """Dependence of a map on the prior, on the restart of EM and on the runs trained."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,14 +9,45 @@ import numpy as np
 from seedmap import hmm
 from seedmap.experiments.runs.analysis import Analysis
 from seedmap.experiments.runs.settings import sweep_config
+from seedmap.experiments.runs.summary import EdgeStability, PriorRow, Refits, Stability
 from seedmap.experiments.tasks.base import FitConfig
 from seedmap.fitting import Fit, fit
 from seedmap.hmm.selection.sweep import num_iterations
 from seedmap.hmm.training_map.bootstrap import bootstrap_map
 from seedmap.hmm.training_map.stability import adjusted_rand_index, edge_inclusion, edge_recurrence
+from seedmap.results import from_json, to_json
 from seedmap.runs import Runs
 
 Callback = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class RefitEdges(Refits):
+    """Refits, and in what share of them some run makes each transition [source][target].
+
+    `edges` is None where every refit broke down.
+    """
+
+    edges: list[list[float | None]] | None
+
+
+@dataclass(frozen=True)
+class FitStability:
+    """The content of `stability.json`: what is measured of a fit, before there is a map.
+
+    Attributes:
+        adjusted_rand: agreement of the other restarts that did not degenerate.
+        edges: share of them that have each transition [source][target]; None without any.
+        refits: to resampled runs; None where none were asked for.
+        priors: results under the prior asked for, and under the other one where it was fitted.
+        fit_id: which all files of the fit carry.
+    """
+
+    adjusted_rand: list[float | None]
+    edges: list[list[float | None]] | None
+    refits: RefitEdges | None
+    priors: list[PriorRow]
+    fit_id: str
 
 
 def pass_callbacks(config: FitConfig, callback: Callback | None) -> dict[str, Callback | None]:
@@ -149,28 +180,55 @@ def refit_stability(
     )
 
 
-def stability(analysis: Analysis, content: dict[str, Any]) -> dict[str, Any]:
+def fit_stability(
+    fitted: Fit,
+    other: Fit | None,
+    config: FitConfig,
+    callbacks: Mapping[str, Callback | None],
+    fit_id: str,
+) -> FitStability:
+    """Measures the stability of a fit.
+
+    Args:
+        fitted: by the prior asked for.
+        other: by the other prior; None where it was not fitted.
+        config: how.
+        callbacks: of the passes, as `pass_callbacks` makes them.
+        fit_id: of the fit.
+    """
+    content = restart_stability(fitted) | {
+        "refits": refit_stability(fitted, config, callbacks.get("refits")),
+        "priors": [prior_row(each, fitted.paths) for each in (fitted, other) if each is not None],
+        "fit_id": fit_id,
+    }
+    return from_json(FitStability, to_json(content))
+
+
+def stability(analysis: Analysis, measured: FitStability) -> Stability:
     """Returns agreement of restarts and refits, and how often each edge recurs.
 
     Args:
         analysis: of the chosen HMM.
-        content: that of `stability.json`.
+        measured: of its fit.
     """
     inclusion = edge_inclusion(analysis.paths, analysis.training_map.num_states)
-    recurrence, refits = content["edges"], content["refits"] or {}
-    refitted = refits.get("edges")
-    return {
-        "adjusted_rand": content["adjusted_rand"],
-        "refits": {name: value for name, value in refits.items() if name != "edges"} or None,
-        "priors": content["priors"],
-        "edges": [
-            {
-                "from": edge.source,
-                "to": edge.target,
-                "restarts": recurrence and recurrence[edge.source][edge.target],
-                "bootstrap": inclusion[edge.source, edge.target],
-                "refits": refitted and refitted[edge.source][edge.target],
-            }
+    refits = measured.refits
+    return Stability(
+        adjusted_rand=measured.adjusted_rand,
+        refits=refits and Refits(refits.num_resamples, refits.num_degenerate, refits.adjusted_rand),
+        priors=measured.priors,
+        edges=[
+            EdgeStability(
+                source=int(edge.source),
+                target=int(edge.target),
+                restarts=_share(measured.edges, edge),
+                bootstrap=float(inclusion[edge.source, edge.target]),
+                refits=_share(refits and refits.edges, edge),
+            )
             for edge in analysis.training_map.edges
         ],
-    }
+    )
+
+
+def _share(edges: list[list[float | None]] | None, edge: hmm.Edge) -> float | None:
+    return None if edges is None else edges[edge.source][edge.target]

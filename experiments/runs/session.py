@@ -1,16 +1,14 @@
-"""A run folder being filled, in one session or several: claimed, begun, resumed, moved in.
+"""A run folder being filled, in one session or several: claimed, begun, resumed.
 
-    DIR/config.json             claims the folder, so that no other command takes it
-        training/config.json    what a training was begun with, compared when it is resumed
+    DIR/training/config.json    what a training was begun with, compared when it is resumed
                  import.json    the same of an import of checkpoints
-                 collected/     the run's own files while they are written
 
-A run that is replaced stays whole until the new one's files are all written; what a command leaves
-that is stopped is known, and the same command resumes or replaces it.
+A run that is replaced stays whole until the new one is moved in (`seedmap.transaction`); what a
+command leaves that is stopped is known, and the same command resumes or replaces it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,8 @@ from typing import Any
 from seedmap import files
 from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs.folder import COLLECTED, CONFIG, METRICS, OWN, TRAINING
+from seedmap.experiments.runs.folder import CONFIG, METRICS, OWN, TRAINING
+from seedmap.transaction import claim, transaction
 
 # What each kind of work leaves in `training/`.
 _KINDS = {"a training": ("config.json*", "part-*"), "an import": ("import.json*",)}
@@ -31,7 +30,6 @@ class Work:
     Attributes:
         kind: "a training" or "an import".
         command: that makes it, for messages.
-        config: content of the run's `config.json`.
         record: name of the file in `training/` that says what was begun.
         content: of that file.
         progress: pattern of files in `training/` once there is something to resume.
@@ -43,7 +41,6 @@ class Work:
 
     kind: str
     command: str
-    config: dict[str, Any]
     record: str
     content: dict[str, Any]
     progress: str
@@ -77,47 +74,24 @@ def check_kind(folder: Path, work: Work) -> None:
             )
 
 
-def claim(folder: Path, overwrite: bool, config: Mapping[str, Any], resume: bool = False) -> bool:
-    """Makes a run folder with its `config.json`, unless it holds a run that may be resumed.
-
-    Returns:
-        Whether it was made here.
+def check(folder: Path, work: Work, overwrite: bool, resume: bool) -> None:
+    """Checks that the work may be done in a folder; changes nothing.
 
     Raises:
-        UserError: as `folder.check_free`, or the folder cannot be made.
+        UserError: as `folder.check_free` and `check_kind`.
     """
     run_folder.check_free(folder, overwrite or resume)
-    if not run_folder.is_empty(folder):
-        return False
-    try:
-        files.make_folder(folder)
-        files.write_json(folder / CONFIG, config)
-    except OSError as error:
-        raise UserError(f"--out: cannot write to {folder} ({error.strerror})") from None
-    return True
+    if resume:
+        check_kind(folder, work)
 
 
-@contextmanager
-def claimed(
-    folder: Path, overwrite: bool, config: Mapping[str, Any], resume: bool = False
-) -> Iterator[None]:
-    """Claims a folder for a run: it has its `config.json` while the body makes the rest.
-
-    A run that is replaced stays whole until the body moves the new one in (`collected`). If the
-    body fails, a folder made here is removed again, but for one with a save point to resume from.
+def claimed(folder: Path, command: str, overwrite: bool) -> AbstractContextManager[None]:
+    """Claims a folder for a run, of which the block reads and computes everything.
 
     Raises:
-        UserError: as `claim`.
+        UserError: as `transaction.claim` and `folder.check_free`.
     """
-    fresh = claim(folder, overwrite, config, resume)
-    try:
-        yield
-    except BaseException:
-        if not run_folder.can_resume(folder):
-            files.clear(folder, OWN if fresh else (TRAINING,))
-            if fresh:
-                folder.rmdir()
-        raise
+    return claim(folder, command, lambda: run_folder.check_free(folder, overwrite))
 
 
 def begin(folder: Path, work: Work, resume: bool) -> None:
@@ -136,31 +110,33 @@ def begin(folder: Path, work: Work, resume: bool) -> None:
         files.write_json(training / work.record, work.content)
 
 
-@contextmanager
-def begun(folder: Path, work: Work, overwrite: bool, resume: bool) -> Iterator[None]:
-    """Claims a folder and begins or resumes the work in it, while the body does it.
+def in_place(folder: Path, command: str) -> AbstractContextManager[None]:
+    """Claims the run in a folder, which the block reads and adds to.
 
     Raises:
-        UserError: as `check_kind`, `claim` and `begin`.
+        UserError: as `transaction.claim` and `folder.check_there`.
     """
-    if resume:
-        check_kind(folder, work)
-    with claimed(folder, overwrite, work.config, resume):
-        begin(folder, work, resume)
-        yield
+    return claim(folder, command, lambda: run_folder.check_there(folder))
 
 
 @contextmanager
-def collected(folder: Path) -> Iterator[Path]:
-    """Gives a folder to write the run's own files to; once all are there they are moved in.
+def begun(folder: Path, work: Work, resume: bool) -> Iterator[None]:
+    """Begins or resumes the work in a folder that is claimed, while the body does it.
 
-    They replace the run that was there, and `training/` is removed. Stopped, it can be done again.
+    If the body fails before it has come to a save point, nothing of the work is left.
+
+    Raises:
+        UserError: as `begin`.
     """
-    draft = folder / TRAINING / COLLECTED
-    files.clear(draft.parent, (draft.name,))
-    files.make_folder(draft)
-    yield draft
-    files.clear(folder, OWN - {TRAINING})
-    for path in sorted(draft.iterdir()):
-        files.move(path, folder / path.name)
-    files.clear(folder, (TRAINING,))
+    try:
+        begin(folder, work, resume)
+        yield
+    except BaseException:
+        if not run_folder.can_resume(folder):
+            files.clear(folder, (TRAINING,))
+        raise
+
+
+def collected(folder: Path, command: str) -> AbstractContextManager[Path]:
+    """Gives a draft to write a run to, which replaces all that is in the folder."""
+    return transaction(folder, OWN, command)

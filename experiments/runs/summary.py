@@ -204,7 +204,7 @@ class Seconds:
 class RunSummary:
     """The content of `summary.json`; numbers that are not defined are None.
 
-    `stability` and `seconds` are None until `map_run` has filled them in.
+    `stability`, `seconds` and `map_id` are None until `map_run` has filled them in.
     """
 
     num_seeds: int
@@ -227,6 +227,7 @@ class RunSummary:
     notes: list[str]
     stability: Stability | None = None
     seconds: Seconds | None = None
+    map_id: str | None = None  # which all files of the map carry
 
 
 def read_summary(folder: Path) -> RunSummary:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from seedmap import files
 from seedmap.errors import UserError
 from seedmap.trainer import Progress
 
@@ -30,6 +31,7 @@ def tensorboard_writer(folder: Path | None) -> Iterator[Callable[[Progress], Non
             "--tensorboard needs tensorboardX: pip install 'seedmap[tensorboard]'"
         ) from None
 
+    files.announce("write", folder)
     with SummaryWriter(str(folder)) as writer:
 
         def on_progress(progress: Progress) -> None:

@@ -6,8 +6,8 @@ While it lasts, records and checkpoints of every process are in `training/` of t
 `collect_run` makes the run's own files of them and removes that folder.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,9 +20,11 @@ from jax.experimental import multihost_utils
 from seedmap import files
 from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs import session
+from seedmap.experiments.runs import ids, session
 from seedmap.experiments.runs.settings import MIN_SEEDS, check_saving, check_training, schedule
 from seedmap.experiments.tasks.base import Experiment, TrainingConfig
+from seedmap.identity import Mark, check_marks, identify
+from seedmap.lock import lock
 from seedmap.trainer import (
     Perturbations,
     Progress,
@@ -34,8 +36,9 @@ from seedmap.trainer import (
     collect,
     train,
 )
-from seedmap.trainer.checks import check_seeds, check_sizes
+from seedmap.trainer.checks import check_seeds, check_sizes, check_width
 from seedmap.trainer.storage import folder as store
+from seedmap.transaction import claim, settle, settled
 
 SAVE_SECONDS = 60.0
 
@@ -47,13 +50,14 @@ class Study(NamedTuple):
         settings: what distinguishes the study, JSON values; `config.json` has them as "noise".
         streams: keys [replica].
         perturb: noise of tools to imitate [replica].
-        finish: called with a folder to write further files of the run to, and the run.
+        finish: called with a folder to write further files of the run to, the run, and the id of
+            the training, for these files to carry.
     """
 
     settings: dict[str, Any]
     streams: Streams
     perturb: Perturbations
-    finish: Callable[[Path, TrainingRun], None]
+    finish: Callable[[Path, TrainingRun, str], None]
 
 
 def train_run(
@@ -99,12 +103,52 @@ def train_run(
     setup = experiment.setup(config)
     first = config.first_seed if study is None else 0
     seeds = range(first, first + config.seeds)
+    check_width()
     check_sizes(setup.task, config.batch_size, config.record_every)
     check_seeds(seeds)
     steps, between = schedule(config, setup.task.num_train)
     if check is not None:
         check(setup.task.num_train)
-    content = {
+    content = _content(experiment, config, threshold, study)
+    work = _work(content)
+    with _claimed(folder, work, overwrite, resume):
+        if resume and session.is_complete(folder, work):
+            return True
+        with _begun(folder, work, resume):
+            run = train(
+                setup.task,
+                setup.optimizer,
+                seeds,
+                batch_size=config.batch_size,
+                steps=steps,
+                record_every=between,
+                replicas=Replicas(
+                    vary=config.vary,
+                    streams=study and study.streams,
+                    perturb=study and study.perturb,
+                    compare=study is not None,
+                ),
+                metrics=choose(config.record, setup.rule, config.spectrum),
+                threshold=threshold,
+                early_stop=config.early_stop,
+                precision=config.precision,
+                seeds_at_once=config.seeds_at_once,
+                saving=Saving(
+                    folder / run_folder.TRAINING, resume, _identity(content), save_seconds
+                ),
+                on_progress=on_progress,
+            )
+            if jax.process_count() > 1:
+                return False
+            collect_run(folder, study and study.finish, run)
+    return True
+
+
+def _content(
+    experiment: Experiment, config: TrainingConfig, threshold: float, study: Study | None
+) -> dict[str, Any]:
+    """Returns the content of `config.json` as far as it is known before the training."""
+    return {
         "experiment": experiment.name,
         "hyperparameters": asdict(config),
         "threshold": threshold,
@@ -113,35 +157,6 @@ def train_run(
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "wall_seconds": {},
     }
-    work = _work(content)
-    if resume and session.is_complete(folder, work):
-        return True
-    with _begun(folder, work, overwrite, resume):
-        run = train(
-            setup.task,
-            setup.optimizer,
-            seeds,
-            batch_size=config.batch_size,
-            steps=steps,
-            record_every=between,
-            replicas=Replicas(
-                vary=config.vary,
-                streams=study and study.streams,
-                perturb=study and study.perturb,
-                compare=study is not None,
-            ),
-            metrics=choose(config.record, setup.rule, config.spectrum),
-            threshold=threshold,
-            early_stop=config.early_stop,
-            precision=config.precision,
-            seeds_at_once=config.seeds_at_once,
-            saving=Saving(folder / run_folder.TRAINING, resume, _identity(content), save_seconds),
-            on_progress=on_progress,
-        )
-        if jax.process_count() > 1:
-            return False
-        collect_run(folder, study and study.finish, run)
-    return True
 
 
 def _identity(content: dict[str, Any]) -> dict[str, Any]:
@@ -167,7 +182,6 @@ def _work(content: dict[str, Any]) -> session.Work:
     return session.Work(
         kind="a training",
         command="train",
-        config=content,
         record=run_folder.CONFIG,
         content=content,
         progress="part-*",
@@ -178,33 +192,80 @@ def _work(content: dict[str, Any]) -> session.Work:
 
 
 @contextmanager
-def _begun(folder: Path, work: session.Work, overwrite: bool, resume: bool) -> Iterator[None]:
-    """Begins the training in its folder: alone, or for all processes by the first of them."""
+def _claimed(folder: Path, work: session.Work, overwrite: bool, resume: bool) -> Iterator[None]:
+    """Claims the folder: alone, or a part of it for each process, checked by the first of them."""
+
+    def check() -> None:
+        session.check(folder, work, overwrite, resume)
+
     if jax.process_count() == 1:
-        with session.begun(folder, work, overwrite, resume):
+        with claim(folder, work.command, check):
             yield
         return
-    refusal = None
-    if jax.process_index() == 0:
-        try:
-            if resume:
-                session.check_kind(folder, work)
-            session.claim(folder, overwrite, work.config, resume)
+    with ExitStack() as stack:
+        with _agreed(folder):
+            stack.enter_context(lock(folder, work.command, shared=True))
+            stack.enter_context(lock(folder, work.command, part=jax.process_index()))
+            if jax.process_index() == 0:
+                settle(folder)
+                check()
+        yield
+
+
+@contextmanager
+def _begun(folder: Path, work: session.Work, resume: bool) -> Iterator[None]:
+    """Begins the training in its folder: alone, or for all processes by the first of them."""
+    if jax.process_count() == 1:
+        with session.begun(folder, work, resume):
+            yield
+        return
+    with _agreed(folder):
+        if jax.process_index() == 0:
             session.begin(folder, work, resume)
-        except ValueError as error:
-            refusal = error
-    accepted = multihost_utils.broadcast_one_to_all(np.int32(refusal is None))
-    if refusal is not None:
-        raise refusal
-    if not accepted:
-        raise UserError(f"--out: process 0 refuses {folder}; its message says why")
     files.make_folder(folder / run_folder.TRAINING)  # where disks are not shared
     yield
 
 
+@contextmanager
+def _agreed(folder: Path) -> Iterator[None]:
+    """Waits until all processes have done the block; refuses where one of them does.
+
+    Raises:
+        UserError: what the block raised, or that another process refuses.
+    """
+    refusal: Exception | None = None
+    try:
+        yield
+    except (UserError, OSError) as error:
+        refusal = error
+    refused = multihost_utils.process_allgather(np.int32(refusal is not None))
+    if refusal is not None:
+        raise refusal
+    if refused.any():
+        number = np.argmax(refused)
+        raise UserError(f"--out: process {number} refuses {folder}; its message says why")
+
+
+def _check_begun_alike(
+    training: Path, content: dict[str, Any], parts: Mapping[Path, store.Job]
+) -> None:
+    """Refuses parts of another training than `training/config.json` says.
+
+    Raises:
+        UserError: the message names both files.
+    """
+    begun = _identity(content)
+    marks = [Mark(training / run_folder.CONFIG, identify(begun))]
+    for entry, job in parts.items():
+        marks.append(
+            Mark(entry / store.JOB, identify({name: job.identity.get(name) for name in begun}))
+        )
+    check_marks("trainings", marks, "put back the file that was replaced")
+
+
 def collect_run(
     folder: Path,
-    finish: Callable[[Path, TrainingRun], None] | None = None,
+    finish: Callable[[Path, TrainingRun, str], None] | None = None,
     run: TrainingRun | None = None,
 ) -> None:
     """Makes `config.json`, `metrics.nc`, `checkpoint/` and `log.jsonl` of a trained `training/`.
@@ -220,19 +281,37 @@ def collect_run(
         UserError: there is nothing to collect, parts are missing or not trained to their end, or
             it is a study of noise, whose further files `finish` has to write.
     """
-    training = folder / run_folder.TRAINING
-    if not training.is_dir():
+    with claim(folder, "collect", lambda: _check_begun(folder)):
+        training = folder / run_folder.TRAINING
+        content = run_folder.read_json(training, run_folder.CONFIG, "train", ("wall_seconds",))
+        if finish is None and "noise" in content:
+            raise UserError(
+                f"{folder} holds a study of noise cut short: continue with `seedmap noise "
+                f"{content['experiment']}`, its flags and --resume"
+            )
+        parts = store.read_jobs(training)
+        _check_begun_alike(training, content, parts)
+        run = collect(training) if run is None else run
+        _write_run(folder, content, parts, run, finish)
+
+
+def _check_begun(folder: Path) -> None:
+    """Raises UserError where there is no training in a folder."""
+    settled(folder)
+    if not (folder / run_folder.TRAINING).is_dir():
         done = (folder / run_folder.METRICS).is_file()
         reason = f"it is collected; next: seedmap fit {folder}" if done else "see `seedmap train`"
         raise UserError(f"{folder} holds no training to collect: {reason}")
-    content = run_folder.read_json(training, run_folder.CONFIG, "train", ("wall_seconds",))
-    if finish is None and "noise" in content:
-        raise UserError(
-            f"{folder} holds a study of noise cut short: continue with `seedmap noise "
-            f"{content['experiment']}`, its flags and --resume"
-        )
-    run = collect(training) if run is None else run
-    parts = store.read_jobs(training)
+
+
+def _write_run(
+    folder: Path,
+    content: dict[str, Any],
+    parts: Mapping[Path, store.Job],
+    run: TrainingRun,
+    finish: Callable[[Path, TrainingRun, str], None] | None,
+) -> None:
+    """Replaces what is in the folder by the run, of which `content` is the `config.json`."""
     jobs = list(parts.values())
     content["seeds_at_once"] = jobs[0].seeds_at_once
     content["device"] |= {"processes": len(jobs), "devices_used": sum(j.num_devices for j in jobs)}
@@ -240,11 +319,13 @@ def collect_run(
     dataset = run.dataset.assign(
         diverged=("seed", run.diverged, {"long_name": "step at which a seed diverged, else -1"})
     )
-    with session.collected(folder) as draft:
-        run_folder.save_params(draft, run.params)
+    content, dataset = ids.stamped(content, dataset)
+    training_id = content[ids.TRAINING]
+    with session.collected(folder, "collect") as draft:
+        run_folder.save_params(draft, run.params, training_id)
         run_folder.write_dataset(draft, dataset)
         log = b"".join((entry / store.LOG).read_bytes() for entry in parts)
         files.write_bytes(draft / run_folder.LOG, log)
         files.write_json(draft / run_folder.CONFIG, content)
         if finish is not None:
-            finish(draft, run)
+            finish(draft, run, training_id)

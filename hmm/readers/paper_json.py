@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from seedmap import limits
 from seedmap.errors import UserError
-from seedmap.hmm.readers.run_table import Rows
+from seedmap.hmm.readers.run_table import Rows, listed
 from seedmap.hmm.readers.tables import Table
 
 GROUPS = ("w", "q", "k", "v", "in_proj", "ffn_in", "ffn_out")
@@ -98,14 +99,14 @@ def _table(files: Mapping[Path, _FileName]) -> Table:
 def _checkpoint(path: Path) -> dict[str, float]:
     """Metrics and outcomes of one file."""
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        content = limits.read_json(path)
+    except UserError as error:
         raise UserError(f"{path} is not JSON ({error}); copy it anew, or remove it") from None
     if not isinstance(content, dict) or not set(GROUPS) & set(content):
-        keys = ", ".join(map(repr, content)) if isinstance(content, dict) else type(content)
+        keys = listed(content) if isinstance(content, dict) else type(content).__name__
         raise UserError(
             f"{path} is not of the code of Hu et al.: expected weights under {', '.join(GROUPS)}, "
-            f"found {keys or 'nothing'}"
+            f"found {keys}"
         )
     return (
         _matrix_means(path, list(_matrices(path, content)))
@@ -150,6 +151,7 @@ def _matrix_means(path: Path, matrices: list[Mapping[str, Any] | None]) -> dict[
         values = [matrix[name] for matrix in recorded if name in matrix]
         if not all(isinstance(value, int | float) for value in values):
             raise UserError(f"{path}: a matrix's {name!r} is not a number; write the file anew")
+        values = list(map(float, values))
         if name == "var_singular_value":
             values = [value for value in values if not np.isnan(value)]
         if values:
@@ -163,7 +165,9 @@ def _overall(path: Path, content: Mapping[str, Any]) -> dict[str, float]:
     for key, letter in (("w_all", "w"), ("b_all", "b")):
         numbers = content.get(key)
         if not isinstance(numbers, Mapping) or not set(_OVERALL) <= set(numbers):
-            raise UserError(f"{path}: {key!r} must hold {', '.join(_OVERALL)}; found {numbers!r}")
+            raise UserError(
+                f"{path}: {key!r} must hold {', '.join(_OVERALL)}; found {_as_json(numbers)}"
+            )
         moments |= {f"{kind}_{letter}": numbers[kind] for kind in _OVERALL}
     return moments
 

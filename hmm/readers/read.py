@@ -65,7 +65,8 @@ def read_csv_folder(folder: str | Path, metrics: Sequence[str] | None = None) ->
             and the metrics of the paper left out because only some files have them.
     """
     return run_table(
-        [single_run(path.stem, csv_table(path)) for path in _csv_files(Path(folder))], metrics
+        [single_run(path.stem, csv_table(path), metrics) for path in _csv_files(Path(folder))],
+        metrics,
     )
 
 
@@ -88,8 +89,9 @@ def read_metrics(
 
     Args:
         path: the file or folder.
-        metrics: columns the HMM is to see, by our names. Default: those of `PAPER_METRICS` that
-            all runs have.
+        metrics: columns the HMM is to see, by our names; but for them, those of `columns`, losses
+            and accuracies nothing is read then. Default: those of `PAPER_METRICS` that all runs
+            have.
         columns: our name -> theirs, for columns that are called otherwise there.
         run: of one long table, the column that tells runs apart. Default: "run", or else "seed".
         step: the column that orders the checkpoints. Default: "step", or else "epoch".
@@ -109,11 +111,12 @@ def read_metrics(
         if path.suffix.lower() not in TABLES:
             raise UserError(f"{path} is none of {', '.join(TABLES)}; name a file of these")
         table = TABLES[path.suffix.lower()](path)
-        return run_table(several_runs(table, columns, run, step), metrics)
+        return run_table(several_runs(table, metrics, columns, run, step), metrics)
     if run is not None:
         raise UserError(f"run: {run!r} is for one long table; {path} is not a file")
     tables = _folder_tables(path)
-    return run_table([single_run(*item, columns, step) for item in tables.items()], metrics)
+    runs = [single_run(*item, metrics, columns, step) for item in tables.items()]
+    return run_table(runs, metrics)
 
 
 def from_pandas(
@@ -125,7 +128,8 @@ def from_pandas(
 ) -> RunTable:
     """Takes runs from one pandas frame, or from a frame for each run.
 
-    Columns are understood as in `read_csv_folder`; named index levels count as columns.
+    Columns are understood as in `read_csv_folder`; named index levels count as columns, and names
+    that are no text are read as theirs (0 as "0").
 
     Args:
         data: a frame with a row for each checkpoint of each run, or a mapping from run name to
@@ -150,7 +154,10 @@ def from_pandas(
         >>> from_pandas(frame).sequences.values[:, :, 0].tolist()
         [[0.0, 1.0], [2.0, 3.0]]
     """
-    frames = data.items() if isinstance(data, Mapping) else _split(data, run)
+    frames = data.items() if isinstance(data, Mapping) else _split(data, str(run))
+    metrics = None if metrics is None else list(map(str, metrics))
+    columns = {str(ours): str(theirs) for ours, theirs in (columns or {}).items()}
+    step = None if step is None else str(step)
     runs = []
     for name, frame in frames:
         frame = _with_index(frame)
@@ -265,7 +272,8 @@ def _with_index(frame: Any) -> Any:
             f"got {type(frame).__name__}"
         )
     levels = [name for name in frame.index.names if name is not None and name not in frame.columns]
-    return frame.reset_index(level=levels) if levels else frame
+    frame = frame.reset_index(level=levels) if levels else frame
+    return frame.set_axis([str(name) for name in frame.columns], axis="columns")
 
 
 def _split(frame: Any, run: str) -> list[tuple[str, Any]]:

@@ -4,18 +4,17 @@ The 14 metrics of Hu et al. 2023 (arXiv 2308.09543) are known by their names her
 released code gives them.
 """
 
-import difflib
 import numbers
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Real
 
-from seedmap.errors import UserError
+from seedmap.errors import UserError, nearest, printable
 from seedmap.hmm.sequences import Sequences, from_arrays
 from seedmap.metric_names import PAPER_METRICS
 
@@ -79,6 +78,7 @@ class Run(NamedTuple):
         steps: float64 [time], ascending.
         columns: the other numeric columns, float64 [time] each.
         text: for each column that is not numeric, what to say to whoever asks for it.
+        unread: names of the columns that nobody asked for.
     """
 
     name: str
@@ -87,11 +87,12 @@ class Run(NamedTuple):
     steps: Real[np.ndarray, " time"]
     columns: dict[str, Real[np.ndarray, " time"]]
     text: dict[str, str]
+    unread: tuple[str, ...] = ()
 
 
 def listed(names: Iterable[Any]) -> str:
-    """Up to 20 names, quoted, for a message."""
-    names = [repr(str(name)) for name in names]
+    """Up to 20 names, quoted and none of over 100 characters, for a message."""
+    names = [repr(str(name)[:100]) for name in names]
     return ", ".join([*names[:20], *(["..."] if len(names) > 20 else [])]) or "none"
 
 
@@ -102,7 +103,12 @@ def natural(name: str) -> tuple[list[str | int], str]:
 
 
 def make_run(
-    name: str, rows: Rows, header: Sequence[str], cells: Sequence[Any], step: str | None = None
+    name: str,
+    rows: Rows,
+    header: Sequence[str],
+    cells: Sequence[Any],
+    step: str | None = None,
+    kept: Collection[str] | None = None,
 ) -> Run:
     """Parses the columns of one run and sorts its rows by step.
 
@@ -112,19 +118,24 @@ def make_run(
         header: names of the columns; those without a name are ignored.
         cells: for each column its cells, [row], numbers or text.
         step: the column that orders the checkpoints. Default: "step", or else "epoch".
+        kept: the columns to read, beside the step. Default: all.
 
     Returns:
-        The run, with the paper's metrics under the names used here.
+        The run, its name printable, with the paper's metrics under the names used here.
 
     Raises:
         UserError: there is no row, a name comes twice, a numeric column holds text, or the step
             is missing or comes twice.
     """
-    if not rows.numbers:
-        raise UserError(f"{rows.where} has no rows; write a row a checkpoint, or remove it")
-    columns, text = {}, {}
+    check_rows(rows)
+    columns, text, unread = {}, {}, []
+    step = None if step is None else _our_name(step)
+    asked = None if kept is None else {*map(_our_name, kept), step}
     for column, raw in zip(_canonical(rows.where, header), cells, strict=True):
         if column is None:
+            continue
+        if asked is not None and column not in asked and column not in STEP_COLUMNS:
+            unread.append(column)
             continue
         values, first_text = _numbers(raw)
         if first_text is None:
@@ -136,23 +147,36 @@ def make_run(
         )
         if not np.isnan(values).all():
             raise UserError(text[column])
-    step = _step_column(rows.where, [*columns, *text], step)
+    step = _step_column(rows.where, [*columns, *text, *unread], step)
     if step in text:
         raise UserError(text[step])
     order = _order(rows, step, columns[step])
     columns = {column: values[order] for column, values in columns.items()}
-    return Run(name, rows.where, step, columns.pop(step), columns, text)
+    steps = columns.pop(step)
+    return Run(printable(name), rows.where, step, steps, columns, text, tuple(unread))
+
+
+def _our_name(name: str) -> str:
+    """The name of a column that is used here."""
+    name = printable(name)
+    return ALIASES.get(name, name)
+
+
+def check_rows(rows: Rows) -> None:
+    """Raises UserError where there are none."""
+    if not rows.numbers:
+        raise UserError(f"{rows.where} has no rows; write a row a checkpoint, or remove it")
 
 
 def _canonical(where: str, header: Sequence[str]) -> list[str | None]:
-    """Names of the columns by the names used here, None for those without a name."""
+    """Names of the columns by the names used here, printable; None for those without a name."""
     named: dict[str, str] = {}
     canonical: list[str | None] = []
     for raw in map(str.strip, header):
         if UNNAMED.fullmatch(raw):
             canonical.append(None)
             continue
-        name = ALIASES.get(raw, raw)
+        name = _our_name(raw)
         if name in named:
             raise UserError(
                 f"{where}: columns {named[name]!r} and {raw!r} are both {name!r}; remove one"
@@ -164,9 +188,10 @@ def _canonical(where: str, header: Sequence[str]) -> list[str | None]:
 
 def _numbers(cells: Any) -> tuple[np.ndarray, int | None]:
     """Cells as float64 (text as NaN), and the index of the first that is text."""
-    array = np.asarray(cells)
-    if array.dtype.kind in "biuf":
-        return array.astype(np.float64), None
+    if hasattr(cells, "dtype"):  # a list may hold lists, of one length or of several
+        array = np.asarray(cells)
+        if array.dtype.kind in "biuf":
+            return array.astype(np.float64), None
     values = [_number(cell) for cell in cells]
     first_text = next((i for i, value in enumerate(values) if value is None), None)
     return np.array([np.nan if value is None else value for value in values]), first_text
@@ -175,7 +200,10 @@ def _numbers(cells: Any) -> tuple[np.ndarray, int | None]:
 def _number(cell: Any) -> float | None:
     """A cell as a number, NaN where it says that there is none, None where it is text."""
     if isinstance(cell, numbers.Real):
-        return float(cell)
+        try:
+            return float(cell)
+        except OverflowError:  # a whole number above all floats
+            return None
     text = str(cell).strip().lower()
     if text in MISSING:
         return np.nan
@@ -296,15 +324,16 @@ def _shared_metrics(runs: Sequence[Run]) -> tuple[str, ...]:
 
 def _chosen_metrics(runs: Sequence[Run], metrics: Sequence[str]) -> tuple[str, ...]:
     """The metrics asked for, by the names used here, after checking that every run has them."""
-    names = tuple(ALIASES.get(name, name) for name in metrics)
+    names = tuple(map(_our_name, metrics))
     if not names or len(set(names)) < len(names):
         raise UserError(f"metrics: needs columns, each named once; got {listed(metrics)}")
+    known = (*runs[0].columns, *runs[0].unread)
     for name in names:
         lacking = _lacking(runs, name)
         if len(lacking) == len(runs):
             raise UserError(
-                f"metrics: no run has a column {name!r}{_nearest(name, runs[0].columns)}; "
-                f"choose among {listed(runs[0].columns)}"
+                f"metrics: no run has a column {name!r}{_nearest(name, known)}; choose among "
+                f"{listed(known)}"
             )
         if lacking:
             raise UserError(f"{_misses(lacking[0], name, runs)}; add it there, or rename it")
@@ -323,13 +352,14 @@ def _lacking(runs: Sequence[Run], name: str) -> list[Run]:
 def _misses(run: Run, name: str, runs: Sequence[Run]) -> str:
     """That `run` has no such column, and the column that may be it under a wrong name."""
     model = next(other for other in runs if name in other.columns)
-    unknown = [column for column in run.columns if column not in model.columns]
+    theirs = {*model.columns, *model.unread}
+    unknown = [column for column in (*run.columns, *run.unread) if column not in theirs]
     return f"{run.where} has no column {name!r} as others have{_nearest(name, unknown)}"
 
 
 def _nearest(name: str, columns: Iterable[str]) -> str:
-    nearest = difflib.get_close_matches(name, columns, n=1, cutoff=0.0)
-    return f" (nearest: {nearest[0]!r})" if nearest else ""
+    near = nearest(name, columns, cutoff=0.0)
+    return f" (nearest: {near[0]!r})" if near else ""
 
 
 def _usable_length(values: np.ndarray) -> int:

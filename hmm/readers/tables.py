@@ -5,14 +5,14 @@ this package does. What comes out are the `Run`s that `run_table` goes on with.
 """
 
 import csv
-import difflib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seedmap.errors import UserError
-from seedmap.hmm.readers.run_table import Rows, Run, listed, make_run
+from seedmap import limits
+from seedmap.errors import UserError, nearest
+from seedmap.hmm.readers.run_table import Rows, Run, check_rows, listed, make_run
+from seedmap.metric_names import OUTCOMES
 
 RUN_COLUMNS = ("run", "seed")  # the first that is there tells the runs of one table apart
 _NEAREST = 3  # names offered in place of one that is not there
@@ -65,20 +65,53 @@ def renamed(where: str, header: Sequence[Any], columns: Mapping[str, str] | None
 
 
 def _nearest(name: str, header: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, header, n=_NEAREST, cutoff=0.0)
+    near = nearest(name, header, _NEAREST, cutoff=0.0)
     return f"nearest are {listed(near)} of {listed(header)}"
 
 
 def single_run(
-    name: str, table: Table, columns: Mapping[str, str] | None = None, step: str | None = None
+    name: str,
+    table: Table,
+    metrics: Sequence[str] | None = None,
+    columns: Mapping[str, str] | None = None,
+    step: str | None = None,
 ) -> Run:
     """The run that a whole table is; see `make_run`."""
     header = renamed(table.rows.where, table.header, columns)
-    return make_run(name, table.rows, header, table.cells, step)
+    kept = kept_names(table.rows.where, header, metrics, columns)
+    return make_run(name, table.rows, header, table.cells, step, kept)
+
+
+def kept_names(
+    where: str,
+    header: Sequence[str],
+    metrics: Sequence[str] | None,
+    columns: Mapping[str, str] | None,
+) -> set[str] | None:
+    """Names of the columns to read: those asked for and known outcomes; None: all there are.
+
+    Args:
+        where: what messages call the source.
+        header: names of the columns.
+        metrics: that are asked for; None: none in particular.
+        columns: our name -> theirs, which asks for them too.
+
+    Raises:
+        UserError: none are asked for, and there are too many to read all.
+    """
+    if metrics is not None:
+        return {*metrics, *OUTCOMES, *(columns or {})}
+    if len(header) > limits.MOST_COLUMNS:
+        raise UserError(
+            f"metrics: {where} has {len(header)} columns, more than {limits.MOST_COLUMNS}; name "
+            "those to use as metrics"
+        )
+    return None
 
 
 def several_runs(
     table: Table,
+    metrics: Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
     run: str | None = None,
     step: str | None = None,
@@ -87,6 +120,7 @@ def several_runs(
 
     Args:
         table: as read.
+        metrics: columns that are asked for; see `kept_names`.
         columns: our name -> theirs.
         run: the column that tells runs apart. Default: "run", or else "seed".
         step: the column that orders the checkpoints.
@@ -96,6 +130,7 @@ def several_runs(
     """
     header = renamed(table.rows.where, table.header, columns)
     column = _run_column(table.rows.where, header, run)
+    check_rows(table.rows)
     rows_of: dict[str, list[int]] = {}
     for row, cell in enumerate(table.cells[column]):
         name = "" if cell is None else str(cell).strip()
@@ -104,6 +139,7 @@ def several_runs(
         rows_of.setdefault(name, []).append(row)
     others = [i for i in range(len(header)) if i != column]
     names = [header[i] for i in others]
+    kept = kept_names(table.rows.where, header, metrics, columns)
     return [
         make_run(
             name,
@@ -115,6 +151,7 @@ def several_runs(
             names,
             [[table.cells[i][row] for row in rows] for i in others],
             step,
+            kept,
         )
         for name, rows in rows_of.items()
     ]
@@ -154,12 +191,14 @@ def csv_table(path: Path) -> Table:
                 "header; complete the line or remove it"
             )
     rows = Rows(str(path), "line", [line for line, _ in body])
-    return Table(rows, header, list(zip(*(row for _, row in body), strict=True)))
+    cells = [*zip(*(row for _, row in body), strict=True)] if body else [()] * len(header)
+    return Table(rows, header, cells)
 
 
 def csv_lines(path: Path) -> list[tuple[int, list[str]]]:
     """Line number (where a row ends, from 1) and cells of every row that is not blank."""
     try:
+        limits.check_whole(path)
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
             return [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
@@ -187,6 +226,7 @@ def json_lines_table(path: Path) -> Table:
 
 def _json_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
     """Line number (from 1) and object of every line that is not blank."""
+    limits.check_whole(path)
     try:
         lines = path.read_text("utf-8-sig").split("\n")  # JSON may hold other line ends
     except UnicodeDecodeError as error:
@@ -201,11 +241,11 @@ def _json_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
 def _object(path: Path, number: int, line: str) -> dict[str, Any]:
     """The JSON object of a line."""
     try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
+        record = limits.parse_json(line)
+    except UserError as error:
         raise UserError(
-            f"{path}, line {number} is not JSON (column {error.colno}: {error.msg}); expected an "
-            'object such as {"step": 10, "l2": 3.5}'
+            f"{path}, line {number} is not JSON ({error}); expected an object such as "
+            '{"step": 10, "l2": 3.5}'
         ) from None
     if not isinstance(record, dict):
         raise UserError(

@@ -3,8 +3,8 @@
 with atomic(path) as draft:            # any library writes the draft
     ...
 write_text(path, text)                 # also write_bytes, write_json
-append_line(path, text)                # a log that survives being cut short; read_lines
-clear(folder, names)                   # also make_folder, move, truncate
+append_line(path, 0, text, owner)      # a log that survives being cut short; read_lines
+clear(folder, names)                   # also make_folder, move, remove, truncate
 
 A file is written as a draft in its own folder, `NAME.part`, brought to disk and moved onto its name
 in one step; a folder that is removed becomes a draft first. A process that is killed leaves the
@@ -18,6 +18,7 @@ and stop it before any of them.
 import io
 import json
 import os
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,6 +27,7 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
+from seedmap import limits
 from seedmap.errors import UserError
 from seedmap.results import to_json
 
@@ -87,7 +89,7 @@ def without_draft(name: str) -> str:
     return name
 
 
-def _drafts(path: Path) -> list[Path]:
+def drafts_left(path: Path) -> list[Path]:
     """Lists the drafts that a kill has left of a file or folder."""
     drafts = (path.with_name(path.name + suffix) for suffix in (DRAFT, *_FORMER_DRAFTS))
     return [draft for draft in drafts if os.path.lexists(draft)]
@@ -105,8 +107,8 @@ def atomic(path: Path) -> Iterator[Path]:
     draft = draft_of(path)
     try:
         with _naming(path):
-            for left in _drafts(path):
-                _remove(left)
+            for left in drafts_left(path):
+                remove(left)
             announce("write", draft)
             yield draft
             with draft.open("r+b") as file:
@@ -116,7 +118,7 @@ def atomic(path: Path) -> Iterator[Path]:
     except BaseException:
         with suppress(OSError):  # the first error is the one to tell of
             if draft.exists():
-                _remove(draft)
+                remove(draft)
         raise
 
 
@@ -163,10 +165,11 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 def open_npz(file: BinaryIO) -> np.lib.npyio.NpzFile:
     """Opens the .npz in an open file, which `np.load` would leave open if it cannot read it.
 
-    Nothing is unpickled.
+    Nothing is unpickled, and every array is as large as its header says.
 
     Raises:
-        UserError: it is no archive, such as a single array, or a pickle.
+        UserError: it is no archive, such as a single array, or a pickle, or it holds more than it
+            can (`limits.check_archive`).
         OSError, EOFError, zipfile.BadZipFile: it is damaged.
     """
     start = file.read(6)
@@ -175,7 +178,12 @@ def open_npz(file: BinaryIO) -> np.lib.npyio.NpzFile:
         raise UserError("it holds a single array")
     if not start.startswith(b"PK"):  # NumPy would suggest to unpickle it
         raise UserError("it is no zip archive")
-    return np.load(file, allow_pickle=False)
+    archive = np.load(file, allow_pickle=False)
+    limits.check_archive(archive.zip, os.fstat(file.fileno()).st_size)
+    for member in archive.zip.namelist():
+        if member.endswith(".npy"):
+            limits.npy_header(archive.zip, member)
+    return archive
 
 
 def append(path: Path, content: bytes) -> None:
@@ -198,30 +206,53 @@ def append(path: Path, content: bytes) -> None:
             raise
 
 
-def append_line(path: Path, text: str) -> None:
-    """Appends a line `CHECKSUM TEXT` (CRC-32 in hexadecimal) and waits until it is on disk.
+def append_line(path: Path, number: int, text: str, owner: str) -> None:
+    """Appends a line `CHECKSUM NUMBER TEXT` and waits until it is on disk.
+
+    Args:
+        path: of the log.
+        number: of the line, from 0.
+        text: its content.
+        owner: id of the work whose log it is; the checksum is of it, the number and the text.
 
     Raises:
         OSError: as `append`.
     """
-    content = text.encode()
-    append(path, b"%08x %s\n" % (zlib.crc32(content), content))
+    append(path, _log_line(number, text.encode(), owner))
 
 
-def read_lines(path: Path) -> list[str]:
-    """Reads what `append_line` wrote, up to the first damaged line; that and all after it go.
+def _log_line(number: int, text: bytes, owner: str) -> bytes:
+    numbered = b"%d %s" % (number, text)
+    return b"%08x %s\n" % (zlib.crc32(numbered, zlib.crc32(owner.encode())), numbered)
+
+
+def read_lines(path: Path, owner: str) -> list[str]:
+    """Reads what `append_line` wrote, up to the first line that is no good; that and all after go.
+
+    A line is good that is whole, undamaged, in its place and of this owner.
 
     Raises:
         OSError: the file cannot be read or shortened.
+
+    Warns:
+        UserWarning: something goes.
     """
-    lines, intact = [], 0
+    lines: list[str] = []
+    intact = 0
     content = path.read_bytes() if path.exists() else b""
     for line in io.BytesIO(content):  # which ends lines at \n alone
-        checksum, _, text = line.rstrip(b"\n").partition(b" ")
-        if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(text):
+        text = line.rstrip(b"\n").split(b" ", 2)[-1]
+        if line != _log_line(len(lines), text, owner):
             break
         lines.append(text.decode())
         intact += len(line)
+    if intact < len(content):
+        warnings.warn(
+            f"{path}: the {len(content) - intact} bytes after its first {len(lines)} lines are cut "
+            "short, damaged, out of their place or of other work, and dropped",
+            UserWarning,
+            stacklevel=2,
+        )
     truncate(path, intact)
     return lines
 
@@ -249,6 +280,40 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
+def remove_empty(path: Path) -> bool:
+    """Removes a folder that holds nothing; returns whether it did."""
+    if not path.is_dir() or any(path.iterdir()):
+        return False
+    announce("remove", path)
+    with suppress(OSError):  # filled, or removed, by another process just now
+        path.rmdir()
+        return True
+    return False
+
+
+def bring_to_disk(folder: Path) -> None:
+    """Waits until all that a folder holds is on disk, whichever library has written it.
+
+    Raises:
+        OSError: a file cannot be written; the error names it.
+    """
+    for path in (*folder.rglob("*"), folder):
+        if path.is_dir():
+            with suppress(OSError):  # not all file systems know it of folders
+                _sync(path)
+        else:
+            with _naming(path):
+                _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def move(source: Path, target: Path) -> None:
     """Moves a file onto another, or a folder to where none is, in one step.
 
@@ -269,21 +334,25 @@ def clear(folder: Path, names: Iterable[str]) -> None:
         OSError: one cannot be removed; the error names it.
     """
     for path in (folder / name for name in sorted(names)):
-        for left in _drafts(path):
-            _remove(left)
+        for left in drafts_left(path):
+            remove(left)
         if path.is_dir() and not path.is_symlink():
             move(path, draft_of(path))
-            _remove(draft_of(path))
+            remove(draft_of(path))
         elif os.path.lexists(path):
-            _remove(path)
+            remove(path)
 
 
-def _remove(path: Path) -> None:
-    """Removes a file, or a folder with all that it holds; of a link only the link."""
+def remove(path: Path) -> None:
+    """Removes a file, or a folder with all that it holds; of a link only the link.
+
+    Raises:
+        OSError: it cannot be removed; the error names it.
+    """
     with _naming(path):
         if path.is_dir() and not path.is_symlink():
             for entry in sorted(path.iterdir()):
-                _remove(entry)
+                remove(entry)
             announce("remove", path)
             path.rmdir()
         else:

@@ -1,4 +1,4 @@
-"""The names of the metrics that training records and training maps are fitted to."""
+"""The names of what training records: metrics that training maps are fitted to, and outcomes."""
 
 PAPER_METRICS = (  # Hu et al. 2023 (arXiv 2308.09543), section 2.1
     "l1",
@@ -16,3 +16,4 @@ PAPER_METRICS = (  # Hu et al. 2023 (arXiv 2308.09543), section 2.1
     "mean_lambda",
     "var_lambda",
 )
+OUTCOMES = ("train_loss", "eval_loss", "train_accuracy", "eval_accuracy")

@@ -16,7 +16,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import Field, fields, is_dataclass
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -29,7 +29,7 @@ _SCALARS = {int: "integer", float: "number", str: "string", bool: "boolean"}
 class Absent:
     """The type of `ABSENT`: a value that the file does not have; counts as false."""
 
-    def __bool__(self) -> bool:
+    def __bool__(self) -> Literal[False]:
         return False
 
     def __repr__(self) -> str:
@@ -109,7 +109,9 @@ def _hints(kind: type) -> dict[str, Any]:
 
 def _read_dataclass(kind: Any, content: Any, name: str) -> Any:
     if not isinstance(content, Mapping):
-        raise UserError(f"has a {name.lstrip('.')!r} that is no mapping")
+        raise UserError(
+            f"has a {name.lstrip('.')!r} that is no mapping" if name else "is no mapping"
+        )
     hints, values, known = _hints(kind), {}, set()
     for entry in fields(kind):
         key = _name(entry)

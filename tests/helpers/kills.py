@@ -1,5 +1,7 @@
 """Kills at a chosen operation of the one writer, replayed in one process."""
 
+import errno
+import os
 from contextlib import contextmanager
 from itertools import count
 
@@ -40,3 +42,17 @@ def killed_before(number):
     """Kills the block before its operation of this number, from 0."""
     numbers = count()
     return killed_when(lambda kind, path: next(numbers) == number)
+
+
+@contextmanager
+def refused_at(number):
+    """Has the disk, full, refuse the operation of this number, from 0; gives a list of its path."""
+    numbers, refused = count(), []
+
+    def hook(kind, path):
+        if next(numbers) == number:
+            refused.append(path)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    with files.observe(hook):
+        yield refused

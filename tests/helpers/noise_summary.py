@@ -97,6 +97,7 @@ def make_study(
         "num_classes": num_classes or None,
         "sources": list(sources),
         "unused": [],
+        "training_id": "0123",
         "whole": whole,
         "control": {
             "exact": True,
@@ -110,6 +111,7 @@ def make_study(
     }
     if paths:
         found["map"] = {"run": "map", "num_states": 6, "detours": [3], "r2": 0.9, "forking": True}
+        found["map"]["map_id"] = "4567"
     decoded = np.minimum(5, (np.arange(records) // (records / 6)).astype(int))
     decoded = np.stack([np.maximum(0, np.roll(decoded, s)) for s in rng.integers(-9, 9, start)])
     barriers = np.full((len(plan), 3, 11), np.nan)

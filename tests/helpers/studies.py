@@ -7,6 +7,7 @@ from seedmap import files
 from seedmap.experiments.noise.predictions import Predictions, save_predictions
 from seedmap.experiments.noise.variants import make_variants
 from seedmap.experiments.runs import folder as run_folder
+from seedmap.experiments.runs import ids
 
 REPLICAS, RECORDS, EXAMPLES = 3, 4, 40
 
@@ -50,13 +51,11 @@ def numbers(rows=2 * REPLICAS):
     }
 
 
-def write(folder, made, config):
-    """A study's folder as `seedmap noise` leaves it."""
-    folder.mkdir(parents=True)
-    rows, label = len(made["diverged"]), np.arange(EXAMPLES) % 2
-    correct = (made["logits"].argmax(axis=-1) == label).astype("float32")
+def records(made):
+    """The `metrics.nc` of a made-up study."""
+    rows = len(made["diverged"])
     step = 10 * np.arange(1, RECORDS + 1)
-    dataset = xr.Dataset(
+    return xr.Dataset(
         {
             "train_loss": (("seed", "step"), made["train_loss"]),
             "l2": (("seed", "step"), made["l2"]),
@@ -66,13 +65,24 @@ def write(folder, made, config):
         },
         {"seed": np.arange(rows), "step": step, "epoch": ("step", step / 5)},
     )
+
+
+def write(folder, made, config, dataset=None):
+    """A study's folder as `seedmap noise` leaves it, with `records` unless others are given."""
+    folder.mkdir(parents=True)
+    label = np.arange(EXAMPLES) % 2
+    correct = (made["logits"].argmax(axis=-1) == label).astype("float32")
+    dataset = records(made) if dataset is None else dataset
+    config, dataset = ids.stamped(config, dataset)
+    training_id = config[ids.TRAINING]
     files.write_json(folder / run_folder.CONFIG, config)
     run_folder.write_dataset(folder, dataset)
-    run_folder.save_params(folder, made["params"])
+    run_folder.save_params(folder, made["params"], training_id)
     loss = np.logaddexp.reduce(made["logits"], axis=-1) - made["logits"][..., 0]
-    save_predictions(folder, Predictions(loss, correct, made["logits"], label, {}))
+    save_predictions(folder, Predictions(loss, correct, made["logits"], label, {}, training_id))
     error = np.full((len(config["noise"]["variants"]), 3, 11), np.nan)
-    xr.Dataset({"error": (("variant", "pair", "point"), error)}).to_netcdf(
+    variables = {"error": (("variant", "pair", "point"), error)}
+    xr.Dataset(variables, attrs={ids.TRAINING: training_id}).to_netcdf(
         folder / run_folder.BARRIERS, engine="h5netcdf"
     )
     return folder

@@ -46,6 +46,7 @@ def example(**changes):
         "validation_runs": ("1",),
         "config": {"states": [1, 2, 3], "restarts": 5, "tolerance": None},
         "selection": [{"num_states": 1, "bic": 12.25, "num_degenerate": 0}],
+        "fit_id": "0123456789abcdef",
     }
     return SavedHMM(**{**fields, **changes})
 
@@ -170,6 +171,36 @@ def test_flipped_bits_are_refused(tmp_path):
         load_hmm(tmp_path)
 
 
+def test_the_files_of_two_fits_are_told_apart_by_an_id_of_their_content(tmp_path):
+    without = example(fit_id=None)
+    others = {
+        "same": without,
+        "fit": example(fit_id=None, parameters=random_hmm(seed=1)),
+        "runs": example(fit_id=None, train_runs=("0", "3")),
+    }
+    save_hmm(tmp_path / "ours", without)
+    for name, other in others.items():
+        save_hmm(tmp_path / name, other)
+        mixed = shutil.copytree(tmp_path / "ours", tmp_path / f"mixed {name}")
+        shutil.copy(tmp_path / name / "hmm.npz", mixed)
+        if name == "same":
+            assert load_hmm(mixed).fit_id == load_hmm(tmp_path / "ours").fit_id is not None
+        else:
+            with pytest.raises(ValueError, match=r"hmm.npz and .* are of different fits"):
+                load_hmm(mixed)
+
+
+def test_what_a_former_version_saved_is_read_and_has_no_id(tmp_path):
+    save_hmm(tmp_path, example())
+    rewrite_arrays(tmp_path, fit_id=None)
+    with pytest.raises(ValueError, match=r"hmm.npz and \S+hmm.json are of different fits"):
+        load_hmm(tmp_path)
+    facts = json.loads((tmp_path / "hmm.json").read_text())
+    del facts["fit_id"]
+    (tmp_path / "hmm.json").write_text(json.dumps(facts))
+    assert load_hmm(tmp_path).fit_id is None
+
+
 def rewrite_arrays(folder, **changes):
     with np.load(folder / "hmm.npz") as archive:
         arrays = {**archive, **changes}
@@ -179,7 +210,7 @@ def rewrite_arrays(folder, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"means": np.array([[{}]], dtype=object)}, "allow_pickle=False"),
+        ({"means": np.array([[{}]], dtype=object)}, "'means' holds Python objects"),
         ({"means": None}, "means"),
         ({"means": np.zeros((3, 5))}, r"means must be float \[3, 2\], not float64 \[3, 5\]"),
         ({"means": np.zeros((3, 2), dtype=int)}, "means must be float"),

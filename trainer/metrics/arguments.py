@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -37,6 +38,24 @@ def arguments_of(metric: Metric) -> tuple[str, ...]:
             f"{', '.join(ARGUMENTS)}"
         )
     return tuple(parameter.name for parameter in parameters if parameter.name in ARGUMENTS)
+
+
+def check_metrics(metrics: Sequence[Metric], params: Any) -> None:
+    """Checks, by shapes alone, the metrics that look at nothing but parameters.
+
+    Args:
+        metrics: as `measure` takes them.
+        params: of one replica, arrays or their shapes.
+
+    Raises:
+        UserError: one is no function, or as `measure`.
+    """
+    odd = [metric for metric in metrics if not callable(metric)]
+    if odd:
+        raise UserError(f"metrics: {odd[0]!r} is no function; choose by name with trainer.choose")
+    simple = [metric for metric in metrics if {*arguments_of(metric)} <= {"params", "initial"}]
+    arguments = ("params", "initial")
+    jax.eval_shape(lambda tree: measure(simple, {name: lambda: tree for name in arguments}), params)
 
 
 def _check_values(metric: Metric, values: Any) -> None:

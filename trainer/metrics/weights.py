@@ -108,7 +108,12 @@ def sort_weights(params: Any, rule: Rule = flax_rule) -> Weights:
         elif role.kind == "bias":
             biases[".".join(path)] = leaf.ravel()
     if not matrices:
-        raise UserError("metrics: the rule finds no weight matrix among the parameters")
+        names = ", ".join(".".join(path) for path, _ in named_leaves(params)[:8])
+        raise UserError(
+            f"metrics: the rule finds no weight matrix among the parameters ({names}); by default "
+            "one of the name kernel counts, and bias: rename them, or give weight_metrics another "
+            "rule"
+        )
     return Weights(matrices, kernels, biases)
 
 

@@ -48,12 +48,14 @@ class Saved(NamedTuple):
     """A checkpoint.
 
     Attributes:
+        job: id of the part of a training whose state it is.
         step: optimisation steps done.
         finished: whether training had come to its end.
         paths: for each leaf, the names on the way to it.
         leaves: numpy arrays.
     """
 
+    job: str
     step: int
     finished: bool
     paths: list[list[str]]
@@ -68,6 +70,7 @@ class _LeavesHandler(ocp.CheckpointHandler):
         assert saved is not None  # it is None in what `restore` is given
         leaves = [np.ascontiguousarray(leaf) for leaf in saved.leaves]
         about = {
+            "job": saved.job,
             "step": saved.step,
             "finished": saved.finished,
             "paths": saved.paths,
@@ -91,7 +94,7 @@ class _LeavesHandler(ocp.CheckpointHandler):
             np.frombuffer(content, jnp.dtype(dtype)).reshape(shape)
             for content, dtype, shape in zip(raw, about["dtypes"], about["shapes"], strict=True)
         ]
-        return Saved(about["step"], about["finished"], about["paths"], leaves)
+        return Saved(about["job"], about["step"], about["finished"], about["paths"], leaves)
 
 
 @ocp.args.register_with_handler(_LeavesHandler, for_save=True, for_restore=True)
@@ -107,15 +110,15 @@ def leaf_name(key: Any) -> str:
     return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))
 
 
-def save(manager: ocp.CheckpointManager, step: int, tree: Any, finished: bool) -> None:
-    """Saves a tree of numpy arrays under its step.
+def save(manager: ocp.CheckpointManager, job: str, step: int, tree: Any, finished: bool) -> None:
+    """Saves a tree of numpy arrays under its step, as the state of a part of a training.
 
     Raises:
         OSError: it cannot be written; earlier checkpoints stay.
     """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     paths = [[leaf_name(key) for key in path] for path, _ in leaves]
-    saved = Saved(step, finished, paths, [leaf for _, leaf in leaves])
+    saved = Saved(job, step, finished, paths, [leaf for _, leaf in leaves])
     files.announce("write", Path(manager.directory) / str(step))
     try:
         manager.save(step, args=_LeavesArgs(saved))
@@ -125,16 +128,24 @@ def save(manager: ocp.CheckpointManager, step: int, tree: Any, finished: bool) -
         ) from error
 
 
-def load_latest(manager: ocp.CheckpointManager, at_most: int) -> Saved | None:
+def load_latest(manager: ocp.CheckpointManager, job: str, at_most: int) -> Saved | None:
     """Reads the last intact checkpoint up to step `at_most`; deletes later and damaged ones.
 
+    Args:
+        manager: of the folder.
+        job: id of the part of a training whose state it must be.
+        at_most: the step.
+
     Warns:
-        UserWarning: for each damaged one, with what was wrong.
+        UserWarning: for each that is damaged or of another job, with what was wrong.
     """
     for step in sorted(manager.all_steps(), reverse=True):
         if step <= at_most:
             try:
-                return manager.restore(step, args=_LeavesArgs())
+                saved = manager.restore(step, args=_LeavesArgs())
+                if (saved.job, saved.step) != (job, step):
+                    raise UserError("it is of another training or step")
+                return saved
             # Broad on purpose: a damaged zip, JSON or folder of Orbax's raises anything from
             # BadZipFile to KeyError, and all of it means the same; the warning says what it was.
             except Exception as error:

@@ -18,14 +18,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from seedmap import files
+from seedmap import files, limits
 from seedmap.errors import UserError
+from seedmap.identity import Mark, check_marks, identify
 from seedmap.results import to_json
 from seedmap.trainer.storage import records
 from seedmap.trainer.storage.checkpoints import Saved, checkpoints, load_latest
-from seedmap.trainer.storage.records import RecordLayout
+from seedmap.trainer.storage.records import RecordLayout, Records
 
-FORMAT = 1
+FORMAT = 2
 ARITHMETIC = 2
 """Version of what the same settings compute, to the bit: 1 had other orders of examples, and groups
 of replicas by the machine. A training is resumed by the version it was begun with only."""
@@ -64,6 +65,22 @@ class Job:
     num_devices: int
     layout: RecordLayout
 
+    @property
+    def training(self) -> str:
+        """Returns the id of the training, which all its parts share."""
+        whole = {"num_parts": self.num_parts, "recorded": self.layout.names}
+        return identify(whole | {"identity": self.identity})
+
+    @property
+    def id(self) -> str:
+        """Returns the id of this part of the training, which its records and checkpoints carry."""
+        return identify({"training": self.training, "part": self.part, "seeds": self.seeds})
+
+
+def records_of(folder: Path, job: Job) -> Records:
+    """Returns the file of a part's records."""
+    return Records(folder / RECORDS, job.layout, job.id)
+
 
 def part_folder(folder: Path, number: int) -> Path:
     """Returns the folder of one part of a training."""
@@ -89,17 +106,17 @@ def read_job(folder: Path) -> Job:
     if not path.is_file():
         raise UserError(f"{folder} holds no training to go on with: it has no {JOB}")
     try:
-        content = json.loads(path.read_text())
+        content = limits.read_json(path)
         if content["format"] != FORMAT:
-            raise KeyError("format")
+            raise UserError(f"it has format {content['format']}, this one reads {FORMAT}")
         fields = {name: content[name] for name in Job.__dataclass_fields__}
         layout = fields.pop("layout")
         layout = RecordLayout(tuple(layout["names"]), layout["num_replicas"], layout["dtype"])
         return Job(**fields | {"seeds": tuple(fields["seeds"]), "layout": layout})
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{path} is damaged, or of another version of seedmap ({error}); restore it, or train "
-            "anew elsewhere"
+            f"{path} is damaged, or of another version of seedmap ({error}); restore it, finish "
+            "the training with the version that began it, or train anew elsewhere"
         ) from None
 
 
@@ -152,12 +169,12 @@ def restore(folder: Path, job: Job) -> Saved | None:
     A save point counts if its checkpoint and all records up to it are intact. Records after it are
     dropped: they will be made again, to the bit.
     """
-    path = folder / RECORDS
-    intact = records.intact_rows(path, job.layout)
+    rows = records_of(folder, job)
+    intact = records.intact_rows(rows)
     with checkpoints(folder / CHECKPOINTS) as manager:
-        saved = load_latest(manager, at_most=intact * job.record_every)
+        saved = load_latest(manager, job.id, at_most=intact * job.record_every)
     step = saved.step if saved else 0
-    records.keep_rows(path, job.layout, step // job.record_every)
+    records.keep_rows(rows, step // job.record_every)
     return saved
 
 
@@ -171,7 +188,7 @@ def read_jobs(folder: Path) -> dict[Path, Job]:
     """Reads the jobs of all parts of a training, by the parts' folders in order.
 
     Raises:
-        UserError: there is none, or some are missing.
+        UserError: there is none, some are missing, or they are not of one training.
     """
     first = part_folder(folder, 0)
     if not (first / JOB).is_file():
@@ -184,7 +201,19 @@ def read_jobs(folder: Path) -> dict[Path, Job]:
             f"{folder} lacks {', '.join(missing)} of {len(folders)} parts: copy them there from "
             "the hosts that trained them"
         )
-    return {first: job} | {entry: read_job(entry) for entry in folders[1:]}
+    jobs = {first: job} | {entry: read_job(entry) for entry in folders[1:]}
+    check_marks(
+        "trainings",
+        [Mark(entry / JOB, each.training) for entry, each in jobs.items()],
+        "copy all parts of one training there",
+    )
+    wrong = [entry for number, (entry, each) in enumerate(jobs.items()) if each.part != number]
+    if wrong:
+        raise UserError(
+            f"{wrong[0] / JOB} is of part {jobs[wrong[0]].part}: copy the parts there again, each "
+            "under its own name"
+        )
+    return jobs
 
 
 def split(seeds: Sequence[int], number: int, num_parts: int) -> slice:

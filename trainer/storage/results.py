@@ -126,10 +126,10 @@ def collect_part(folder: Path, job: store.Job) -> TrainingRun:
     Raises:
         UserError: the part is missing, or its last checkpoint does not go with its last record.
     """
-    values = records.read_records(folder / store.RECORDS, job.layout)
+    values = records.read_records(store.records_of(folder, job))
     count = next(iter(values.values())).shape[1]
     with checkpoints(folder / store.CHECKPOINTS) as manager:
-        saved = load_latest(manager, at_most=job.steps)
+        saved = load_latest(manager, job.id, at_most=job.steps)
     if saved is None or saved.step != count * job.record_every or not saved.finished:
         raise UserError(f"{folder} is not trained to its end; resume it")
     dataset = make_dataset(values, job.seeds, job.hyperparameters, job.record_every, job.per_epoch)

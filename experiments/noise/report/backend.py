@@ -16,14 +16,16 @@ from seedmap.experiments.noise.report.compare import (
     FIGURE,
     HEADER,
     cells,
+    plot_differences,
     write_pairs,
 )
 from seedmap.experiments.report import html, out_folder, page
 from seedmap.experiments.report.terminal import aligned, blocks
 from seedmap.experiments.report.text import DASH, interval, number, of, percent
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.files import make_folder
+from seedmap.lock import SERVICE
 from seedmap.results import to_json
+from seedmap.transaction import transaction
 
 JSON, CSV, HTML = "backend.json", "backend.csv", "backend.html"
 _OWN = out_folder.own_names((JSON, CSV, HTML)) | {LOGS}
@@ -61,22 +63,16 @@ def begin(folder: Path, plan: BackendPlan, overwrite: bool, resume: bool) -> Bac
             f"--out: {folder} holds another study; name another folder, or add --resume to go on "
             "with it, or --overwrite to replace it"
         )
-    elif before is not None:
-        for child in children:
-            if (folder / child).is_dir():
-                files.clear(folder / child, run_folder.OWN)
-                (folder / child).rmdir()
-        files.clear(folder, {CSV, HTML, run_folder.FIGURES, LOGS})
-    make_folder(folder)
-    files.write_json(folder / JSON, to_json(plan))
+    stale = () if resume else {CSV, HTML, run_folder.FIGURES, LOGS, *children}
+    with transaction(folder, stale, "noise backend") as draft:
+        files.write_json(draft / JSON, to_json(plan))
     return plan
 
 
 def take_away(folder: Path) -> None:
-    """Takes away a folder that `begin` made, where it holds nothing but that and logs."""
-    if {path.name for path in folder.iterdir()} <= {JSON, LOGS}:
+    """Takes away what `begin` made, where the folder holds nothing but that and logs."""
+    if {path.name for path in folder.iterdir()} <= {JSON, LOGS, SERVICE}:
         files.clear(folder, (JSON, LOGS))
-        folder.rmdir()
 
 
 def _standing(folder: Path) -> _Standing | None:
@@ -106,8 +102,7 @@ _KEPT = ("experiment", "hyperparameters", "variables")
 
 def write_backend(folder: Path, summary: BackendSummary) -> Path:
     """Writes `backend.json`, `backend.csv`, the figure and `backend.html`; returns its path."""
-    files.write_json(folder / JSON, to_json(summary))
-    drawn = write_pairs(folder, CSV, summary.pairs, list(map(_pair, summary.pairs)))
+    drawn = plot_differences(summary.pairs, list(map(_pair, summary.pairs)))
     parts = [
         html.notes(summary.notes),
         page.paragraph(INTRODUCTION),
@@ -119,7 +114,11 @@ def write_backend(folder: Path, summary: BackendSummary) -> Path:
             page.all_numbers(summary),
         ),
     ]
-    return html.write_page(folder / HTML, f"{summary.experiment}: randomness of the tools", parts)
+    with transaction(folder, (), "noise backend") as draft:
+        files.write_json(draft / JSON, to_json(summary))
+        write_pairs(draft, CSV, summary.pairs, drawn)
+        html.write_page(draft / HTML, f"{summary.experiment}: randomness of the tools", parts)
+    return folder / HTML
 
 
 INTRODUCTION = (

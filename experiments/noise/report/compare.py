@@ -14,9 +14,9 @@ from seedmap.experiments.noise.results import Estimate
 from seedmap.experiments.report import html, out_folder, page
 from seedmap.experiments.report.terminal import aligned, blocks
 from seedmap.experiments.report.text import interval, of
-from seedmap.files import make_folder
 from seedmap.hmm.figures.style import GREY, INK, PALE, WIDTH, shorten, styled
 from seedmap.results import to_json
+from seedmap.transaction import transaction
 
 JSON, CSV, HTML = "noise_compare.json", "noise_compare.csv", "noise_compare.html"
 OWN = out_folder.own_names((JSON, CSV, HTML))
@@ -36,10 +36,8 @@ def write_comparison(folder: Path, comparison: StudyComparison) -> Path:
         comparison: what to write.
     """
     check_free(folder)
-    make_folder(folder)
-    files.write_json(folder / JSON, to_json(comparison))
     names = [f"{' : '.join(row.runs)}, {row.variant}" for row in comparison.pairs]
-    drawn = write_pairs(folder, CSV, comparison.pairs, names)
+    drawn = plot_differences(comparison.pairs, names)
     parts = [
         html.notes(comparison.notes),
         page.paragraph(INTRODUCTION),
@@ -48,17 +46,17 @@ def write_comparison(folder: Path, comparison: StudyComparison) -> Path:
         page.titled("Differences between the runs' environments", _environment(comparison)),
         page.all_numbers(comparison),
     ]
-    return html.write_page(folder / HTML, f"{comparison.experiment}: replicas compared", parts)
+    with transaction(folder, OWN, "noise compare") as draft:
+        files.write_json(draft / JSON, to_json(comparison))
+        write_pairs(draft, CSV, comparison.pairs, drawn)
+        html.write_page(draft / HTML, f"{comparison.experiment}: replicas compared", parts)
+    return folder / HTML
 
 
-def write_pairs(
-    folder: Path, csv: str, pairs: Sequence[PairSummary], names: Sequence[str]
-) -> Figure:
-    """Writes the CSV file and the figure of compared pairs; returns the figure."""
+def write_pairs(folder: Path, csv: str, pairs: Sequence[PairSummary], drawn: Figure) -> None:
+    """Writes the CSV file and the figure of compared pairs."""
     out_folder.write_csv(folder / csv, [flat(row) for row in pairs])
-    drawn = plot_differences(pairs, names)
     out_folder.save_figures(folder, {FIGURE: drawn})
-    return drawn
 
 
 INTRODUCTION = (

@@ -244,7 +244,7 @@ def test_a_damaged_array_of_an_orbax_folder_is_named(tmp_path):
     shape = tmp_path / "a" / "cut" / ".zarray"
     huge = {"shape": [6_000_000, 8_000_000], "chunks": [1000, 1000]}
     shape.write_text(json.dumps(json.loads(shape.read_text()) | huge))
-    refused(tmp_path / "a", "expected 'cut' whole", "GB of memory")
+    refused(tmp_path / "a", "a: 'cut' needs 5.76e+05 GB", "GB of memory")
     shutil.rmtree(tmp_path / "a" / "cut")
     refused(tmp_path / "a", "it has no array 'cut', which its _METADATA lists")
     metadata.write_text("")
@@ -327,13 +327,24 @@ def test_what_is_no_checkpoint_is_said_to_be_none(tmp_path):
     refused(tmp_path / "e.pt", "dtype int64", "floating")
 
 
-@pytest.mark.parametrize(
-    ("library", "name"), [("torch", "a.bin"), ("safetensors", "a.safetensors")]
-)
-def test_a_library_that_is_not_installed_is_named(tmp_path, monkeypatch, library, name):
-    save_file(TENSORS, tmp_path / name)
-    monkeypatch.setitem(sys.modules, library, None)
-    refused(tmp_path / name, name, f"needs {library}", "pip install")
+def test_a_library_that_is_not_installed_is_named(tmp_path, monkeypatch):
+    save_file(TENSORS, tmp_path / "a.bin")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    refused(tmp_path / "a.bin", "a.bin", "needs torch", "pip install")
+
+
+def test_safetensors_need_no_library(tmp_path, monkeypatch):
+    save_file(TENSORS, tmp_path / "a.safetensors")
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    read_all(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2"])
+def test_float8_of_safetensors_is_read_as_torch_writes_it(tmp_path, dtype):
+    tensor = torch.from_numpy(TENSORS["head.weight"]).to(getattr(torch, dtype))
+    save_torch_file({"w": tensor, "other": torch.ones(3)}, tmp_path / "a.safetensors")
+    with open_checkpoint(tmp_path / "a.safetensors") as checkpoint:
+        np.testing.assert_array_equal(checkpoint.read("w"), tensor.float().numpy())
 
 
 def test_safetensors_are_preferred_as_on_the_hub(tmp_path):

@@ -17,6 +17,7 @@ from seedmap.experiments.checkpoints import importing
 from seedmap.experiments.checkpoints.patterns import find_checkpoints, parse_step
 from seedmap.experiments.checkpoints.streaming import measure_checkpoint
 from seedmap.experiments.runs import folder as run_folder
+from seedmap.identity import identify
 from seedmap.trainer import PAPER_METRICS, weight_metrics
 
 STEPS = ("0k", "20k", "40k", "100k", "120k", "140k", "160k", "180k")
@@ -115,7 +116,8 @@ def test_killed_and_resumed_it_is_the_same(here, tmp_path, capsys):
     assert "is not complete" in capsys.readouterr().err
     done.write_bytes(done.read_bytes()[:-9])  # a line cut short is made again
     assert seedmap(*arguments, "--out", out) == 2
-    assert len(importing_stopped_after(5, *arguments, "--out", out, "--resume")) == 5
+    with pytest.warns(UserWarning, match=r"bytes after its first 2 lines are cut short.* dropped"):
+        assert len(importing_stopped_after(5, *arguments, "--out", out, "--resume")) == 5
     assert len(done.read_text().splitlines()) == 7
     left = []
     measure = importing.measure_checkpoint
@@ -161,10 +163,25 @@ def test_a_damaged_line_and_a_changed_checkpoint_are_measured_anew(here, tmp_pat
     done = out / "training" / "import.jsonl"
     lines = done.read_bytes().splitlines(keepends=True)
     done.write_bytes(lines[0] + lines[1].replace(b'"l1": ', b'"l1": 1') + lines[2])
-    assert len(importing.read_rows(done)) == 1
+    begun = json.loads((out / "training" / "import.json").read_text())
+    owner = identify({name: value for name, value in begun.items() if name != "format"})
+    with pytest.warns(UserWarning, match="after its first 1 lines"):
+        assert len(importing.read_rows(done, owner)) == 1
     os.utime(copy / "multiberts-seed_0-step_0k" / "model.safetensors", ns=(1, 1))
     assert len(importing_stopped_after(3, *arguments, "--resume")) == 3
     assert seedmap(*arguments, "--resume") == 0
+
+
+def test_an_unfinished_import_of_a_former_version_is_refused(here, tmp_path, capsys):
+    out = tmp_path / "out"
+    importing_stopped_after(1, "import", "checkpoints", PATTERN, "--out", out)
+    begun = out / "training" / "import.json"
+    content = json.loads(begun.read_text())
+    del content["format"]
+    begun.write_text(json.dumps(content))
+    assert "whose lines have no numbers; finish" in refused(
+        capsys, "checkpoints", PATTERN, "--out", out, "--resume"
+    )
 
 
 def test_another_layout_is_refused_with_the_difference(here, tmp_path, capsys):

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from helpers.schemas import assert_of_schema
 from seedmap import files
 from seedmap.errors import UserError
 from seedmap.experiments.commands import main as cli
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs.forecast import skill_run
+from seedmap.experiments.runs.forecast import plot_skill
 
 ONSETS = np.tile([6, 10, 16, 22], 5)  # records at which the runs jump, long after they part
 
@@ -50,6 +51,7 @@ def forecasts(folder):
 @pytest.mark.slow
 def test_seeds_that_have_not_converged_are_forecast_without_reading_on(run, capsys):
     assert cli.main(["forecast", str(run), "--upto", "90"]) is None
+    assert_of_schema(run / "forecast.json")
     rows = forecasts(run)
     # Nine records seen: the runs that jump at record 6 have converged, the others have not.
     assert sorted(int(row["seed"]) for row in rows) == np.flatnonzero(ONSETS > 6).tolist()
@@ -94,7 +96,7 @@ def test_skill_needs_records_and_convergence(run, tmp_path):
     run_folder.write_dataset(few, run_folder.read_dataset(run).isel(step=slice(5)))
     shutil.copy(run / "config.json", few)
     with pytest.raises(UserError, match="--skill needs more than 5 records and seeds that conv"):
-        skill_run(few)
+        plot_skill(few)
 
 
 def test_when_all_have_converged_there_is_nothing_to_forecast(run, capsys):
@@ -115,9 +117,10 @@ def test_baselines_stand_beside_the_hmm(tmp_path, run, capsys):
     }
     folder = shutil.copytree(run, tmp_path / "run")
     config = json.loads((folder / "config.json").read_text())
-    files.write_json(folder / "config.json", config | {"fit": settings})
+    files.write_json(folder / "config.json", config | {"fit": settings, "fit_id": "an id"})
     cli.main(["baselines", str(folder)])
-    rows = json.loads((folder / "baselines.json").read_text())
+    assert_of_schema(folder / "baselines.json")
+    rows = json.loads((folder / "baselines.json").read_text())["rows"]
     names = [row["name"] for row in rows]
     assert names[:3] == ["HMM", "k-means", "HMM-1 (l2)"]
     assert any(name.startswith("up to step") for name in names)

@@ -389,7 +389,7 @@ def test_a_run_to_replace_stays_whole_until_the_new_one_is_trained(copy, monkeyp
 
 def test_training_that_fails_leaves_no_folder_behind(tmp_path, monkeypatch):
     def fails(*arguments, **options):
-        assert (tmp_path / "new" / "config.json").is_file()  # the folder is claimed by then
+        assert (tmp_path / "new" / ".seedmap" / "lock").is_file()  # it is claimed by then
         raise OSError(28, "No space left on device", "metrics.nc")
 
     monkeypatch.setattr("seedmap.experiments.runs.train.train", fails)

@@ -1,6 +1,7 @@
 """`seedmap noise EXPERIMENT` from its words to its files."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from helpers.schemas import assert_of_schema
 from seedmap.experiments import load_experiment
 from seedmap.experiments.commands import noise as command
 from seedmap.experiments.noise.folder import load_study, prepare, record_names
+from seedmap.experiments.noise.steps import report_study
 from seedmap.experiments.noise.study import NoiseConfig
 from seedmap.experiments.noise.variants import rows_of
 from seedmap.trainer.group_size import Choice
@@ -72,6 +74,32 @@ def test_the_parameters_saved_are_those_the_predictions_are_of(folder):
     assert len(np.unique(first[rows["init"]].reshape(3, -1), axis=0)) == 3
     accuracy = study.predictions.correct.mean(axis=1)
     np.testing.assert_allclose(study.dataset.eval_accuracy.values[:, -1], accuracy, atol=1e-6)
+
+
+def test_measures_and_maps_of_other_studies_are_refused(folder, tmp_path):
+    """What `report` would draw beside each other is of one study and one map."""
+    found = json.loads((folder / "noise.json").read_text())
+    summary = json.loads((folder / "map" / "summary.json").read_text())
+    config = json.loads((folder / "config.json").read_text())
+    assert found["training_id"] == config["training_id"]
+    assert found["map"]["map_id"] == summary["map_id"]
+    own = json.loads((folder / "map" / "config.json").read_text())
+    assert own["training_id"] == config["training_id"]
+    copy = shutil.copytree(folder, tmp_path / "study")
+    for changed, names, kind in (
+        ({"training_id": "another"}, ("metrics.nc", "noise.json"), "trainings"),
+        ({"map": found["map"] | {"map_id": "another"}}, ("metrics.nc", "noise.json"), "maps"),
+    ):
+        (copy / "noise.json").write_text(json.dumps(found | changed))
+        with pytest.raises(
+            ValueError, match=f"different {kind}: measure again with `seedm"
+        ) as error:
+            report_study(copy)
+        assert all(f"{copy}/{name}" in str(error.value) for name in names)
+    shutil.copy(folder / "noise.json", copy)
+    assert seedmap("map", copy / "map", "--threshold", 0.1) == 0
+    with pytest.raises(ValueError, match=r"summary.json and \S+noise.json are of different maps"):
+        report_study(copy)
 
 
 def test_measuring_again_finds_the_same_and_another_study_is_refused(folder, capsys):
@@ -197,7 +225,9 @@ def test_what_will_be_recorded_is_known_before_training(folder):
 
 def test_a_map_that_would_be_overwritten_is_refused(folder, capsys):
     before = (folder / "noise.json").read_bytes()
+    config = (folder / "config.json").read_bytes()
     for map_from in (folder / "map", folder):
+        (folder / "config.json").write_bytes((folder / "map" / "config.json").read_bytes())
         (folder / "summary.json").write_bytes((folder / "map" / "summary.json").read_bytes())
         (folder / "hmm.json").write_bytes((folder / "map" / "hmm.json").read_bytes())
         (folder / "hmm.npz").write_bytes((folder / "map" / "hmm.npz").read_bytes())
@@ -205,6 +235,7 @@ def test_a_map_that_would_be_overwritten_is_refused(folder, capsys):
         assert f"--overwrite would delete {map_from}" in capsys.readouterr().err
     for name in ("summary.json", "hmm.json", "hmm.npz"):
         (folder / name).unlink()
+    (folder / "config.json").write_bytes(config)
     assert (folder / "noise.json").read_bytes() == before
 
 

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from helpers.command import seedmap
 from seedmap.experiments.commands import parsing
 
 PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"
@@ -83,3 +85,22 @@ def test_help_needs_neither_jax_nor_tyro():
     command = [sys.executable, "-c", script]
     loaded = subprocess.run(command, capture_output=True, check=True, text=True)
     assert not {"jax", "numpy", "tyro", "xarray"} & set(loaded.stdout.split())
+
+
+def test_help_in_a_terminal_of_one_column_takes_no_longer(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "1")
+    started = time.process_time()
+    assert seedmap("fit", "--help") == 0
+    assert time.process_time() - started < 10
+    assert "--states" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "where"),
+    [(("fit", "x", "--out", ""), "after --out"), (("fit", "x", "--out="), "after --out")],
+)
+def test_an_empty_word_is_no_folder(words, where, capsys):
+    """Of a variable of the shell that is not set; as a path it would be the working folder."""
+    assert seedmap(*words) == 2
+    said = capsys.readouterr().err
+    assert said == f"seedmap: a word {where} is empty; give a value, or leave it out\n"

@@ -145,6 +145,12 @@ def test_a_part_that_is_not_done_is_not_collected(tmp_path, monkeypatch):
     cut_short(tmp_path / "run", monkeypatch)
     with pytest.raises(ValueError, match="not trained to its end"):
         collect_run(tmp_path / "run")
+    begun = tmp_path / "run" / "training" / "config.json"
+    config = json.loads(begun.read_text())
+    config["hyperparameters"]["hidden"] += 1  # as if it came from another host's training
+    begun.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"job.json and \S+config.json are of different trainings"):
+        collect_run(tmp_path / "run")
 
 
 def test_a_damaged_log_costs_only_times(tmp_path, monkeypatch, whole):

@@ -31,8 +31,17 @@ def fields(content, at=()):
         yield from fields(content[-1], (*at, -1))
 
 
+def short(content):
+    """The same with one entry, the last, of every list of objects: validating takes long."""
+    if isinstance(content, dict):
+        return {name: short(entry) for name, entry in content.items()}
+    if isinstance(content, list) and content and isinstance(content[0], dict):
+        return [short(content[-1])]
+    return content
+
+
 def test_a_missing_and_an_unknown_field_are_refused_wherever_they_are(validate):
-    content = to_json(make_study(("init", "ulp"), groups=("a",), records=5).summary)
+    content = short(to_json(make_study(("init", "ulp"), groups=("a",), records=2).summary))
     validate(content)
     paths = [path for path in fields(content) if "diverged" not in path[:-1]]
     assert len(paths) > 100

@@ -74,6 +74,7 @@ SUMMARY = {
     "notes": [],
     "stability": None,
     "seconds": {"compile": 11.5, "train": 22.5, "fit": 33.5, "analyse": 4.25},
+    "map_id": "0123456789abcdef",
 }
 STABILITY = {"adjusted_rand": [], "refits": None, "priors": [], "edges": []}
 PRIOR = dict.fromkeys(("scale", "train", "held_out_mean", "held_out_median", "adjusted_rand"))

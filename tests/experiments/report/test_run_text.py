@@ -1,6 +1,10 @@
 """What the commands on a run print."""
 
+from dataclasses import replace
+
 from seedmap.experiments.report.run_text import baselines, forecasts
+from seedmap.experiments.runs.baselines import Baseline, Baselines
+from seedmap.experiments.runs.forecast import Forecasts, SeedForecast
 
 DASH = "\N{EN DASH}"
 
@@ -10,24 +14,27 @@ def cells(text):
 
 
 def test_forecasts_are_a_line_a_seed_the_soonest_first():
-    common = {"level": 0.8, "low": 10.4, "high": float("inf")}
+    common = {"convergence_probability": 0.6, "level": 0.8, "low": 10.4, "high": None}
     rows = [
-        common | {"seed": "7", "median": 90.0, "actual": float("nan")},
-        common | {"seed": "12", "median": 20.6, "actual": 22.0},
+        SeedForecast(**common, seed="3", median=None, actual=None),
+        SeedForecast(**common, seed="7", median=90.0, actual=None),
+        SeedForecast(**common, seed="12", median=20.6, actual=22.0),
     ]
-    header, first, second = (list(map(str.strip, row)) for row in cells(forecasts(rows)))
+    made = Forecasts("an id", None, 0.9, "step", 9.0, rows)
+    header, first, second, third = (list(map(str.strip, row)) for row in cells(forecasts(made)))
     assert header == ["seed", "median", "80 % interval", "came at"]
     assert first == ["12", "21", "10 to never", "22"]
     assert second == ["7", "90", "10 to never", "never"]
-    assert forecasts([]).startswith("No seed is left")
+    assert third == ["3", "never", "10 to never", "never"]
+    assert forecasts(replace(made, forecasts=[])).startswith("No seed is left")
 
 
 def test_baselines_are_a_line_a_model():
-    values = {"num_states": 4, "num_runs": 38, "r2": 0.9613, "f_pvalue": 3e-9}
     rows = [
-        {"name": "HMM", **values, "leave_one_out_r2": -0.12},
-        {"name": "k-means", **values, "leave_one_out_r2": None, "f_pvalue": 0.02},
+        Baseline("HMM", 4, 38, r2=0.9613, leave_one_out_r2=-0.12, f_pvalue=3e-9),
+        Baseline("k-means", 4, 38, r2=0.9613, leave_one_out_r2=None, f_pvalue=0.02),
     ]
-    _, first, second = (list(map(str.strip, row)) for row in cells(baselines(rows)))
+    made = Baselines("an id", None, 0.9, rows)
+    _, first, second = (list(map(str.strip, row)) for row in cells(baselines(made)))
     assert first == ["HMM", "4", "38", "0.961", "\N{MINUS SIGN}0.120", "<0.001"]
     assert second == ["k-means", "4", "38", "0.961", "undefined", "0.020"]

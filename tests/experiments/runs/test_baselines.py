@@ -44,7 +44,7 @@ def run(tmp_path_factory):
 @pytest.mark.slow
 def test_the_hmm_of_the_comparison_is_the_hmm_of_the_map(run):
     assert seedmap("baselines", run) == 0
-    rows = json.loads((run / "baselines.json").read_text())
+    rows = json.loads((run / "baselines.json").read_text())["rows"]
     summary = json.loads((run / "summary.json").read_text())
     assert rows[0]["num_states"] == summary["num_states"] == 4  # the most: likeliest in training
     assert rows[0]["num_runs"] == summary["regression"]["num_runs"] == 19

@@ -6,47 +6,22 @@ import shutil
 
 import jax
 import numpy as np
-import pandas as pd
 import pytest
 
 from helpers.command import seedmap
 from helpers.schemas import assert_of_schema
+from helpers.small_runs import METRICS, make_run
 from seedmap import hmm
 from seedmap.experiments.runs.compare import PAPER, PaperRow, paper_row, read_runs, row_of
 from seedmap.experiments.runs.compare_joint import fit_runs_together, read_with
 from seedmap.experiments.runs.dataset import metric_sequences
 from seedmap.experiments.runs.folder import read_dataset
-from seedmap.experiments.runs.import_metrics import import_frame
 from seedmap.hmm.figures import Experiment, plot_comparison, plot_shared_states
 from seedmap.hmm.inference import log_likelihood
 from seedmap.hmm.sequences import from_arrays, z_score
 from seedmap.hmm.training_map.dissimilarity import dissimilarity
 from seedmap.hmm.training_map.prediction import predict_outcome, prediction_r2
 from seedmap.results import to_json
-
-FITTING = (
-    "--states 2-3 --restarts 2 --iterations 8 --covariance diagonal --prior weak --resamples 0"
-).split()
-METRICS = ("l1", "l2", "trace")
-
-
-def make_run(folder, seed, length, unit="step", metrics=METRICS, name="mine"):
-    """Runs that go through three stages at times of their own, fitted and mapped."""
-    rng = np.random.default_rng(seed)
-    frames = {}
-    for run in range(10):
-        second = rng.integers(length // 5, length // 3)
-        third = second + rng.integers(length // 5, length // 2)
-        stage = (np.arange(length) >= second).astype(int) + (np.arange(length) >= third)
-        signal = np.array([[0.0, 0, 0], [3, 0, 1], [3, 3, 0]])[stage]
-        frame = pd.DataFrame(signal + 0.3 * rng.normal(size=signal.shape), columns=metrics)
-        frame[unit] = 10 * np.arange(1, length + 1)
-        frame["eval_accuracy"] = 0.5 + 0.23 * stage
-        frames[str(run)] = frame
-    import_frame(frames, folder, metrics=metrics, name=name)
-    assert seedmap("fit", folder, "--metrics", *metrics, *FITTING) == 0
-    assert seedmap("map", folder) == 0
-    return folder
 
 
 @pytest.fixture(scope="module")

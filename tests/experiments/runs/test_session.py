@@ -9,9 +9,10 @@ import pytest
 from helpers.kills import Killed, killed_before, killed_when, operations
 from seedmap.experiments import load_experiment
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs.import_metrics import import_csv
+from seedmap.experiments.runs.import_metrics import import_metrics
 from seedmap.experiments.runs.train import collect_run, train_run
 from seedmap.experiments.tasks.sparse_parities import ParitiesConfig
+from seedmap.lock import SERVICE
 
 PARITIES = load_experiment("parities")
 CONFIG = ParitiesConfig(
@@ -30,8 +31,9 @@ def write_csv(folder, value):
 def level(folder):
     """The value that the run in a folder was written with; None where no run is whole."""
     try:
+        value = float(run_folder.read_dataset(folder).l2[0, 0]) - 1
         json.loads((folder / run_folder.CONFIG).read_text())["threshold"]
-        return float(run_folder.read_dataset(folder).l2[0, 0]) - 1
+        return value
     except (ValueError, OSError):
         return None
 
@@ -43,22 +45,21 @@ def names(folder):
 def test_metrics_imported_over_a_run_replace_it_only_when_they_are_all_there(tmp_path):
     sources = [write_csv(tmp_path / f"csv{value}", value) for value in (0, 100)]
     former = tmp_path / "former"
-    import_csv(sources[0], former, (), 0.9)
+    import_metrics(sources[0], former, (), 0.9)
 
     def replace(folder):
-        import_csv(sources[1], folder, (), 0.9, overwrite=True)
+        import_metrics(sources[1], folder, (), 0.9, overwrite=True)
 
     shutil.copytree(former, tmp_path / "whole")
     with operations() as seen:
         replace(tmp_path / "whole")
-    first_gone = seen.index(("remove", tmp_path / "whole" / run_folder.CONFIG))
+    moving = seen.index(("replace", (tmp_path / "whole" / SERVICE / "journal.json")))
     for stop in range(len(seen)):
         folder = tmp_path / f"run{stop}"
         shutil.copytree(former, folder)
         with killed_before(stop), pytest.raises(Killed):
             replace(folder)
-        if stop <= first_gone:
-            assert level(folder) == 0
+        assert level(folder) == (0 if stop <= moving else 100)
         replace(folder)
         assert level(folder) == 100
         assert names(folder) == ["config.json", "metrics.nc"]
@@ -67,18 +68,18 @@ def test_metrics_imported_over_a_run_replace_it_only_when_they_are_all_there(tmp
 def test_metrics_that_cannot_be_written_leave_the_run(tmp_path, monkeypatch):
     sources = [write_csv(tmp_path / f"csv{value}", value) for value in (0, 100)]
     folder = tmp_path / "run"
-    import_csv(sources[0], folder, (), 0.9)
+    import_metrics(sources[0], folder, (), 0.9)
 
     def refuse(*_):
         raise ValueError("a name that netCDF refuses")
 
     monkeypatch.setattr(run_folder, "write_dataset", refuse)
     with pytest.raises(ValueError, match="netCDF refuses"):
-        import_csv(sources[1], folder, (), 0.9, overwrite=True)
+        import_metrics(sources[1], folder, (), 0.9, overwrite=True)
     assert level(folder) == 0
     assert names(folder) == ["config.json", "metrics.nc"]
     with pytest.raises(ValueError, match="netCDF refuses"):
-        import_csv(sources[1], tmp_path / "new", (), 0.9)
+        import_metrics(sources[1], tmp_path / "new", (), 0.9)
     assert not (tmp_path / "new").exists()
 
 
@@ -88,7 +89,7 @@ def trained(tmp_path_factory):
     base = tmp_path_factory.mktemp("trained")
     train_run(PARITIES, CONFIG, base / "whole", 0.9)
 
-    with killed_when(lambda kind, path: path.name == "collected"), pytest.raises(Killed):
+    with killed_when(lambda kind, path: path.name == "draft"), pytest.raises(Killed):
         train_run(PARITIES, CONFIG, base / "ended", 0.9)
     return base
 
@@ -109,8 +110,7 @@ def test_a_collection_killed_anywhere_is_done_again(every, trained, tmp_path):
         assert train_run(PARITIES, CONFIG, folder, 0.9, resume=True)
         assert run_folder.read_dataset(folder).identical(expected)
         np.testing.assert_equal(run_folder.load_params(folder), params)
-        left = {*names(folder)} - {"training.part"}  # which no reader looks at
-        assert left == {"checkpoint", "config.json", "log.jsonl", "metrics.nc"}
+        assert names(folder) == ["checkpoint", "config.json", "log.jsonl", "metrics.nc"]
         run_folder.check_free(folder, overwrite=True)
 
 
@@ -130,11 +130,11 @@ def test_what_was_begun_with_other_settings_is_refused_before_its_first_record(t
 def test_what_a_kill_left_does_not_keep_a_run_from_being_replaced(left, tmp_path):
     sources = [write_csv(tmp_path / f"csv{value}", value) for value in (0, 100)]
     folder = tmp_path / "run"
-    import_csv(sources[0], folder, (), 0.9)
+    import_metrics(sources[0], folder, (), 0.9)
     (folder / left).write_bytes(b"half")
     (folder / "training.part" / "part-0").mkdir(parents=True)
     with pytest.raises(ValueError, match="holds another run"):
-        import_csv(sources[1], folder, (), 0.9)
-    import_csv(sources[1], folder, (), 0.9, overwrite=True)
+        import_metrics(sources[1], folder, (), 0.9)
+    import_metrics(sources[1], folder, (), 0.9, overwrite=True)
     assert level(folder) == 100
     assert names(folder) == ["config.json", "metrics.nc"]

@@ -210,15 +210,15 @@ def test_what_counts_as_a_number(tmp_path):
 
 
 def test_aliases_and_chosen_metrics(tmp_path):
-    names = "step,mean_singular_value,var_singular_value,cka,epoch"
-    write(tmp_path, a=f"{names}|1,2,3,4,.5|2,3,4,6,1|")
+    names = "step,mean_singular_value,var_singular_value,cka,epoch,eval_loss"
+    write(tmp_path, a=f"{names}|1,2,3,4,.5,7|2,3,4,6,1,8|")
     table = read_csv_folder(tmp_path)
     assert table.sequences.metrics == ("mean_lambda", "var_lambda")
-    assert list(table.outcomes) == ["cka", "epoch"]
+    assert list(table.outcomes) == ["cka", "epoch", "eval_loss"]
     table = read_csv_folder(tmp_path, metrics=["cka", "variance_lambda"])
     assert table.sequences.metrics == ("cka", "var_lambda")
     np.testing.assert_array_equal(table.sequences.values[0], [[4, 3], [6, 4]])
-    assert list(table.outcomes) == ["mean_lambda", "epoch"]
+    assert list(table.outcomes) == ["epoch", "eval_loss"]
 
 
 def test_other_files_are_no_runs(tmp_path):
@@ -394,3 +394,16 @@ def test_reading_needs_no_pandas(tmp_path):
 
 def test_names_and_examples():
     assert doctest.testmod(read).failed == 0
+
+
+def test_names_of_columns_that_are_numbers_are_read_as_text():
+    frame = pd.DataFrame({0: [1, 1, 2, 2], 1: [0, 1, 0, 1], 2: [0.1, 0.2, 0.3, 0.4], "l1": 5.0})
+    for run, step, metrics in ((0, 1, [2]), ("0", "1", ["2"])):
+        table = from_pandas(frame, metrics, run, step)
+        assert table.sequences.metrics == ("2",)
+        np.testing.assert_array_equal(table.sequences.values[:, :, 0], [[0.1, 0.2], [0.3, 0.4]])
+    renamed = from_pandas(frame, ["mine"], 0, 1, columns={"mine": 2})
+    assert renamed.sequences.metrics == ("mine",)
+    huge = frame.assign(l1=pd.Series([10**400] * 4, dtype=object))
+    with pytest.raises(ValueError, match="column 'l1' holds '1000"):
+        from_pandas(huge, None, 0, 1)
