@@ -14,7 +14,9 @@ from helpers.command import seedmap
 from helpers.hostile import checkpoint
 from seedmap.experiments.checkpoints import matching
 from seedmap.experiments.datasets import cifar, idx
+from seedmap.experiments.runs.fit_and_map import read_config
 from seedmap.experiments.runs.folder import read_dataset
+from seedmap.hmm.io import load_hmm
 
 SECONDS, BYTES = 10, 1 << 30
 KINDS = {".npz": hostile.NPZ, ".safetensors": hostile.SAFETENSORS, "": hostile.ORBAX}
@@ -36,11 +38,15 @@ READERS = {
         name: (make, words, lambda folder: cifar.read_images(folder, 10))
         for name, (make, words) in hostile.CIFAR.items()
     },
+    "hmm.json: deep": (*hostile.JSON["hmm.json: deep"], load_hmm),
+    "config.json: deep": (*hostile.JSON["config.json: deep"], read_config),
 }
 
 
 def listing(folder):
-    return {path: path.lstat().st_mtime_ns for path in folder.rglob("*")}
+    """All that is in a folder, and when each file was written; folders had a lock meanwhile."""
+    paths = folder.rglob("*")
+    return {path: None if path.is_dir() else path.lstat().st_mtime_ns for path in paths}
 
 
 def cpu_seconds():

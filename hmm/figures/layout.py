@@ -174,7 +174,9 @@ def _outside_ends(points: np.ndarray, edge: tuple[int, int], scene: Scene) -> np
 def _cells(points: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the grid cells that a curve passes, each once."""
     cells = np.clip((points / _CELL).astype(int), 0, np.array(shape) - 1)
-    return np.unravel_index(np.unique(np.ravel_multi_index(tuple(cells.T), shape)), shape)
+    flat = np.unique(np.ravel_multi_index((cells[:, 0], cells[:, 1]), shape))
+    rows, columns = np.unravel_index(flat, shape)
+    return rows, columns
 
 
 def _curve_cost(points, bend, edge, scene, labels, crowd):

@@ -303,6 +303,25 @@ RULES = {
 # Run folders
 
 
+def deep(name):
+    """A folder with a JSON file that is nested deep."""
+
+    def make(folder):
+        (folder / name).write_text('{"a": ' + DEEP + "}")
+        return folder
+
+    return make
+
+
+JSON = {
+    "hmm.json: deep": (deep("hmm.json"), ["hmm.json is damaged (it is nested more than 50 deep)"]),
+    "config.json: deep": (
+        deep("config.json"),
+        ["config.json is not JSON (it is nested more than 50 deep)"],
+    ),
+}
+
+
 def hdf5(write):
     """A run folder whose `metrics.nc` a function writes."""
 
@@ -382,21 +401,10 @@ HDF5 = {
 }
 
 
-def damaged(name, content, command="map"):
-    """A run folder with a good `metrics.nc`, and another file of this content."""
-
-    def make(folder):
-        run = folder / "run"
-        run.mkdir()
-        good = {"config.json": '{"versions": {"seedmap": "1"}, "threshold": 0.9}'}
-        for file, text in (good | {name: content}).items():
-            (run / file).write_bytes(text if isinstance(text, bytes) else text.encode())
-        if name != "metrics.nc":
-            with h5py.File(run / "metrics.nc", "w") as file:
-                file["seed"] = np.arange(3)
-        return [command, run]
-
-    return make
+def no_hdf5(folder):
+    arguments = hdf5(lambda file: None)(folder)
+    (folder / "run" / "metrics.nc").write_text("hello")
+    return arguments
 
 
 def half_hdf5(folder):
@@ -407,9 +415,7 @@ def half_hdf5(folder):
 
 FOLDERS = {
     "hdf5: half of it": (half_hdf5, ["metrics.nc cannot be read as NetCDF"]),
-    "hdf5: none": (damaged("metrics.nc", "hello", "fit"), ["metrics.nc cannot be read as NetCDF"]),
-    "hmm.json: deep": (damaged("hmm.json", DEEP), ["seedmap"]),
-    "config.json: deep": (damaged("config.json", '{"a": ' + DEEP + "}", "report"), ["seedmap"]),
+    "hdf5: none": (no_hdf5, ["metrics.nc cannot be read as NetCDF"]),
     "a folder of an escape's name": (lambda folder: ["fit", folder / "\x1b[31mred"], ["\\x1b[31m"]),
     "a folder of no text": (lambda folder: ["fit", folder / "\udcff"], ["\\udcff"]),
     "a word of megabytes": (lambda folder: ["fit", "x" * (1 << 20)], ["name"]),
