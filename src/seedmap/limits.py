@@ -212,7 +212,7 @@ def check_hdf5(path: Path) -> None:
         UserError: that, there are too many variables, or they are more than the file can hold.
         OSError: it is no HDF5.
     """
-    import h5py  # type: ignore[import-untyped]
+    import h5py
 
     held, declared = path.stat().st_size, 0
     with h5py.File(path, "r") as file:
