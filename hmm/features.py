@@ -6,7 +6,7 @@ is stored with the model: runs held out, new ones and unfinished ones get the sa
 depends on a later one.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -146,19 +146,30 @@ def apply_scale(scale: Scale, sequences: Sequences) -> Features:
     Raises:
         UserError: the runs have other metrics.
     """
-    if sequences.metrics != scale.metrics:
-        raise UserError(
-            f"the map was fitted to {', '.join(scale.metrics)}; the runs have "
-            f"{', '.join(sequences.metrics)}"
-        )
     mask = sequences.mask
     known = ~np.isnan(sequences.values) & mask[:, :, None]
-    scaled = np.where(known, (sequences.values - scale.mean) / scale.std, 0.0)
+    scaled = np.where(known, scale_metrics(scale, sequences).values, 0.0)
     present = known.any(2)
     imputed = present & ~known.all(2)
     scaled[imputed] = _impute(scale.covariance, scaled[imputed], known[imputed])
     x = np.where(present[:, :, None], scaled @ scale.loadings, 0.0)
     return Features(x, sequences.lengths, present, imputed, sequences.runs)
+
+
+def scale_metrics(scale: Scale, sequences: Sequences) -> Sequences:
+    """Returns metrics in standard deviations of the training records, NaN where missing."""
+    _check_metrics(scale, sequences)
+    scaled = (sequences.values - scale.mean) / scale.std
+    return replace(sequences, values=np.where(sequences.mask[:, :, None], scaled, 0.0))
+
+
+def _check_metrics(scale: Scale, sequences: Sequences) -> None:
+    """Raises UserError if the runs have other metrics than the scale."""
+    if sequences.metrics != scale.metrics:
+        raise UserError(
+            f"the map was fitted to {', '.join(scale.metrics)}; the runs have "
+            f"{', '.join(sequences.metrics)}"
+        )
 
 
 def _impute(covariance, values, known) -> np.ndarray:

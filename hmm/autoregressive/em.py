@@ -160,6 +160,13 @@ def evaluate(records: Records, question: Question, parameters: Parameters) -> Sc
     return Scores(logs, joint + top.sum(0), paths)
 
 
+@jax.jit
+def log_emissions(records: Records, parameters: Parameters, tempering: jax.Array) -> jax.Array:
+    """Returns log e_k of every record under one model, float [run, 1 + time, K], 0 where absent."""
+    rows = jnp.concatenate([records.first[None], records.products])
+    return tempering * jnp.einsum("kc,trc->rtk", coefficients(parameters), rows)
+
+
 def _with_first(records, question, parameters, paths) -> jax.Array:
     """Paths [F, run, 1 + time] with the state of the first record put before."""
     logs = jnp.einsum("fkc,rc->frk", coefficients(parameters), records.first)

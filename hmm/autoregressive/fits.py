@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from seedmap.hmm.autoregressive.em import Progress, advance, evaluate, start
+from seedmap.hmm.autoregressive.em import Progress, advance, evaluate, log_emissions, start
 from seedmap.hmm.autoregressive.emission import NEUTRAL, num_components
 from seedmap.hmm.autoregressive.model import (
     REGULARISATION,
@@ -229,6 +229,17 @@ def score_models(
         chunk = slice(begin, begin + _LANES // _STATES)
         found += _score_chunk(records, lengths, models[chunk], temperings[chunk])
     return found
+
+
+def log_densities(
+    records: Records, lengths: Int[np.ndarray, " run"], model: Parameters, tempering: float
+) -> Float[np.ndarray, "run time state"]:
+    """Returns log e_k(t) of every record, the first one by its place, 0 where none is there."""
+    dtype = records.products.dtype
+    padded_model = _pad(model, len(model.initial), _num_components(records))
+    narrow = jax.tree.map(lambda a: a.astype(dtype), padded_model)
+    logs = log_emissions(records, narrow, np.asarray(tempering, dtype))
+    return np.asarray(logs)[: len(lengths), : int(lengths.max())]
 
 
 def _score_chunk(records, lengths, models, temperings) -> list[Scored]:
