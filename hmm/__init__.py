@@ -1,6 +1,21 @@
-"""Gaussian HMMs of training runs: fit, select, decode.
+"""HMMs of training runs: fit, select, decode.
 
-From arrays to a decoded model:
+The default engine, on a scale that all runs share:
+
+    made = make_map(from_arrays(values), fitted, MapSettings())    # fitted: indices of runs
+    made.paths, made.agreement, made.candidates, made.notes
+    decode_runs(made.model, others)                                # any runs, unfinished ones too
+
+    fit_scale(sequences) -> Scale; apply_scale(scale, sequences) -> Features
+    scale_metrics(scale, sequences) -> Sequences
+    leak(first, raw, times) -> Leak: what first records tell of the time of convergence
+    make_map(sequences, fitted, settings, callback=None) -> MapFit
+    candidate_row(candidate) -> dict
+    decode_runs(model, sequences) -> (int32 [run, time], share of the refits that say so)
+    filter_runs(model, sequences) -> [run, time, state]; score_runs(model, sequences) -> [run]
+    location_model(model) -> Parameters: where the states are, as a Gaussian HMM
+
+Gaussian HMMs, from arrays to a decoded model:
 
     sequences = z_score(from_arrays(values))               # values [run, time, metric]
     train, validation = split_runs(sequences.num_runs)     # indices of runs
@@ -52,7 +67,25 @@ From there to what the states mean, and back to files:
 `hmm.figures` draws.
 """
 
+from seedmap.hmm.autoregressive.choice import Candidate, candidate_row
+from seedmap.hmm.autoregressive.engine import MapFit, MapSettings, make_map
+from seedmap.hmm.autoregressive.map_model import (
+    MapModel,
+    decode_runs,
+    filter_runs,
+    location_model,
+    score_runs,
+)
 from seedmap.hmm.decoding import Decoded, decode, fit_and_decode
+from seedmap.hmm.features import (
+    Features,
+    Leak,
+    Scale,
+    apply_scale,
+    fit_scale,
+    leak,
+    scale_metrics,
+)
 from seedmap.hmm.forecasting.absorbing import absorbed, exit_probabilities, pass_probabilities
 from seedmap.hmm.forecasting.causal import causal_z_score
 from seedmap.hmm.forecasting.forecaster import Forecast, Forecaster, fit_forecaster, forecast
@@ -143,18 +176,25 @@ __all__ = [
     "READABLE_PVALUE",
     "Analysis",
     "Bootstrap",
+    "Candidate",
     "Clustering",
     "Coefficient",
     "CrossValidation",
     "Decoded",
     "Edge",
+    "Features",
     "Fit",
     "Forecast",
     "Forecaster",
+    "Leak",
+    "MapFit",
+    "MapModel",
+    "MapSettings",
     "Parameters",
     "Regression",
     "RunTable",
     "SavedHMM",
+    "Scale",
     "Sequences",
     "Skill",
     "SkillRow",
@@ -166,11 +206,13 @@ __all__ = [
     "adjusted_rand_index",
     "analyse",
     "apply_model",
+    "apply_scale",
     "bag_of_states",
     "belief_gradient",
     "best_restarts",
     "bootstrap_map",
     "build_map",
+    "candidate_row",
     "canonical_order",
     "causal_z_score",
     "check_same_metrics",
@@ -178,6 +220,7 @@ __all__ = [
     "convergence_time",
     "criterion_value",
     "decode",
+    "decode_runs",
     "decoding_agreement",
     "default_criterion",
     "detours",
@@ -187,9 +230,11 @@ __all__ = [
     "edge_inclusion",
     "edge_recurrence",
     "exit_probabilities",
+    "filter_runs",
     "filtered",
     "fit_and_decode",
     "fit_forecaster",
+    "fit_scale",
     "fit_sweep",
     "fit_together",
     "forecast",
@@ -201,10 +246,13 @@ __all__ = [
     "from_xarray",
     "importance",
     "kmeans",
+    "leak",
     "load_hmm",
     "load_sweep",
+    "location_model",
     "log_densities",
     "log_likelihood",
+    "make_map",
     "match_states",
     "num_parameters",
     "only_metrics",
@@ -225,6 +273,8 @@ __all__ = [
     "resample_counts",
     "save_hmm",
     "save_sweep",
+    "scale_metrics",
+    "score_runs",
     "select",
     "selection_table",
     "split_runs",

@@ -12,6 +12,7 @@ share tau counts as independent. One state is always a candidate.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -172,6 +173,30 @@ def _judged(
         return np.array([adjusted_rand_index(*pair) for pair in each])
 
     return [replace(candidate, halves=agreement(candidate)) for candidate in candidates]
+
+
+def candidate_row(candidate: Candidate) -> dict[str, Any]:
+    """Returns what speaks for and against a candidate as plain values, its model left out.
+
+    Returns:
+        `num_states`, `num_parameters`, `icl`, `log_likelihood` per record and `scores` of every
+        start (both divided by tau), `iterations`, `agreement`, `halves`, `chance`, `eligible` and
+        `reason`; None where a number is not there.
+    """
+    fit, agreement = candidate.fit, candidate.agreement
+    return {
+        "num_states": candidate.num_states,
+        "num_parameters": candidate.num_parameters,
+        "icl": candidate.icl,
+        "log_likelihood": fit.score / fit.tempering,
+        "scores": (candidate.scores / fit.tempering).tolist(),
+        "iterations": fit.iterations,
+        "agreement": None if np.isnan(agreement) else agreement,
+        "halves": candidate.halves.tolist(),
+        "chance": candidate.chance,
+        "eligible": candidate.eligible,
+        "reason": candidate.reason,
+    }
 
 
 def draw_halves(

@@ -74,7 +74,7 @@ def paths_of_voters(model: MapModel, sequences: Sequences) -> list[Int[np.ndarra
     return [each.paths for each in scored]
 
 
-def log_likelihood(model: MapModel, sequences: Sequences) -> Float[np.ndarray, " run"]:
+def score_runs(model: MapModel, sequences: Sequences) -> Float[np.ndarray, " run"]:
     """Returns the log-likelihood of every run from its second record on, divided by tau, in nats.
 
     It is a composite one: every record counts 1.2 times.
@@ -83,7 +83,7 @@ def log_likelihood(model: MapModel, sequences: Sequences) -> Float[np.ndarray, "
     return scored.run_log_likelihood / model.tempering
 
 
-def filtered(model: MapModel, sequences: Sequences) -> Float[np.ndarray, "run time state"]:
+def filter_runs(model: MapModel, sequences: Sequences) -> Float[np.ndarray, "run time state"]:
     """Returns the probabilities of the states given the records so far, 0 on padding.
 
     No later record has a part in them. At the first record they are those of its place.
