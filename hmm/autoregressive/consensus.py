@@ -38,6 +38,8 @@ def refit_resamples(
         num_resamples: how many.
         report: called with 1 after every fit.
     """
+    if not num_resamples:
+        return []
     k = len(chosen.parameters.initial)
     fitted = np.flatnonzero(material.run_weights)
     counts = np.zeros((num_resamples, len(material.run_weights)))

@@ -21,7 +21,7 @@ NUM_RESAMPLES = 12
 _STATES = 4
 _ITERATIONS = 40
 _FEWEST_RUNS = 10  # fewer say too little of each other
-_FAR, _JUMPY = 8.0, 4.0  # mean squares of place and of motion; runs that fit have about 1
+_FAR, _JUMPY = 10.0, 5.0  # mean squares of place and of motion; runs that fit have about 1
 _SCREENING = 4  # what a key is for, see `hmm.autoregressive.choice`
 
 
@@ -40,7 +40,7 @@ def find_odd_runs(
     """Returns which of the fitted runs fit no state well.
 
     A run is odd if its mean squared distance from its states' places, in units of their spread, is
-    above 8 per component, or that of its motion above 4, by the median of the fits of 4 states to
+    above 10 per component, or that of its motion above 5, by the median of the fits of 4 states to
     resamples that leave it out. As many odd runs as make a branch are none: they have something in
     common. Of fewer than 10 runs none is odd.
 
