@@ -20,7 +20,15 @@ from jaxtyping import install_import_hook
 
 import helpers.shapes  # noqa: F401 - jaxtyping's hook looks it up by name
 
-SHAPED = ("trainer", "hmm", "runs", "fitting", "mapping", "experiments.noise.measures")
+SHAPED = (
+    "trainer",
+    "hmm",
+    "runs",
+    "fitting",
+    "map_fitting",
+    "mapping",
+    "experiments.noise.measures",
+)
 install_import_hook([f"seedmap.{name}" for name in SHAPED], "helpers.shapes.check_arrays")
 
 from seedmap.trainer import program

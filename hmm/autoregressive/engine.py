@@ -78,7 +78,7 @@ class MapSettings:
     def short_plan(self) -> Plan:
         """The sweep that only asks which number of states another tempering would choose."""
         restarts = min(self.restarts, 2)
-        return Plan(self.states, restarts, self.iterations, 2, 0, self.seed)
+        return replace(self.plan, restarts=restarts, pairs=2, half_restarts=2, other_pairs=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,8 +204,9 @@ class _Counter:
 
     def __init__(self, settings: MapSettings, callback: Callable[[int, int], None] | None):
         restarts, size = settings.restarts, len(settings.states)
-        sweep = size * (restarts + 2 * Plan.other_pairs) + 2 * Plan.pairs
-        self.total = sweep + 2 * size * 2 + 8 + settings.final_restarts + 2 * settings.resamples
+        halves = 2 * Plan.half_restarts * (size * Plan.other_pairs + Plan.pairs)
+        self.total = size * restarts + halves + 2 * (2 * size + 8)
+        self.total += settings.final_restarts + 2 * settings.resamples
         self.total += NUM_RESAMPLES
         self.done = 0
         self.callback = callback

@@ -135,7 +135,7 @@ def material():
 
 
 def test_a_sweep_of_planted_runs(material):
-    plan = Plan((1, 2, 3, 5), restarts=2, pairs=2, other_pairs=1)
+    plan = Plan((1, 2, 3, 5), restarts=2, pairs=2, half_restarts=2)
     done = []
     with precision():
         candidates = sweep_states(material, plan, 0.5, done.append)
@@ -143,7 +143,7 @@ def test_a_sweep_of_planted_runs(material):
         more = final_fit(material, plan, candidates[2], 6)
     chosen = choose(candidates)
     assert chosen.num_states == 3
-    assert sum(done) == 1 + 3 * 2 + 4 + 2 * 2  # starts, halves of K = 3, a pair of 2 and of 5
+    assert sum(done) == 1 + 3 * 2 + 2 * (4 + 2 * 2)  # starts; halves of 3, a pair of 2 and of 5
     assert [len(c.halves) for c in candidates] == [0, 1, 2, 1]
     assert chosen.reason.startswith("lowest ICL")
     assert "nats above the lowest" in candidates[1].reason
