@@ -14,6 +14,8 @@ The default engine, on a scale that all runs share:
     decode_runs(model, sequences) -> (int32 [run, time], share of the refits that say so)
     filter_runs(model, sequences) -> [run, time, state]; score_runs(model, sequences) -> [run]
     location_model(model) -> Parameters: where the states are, as a Gaussian HMM
+    decode_at_sizes(made, states) -> {K: paths of the fitted runs}, where branches are sought
+    decode_resamples(made, num_states, num_resamples=20) -> list of paths of the fitted runs
 
 Gaussian HMMs, from arrays to a decoded model:
 
@@ -76,6 +78,7 @@ from seedmap.hmm.autoregressive.map_model import (
     location_model,
     score_runs,
 )
+from seedmap.hmm.autoregressive.sizes import decode_at_sizes, decode_resamples
 from seedmap.hmm.decoding import Decoded, decode, fit_and_decode
 from seedmap.hmm.features import (
     Features,
@@ -220,6 +223,8 @@ __all__ = [
     "convergence_time",
     "criterion_value",
     "decode",
+    "decode_at_sizes",
+    "decode_resamples",
     "decode_runs",
     "decoding_agreement",
     "default_criterion",

@@ -186,6 +186,11 @@ def make_map(
     return replace(result, notes=_notes(result, settings))
 
 
+def material_of(made: MapFit) -> Material:
+    """Returns the runs of a map as its sweep took them, to fit more; within `precision`."""
+    return _material(made.features, np.flatnonzero(np.isin(made.features.runs, made.fitted)))
+
+
 def _check(sequences: Sequences, fitted: np.ndarray, settings: MapSettings) -> None:
     """Refuses what cannot be fitted, in one line each."""
     check_num_runs(sequences.num_runs)

@@ -27,7 +27,7 @@ HELPERS = {  # between modules
 }
 INSIDE = {  # of the default engine
     *("Material", "Plan", "choose", "draw_halves", "final_fit", "sweep_states"),
-    "paths_of_voters",
+    *("material_of", "paths_of_voters"),
 }
 
 
@@ -54,7 +54,7 @@ def test_what_is_for_users_is_exported_with_a_docstring(name):
 
 
 def test_what_users_need_of_the_default_engine_is_exported():
-    for name in ("choice", "engine", "map_model"):
+    for name in ("choice", "engine", "map_model", "sizes"):
         for entry in made_here(importlib.import_module(f"seedmap.hmm.autoregressive.{name}")):
             assert (entry in hmm.__all__) != (entry in INSIDE)
 

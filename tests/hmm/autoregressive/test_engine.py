@@ -22,6 +22,7 @@ from seedmap.hmm.autoregressive.map_model import (
 from seedmap.hmm.autoregressive.odd import fewest_of_a_branch
 from seedmap.hmm.autoregressive.records import records_of
 from seedmap.hmm.autoregressive.residuals import autocorrelation, misfit, motion_residuals
+from seedmap.hmm.autoregressive.sizes import decode_at_sizes, decode_resamples
 from seedmap.hmm.features import apply_scale, scale_metrics
 from seedmap.hmm.sequences import from_arrays
 from seedmap.hmm.training_map.stability import adjusted_rand_index
@@ -129,6 +130,21 @@ def test_where_states_are_in_metrics(planted, made):
         mine = scaled.values[:23][fit.paths[:23] == state]
         np.testing.assert_allclose(parameters.means[state], np.nanmean(mine, 0), atol=0.15)
     assert (np.linalg.eigvalsh(parameters.covariances) > 0).all()
+
+
+def test_other_sizes_are_those_of_the_sweep_or_fitted_anew(made):
+    fit = made[0]
+    found = decode_at_sizes(fit, (3, 4), restarts=1)
+    assert list(found) == [3, 4]
+    np.testing.assert_array_equal(found[3], fit.chosen.fit.paths[:23])
+    assert found[4].shape == (23, 60)
+    assert set(np.unique(found[4])) == {-1, 0, 1, 2, 3}
+    resampled = decode_resamples(fit, 3, 2)
+    again = decode_resamples(fit, 3, 2)
+    for paths, same in zip(resampled, again, strict=True):
+        np.testing.assert_array_equal(paths, same)
+        assert adjusted_rand_index(paths, fit.paths[:23]) > 0.3
+    assert (resampled[0] != resampled[1]).any()
 
 
 # --- consensus ---
