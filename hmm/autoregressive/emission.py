@@ -38,7 +38,7 @@ def _quadratic(whitening: jax.Array, against: jax.Array) -> jax.Array:
     return linear.at[..., 0].add(constant)  # the first pair is 1 times 1
 
 
-def maximise(sums: jax.Array, size: int, regularisation: Regularisation) -> tuple:
+def maximise(sums: jax.Array, size: jax.Array, regularisation: Regularisation) -> tuple:
     """Returns motion, noise, location and spread from the weighted sums of the records.
 
     M = (G_uu + ridge I)^-1 G_ud, S = residual scatter / n + noise I, and C = covariance + spread I.

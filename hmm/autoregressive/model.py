@@ -1,9 +1,11 @@
 """The arrays that the engine works on: records, parameters, and what a fit is asked."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+
+Array = Any  # a JAX array within a program, a NumPy one outside
 
 
 class Records(NamedTuple):
@@ -39,12 +41,12 @@ class Parameters(NamedTuple):
         spread: float [K, D, D], covariance of x_t.
     """
 
-    initial: jax.Array
-    transition: jax.Array
-    motion: jax.Array
-    noise: jax.Array
-    location: jax.Array
-    spread: jax.Array
+    initial: Array
+    transition: Array
+    motion: Array
+    noise: Array
+    location: Array
+    spread: Array
 
 
 class Question(NamedTuple):
@@ -56,9 +58,9 @@ class Question(NamedTuple):
         tempering: float [F], tau, the power of the emission densities.
     """
 
-    active: jax.Array
-    run_weights: jax.Array
-    tempering: jax.Array
+    active: Array
+    run_weights: Array
+    tempering: Array
 
 
 class Regularisation(NamedTuple):

@@ -90,8 +90,8 @@ def _misfits(
     """By the median over the fits that have not seen a run; not odd where all have."""
     each = [_distances(fit.parameters, features, fit.paths) for fit in fits]
     hidden: Float[np.ndarray, "fit 2 run"] = np.where(unseen[:, None], each, np.nan)
-    judged = unseen.any(0)
+    judged = np.flatnonzero(unseen.any(0))
     place, motion = np.nanmedian(hidden[:, :, judged], 0)
-    odd = np.zeros(len(judged), bool)
+    odd = np.zeros(unseen.shape[1], bool)
     odd[judged] = (place > _FAR) | (motion > _JUMPY)
     return odd
