@@ -1,7 +1,8 @@
 """Saves a fitted HMM without pickle, and exchanges it with hmmlearn and Dynamax.
 
 A saved HMM is two files in a folder. `hmm.npz` holds the arrays `initial` [K], `transition` [K, K],
-`means` [K, D] and `covariances` [K, D, D]. `hmm.json` says what the numbers mean: `format`,
+`means` [K, D] and `covariances` [K, D, D], and for a map's model those of
+`hmm.autoregressive.map_io` beside them. `hmm.json` says what the numbers mean: `format`,
 `version`, `num_states`, and the fields of `SavedHMM` other than the parameters.
 """
 
@@ -20,6 +21,8 @@ from jaxtyping import Float
 
 from seedmap import files
 from seedmap.errors import UserError
+from seedmap.hmm.autoregressive.map_io import model_arrays, model_from_arrays
+from seedmap.hmm.autoregressive.map_model import MapModel
 from seedmap.hmm.parameters import Parameters
 from seedmap.hmm.selection.criteria import selection_table
 from seedmap.hmm.selection.fits import Sweep
@@ -55,6 +58,8 @@ class SavedHMM:
         validation_runs: names of the runs held out.
         config: settings of the sweep.
         selection: the selection table, a row per number of states.
+        model: the map's model, of which `parameters` are the location (`location_model`); None for
+            a Gaussian HMM.
     """
 
     parameters: Parameters
@@ -65,6 +70,7 @@ class SavedHMM:
     validation_runs: tuple[str, ...]
     config: Mapping[str, Any]
     selection: list[dict[str, Any]]
+    model: MapModel | None = None
 
     @classmethod
     def from_sweep(
@@ -116,6 +122,8 @@ def save_hmm(folder: str | os.PathLike, saved: SavedHMM) -> None:
     """
     arrays = {name: np.asarray(array) for name, array in saved.parameters._asdict().items()}
     _check(arrays, len(saved.metrics), "parameters")
+    if saved.model is not None:
+        arrays |= model_arrays(saved.model)
     facts = {name: getattr(saved, name) for name in _JSON_FIELDS}
     header = {"format": FORMAT, "version": VERSION, "num_states": len(arrays["initial"])}
     content = to_json({**header, **facts})
@@ -145,15 +153,17 @@ def load_hmm(folder: str | os.PathLike) -> SavedHMM:
     _check(arrays, len(facts["metrics"]), str(folder / "hmm.npz"))
     if len(arrays["initial"]) != facts["num_states"]:
         raise UserError(f"{folder}: hmm.npz and hmm.json are of different fits: fit again")
+    metrics = tuple(facts["metrics"])
     return SavedHMM(
-        parameters=Parameters(**arrays),
-        metrics=tuple(facts["metrics"]),
+        parameters=Parameters(**{name: arrays[name] for name in Parameters._fields}),
+        metrics=metrics,
         covariance=facts["covariance"],
         z_score=facts["z_score"],
         train_runs=tuple(facts["train_runs"]),
         validation_runs=tuple(facts["validation_runs"]),
         config=facts["config"],
         selection=facts["selection"],
+        model=model_from_arrays(arrays, metrics, str(folder / "hmm.npz")),
     )
 
 
@@ -257,7 +267,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} does not exist: fit an HMM into this folder first")
     try:
         with path.open("rb") as file, files.open_npz(file) as archive:
-            return {name: archive[name] for name in Parameters._fields}
+            return {name: archive[name] for name in {*Parameters._fields, *archive.files}}
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} is damaged ({error}): fit again or restore it") from None
 

@@ -9,6 +9,7 @@ from scipy.special import logsumexp
 
 from helpers.relaxing import relaxing_runs
 from seedmap.errors import UserError
+from seedmap.hmm.autoregressive.choice import candidate_row
 from seedmap.hmm.autoregressive.consensus import matching, permute_states, vote
 from seedmap.hmm.autoregressive.engine import MapSettings, make_map
 from seedmap.hmm.autoregressive.fits import log_densities, precision
@@ -24,6 +25,7 @@ from seedmap.hmm.autoregressive.records import records_of
 from seedmap.hmm.autoregressive.residuals import autocorrelation, misfit, motion_residuals
 from seedmap.hmm.autoregressive.sizes import decode_at_sizes, decode_resamples
 from seedmap.hmm.features import apply_scale, scale_metrics
+from seedmap.hmm.io import SavedHMM, load_hmm, save_hmm
 from seedmap.hmm.sequences import from_arrays
 from seedmap.hmm.training_map.stability import adjusted_rand_index
 
@@ -119,6 +121,50 @@ def test_the_same_seed_gives_the_same_map_and_runs_held_out_do_not_change_it(pla
     np.testing.assert_array_equal(beside.paths[:18], alone.paths)
     np.testing.assert_array_equal(beside.model.scale.loadings, alone.model.scale.loadings)
     assert beside.fitted == alone.fitted == tuple(map(str, range(18)))
+
+
+def saved_of(fit):
+    return SavedHMM(
+        parameters=location_model(fit.model),
+        metrics=fit.model.scale.metrics,
+        covariance="full",
+        z_score={"per": "common"},
+        train_runs=fit.fitted,
+        validation_runs=(),
+        config={},
+        selection=[candidate_row(candidate) for candidate in fit.candidates],
+        model=fit.model,
+    )
+
+
+def test_a_saved_model_decodes_as_before(planted, made, tmp_path):
+    fit, sequences = made[0], planted[0]
+    save_hmm(tmp_path, saved_of(fit))
+    loaded = load_hmm(tmp_path)
+    paths, agreement = decode_runs(loaded.model, sequences)
+    np.testing.assert_array_equal(paths, fit.paths)
+    np.testing.assert_array_equal(agreement, fit.agreement)
+    assert loaded.selection[2]["halves"] == fit.candidates[2].halves.tolist()
+    plain = replace(fit, model=replace(fit.model, refits=()))
+    save_hmm(tmp_path, saved_of(plain))
+    assert load_hmm(tmp_path).model.refits == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("motion", lambda a: a[:, 1:], r"motion must be float \[3, .*: fit again"),
+        ("scale_std", lambda a: a * np.nan, "scale_std holds numbers that are not finite"),
+        ("refit_noise", lambda a: None, "refit_noise must be float"),
+    ],
+)
+def test_a_damaged_model_is_refused(made, tmp_path, name, change, message):
+    save_hmm(tmp_path, saved_of(made[0]))
+    arrays = dict(np.load(tmp_path / "hmm.npz"))
+    changed = change(arrays.pop(name))
+    np.savez(tmp_path / "hmm.npz", **arrays, **({} if changed is None else {name: changed}))
+    with pytest.raises(UserError, match=message):
+        load_hmm(tmp_path)
 
 
 def test_where_states_are_in_metrics(planted, made):
