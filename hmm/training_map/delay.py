@@ -8,7 +8,9 @@ to show on both. Runs that have not converged are kept as censored at their last
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Real
+from jaxtyping import Bool, Real
+
+from seedmap.hmm.training_map.survival import log_rank
 
 PERMUTATIONS = 1999
 CRITICAL = 1.959964
@@ -92,43 +94,6 @@ def measure_delay(
         converged_visitors=int((visitor & observed).sum()),
         converged_skippers=int((~visitor & observed).sum()),
     )
-
-
-def log_rank(
-    times: Real[np.ndarray, " run"],
-    observed: Bool[np.ndarray, " run"],
-    group: Bool[np.ndarray, "*shuffle run"],
-) -> Float[np.ndarray, "*shuffle"]:
-    """Returns the standardised log-rank statistic, positive where the group's events come later.
-
-    ``(E - O) / sqrt(V)`` with, summed over the distinct times of events, O the group's events, E
-    those expected of its share of the runs at risk, and V the hypergeometric variance (Mantel 1966).
-
-    Args:
-        times: of the event, or of censoring; a run censored at the time of an event is at risk.
-        observed: whether the time is that of the event.
-        group: bool [..., run], any number of labellings.
-
-    Returns:
-        float64 [...]; 0 where the variance is.
-    """
-    order = np.argsort(times, kind="stable")
-    distinct, first, events = _tally(times[order], observed[order])
-    member = group[..., order].astype(float)
-    remaining = np.flip(np.cumsum(np.flip(member, -1), -1), -1)[..., first]
-    at_risk = len(times) - first
-    share = remaining / at_risk
-    own = np.add.reduceat(member * observed[order], first, axis=-1)
-    spare = (at_risk - events) / np.maximum(at_risk - 1, 1)
-    variance = (events * share * (1 - share) * spare).sum(-1)
-    difference = (events * share - own).sum(-1)
-    return np.where(variance > 0, difference / np.sqrt(np.maximum(variance, 1e-300)), 0.0)
-
-
-def _tally(times, observed):
-    """Of sorted times: the distinct ones, where each begins, and its number of events."""
-    distinct, first = np.unique(times, return_index=True)
-    return distinct, first, np.add.reduceat(observed.astype(int), first)
 
 
 def _later(times, observed, visitor, shuffled):

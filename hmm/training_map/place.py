@@ -58,7 +58,7 @@ def whiten(
 
 
 def _shrink(covariance, share, keep):
-    """Keep * covariance + share * mean variance * I, for covariances [..., component, component]."""
+    """Returns keep * C + share * (mean variance) * I, for C [..., component, component]."""
     size = covariance.shape[-1]
     mean = np.trace(covariance, axis1=-2, axis2=-1)[..., None, None] / size
     return keep * covariance + (share * mean + 1e-12) * np.eye(size)

@@ -118,7 +118,7 @@ def _walk(rng, routes, dwell, num_records):
 
 
 def _targets(rng, family, centres, states, speeds, odd):
-    """Where each run is drawn to at each record [run, time, dimension], and how fast [run, time]."""
+    """Where runs are drawn to at each record [run, time, dimension], and how fast [run, time]."""
     num_runs, num_records = states.shape
     by_phase = rng.uniform(0.12, 0.3, len(centres))
     rates = by_phase[states]
