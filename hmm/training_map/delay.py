@@ -12,9 +12,7 @@ from jaxtyping import Bool, Real
 
 from seedmap.hmm.training_map.survival import log_rank
 
-PERMUTATIONS = 1999
-CRITICAL = 1.959964
-"""Of the interval of the factor: it holds the factors that a log-rank test at 5 % accepts."""
+PERMUTATIONS = 999
 _FACTORS = np.exp(np.linspace(-3, 3, 241))
 
 
@@ -25,7 +23,8 @@ class Delay:
     Attributes:
         factor: on the runs' own clock, the factor by which the visitors' times are longer: with
             them divided by it, the log-rank statistic is 0. Infinite where no visitor converges.
-        low: lower end of its 95 % interval, 0 where there is none.
+        low: lower end of its 95 % interval, the factors that a permutation test at 5 % accepts; 0
+            where there is none.
         high: upper end, infinite where there is none.
         p_steps: one-sided permutation p-value of the log-rank test, time in steps.
         p_relative: the same on the runs' own clock.
@@ -82,7 +81,7 @@ def measure_delay(
         return None
     own = after / before
     shuffled = np.stack([rng.permutation(visitor) for _ in range(PERMUTATIONS)])
-    factor, low, high = _factor(own, observed, visitor)
+    factor, low, high = _factor(own, observed, visitor, shuffled)
     return Delay(
         factor=factor,
         low=low,
@@ -103,20 +102,20 @@ def _later(times, observed, visitor, shuffled):
     return float((1 + reached) / (1 + len(shuffled)))
 
 
-def _factor(times, observed, visitor):
+def _factor(times, observed, visitor, shuffled):
     """The factor of the visitors' times at which the log-rank statistic is 0, and its interval."""
     scaled = np.where(visitor, times / _FACTORS[:, None], times)
     statistic = np.array([log_rank(row, observed, visitor) for row in scaled])
-    below, kept = np.flatnonzero(statistic <= 0), np.abs(statistic) <= CRITICAL
-    factor = _FACTORS[below[0]] if len(below) else np.inf
+    converges = (visitor & observed).any()
+    best = int((statistic <= 0).argmax()) if converges and (statistic <= 0).any() else -1
+    null = log_rank(scaled[best], observed, shuffled)
+    lowest, highest = np.quantile(null, [0.025, 0.975])
+    kept = (statistic >= lowest) & (statistic <= highest)
+    factor = float(_FACTORS[best]) if best >= 0 else float("inf")
     if not kept.any():
-        return float(factor), 0.0, float("inf")
-    low, high = _FACTORS[kept][[0, -1]]
-    return (
-        float(factor),
-        0.0 if kept[0] else float(low),
-        float("inf") if kept[-1] else float(high),
-    )
+        return factor, 0.0, float("inf")
+    low, high = _FACTORS[kept][[0, -1]].tolist()
+    return factor, 0.0 if kept[0] else low, high if converges and not kept[-1] else float("inf")
 
 
 def holm(pvalues: Real[np.ndarray, " claim"], level: float) -> Bool[np.ndarray, " claim"]:
