@@ -83,6 +83,11 @@ class Branch:
     detour: bool
     maps: tuple[tuple[int, int], ...]
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether most visitors go on to where the others are."""
+        return self.onward >= 0.5
+
 
 class Candidate(NamedTuple):
     """A state with enough visitors and enough runs that could have visited it.
@@ -213,7 +218,7 @@ def _tested(features, paths, refits, names, steps, convergence, rng):
     points = features @ whitening.matrix
     decoded = None
     for candidate in found:
-        apart, z, resolved = _place_test(candidate, points, whitening.centres, smallest, rng)
+        apart, z, resolved = _place_test(candidate, points, whitening.centres, rng)
         if z <= SHOWN_Z:
             continue
         decoded = refits(num_states) if decoded is None else decoded
@@ -245,7 +250,7 @@ def _tested(features, paths, refits, names, steps, convergence, rng):
         )
 
 
-def _place_test(candidate, points, centres, smallest, rng):
+def _place_test(candidate, points, centres, rng):
     """Separation of the groups' places, its z under the null, and how many skippers could show it.
 
     A run's place is the point of its polyline closest to the branch, joined with that closest to
@@ -258,7 +263,7 @@ def _place_test(candidate, points, centres, smallest, rng):
         places.append(closest_points(own, centres[candidate.instead], candidate.begin)[0])
     joined = np.concatenate(places, axis=1)
     apart = float(separation(joined, group)[0])
-    null = null_separations(joined, smallest, rng)
+    null = null_separations(joined, int(group.sum()), rng)
     gap = np.linalg.norm(at_branch[group].mean(0) - at_branch[~group].mean(0))
     lengths = np.linalg.norm(np.diff(own, axis=1), axis=-1)
     near = np.take_along_axis(lengths, _around(segment, lengths), 1)
@@ -306,7 +311,7 @@ def _end_z(candidate, points, convergence, smallest, rng):
         return float("inf")
     last = (~np.isnan(points[runs, :, 0])).sum(1) - 1
     ends = points[runs, last]
-    null = null_separations(ends, smallest, rng)
+    null = null_separations(ends, int(group.sum()), rng)
     return float((separation(ends, group)[0] - null.mean()) / null.std())
 
 
@@ -341,7 +346,7 @@ def _overlap(first, other):
 
 def _detours(branches):
     """The branches with those marked that are detours, by Holm's procedure over the named ones."""
-    claims = [i for i, b in enumerate(branches) if b.named and b.delay and b.onward >= 0.5]
+    claims = [i for i, b in enumerate(branches) if b.named and b.delay and b.goes_on]
     later = holm(np.array([branches[i].delay.pvalue for i in claims]), DELAY_LEVEL)
     found = {i for i, holds in zip(claims, later, strict=True) if holds}
     return tuple(replace(branch, detour=i in found) for i, branch in enumerate(branches))
