@@ -33,7 +33,7 @@ CASES = {
     "late_end": 60,
 }
 SAME = 0.5
-"""Overlap (Jaccard) of a branch's visitors, or skippers, with the runs that take the planted one."""
+"""Overlap (Jaccard) of a branch's visitors, or skippers, with those who take the planted one."""
 NO_DELAY = ("fork", "ends", "late_end", "dead_end")
 """Cases with a branch that is no detour: it costs no time, or it is an end."""
 
@@ -61,6 +61,7 @@ def branch_row(branch, takers: np.ndarray) -> dict:
         "detour": bool(branch.detour),
         "z": float(branch.z),
         "support": float(branch.support),
+        "goes_on": bool(branch.goes_on),
         "pvalue": None if branch.delay is None else float(branch.delay.pvalue),
         "overlap": max(overlaps),
     }

@@ -218,7 +218,7 @@ def _tested(features, paths, refits, names, steps, convergence, rng):
     points = features @ whitening.matrix
     decoded = None
     for candidate in found:
-        apart, z, resolved = _place_test(candidate, points, whitening.centres, rng)
+        apart, z, resolved = _place_test(candidate, points, whitening.centres, smallest, rng)
         if z <= SHOWN_Z:
             continue
         decoded = refits(num_states) if decoded is None else decoded
@@ -250,7 +250,7 @@ def _tested(features, paths, refits, names, steps, convergence, rng):
         )
 
 
-def _place_test(candidate, points, centres, rng):
+def _place_test(candidate, points, centres, smallest, rng):
     """Separation of the groups' places, its z under the null, and how many skippers could show it.
 
     A run's place is the point of its polyline closest to the branch, joined with that closest to
@@ -263,7 +263,7 @@ def _place_test(candidate, points, centres, rng):
         places.append(closest_points(own, centres[candidate.instead], candidate.begin)[0])
     joined = np.concatenate(places, axis=1)
     apart = float(separation(joined, group)[0])
-    null = null_separations(joined, int(group.sum()), rng)
+    null = null_separations(joined, smallest, rng)
     gap = np.linalg.norm(at_branch[group].mean(0) - at_branch[~group].mean(0))
     lengths = np.linalg.norm(np.diff(own, axis=1), axis=-1)
     near = np.take_along_axis(lengths, _around(segment, lengths), 1)
@@ -311,7 +311,7 @@ def _end_z(candidate, points, convergence, smallest, rng):
         return float("inf")
     last = (~np.isnan(points[runs, :, 0])).sum(1) - 1
     ends = points[runs, last]
-    null = null_separations(ends, int(group.sum()), rng)
+    null = null_separations(ends, smallest, rng)
     return float((separation(ends, group)[0] - null.mean()) / null.std())
 
 

@@ -122,40 +122,52 @@ def separation(
 
 def null_separations(
     points: Float[np.ndarray, "point component"],
-    size: int,
+    smallest: int,
     rng: np.random.Generator,
     num_samples: int = NULL_SAMPLES,
 ) -> Float[np.ndarray, " sample"]:
     """Returns the separations of the best splits of one cloud with the points' covariance.
 
     The cloud is uniform along its leading axis, the flattest of unimodal shapes, and normal along
-    the others. Splits are into groups of the given sizes, since the best split into halves is a
-    deeper one than any that leaves few points on a side. They begin across either of the two
-    leading axes, from either end, and follow Fisher's direction for three rounds.
+    the others. Splits begin across either of the two leading axes and follow Fisher's direction
+    for three rounds; each side has at least `smallest` points.
 
     Args:
-        points: float [point, component].
-        size: number of points on one side.
+        points: float [point, component], at least 2 x smallest.
+        smallest: least number of points on a side.
         rng: of the samples.
         num_samples: samples.
     """
-    number, num_components = points.shape
+    number, size = points.shape
     values, _ = np.linalg.eigh(np.atleast_2d(np.cov(points.T)))
-    cloud = rng.normal(size=(num_samples, number, num_components))
+    cloud = rng.normal(size=(num_samples, number, size))
     cloud[..., -1] = rng.uniform(-np.sqrt(3), np.sqrt(3), (num_samples, number))
     cloud *= np.sqrt(np.maximum(values, 1e-12))
     best = np.zeros(num_samples)
-    for axis in range(max(num_components - 2, 0), num_components):
-        for end in (-1.0, 1.0):
-            direction = np.broadcast_to(end * np.eye(num_components)[axis], cloud[:, 0].shape)
-            for _ in range(3):
-                group = _outermost(np.einsum("spc,sc->sp", cloud, direction), size)
-                apart, direction = separation(cloud, group)
-                best = np.maximum(best, apart)
+    for axis in range(max(size - 2, 0), size):
+        direction = np.broadcast_to(np.eye(size)[axis], (num_samples, size))
+        for _ in range(3):
+            group = _best_split(np.einsum("spc,sc->sp", cloud, direction), smallest)
+            apart, direction = separation(cloud, group)
+            best = np.maximum(best, apart)
     return best
 
 
-def _outermost(line, size):
-    """The points furthest along a line, bool [sample, point], `size` of them in each sample."""
-    rank = np.argsort(np.argsort(line, axis=1), axis=1)
-    return rank >= line.shape[1] - size
+def _best_split(line, smallest):
+    """The upper side, bool [sample, point], of the split of points on a line that parts them best.
+
+    Both sides have at least `smallest` points; best is the largest difference of means in pooled
+    deviations.
+    """
+    number = line.shape[1]
+    order = np.argsort(line, axis=1)
+    ordered = np.take_along_axis(line - line.mean(1, keepdims=True), order, 1)
+    below = np.arange(smallest, number - smallest + 1)
+    sums = np.cumsum(ordered, axis=1)[:, below - 1]
+    low, high = sums / below, -sums / (number - below)
+    within = (ordered**2).sum(1, keepdims=True) - below * low**2 - (number - below) * high**2
+    gain = (high - low) / np.sqrt(np.maximum(within, 1e-12))
+    cut = below[gain.argmax(1)]
+    upper = np.empty(line.shape, bool)
+    np.put_along_axis(upper, order, np.arange(number) >= cut[:, None], 1)
+    return upper

@@ -6,7 +6,7 @@ from scipy import stats
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from seedmap.hmm.training_map.place import (
-    _outermost,
+    _best_split,
     closest_points,
     null_separations,
     separation,
@@ -82,38 +82,37 @@ def test_separation_is_that_of_sklearns_discriminant():
         assert distance == pytest.approx(t * np.sqrt(1 / 11 + 1 / 19))
 
 
-def test_the_outermost_points_are_the_best_group_of_their_size():
-    """On a line no other group of 3 of 9 is further from the rest than one of its two ends."""
+def test_the_best_split_is_the_best_of_all_groups():
+    """On a line no group of 3 or more against the rest beats the best cut."""
     line = np.random.default_rng(4).normal(size=(3, 9))
-    ends = zip(_outermost(line, 3), _outermost(-line, 3), strict=True)
-    for values, (upper, lower) in zip(line, ends, strict=True):
-        every = [
+    for values, upper in zip(line, _best_split(line, 3), strict=True):
+        best = max(
             separation(values[:, None], np.isin(np.arange(9), members))[0]
-            for members in itertools.combinations(range(9), 3)
-        ]
-        ours = [separation(values[:, None], group)[0] for group in (upper, lower)]
-        assert max(ours) == pytest.approx(max(every))
+            for size in range(3, 7)
+            for members in itertools.combinations(range(9), size)
+        )
+        assert separation(values[:, None], upper)[0] == pytest.approx(best)
         assert values[upper].min() > values[~upper].max()
 
 
 def test_the_null_has_the_covariance_of_the_points_and_no_units():
     rng = np.random.default_rng(5)
     points = rng.normal(size=(20, 3)) * [1, 5, 0.2]
-    null = null_separations(points, 6, np.random.default_rng(0))
-    assert null_separations(7 * points - 3, 6, np.random.default_rng(0)) == pytest.approx(null)
+    null = null_separations(points, 4, np.random.default_rng(0))
+    assert null_separations(7 * points - 3, 4, np.random.default_rng(0)) == pytest.approx(null)
     assert null.shape == (100,)
     assert null.min() > 2  # the best split of one cloud always looks good
 
 
 @pytest.mark.parametrize("shape", ["standard_normal", "uniform", "standard_t"])
 def test_the_best_split_of_one_cloud_is_seldom_called_two_places(shape):
-    """Groups are the outermost 12 of 40 along the widest axis; the clouds are normal, flat, heavy-tailed."""
+    """The split is the best along the widest axis; the clouds are normal, flat, heavy-tailed."""
     rng, named = np.random.default_rng(6), []
     arguments = {"standard_normal": (), "uniform": (-1, 1), "standard_t": (4,)}[shape]
     for _ in range(40):
         points = getattr(rng, shape)(*arguments, size=(40, 3)) * [1.0, 0.7, 0.5]
-        group = _outermost(points[None, :, 0], 12)[0]
-        null = null_separations(points, 12, rng)
+        group = _best_split(points[None, :, 0], 4)[0]
+        null = null_separations(points, 4, rng)
         named.append(separation(points, group)[0] > null.mean() + 2.33 * null.std())
     assert np.mean(named) <= 0.05
 
@@ -123,5 +122,5 @@ def test_two_clouds_are_called_two_places():
     for _ in range(10):
         group = np.arange(40) < 12
         points = rng.normal(size=(40, 3)) + 6 * group[:, None] * [1, 0, 0]
-        null = null_separations(points, 12, rng)
+        null = null_separations(points, 4, rng)
         assert separation(points, group)[0] > null.mean() + 2.33 * null.std()
