@@ -56,10 +56,12 @@ class Branch:
         needed: least number of visitors, of skippers and of resolved skippers.
         support: share of the refits to resampled runs in which a state has the same visitors.
         named: whether all of that suffices.
-        onward: share of the visitors that go on from the branch to a state of most skippers.
-        stays: share of the visitors that end in the branch.
-        delay: how much later visitors converge; None where that cannot be said.
-        detour: a named branch from which visitors go on to where the others are, later.
+        stays: share of the visitors whose last record is in the branch.
+        end_z: z of the separation of the places where converged visitors and skippers end; infinite
+            where fewer than `needed` of either converge.
+        delay: how much later visitors converge, from where the groups part; None where that cannot
+            be said.
+        detour: a named branch from which visitors go on to where the others end, and later.
         maps: (number of states, state) of every map in which the branch is named.
     """
 
@@ -76,7 +78,6 @@ class Branch:
     needed: int
     support: float
     named: bool
-    onward: float
     stays: float
     end_z: float
     delay: Delay | None
@@ -85,8 +86,8 @@ class Branch:
 
     @property
     def goes_on(self) -> bool:
-        """Whether most visitors go on to where the others are."""
-        return self.onward >= 0.5
+        """Whether most visitors leave the branch, and end where the others do."""
+        return self.stays < 0.5 and self.end_z <= CRITICAL_Z
 
 
 class Candidate(NamedTuple):
@@ -141,15 +142,21 @@ def candidates(
         if len(skippers) < smallest:
             continue
         runs = np.concatenate([visitors, skippers])
-        begin, leave = np.zeros(len(runs), int), np.ones(len(runs), int)
-        leave[: len(visitors)] = visits.entered[visitors, state]
-        if previous >= 0:
-            begin = np.maximum(visits.entered[runs, previous], 0)
-            leave[len(visitors) :] = visits.left[skippers, previous]
+        begin, leave = _before(visits, state, previous, runs)
         instead = _instead(visits, state, previous, visitors, skippers)
         visitor = np.arange(len(runs)) < len(visitors)
         found.append(Candidate(state, previous, instead, runs, visitor, begin, leave))
     return found
+
+
+def _before(visits, state, previous, runs):
+    """Records at which runs enter the state before a branch, and go on from there."""
+    arrives = np.maximum(visits.entered[runs, state], 1)
+    if previous < 0:
+        return np.zeros(len(runs), int), arrives
+    begin, departs = visits.entered[runs, previous], visits.departed[runs, previous]
+    came_through = (begin >= 0) & (~visits.visited[runs, state] | (begin < arrives))
+    return np.where(came_through, begin, 0), np.where(came_through, departs, arrives)
 
 
 def _usual_predecessor(paths, visits, state, visitors, smallest):
@@ -223,10 +230,10 @@ def _tested(features, paths, refits, names, steps, convergence, rng):
             continue
         decoded = refits(num_states) if decoded is None else decoded
         support = _support(candidate, decoded)
-        timing = _timing(candidate)
+        leaving = _leaving(candidate, points, whitening.centres[candidate.state])
+        timing = _timing(leaving, candidate.visitor)
         told_apart = not TIMING[0] <= timing <= TIMING[1]
         named = z > CRITICAL_Z and resolved >= smallest and not told_apart
-        onward, stays = _goes_on(candidate, paths, visits)
         yield Branch(
             state=candidate.state,
             num_states=num_states,
@@ -241,10 +248,9 @@ def _tested(features, paths, refits, names, steps, convergence, rng):
             needed=smallest,
             support=support,
             named=named and support >= LEAST_SUPPORT,
-            onward=onward,
-            stays=stays,
+            stays=float((visits.last[candidate.runs] == candidate.state)[candidate.visitor].mean()),
             end_z=_end_z(candidate, points, convergence, smallest, rng),
-            delay=_delay(candidate, steps, convergence, rng),
+            delay=_delay(candidate, leaving, steps, convergence, rng),
             detour=False,
             maps=((num_states, candidate.state),),
         )
@@ -277,9 +283,25 @@ def _around(segment, lengths):
     return np.clip(segment[:, None] + np.array([-1, 0, 1]), 0, last[:, None])
 
 
-def _timing(candidate):
-    """Probability that a visitor leaves the state before later than a skipper; ties count half."""
-    later = candidate.leave[candidate.visitor, None] - candidate.leave[~candidate.visitor]
+def _leaving(candidate, points, centre):
+    """Record at which each member has left the place from which visitors set out for the branch.
+
+    States may be cut differently for the two groups, so this is a matter of place alone: a run has
+    left once it is further from its own point nearest to that place than half the way to the
+    branch. A run that never leaves gets the number of records.
+    """
+    own = points[candidate.runs]
+    rows = np.arange(len(own))
+    before = own[rows, np.maximum(candidate.leave - 1, 0)][candidate.visitor].mean(0)
+    nearest, segment = closest_points(own, before, candidate.begin)
+    away = np.linalg.norm(own - nearest[:, None], axis=-1) > np.linalg.norm(centre - before) / 2
+    away &= np.arange(own.shape[1]) > segment[:, None]
+    return np.where(away.any(1), away.argmax(1), own.shape[1])
+
+
+def _timing(leaving, visitor):
+    """Probability that a visitor sets out later than a skipper; ties count half."""
+    later = leaving[visitor, None] - leaving[~visitor]
     return float((np.sign(later).mean() + 1) / 2)
 
 
@@ -294,17 +316,8 @@ def _support(candidate, decodings):
     return found / max(len(decodings), 1)
 
 
-def _goes_on(candidate, paths, visits):
-    """Share of the visitors that go on to a state of most skippers, and share that end in it."""
-    visitors = candidate.runs[candidate.visitor]
-    skippers = candidate.runs[~candidate.visitor]
-    common = np.flatnonzero(visits.visited[skippers].mean(0) >= 0.5)
-    after = [paths[run, visits.left[run, candidate.state] :] for run in visitors]
-    onward = np.mean([np.isin(path, common).any() for path in after])
-    return float(onward), float((visits.last[visitors] == candidate.state).mean())
-
-
 def _end_z(candidate, points, convergence, smallest, rng):
+    """How far apart converged visitors and skippers end, as `Branch.end_z`."""
     done = np.isfinite(convergence[candidate.runs])
     runs, group = candidate.runs[done], candidate.visitor[done]
     if min(group.sum(), (~group).sum()) < smallest:
@@ -315,28 +328,44 @@ def _end_z(candidate, points, convergence, smallest, rng):
     return float((separation(ends, group)[0] - null.mean()) / null.std())
 
 
-def _delay(candidate, steps, convergence, rng):
-    """The delay of the visitors, from leaving the state before the branch."""
+def _delay(candidate, leaving, steps, convergence, rng):
+    """The delay of the visitors, from where the groups part; None without a state before that."""
     own = steps[candidate.runs]
     rows, last = np.arange(len(own)), (~np.isnan(own)).sum(1) - 1
-    leaving = own[rows, np.minimum(candidate.leave, last)]
+    if candidate.previous < 0:
+        return None
+    parted = np.where(leaving <= last, own[rows, np.minimum(leaving, last)], np.inf)
     outcome = convergence[candidate.runs]
-    return measure_delay(leaving, outcome, own[rows, last], own[:, 0], candidate.visitor, rng)
+    return measure_delay(parted, outcome, own[rows, last], own[:, 0], candidate.visitor, rng)
 
 
 def _distinct(branches):
-    """Of branches that part the same runs the first one, with the maps in which it is named."""
+    """Of branches that part the same runs, best first, one: of either side the best.
+
+    Where one side's runs visit a state and the other side's visit another, the side is kept whose
+    visitors converge later.
+    """
     kept: list[Branch] = []
     for branch in branches:
         for i, former in enumerate(kept):
-            visitors = _overlap(former.visitors, branch.visitors)
-            if visitors >= SAME_BRANCH and branch.named:
-                kept[i] = replace(former, maps=former.maps + branch.maps)
-            if max(visitors, _overlap(former.visitors, branch.skippers)) >= SAME_BRANCH:
+            if _overlap(former.visitors, branch.visitors) >= SAME_BRANCH:
+                maps = former.maps + branch.maps if branch.named else former.maps
+                kept[i] = replace(former, maps=maps)
                 break
         else:
             kept.append(branch)
-    return kept
+    return [b for b in kept if not any(_gives_way(b, other) for other in kept)]
+
+
+def _gives_way(branch, other):
+    """Whether another branch is this one seen from the other side, and is to be kept."""
+    if _overlap(branch.visitors, other.skippers) < SAME_BRANCH:
+        return False
+    return _rank(other) < _rank(branch)
+
+
+def _rank(branch):
+    return not branch.named, branch.delay.pvalue if branch.delay else 1.0, -branch.z
 
 
 def _overlap(first, other):

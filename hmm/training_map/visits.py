@@ -1,4 +1,4 @@
-"""Which states each run visits, when it first enters them and when it has left them for good."""
+"""Which states each run visits, and when."""
 
 from typing import NamedTuple
 
@@ -15,12 +15,14 @@ class Visits(NamedTuple):
     Attributes:
         visited: bool [run, state].
         entered: int [run, state], record at which the first visit begins, -1 where there is none.
-        left: int [run, state], record after the last visit, -1 where there is none.
+        departed: int [run, state], record after the first visit, -1 where there is none.
+        left: int [run, state], record after the last visit.
         last: int [run], state of the last record.
     """
 
     visited: Bool[np.ndarray, "run state"]
     entered: Int[np.ndarray, "run state"]
+    departed: Int[np.ndarray, "run state"]
     left: Int[np.ndarray, "run state"]
     last: Int[np.ndarray, " run"]
 
@@ -33,7 +35,7 @@ def find_visits(paths: Int[np.ndarray, "run time"], num_states: int) -> Visits:
         num_states: K.
     """
     shape = (len(paths), num_states)
-    entered, left = np.full(shape, -1), np.full(shape, -1)
+    entered, departed, left = (np.full(shape, -1) for _ in range(3))
     last = np.empty(len(paths), int)
     for run, path in enumerate(paths):
         path = path[path >= 0]
@@ -42,6 +44,7 @@ def find_visits(paths: Int[np.ndarray, "run time"], num_states: int) -> Visits:
         stays = (ends - begins >= SHORTEST_STAY) | (ends == len(path))
         begins, ends = begins[stays], ends[stays]
         left[run, path[begins]] = ends  # of several, the last one counts
-        entered[run, path[begins[::-1]]] = begins[::-1]
+        entered[run, path[begins[::-1]]] = begins[::-1]  # and the first one
+        departed[run, path[begins[::-1]]] = ends[::-1]
         last[run] = path[-1]
-    return Visits(entered >= 0, entered, left, last)
+    return Visits(entered >= 0, entered, departed, left, last)
