@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-from seedmap.hmm.training_map.branches import Branch, smallest_group
+from seedmap.hmm.training_map.branch_candidates import smallest_group
+from seedmap.hmm.training_map.branches import Branch
 from seedmap.hmm.training_map.power_table import FOUND, RECORDS, RUNS, SETS, SHARES
 
 USUAL_SHARE = 0.3

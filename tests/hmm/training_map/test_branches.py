@@ -4,12 +4,8 @@ import numpy as np
 import pytest
 
 from helpers.phases import phases
-from seedmap.hmm.training_map.branches import (
-    Branch,
-    candidates,
-    find_branches,
-    smallest_group,
-)
+from seedmap.hmm.training_map.branch_candidates import candidates, smallest_group
+from seedmap.hmm.training_map.branches import Branch, find_branches
 from seedmap.hmm.training_map.visits import find_visits
 
 NAMES = [f"run {i}" for i in range(40)]
@@ -42,6 +38,15 @@ def search(planted, paths=None, refit=None, **changed):
         convergence=planted.convergence,
     )
     return find_branches(**given | changed)
+
+
+def test_records_missing_within_a_run_change_little():
+    """The polyline goes straight over the gap."""
+    gappy = common_scale(FORK.values)
+    rng = np.random.default_rng(0)
+    gappy[:, 1:-1][rng.random((40, 198)) < 0.05] = np.nan
+    (branch,) = [b for b in search(FORK, features=gappy) if b.named]
+    assert takers(FORK) in ({*branch.visitors}, {*branch.skippers})
 
 
 def takers(planted):
