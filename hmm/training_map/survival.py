@@ -286,3 +286,45 @@ def _logit_interval(share, error, records, clusters):
     logit, spread = np.log(share / (1 - share)), NORMAL_975 * error / (share * (1 - share))
     low, high = 1 / (1 + np.exp(-(logit + np.array([-spread, spread]))))
     return Interval(share, float(low), float(high))
+
+
+@dataclass(frozen=True, eq=False)
+class GroupSurvival:
+    """How two groups of runs, such as visitors and skippers of a branch, converge.
+
+    Attributes:
+        group: curve of the first group.
+        others: curve of the other.
+        later: by how much later the group converges, in restricted means.
+        pvalue: two-sided, of the log-rank test, normal approximation.
+    """
+
+    group: SurvivalCurve
+    others: SurvivalCurve
+    later: Interval
+    pvalue: float
+
+
+def survival_by_group(
+    times: Real[np.ndarray, " run"], observed: Bool[np.ndarray, " run"], group: Bool[np.ndarray, " run"]
+) -> GroupSurvival:
+    """Compares the times to convergence of two groups of runs.
+
+    Args:
+        times: [run], of convergence or of censoring.
+        observed: [run], whether the time is that of convergence.
+        group: [run].
+
+    Raises:
+        UserError: as `restricted_difference`.
+    """
+    from scipy import special
+
+    later = restricted_difference(times, observed, group)
+    statistic = float(log_rank(times, observed, group))
+    return GroupSurvival(
+        group=kaplan_meier(times[group], observed[group]),
+        others=kaplan_meier(times[~group], observed[~group]),
+        later=later,
+        pvalue=float(special.erfc(abs(statistic) / np.sqrt(2))),
+    )

@@ -11,6 +11,7 @@ from seedmap.hmm.training_map.survival import (
     log_rank,
     restricted_difference,
     restricted_mean,
+    survival_by_group,
 )
 
 TIMES = np.array([1.0, 2, 2, 3, 4, 5])  # by hand: events 1, 2, 4; censored 2, 3, 5
@@ -134,3 +135,15 @@ def test_censored_times_and_wrong_input():
         restricted_mean(TIMES, OBSERVED, 6.0)
     with pytest.raises(UserError, match="group must hold some"):
         restricted_difference(TIMES, OBSERVED, np.ones(6, bool))
+
+
+def test_two_groups_are_compared_as_scipy_does():
+    times, observed, group = drawn(9)
+    found = survival_by_group(times, observed, group)
+    samples = [
+        stats.CensoredData(uncensored=times[g & observed], right=times[g & ~observed])
+        for g in (group, ~group)
+    ]
+    assert found.pvalue == pytest.approx(stats.logrank(*samples).pvalue)
+    assert found.group.num_runs + found.others.num_runs == len(times)
+    assert found.later.low < found.later.value < found.later.high
