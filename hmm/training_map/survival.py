@@ -306,7 +306,9 @@ class GroupSurvival:
 
 
 def survival_by_group(
-    times: Real[np.ndarray, " run"], observed: Bool[np.ndarray, " run"], group: Bool[np.ndarray, " run"]
+    times: Real[np.ndarray, " run"],
+    observed: Bool[np.ndarray, " run"],
+    group: Bool[np.ndarray, " run"],
 ) -> GroupSurvival:
     """Compares the times to convergence of two groups of runs.
 
