@@ -1,11 +1,11 @@
-"""Writes the table of power: how often a fork is found, by runs, records per phase and share.
+"""Makes the table of power: how often a fork is found, by runs, records per phase and share.
 
     PYTHONPATH=tests python benchmarks/branch_power.py power.jsonl --sets 12
     PYTHONPATH=tests python benchmarks/branch_power.py power.jsonl --table
 
 Sets are those of `fork` in `tests/helpers/phases.py` with 4 phases and as many records as the
 slowest runs need. A line of JSON is appended for every set; sets that the file has are not measured
-again. `--table` writes `hmm/training_map/power_table.py` from it.
+again. `--table` prints the table for `hmm/training_map/power.py`.
 """
 
 import argparse
@@ -17,14 +17,10 @@ from planted import SAME, as_runs, branch_row, read
 
 import seedmap as sm
 from helpers.phases import phases
+from seedmap.hmm.training_map.power import RECORDS, RUNS, SHARES
 
-RUNS, RECORDS, SHARES = (20, 40, 80), (4, 8, 16, 32), (0.1, 0.2, 0.3, 0.5)
 SEED = 3
 MEDIAN_SPEED = 8**0.5
-TABLE = Path(__file__).parents[1] / "hmm" / "training_map" / "power_table.py"
-HEAD = '''"""Forks found in simulated runs; written by `benchmarks/branch_power.py --table`."""
-
-'''
 
 
 def planted_fork(num_runs: int, records: int, share: float, number: int):
@@ -50,7 +46,7 @@ def is_found(num_runs: int, records: int, share: float, number: int) -> bool:
 
 
 def table(rows: list[dict]) -> str:
-    """The module of the table, of the sets that every cell has."""
+    """The table, of the sets that every cell has."""
     cells: dict[tuple, list[bool]] = {cell: [] for cell in product(RUNS, RECORDS, SHARES)}
     for row in sorted(rows, key=lambda row: row["number"]):
         cells[row["runs"], row["records"], row["share"]].append(row["found"])
@@ -59,25 +55,24 @@ def table(rows: list[dict]) -> str:
         [[sum(cells[runs, records, share][:sets]) for share in SHARES] for records in RECORDS]
         for runs in RUNS
     ]
-    lines = [f"RUNS, RECORDS, SHARES, SETS = {RUNS}, {RECORDS}, {SHARES}, {sets}", "FOUND = ("]
+    lines = [f"SETS = {sets}", "FOUND = ("]
     for runs, block in zip(RUNS, found, strict=True):
         lines.append(f"    (  # {runs} runs")
         for records, row in zip(RECORDS, block, strict=True):
-            lines.append(f"        {tuple(row)},  # {records} records a phase")
+            lines.append(f"        {tuple(row)},  # {records} records per phase")
         lines.append("    ),")
-    meaning = '"""Of `SETS` sets, those in which the fork was found, by runs, records and share."""'
-    return HEAD + "\n".join([*lines, ")", meaning, ""])
+    return "\n".join([*lines, ")"])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path, help="lines of JSON, appended to")
     parser.add_argument("--sets", type=int, default=12)
-    parser.add_argument("--table", action="store_true", help="write the table, measure nothing")
+    parser.add_argument("--table", action="store_true", help="print the table, measure nothing")
     args = parser.parse_args()
     rows = read(args.file)
     if args.table:
-        TABLE.write_text(table(rows))
+        print(table(rows))
         return
     done = {(row["runs"], row["records"], row["share"], row["number"]) for row in rows}
     for number in range(args.sets):

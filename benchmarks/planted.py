@@ -60,7 +60,7 @@ def branch_row(branch, takers: np.ndarray) -> dict:
         "named": bool(branch.named),
         "detour": bool(branch.detour),
         "z": float(branch.z),
-        "support": float(branch.support),
+        "support": branch.support,
         "goes_on": bool(branch.goes_on),
         "pvalue": None if branch.delay is None else float(branch.delay.pvalue),
         "overlap": max(overlaps),

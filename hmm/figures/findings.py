@@ -89,7 +89,9 @@ def plot_moves_first(found: MovesFirst, event: str, unit: str = "step") -> Figur
     left.set(xlabel=f"records from {event}", ylabel="median metric, scaled in each run")
     left.set_title(f"Metrics around {event}, {found.runs} runs")
     for index, turn in enumerate(turns):
-        reach = [[_finite(turn.lead - turn.low)], [_finite(turn.high - turn.lead)]]
+        reach = None
+        if turn.low is not None and turn.high is not None:
+            reach = [[turn.lead - turn.low], [turn.high - turn.lead]]
         colour = state_colour(index)
         right.errorbar(turn.lead, index, xerr=reach, color=colour, marker="o", markersize=3)
     right.set_yticks(range(len(turns)), [shorten(turn.metric) for turn in turns])
@@ -99,8 +101,3 @@ def plot_moves_first(found: MovesFirst, event: str, unit: str = "step") -> Figur
     right.set_xlabel(f"lead in {unit}s, 95 % interval")
     right.set_title("What moves first")
     return figure
-
-
-def _finite(reach: float) -> float:
-    """The length of an interval's side; 0 where there is no interval."""
-    return reach if np.isfinite(reach) else 0.0

@@ -114,15 +114,15 @@ def end_test(
     convergence: Real[np.ndarray, " run"],
     smallest: int,
     rng: np.random.Generator,
-) -> float:
+) -> float | None:
     """Returns the z of the separation of the places where converged members have their last record.
 
-    Infinite where fewer than `smallest` of the visitors, or of the skippers, converge.
+    None where fewer than `smallest` of the visitors, or of the skippers, converge.
     """
     converged = np.isfinite(convergence[candidate.runs])
     runs, group = candidate.runs[converged], candidate.visitor[converged]
     if min(group.sum(), (~group).sum()) < smallest:
-        return float("inf")
+        return None
     return _z(points[runs, _last_record(points[runs])], group, smallest, rng)[1]
 
 

@@ -50,10 +50,11 @@ class Branch:
             may differ in speed alone.
         resolved: skippers whose records near the branch are closer together than the groups are.
         needed: least number of visitors, of skippers and of resolved skippers.
-        support: share of the refits to resampled runs in which a state has the same visitors.
+        support: share of the refits to resampled runs in which a state has the same visitors; None
+            where the other tests fail, and refits were not asked.
         named: whether all of that suffices.
         stays: share of the visitors whose last record is in the branch.
-        end_z: z of the separation of the places where converged visitors and skippers end; infinite
+        end_z: z of the separation of the places where converged visitors and skippers end; None
             where fewer than `needed` of either converge.
         delay: how much later visitors converge, from where the groups part; None where that cannot
             be said.
@@ -72,10 +73,10 @@ class Branch:
     timing: float
     resolved: int
     needed: int
-    support: float
+    support: float | None
     named: bool
     stays: float
-    end_z: float
+    end_z: float | None
     delay: Delay | None
     detour: bool
     maps: tuple[tuple[int, int], ...]
@@ -83,7 +84,7 @@ class Branch:
     @property
     def goes_on(self) -> bool:
         """Whether most visitors leave the branch, and end where the others do."""
-        return self.stays < 0.5 and self.end_z <= CRITICAL_Z
+        return self.stays < 0.5 and self.end_z is not None and self.end_z <= CRITICAL_Z
 
 
 class _Tested(NamedTuple):
@@ -200,7 +201,7 @@ def _branch(search, candidate, points, centre, measured, stays) -> Branch:
         timing=timing,
         resolved=resolved,
         needed=search.smallest,
-        support=float("nan"),
+        support=None,
         named=passes,
         stays=stays,
         end_z=branch_tests.end_test(candidate, points, times, search.smallest, rng),

@@ -22,10 +22,11 @@ class Delay:
 
     Attributes:
         factor: on the runs' own clock, the factor by which the visitors' times are longer: with
-            them divided by it, the log-rank statistic is 0. Infinite where no visitor converges.
+            them divided by it, the log-rank statistic is 0. None where no visitor converges, or
+            only a factor above 20 would do.
         low: lower end of its 95 % interval, the factors that a permutation test at 5 % accepts; 0
             where there is none.
-        high: upper end, infinite where there is none.
+        high: upper end, None where there is none.
         p_steps: one-sided permutation p-value of the log-rank test, time in steps.
         p_relative: the same on the runs' own clock.
         visitors: visitors that had not converged when they left the state before.
@@ -34,9 +35,9 @@ class Delay:
         converged_skippers: those of `skippers` that converged.
     """
 
-    factor: float
+    factor: float | None
     low: float
-    high: float
+    high: float | None
     p_steps: float
     p_relative: float
     visitors: int
@@ -111,11 +112,11 @@ def _factor(times, observed, visitor, shuffled):
     null = log_rank(scaled[best], observed, shuffled)
     lowest, highest = np.quantile(null, [0.025, 0.975])
     kept = (statistic >= lowest) & (statistic <= highest)
-    factor = float(_FACTORS[best]) if best >= 0 else float("inf")
+    factor = float(_FACTORS[best]) if best >= 0 else None
     if not kept.any():
-        return factor, 0.0, float("inf")
+        return factor, 0.0, None
     low, high = _FACTORS[kept][[0, -1]].tolist()
-    return factor, 0.0 if kept[0] else low, high if converges and not kept[-1] else float("inf")
+    return factor, 0.0 if kept[0] else low, high if converges and not kept[-1] else None
 
 
 def holm(pvalues: Real[np.ndarray, " claim"], level: float) -> Bool[np.ndarray, " claim"]:

@@ -64,11 +64,8 @@ def first_sentences(found: MovesFirst, event: str, unit: str) -> tuple[str, ...]
 
 def _lead(turn, event, unit):
     side = "before" if turn.lead >= 0 else "after"
-    ends = sorted(abs(end) for end in (turn.low, turn.high))
-    ends_text = (
-        f"{turn.low:.3g} to {turn.high:.3g}" if np.isfinite(ends).all() else "without interval"
-    )
-    return f"{abs(turn.lead):.3g} {unit}s {side} {event} (95 % interval of the median {ends_text})"
+    ends = "without interval" if turn.low is None else f"{turn.low:.3g} to {turn.high:.3g}"
+    return f"{abs(turn.lead):.3g} {unit}s {side} {event} (95 % interval of the median {ends})"
 
 
 def survival_sentences(
@@ -86,13 +83,13 @@ def survival_sentences(
     half = np.flatnonzero(curve.survival <= 0.5)
     when = f"half of them by {unit} {curve.times[half[0]]:g}" if len(half) else "less than half"
     sentences = [f"{curve.num_converged} of {curve.num_runs} runs converged, {when}."]
-    likely = [h for h in hazards if h.events >= MANY_EVENTS]
+    likely = [(h.hazard, h.state) for h in hazards if h.hazard and h.events >= MANY_EVENTS]
     if likely:
-        top = max(likely, key=lambda h: h.hazard.value)
+        hazard, state = max(likely, key=lambda pair: pair[0].value)
         sentences.append(
-            f"A run in state {top.state} converges before the next record with probability "
-            f"{top.hazard.value:.2g} (95 % interval {top.hazard.low:.2g} to "
-            f"{top.hazard.high:.2g}), more than in any other."
+            f"A run in state {state} converges before the next record with probability "
+            f"{hazard.value:.2g} (95 % interval {hazard.low:.2g} to "
+            f"{hazard.high:.2g}), more than in any other."
         )
     never = [str(h.state) for h in hazards if h.records > 0 and h.events < 0.5]
     if never:

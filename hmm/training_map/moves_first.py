@@ -30,8 +30,8 @@ class Turn:
     Attributes:
         metric: its name.
         lead: median time from its change point to the event; negative where it turns afterwards.
-        low: lower end of the 95 % interval of the median; -infinity with fewer than 6 runs.
-        high: upper end.
+        low: lower end of the 95 % interval of the median; None with fewer than 6 runs.
+        high: upper end, likewise.
         runs: runs in which it turns.
         share: of the runs looked at.
         first: share of the runs in which it turns before all others that turn.
@@ -42,8 +42,8 @@ class Turn:
 
     metric: str
     lead: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     runs: int
     share: float
     first: float
@@ -120,8 +120,8 @@ def moves_first(
     order = np.flatnonzero(turning)[np.argsort(-medians, kind="stable")]
     offsets, curves = _curves(values, windows, _at_event(steps, event), before, after)
     return MovesFirst(
-        turns=_turns(looked_at[:, order], [metrics[i] for i in order]),
-        steady=tuple(metrics[i] for i in np.flatnonzero(~turning)),
+        turns=_turns(looked_at[:, order], [metrics[i] for i in order.tolist()]),
+        steady=tuple(metrics[i] for i in np.flatnonzero(~turning).tolist()),
         offsets=offsets,
         curves=curves,
         leads=leads,
@@ -225,8 +225,8 @@ def _sign_test(lead, next_lead):
     return float(stats.binomtest(longer, longer + shorter).pvalue)
 
 
-def median_interval(values: Real[np.ndarray, " value"]) -> tuple[float, float]:
-    """Returns order statistics that hold the median with 95 % or more, infinite below 6 values.
+def median_interval(values: Real[np.ndarray, " value"]) -> tuple[float | None, float | None]:
+    """Returns order statistics that hold the median with 95 % or more, None below 6 values.
 
     Example:
         >>> median_interval(np.arange(1.0, 7.0))
@@ -236,7 +236,7 @@ def median_interval(values: Real[np.ndarray, " value"]) -> tuple[float, float]:
 
     rank = int(stats.binom.ppf(0.025, len(values), 0.5))
     if rank < 1:
-        return -float("inf"), float("inf")
+        return None, None
     ordered = np.sort(values)
     return float(ordered[rank - 1]), float(ordered[-rank])
 

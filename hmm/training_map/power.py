@@ -11,9 +11,12 @@ from jaxtyping import Int
 
 from seedmap.hmm.training_map.branch_candidates import smallest_group
 from seedmap.hmm.training_map.branches import Branch
-from seedmap.hmm.training_map.power_table import FOUND, RECORDS, RUNS, SETS, SHARES
 
 USUAL_SHARE = 0.3
+RUNS, RECORDS, SHARES = (20, 40, 80), (4, 8, 16, 32), (0.1, 0.2, 0.3, 0.5)
+SETS = 1
+FOUND = (((0,) * 4,) * 4,) * 3
+"""Of `SETS` sets those in which the fork was found, by runs, records per phase and share."""
 
 
 def branch_power(num_runs: int, records_per_phase: float, share: float = USUAL_SHARE) -> float:

@@ -52,14 +52,14 @@ class StateHazard:
     Attributes:
         state: the state.
         hazard: probability of convergence before the next record, of a run that has not converged,
-            given that it is in the state. NaN where no run is.
+            given that it is in the state. None where no run is.
         events: convergences out of the state (a sum of probabilities, where beliefs are).
         records: records in the state that were followed by another or by convergence.
         runs: runs that spend half a record or more in it before they converge.
     """
 
     state: int
-    hazard: Interval
+    hazard: Interval | None
     events: float
     records: float
     runs: int
@@ -191,8 +191,8 @@ def restricted_difference(
     if horizon is None:
         horizon = float(min(times[group].max(), times[~group].max()))
     own, other = (restricted_mean(times[g], observed[g], horizon) for g in (group, ~group))
-    errors = [(i.high - i.low) / (2 * NORMAL_975) for i in (own, other)]
-    return _normal(own.value - other.value, float(np.hypot(*errors)))
+    squares = sum(((i.high - i.low) / (2 * NORMAL_975)) ** 2 for i in (own, other))
+    return _normal(own.value - other.value, float(np.sqrt(squares)))
 
 
 def log_rank(
@@ -268,7 +268,7 @@ def _hazard(state, records, events):
     runs = int((records >= 0.5).sum())
     total, happened = float(records.sum()), float(events.sum())
     if total < 1e-9:
-        interval = Interval(np.nan, np.nan, np.nan)
+        interval = None
     else:
         hazard, clusters = happened / total, int((records > 0).sum())
         scatter = ((events - hazard * records) ** 2).sum() * clusters / max(clusters - 1, 1)

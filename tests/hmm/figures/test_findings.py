@@ -56,7 +56,7 @@ def test_what_moves_first_has_the_earliest_on_top(names):
 
 def test_a_lead_without_interval_is_a_point():
     few = found(("a",))
-    turn = Turn("a", 3.0, -np.inf, np.inf, 4, 0.6, 0.5, None)
+    turn = Turn("a", 3.0, None, None, 4, 0.6, 0.5, None)
     figure = figures.plot_moves_first(
         MovesFirst((turn,), (), few.offsets, few.curves, few.leads, few.metrics, 6), "state 2"
     )

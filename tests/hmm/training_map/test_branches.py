@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from helpers.phases import phases
-from seedmap.hmm.training_map.branch_candidates import candidates, smallest_group
+from seedmap.hmm.training_map.branch_candidates import Candidate, candidates, smallest_group
+from seedmap.hmm.training_map.branch_tests import place_test
 from seedmap.hmm.training_map.branches import Branch, find_branches
 from seedmap.hmm.training_map.visits import find_visits
+from seedmap.results import from_json, to_json
 
 NAMES = [f"run {i}" for i in range(40)]
 
@@ -114,14 +116,18 @@ def test_refits_that_do_not_find_it_take_the_name_away():
     assert (branch.support, branch.named) == (0.0, False)
 
 
-def test_skippers_whose_records_lie_far_apart_take_the_name_away():
-    """Every run jumps from phase to phase: nobody could have been seen in the branch."""
-    planted = phases("fork", (4, 1))
-    features = common_scale(planted.values)
-    rng = np.random.default_rng(0)
-    jumping = features + rng.normal(size=features.shape) * 6 * (planted.states != 0)[..., None]
-    assert all(not b.named or b.resolved >= b.needed for b in search(planted, features=jumping))
-    assert not any(b.named for b in search(planted, features=jumping))
+@pytest.mark.parametrize(("records", "resolved"), [(3, 0), (30, 4)])
+def test_skippers_are_resolved_where_their_records_are_close_together(records, resolved):
+    """Visitors go from (0, 0) to (8, 0) by way of (4, 3), skippers straight: the gap is 3."""
+    rng, share = np.random.default_rng(0), np.linspace(0, 1, records)[:, None]
+    straight = share * [8.0, 0.0]
+    around = straight + np.sin(np.pi * share) * [0.0, 3.0]
+    points = np.stack([around] * 4 + [straight] * 4) + 0.1 * rng.normal(size=(8, 1, 2))
+    visitor = np.arange(8) < 4
+    begin = np.zeros(8, int)
+    candidate = Candidate(1, 0, -1, np.arange(8), visitor, begin, begin + 1)
+    centres = np.array([[0.0, 0.0], [4.0, 3.0]])
+    assert place_test(candidate, points, centres, 3, rng)[2] == resolved
 
 
 def fast_and_slow(seed, num_runs=40):
@@ -194,3 +200,9 @@ def test_short_runs_and_missing_convergence():
     planted = phases("short", (4, 3))
     found = search(planted, convergence=np.full(40, np.nan))
     assert all(isinstance(branch, Branch) and branch.delay is None for branch in found)
+
+
+def test_branches_survive_json():
+    every = search(phases("dead_end", (4, 0))) + search(FORK)
+    assert any(b.end_z is None for b in every)
+    assert [from_json(Branch, to_json(b)) for b in every] == list(every)

@@ -51,7 +51,7 @@ def test_moves_first():
     assert third == "Not turning in most runs: median_w."
     alike = replace(order, turns=(turn("l2", 40.0, 0.4), turn("trace", 39.0, None)), steady=())
     assert "trace turns and is not told apart from it" in first_sentences(alike, "x", "step")[1]
-    few = replace(order, turns=(replace(order.turns[0], low=-np.inf, high=np.inf),))
+    few = replace(order, turns=(replace(order.turns[0], low=None, high=None),))
     assert "without interval" in first_sentences(few, "convergence", "epoch")[0]
     assert first_sentences(replace(order, turns=()), "convergence", "epoch") == (
         "No metric turns before convergence in most of the 30 runs.",

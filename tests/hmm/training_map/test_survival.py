@@ -97,6 +97,12 @@ def test_hazard_by_hand():
     assert hazards[0].hazard.high == pytest.approx(1 - 0.025 ** (1 / 3))
 
 
+def test_a_run_that_converges_at_a_record_is_not_at_risk_there():
+    beliefs, steps = np.ones((2, 4, 1)), np.array([10, 20, 30, 40])
+    (hazard,) = hazard_by_state(beliefs, steps, np.array([30.0, np.nan]))
+    assert (hazard.records, hazard.events) == (5, 1)
+
+
 def test_hazard_is_that_of_a_clustered_logistic_regression():
     """With states that are certain the model is saturated; its sandwich errors are ours."""
     rng = np.random.default_rng(3)
