@@ -59,6 +59,12 @@ From there to what the states mean, and back to files:
     dissimilarity(bag, ground, means=None) -> float
     bootstrap_map(sweep, chosen, sequences, paths, num_resamples=20, seed=0) -> Bootstrap
     compare_baselines(sequences, outcome, steps, config) -> list[dict]
+    find_branches(features, decodings, refits, names, steps, convergence) -> tuple of Branch
+    branch_sentence(branches, paths) -> str; branch_power(num_runs, records_per_phase) -> float
+    kaplan_meier(times, observed) -> SurvivalCurve; hazard_by_state(beliefs, steps, convergence)
+    survival_by_group(times, observed, group) -> GroupSurvival
+    path_or_speed(features) -> PathOrSpeed; moves_first(values, steps, event, metrics) -> MovesFirst
+    best_threshold(values, outcome, metrics) -> SingleThreshold, beside the bag of states
     pool({name: sequences}) -> Sequences; fit_together(groups, held_out, config, key) -> Sweep
     apply_model(parameters, metrics, sequences) -> Transfer: a model on runs of another experiment
     predict_outcome(bag, outcome, new_bag) -> [new run]; prediction_r2(predicted, outcome)
@@ -144,9 +150,15 @@ from seedmap.hmm.training_map.baselines import (
     rank_metrics,
 )
 from seedmap.hmm.training_map.bootstrap import Bootstrap, bootstrap_map, refit, resample_counts
+from seedmap.hmm.training_map.branches import Branch, find_branches
 from seedmap.hmm.training_map.build import Edge, TrainingMap, belief_gradient, build_map, importance
+from seedmap.hmm.training_map.delay import Delay
 from seedmap.hmm.training_map.dissimilarity import dissimilarity, pairwise_dissimilarity
+from seedmap.hmm.training_map.findings import first_sentences, speed_sentences, survival_sentences
+from seedmap.hmm.training_map.moves_first import MovesFirst, Turn, moves_first
 from seedmap.hmm.training_map.outcome import convergence_time
+from seedmap.hmm.training_map.path_or_speed import PathOrSpeed, path_or_speed
+from seedmap.hmm.training_map.power import branch_power, branch_sentence, records_per_phase
 from seedmap.hmm.training_map.prediction import predict_outcome, prediction_r2
 from seedmap.hmm.training_map.regression import (
     READABLE_PVALUE,
@@ -157,12 +169,26 @@ from seedmap.hmm.training_map.regression import (
     permutation_pvalue,
     regress,
 )
+from seedmap.hmm.training_map.single_threshold import SingleThreshold, best_threshold
 from seedmap.hmm.training_map.stability import (
     adjusted_rand_index,
     decoding_agreement,
     edge_inclusion,
     edge_recurrence,
     match_states,
+)
+from seedmap.hmm.training_map.survival import (
+    GroupSurvival,
+    Interval,
+    StateHazard,
+    SurvivalCurve,
+    censored_times,
+    hazard_by_state,
+    kaplan_meier,
+    log_rank,
+    restricted_difference,
+    restricted_mean,
+    survival_by_group,
 )
 from seedmap.hmm.training_map.transfer import (
     Transfer,
@@ -179,32 +205,42 @@ __all__ = [
     "READABLE_PVALUE",
     "Analysis",
     "Bootstrap",
+    "Branch",
     "Candidate",
     "Clustering",
     "Coefficient",
     "CrossValidation",
     "Decoded",
+    "Delay",
     "Edge",
     "Features",
     "Fit",
     "Forecast",
     "Forecaster",
+    "GroupSurvival",
+    "Interval",
     "Leak",
     "MapFit",
     "MapModel",
     "MapSettings",
+    "MovesFirst",
     "Parameters",
+    "PathOrSpeed",
     "Regression",
     "RunTable",
     "SavedHMM",
     "Scale",
     "Sequences",
+    "SingleThreshold",
     "Skill",
     "SkillRow",
+    "StateHazard",
+    "SurvivalCurve",
     "Sweep",
     "SweepConfig",
     "TrainingMap",
     "Transfer",
+    "Turn",
     "absorbed",
     "adjusted_rand_index",
     "analyse",
@@ -213,11 +249,15 @@ __all__ = [
     "bag_of_states",
     "belief_gradient",
     "best_restarts",
+    "best_threshold",
     "bootstrap_map",
+    "branch_power",
+    "branch_sentence",
     "build_map",
     "candidate_row",
     "canonical_order",
     "causal_z_score",
+    "censored_times",
     "check_same_metrics",
     "compare_baselines",
     "convergence_time",
@@ -237,6 +277,8 @@ __all__ = [
     "exit_probabilities",
     "filter_runs",
     "filtered",
+    "find_branches",
+    "first_sentences",
     "fit_and_decode",
     "fit_forecaster",
     "fit_scale",
@@ -249,7 +291,9 @@ __all__ = [
     "from_hmmlearn",
     "from_pandas",
     "from_xarray",
+    "hazard_by_state",
     "importance",
+    "kaplan_meier",
     "kmeans",
     "leak",
     "load_hmm",
@@ -257,12 +301,15 @@ __all__ = [
     "location_model",
     "log_densities",
     "log_likelihood",
+    "log_rank",
     "make_map",
     "match_states",
+    "moves_first",
     "num_parameters",
     "only_metrics",
     "pairwise_dissimilarity",
     "pass_probabilities",
+    "path_or_speed",
     "permutation_pvalue",
     "permute",
     "pool",
@@ -272,17 +319,23 @@ __all__ = [
     "rank_metrics",
     "read_csv_folder",
     "read_metrics",
+    "records_per_phase",
     "refit",
     "regress",
     "relabel",
     "resample_counts",
+    "restricted_difference",
+    "restricted_mean",
     "save_hmm",
     "save_sweep",
     "scale_metrics",
     "score_runs",
     "select",
     "selection_table",
+    "speed_sentences",
     "split_runs",
+    "survival_by_group",
+    "survival_sentences",
     "to_dynamax",
     "to_hmmlearn",
     "viterbi",

@@ -24,6 +24,10 @@ HELPERS = {  # between modules
     *("convergence_distribution", "interval", "median", "ridge", "skill"),
     *("HmmlearnGaussian", "num_iterations"),
     *("Transitions", "transitions_made"),
+    *("Candidate", "candidates", "smallest_group", "Visits", "find_visits"),
+    *("delay", "end_test", "parting", "place_test", "support", "timing", "holm", "measure_delay"),
+    *("Whitening", "closest_points", "null_separations", "separation", "whiten"),
+    *("alignment_cost", "change_point", "median_interval"),
 }
 INSIDE = {  # of the default engine
     *("Material", "Plan", "choose", "draw_halves", "final_fit", "sweep_states"),
