@@ -16,6 +16,7 @@ from seedmap.hmm.autoregressive.residuals import misfit, motion_residuals, place
 from seedmap.hmm.autoregressive.starts import draw_labels
 from seedmap.hmm.features import Features
 from seedmap.hmm.training_map.bootstrap import resample_counts
+from seedmap.hmm.training_map.branch_candidates import smallest_group
 
 NUM_RESAMPLES = 12
 _STATES = 4
@@ -23,11 +24,6 @@ _ITERATIONS = 40
 _FEWEST_RUNS = 10  # fewer say too little of each other
 _FAR, _JUMPY = 10.0, 5.0  # mean squares of place and of motion; runs that fit have about 1
 _SCREENING = 4  # what a key is for, see `hmm.autoregressive.choice`
-
-
-def fewest_of_a_branch(num_runs: int) -> int:
-    """Returns how many runs make a branch: a tenth of them, and 3 at least."""
-    return max(3, int(np.ceil(num_runs / 10)))
 
 
 def find_odd_runs(
@@ -68,7 +64,7 @@ def find_odd_runs(
     ]
     fits = make_fits(material.records, material.lengths, jobs, report=report)
     odd = _misfits(features, fits, counts == 0) & (material.run_weights > 0)
-    return odd if odd.sum() < fewest_of_a_branch(len(fitted)) else np.zeros_like(odd)
+    return odd if odd.sum() < smallest_group(len(fitted)) else np.zeros_like(odd)
 
 
 def is_odd(

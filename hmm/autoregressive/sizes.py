@@ -9,6 +9,7 @@ from seedmap.hmm.autoregressive.choice import Material
 from seedmap.hmm.autoregressive.engine import MapFit, material_of
 from seedmap.hmm.autoregressive.fits import Job, make_fits, precision
 from seedmap.hmm.autoregressive.starts import draw_labels
+from seedmap.hmm.parameters import canonical_order, relabel
 from seedmap.hmm.training_map.bootstrap import resample_counts
 
 _ITERATIONS = 50
@@ -21,7 +22,8 @@ def decode_at_sizes(
 ) -> dict[int, Int[np.ndarray, "run time"]]:
     """Returns the decoding of the fitted runs by the best fit of each number of states.
 
-    Numbers of states that the map's sweep has tried are not fitted again.
+    Numbers of states that the map's sweep has tried are not fitted again; that of the map has its
+    consensus. States are in order of first visit.
 
     Args:
         made: the map.
@@ -46,7 +48,7 @@ def decode_at_sizes(
         if mine:
             known[k] = max(mine, key=lambda fit: fit.score).paths
     rows = np.flatnonzero(material.run_weights)
-    return {k: known[k][rows].astype(np.int32) for k in states}
+    return {k: _in_order(made, known[k], k)[rows] for k in states}
 
 
 def decode_resamples(
@@ -74,6 +76,13 @@ def decode_resamples(
         ]
         fits = make_fits(material.records, material.lengths, jobs)
     return [fit.paths[rows].astype(np.int32) for fit in fits]
+
+
+def _in_order(made: MapFit, paths: np.ndarray, k: int) -> np.ndarray:
+    """The map's own paths where it has k states, else `paths` in order of first visit."""
+    if k == made.num_states:
+        return made.paths
+    return relabel(paths, canonical_order(paths, k)).astype(np.int32)
 
 
 def _job(made: MapFit, material: Material, k: int, key, weights: np.ndarray, most: int) -> Job:

@@ -10,6 +10,8 @@ from jaxtyping import Float, Int
 from seedmap import hmm
 from seedmap.errors import UserError
 from seedmap.fitting import check_seed, first_records, split_by_name, whole_numbers
+from seedmap.hmm.training_map.branch_candidates import smallest_group
+from seedmap.hmm.training_map.branches import STATES as BRANCH_STATES
 from seedmap.runs import Runs, check_is_runs
 
 _SMALLEST_LEAK = 0.05  # of R^2 that the scale gives away, above which it is said
@@ -26,6 +28,8 @@ class MapFit:
         sequences: the metrics [run, time, metric] in standard deviations of the fitted runs.
         parameters: where the states are, in those units (`seedmap.hmm.location_model`); state 0 is
             where runs start.
+        branches: named ones first, and what speaks for each (`seedmap.hmm.find_branches`); sought
+            at 4 to 10 states, among the runs on the map.
         leak: how much a run's first record tells of its time of convergence; None with too few
             converged runs.
         notes: what a reader should know of the fit, a sentence each.
@@ -35,6 +39,7 @@ class MapFit:
     made: hmm.MapFit
     sequences: hmm.Sequences
     parameters: hmm.Parameters
+    branches: tuple[hmm.Branch, ...]
     leak: hmm.Leak | None
     notes: tuple[str, ...]
 
@@ -123,6 +128,9 @@ def fit_on_common_scale(
         fitted, _ = split_by_name(runs.names, 0.0, validation_runs, seed)
     sequences = first_records(runs.sequences)
     made = hmm.make_map(sequences, fitted, settings, callback)
+    branches = _seek_branches(runs, made, int(seed))
+    rows = np.isin(runs.names, made.fitted)
+    sentence = hmm.branch_sentence(branches, made.paths[rows])
     raw = sequences.values[:, 0]
     found = hmm.leak(made.features.x[:, 0], raw, runs.convergence)
     return MapFit(
@@ -130,8 +138,29 @@ def fit_on_common_scale(
         made=made,
         sequences=hmm.scale_metrics(made.model.scale, sequences),
         parameters=hmm.location_model(made.model),
+        branches=branches,
         leak=found,
-        notes=(*made.notes, *_notes(runs, found)),
+        notes=(*made.notes, *_notes(runs, found), sentence),
+    )
+
+
+def _seek_branches(runs: Runs, made: hmm.MapFit, seed: int) -> tuple[hmm.Branch, ...]:
+    """The branches among the runs that the map was fitted to; none where they are too few."""
+    rows = np.flatnonzero(np.isin(runs.names, made.fitted))
+    if len(rows) < 2 * smallest_group(len(rows)):
+        return ()
+    features, steps = made.features, runs.steps[:, : made.paths.shape[1]]
+    x = np.where(features.present[:, :, None], features.x, np.nan)
+    records = int((features.lengths[rows] - 1).sum())
+    states = [k for k in BRANCH_STATES if k <= records // 2]
+    return hmm.find_branches(
+        x[rows],
+        hmm.decode_at_sizes(made, states, seed=seed),
+        lambda k: hmm.decode_resamples(made, k, seed=seed),
+        made.fitted,
+        steps[rows],
+        runs.convergence[rows],
+        seed,
     )
 
 

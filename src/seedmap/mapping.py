@@ -54,13 +54,32 @@ class Map:
         return tuple(self.analysis.training_map.edges)
 
     @property
+    def branches(self) -> tuple[hmm.Branch, ...]:
+        """States that some runs visit and others pass by, named ones first; none of Gaussian HMMs.
+
+        A branch's state is in the map of its own number of states, which may not be this one.
+        """
+        return self.fit.branches if isinstance(self.fit, MapFit) else ()
+
+    @property
     def forking(self) -> bool:
-        """Whether two runs visit states in different orders (Hu et al. 2023)."""
+        """Whether a branch is named.
+
+        Of Gaussian HMMs, whether two runs visit states in different orders (Hu et al. 2023).
+        """
+        if isinstance(self.fit, MapFit):
+            return any(branch.named for branch in self.branches)
         return self.analysis.training_map.forking
 
     @property
     def detours(self) -> tuple[int, ...]:
-        """States that a converged run skips and that go with later convergence (Hu et al. 2023)."""
+        """States of the branches that are detours.
+
+        Of Gaussian HMMs, states that a converged run skips and that go with later convergence (Hu
+        et al. 2023).
+        """
+        if isinstance(self.fit, MapFit):
+            return tuple(branch.state for branch in self.branches if branch.detour)
         return tuple(self.analysis.detours)
 
     def __repr__(self) -> str:
@@ -80,7 +99,11 @@ class Map:
         """Draws the map: states in the order runs meet them, edges by how many runs take them."""
         from seedmap.hmm import figures
 
-        return figures.plot_training_map(self.analysis.training_map, self.analysis.detours)
+        detours = self.analysis.detours
+        if isinstance(self.fit, MapFit):
+            drawn = [b for b in self.branches if b.num_states == self.num_states]
+            detours = [branch.state for branch in drawn if branch.detour]
+        return figures.plot_training_map(self.analysis.training_map, detours)
 
 
 def fit_map(

@@ -20,7 +20,6 @@ from seedmap.hmm.autoregressive.map_model import (
     paths_of_voters,
     score_runs,
 )
-from seedmap.hmm.autoregressive.odd import fewest_of_a_branch
 from seedmap.hmm.autoregressive.records import records_of
 from seedmap.hmm.autoregressive.residuals import autocorrelation, misfit, motion_residuals
 from seedmap.hmm.autoregressive.sizes import decode_at_sizes, decode_resamples
@@ -182,7 +181,7 @@ def test_other_sizes_are_those_of_the_sweep_or_fitted_anew(made):
     fit = made[0]
     found = decode_at_sizes(fit, (3, 4), restarts=1)
     assert list(found) == [3, 4]
-    np.testing.assert_array_equal(found[3], fit.chosen.fit.paths[:23])
+    np.testing.assert_array_equal(found[3], fit.paths[:23])
     assert found[4].shape == (23, 60)
     assert set(np.unique(found[4])) == {-1, 0, 1, 2, 3}
     resampled = decode_resamples(fit, 3, 2)
@@ -270,10 +269,6 @@ def test_residuals_of_a_simulated_motion_are_white_and_those_of_a_ramp_are_not(p
     assert np.abs(autocorrelation(residuals, paths)).max() < 0.1
     smooth = np.nancumsum(np.nan_to_num(residuals), 1)
     assert autocorrelation(smooth, paths).min() > 0.9
-
-
-def test_the_smallest_branch():
-    assert [fewest_of_a_branch(n) for n in (5, 30, 31, 40, 200)] == [3, 3, 4, 4, 20]
 
 
 @pytest.mark.parametrize(
