@@ -12,9 +12,10 @@ import xarray as xr
 
 import seedmap as sm
 from helpers.command import seedmap
+from helpers.phases import phases
 from helpers.relaxing import relaxing_runs
 from helpers.shapes import unchecked
-from seedmap import hmm
+from seedmap import hmm, map_fitting
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.hmm.io import load_hmm
 
@@ -286,6 +287,14 @@ def test_a_folder_is_loaded_and_fitted_as_the_command_does(folder):
 # --- the default engine ---
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_sizes():
+    """Branches are sought at 5 states only: more would take another program."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(map_fitting, "BRANCH_STATES", (5,))
+        yield
+
+
 @pytest.fixture(scope="module")
 def common():
     """A map of 24 runs through 3 places, by the default engine."""
@@ -319,9 +328,38 @@ def test_any_runs_are_decoded_on_the_scale_of_the_fit(common):
     assert (m.decode(begun) == m.paths[:, :9]).mean() > 0.9
 
 
+def test_no_branch_is_said_with_what_would_have_been_found(common):
+    m, _, _ = common
+    assert not any(branch.named for branch in m.branches)
+    assert (m.forking, m.detours) == (False, ())
+    assert any(note.startswith("no fork found (a fork of 30 % of the runs") for note in m.notes)
+
+
+def test_two_ends_are_a_branch_with_the_runs_that_take_it():
+    planted = phases("ends", 1, num_runs=30, num_records=80)
+    runs = sm.from_arrays(planted.values, steps=planted.steps, convergence=planted.convergence)
+    m = sm.fit_map(runs, states=5, restarts=2, iterations=26, resamples=0)
+    (branch,) = (branch for branch in m.branches if branch.named)
+    takers = {runs.names[i] for i in np.flatnonzero(planted.takers)}
+    smaller = {*min(branch.visitors, branch.skippers, key=len)}
+    assert smaller <= takers
+    assert len(takers - smaller) <= 3  # some have not gone on from the fork in time
+    assert m.forking
+    assert not branch.detour
+    assert branch.z > 2.33
+    assert m.plot().axes
+
+
+def test_few_runs_fork_where_nobody_can_tell():
+    m = sm.fit_map(sm.from_arrays(planted(5)[0]), states=2, restarts=1, resamples=0)
+    assert m.branches == ()
+    assert "forks not sought: 6 runs are needed, there are 5" in m.notes
+
+
 def test_runs_held_out_by_name_are_decoded_only(common):
     _, runs, _ = common
-    m = sm.fit_map(runs, states=3, restarts=1, resamples=0, validation_runs=["2", "7"])
+    settings = {"states": 3, "restarts": 1, "iterations": 22, "resamples": 0}
+    m = sm.fit_map(runs, **settings, validation_runs=["2", "7"])
     assert m.fit.made.fitted == tuple(name for name in runs.names if name not in ("2", "7"))
     assert (m.paths >= 0).all()
 

@@ -151,7 +151,7 @@ def make_map(
         candidates = sweep_states(material, settings.plan, tempering, report)
         chosen = choose(candidates)
         half, double = (
-            choose(sweep_states(material, settings.short_plan, other, report)).num_states
+            _states_at(material, settings, other, report)
             for other in (tempering / 2, min(1.0, 2 * tempering))
         )
         fit = final_fit(material, settings.plan, chosen, settings.final_restarts, report)
@@ -184,6 +184,13 @@ def make_map(
     if callback:
         callback(report.total, report.total)
     return replace(result, notes=_notes(result, settings))
+
+
+def _states_at(material: Material, settings: MapSettings, tempering: float, report) -> int:
+    """The number of states that another tempering chooses."""
+    if len(settings.states) == 1:
+        return settings.states[0]
+    return choose(sweep_states(material, settings.short_plan, tempering, report)).num_states
 
 
 def material_of(made: MapFit) -> Material:
