@@ -1,6 +1,23 @@
-"""Gaussian HMMs of training runs: fit, select, decode.
+"""HMMs of training runs: fit, select, decode.
 
-From arrays to a decoded model:
+The default engine, on a scale that all runs share:
+
+    made = make_map(from_arrays(values), fitted, MapSettings())    # fitted: indices of runs
+    made.paths, made.agreement, made.candidates, made.notes
+    decode_runs(made.model, others)                                # any runs, unfinished ones too
+
+    fit_scale(sequences) -> Scale; apply_scale(scale, sequences) -> Features
+    scale_metrics(scale, sequences) -> Sequences
+    leak(first, raw, times) -> Leak: what first records tell of the time of convergence
+    make_map(sequences, fitted, settings, callback=None) -> MapFit
+    candidate_row(candidate) -> dict
+    decode_runs(model, sequences) -> (int32 [run, time], share of the refits that say so)
+    filter_runs(model, sequences) -> [run, time, state]; score_runs(model, sequences) -> [run]
+    location_model(model) -> Parameters: where the states are, as a Gaussian HMM
+    decode_at_sizes(made, states) -> {K: paths of the fitted runs}, where branches are sought
+    decode_resamples(made, num_states, num_resamples=20) -> list of paths of the fitted runs
+
+Gaussian HMMs, from arrays to a decoded model:
 
     sequences = z_score(from_arrays(values))               # values [run, time, metric]
     train, validation = split_runs(sequences.num_runs)     # indices of runs
@@ -42,6 +59,12 @@ From there to what the states mean, and back to files:
     dissimilarity(bag, ground, means=None) -> float
     bootstrap_map(sweep, chosen, sequences, paths, num_resamples=20, seed=0) -> Bootstrap
     compare_baselines(sequences, outcome, steps, config) -> list[dict]
+    find_branches(features, decodings, refits, names, steps, convergence) -> tuple of Branch
+    branch_sentence(branches, paths) -> str; branch_power(num_runs, records_per_phase) -> float
+    kaplan_meier(times, observed) -> SurvivalCurve; hazard_by_state(beliefs, steps, convergence)
+    survival_by_group(times, observed, group) -> GroupSurvival
+    path_or_speed(features) -> PathOrSpeed; moves_first(values, steps, event, metrics) -> MovesFirst
+    best_threshold(values, outcome, metrics) -> SingleThreshold, beside the bag of states
     pool({name: sequences}) -> Sequences; fit_together(groups, held_out, config, key) -> Sweep
     apply_model(parameters, metrics, sequences) -> Transfer: a model on runs of another experiment
     predict_outcome(bag, outcome, new_bag) -> [new run]; prediction_r2(predicted, outcome)
@@ -52,7 +75,26 @@ From there to what the states mean, and back to files:
 `hmm.figures` draws.
 """
 
+from seedmap.hmm.autoregressive.choice import Candidate, candidate_row
+from seedmap.hmm.autoregressive.engine import MapFit, MapSettings, make_map
+from seedmap.hmm.autoregressive.map_model import (
+    MapModel,
+    decode_runs,
+    filter_runs,
+    location_model,
+    score_runs,
+)
+from seedmap.hmm.autoregressive.sizes import decode_at_sizes, decode_resamples
 from seedmap.hmm.decoding import Decoded, decode, fit_and_decode
+from seedmap.hmm.features import (
+    Features,
+    Leak,
+    Scale,
+    apply_scale,
+    fit_scale,
+    leak,
+    scale_metrics,
+)
 from seedmap.hmm.forecasting.absorbing import absorbed, exit_probabilities, pass_probabilities
 from seedmap.hmm.forecasting.causal import causal_z_score
 from seedmap.hmm.forecasting.forecaster import Forecast, Forecaster, fit_forecaster, forecast
@@ -108,9 +150,15 @@ from seedmap.hmm.training_map.baselines import (
     rank_metrics,
 )
 from seedmap.hmm.training_map.bootstrap import Bootstrap, bootstrap_map, refit, resample_counts
+from seedmap.hmm.training_map.branches import Branch, find_branches
 from seedmap.hmm.training_map.build import Edge, TrainingMap, belief_gradient, build_map, importance
+from seedmap.hmm.training_map.delay import Delay
 from seedmap.hmm.training_map.dissimilarity import dissimilarity, pairwise_dissimilarity
+from seedmap.hmm.training_map.findings import first_sentences, speed_sentences, survival_sentences
+from seedmap.hmm.training_map.moves_first import MovesFirst, Turn, moves_first
 from seedmap.hmm.training_map.outcome import convergence_time
+from seedmap.hmm.training_map.path_or_speed import PathOrSpeed, path_or_speed
+from seedmap.hmm.training_map.power import branch_power, branch_sentence, records_per_phase
 from seedmap.hmm.training_map.prediction import predict_outcome, prediction_r2
 from seedmap.hmm.training_map.regression import (
     READABLE_PVALUE,
@@ -121,12 +169,26 @@ from seedmap.hmm.training_map.regression import (
     permutation_pvalue,
     regress,
 )
+from seedmap.hmm.training_map.single_threshold import SingleThreshold, best_threshold
 from seedmap.hmm.training_map.stability import (
     adjusted_rand_index,
     decoding_agreement,
     edge_inclusion,
     edge_recurrence,
     match_states,
+)
+from seedmap.hmm.training_map.survival import (
+    GroupSurvival,
+    Interval,
+    StateHazard,
+    SurvivalCurve,
+    censored_times,
+    hazard_by_state,
+    kaplan_meier,
+    log_rank,
+    restricted_difference,
+    restricted_mean,
+    survival_by_group,
 )
 from seedmap.hmm.training_map.transfer import (
     Transfer,
@@ -143,41 +205,67 @@ __all__ = [
     "READABLE_PVALUE",
     "Analysis",
     "Bootstrap",
+    "Branch",
+    "Candidate",
     "Clustering",
     "Coefficient",
     "CrossValidation",
     "Decoded",
+    "Delay",
     "Edge",
+    "Features",
     "Fit",
     "Forecast",
     "Forecaster",
+    "GroupSurvival",
+    "Interval",
+    "Leak",
+    "MapFit",
+    "MapModel",
+    "MapSettings",
+    "MovesFirst",
     "Parameters",
+    "PathOrSpeed",
     "Regression",
     "RunTable",
     "SavedHMM",
+    "Scale",
     "Sequences",
+    "SingleThreshold",
     "Skill",
     "SkillRow",
+    "StateHazard",
+    "SurvivalCurve",
     "Sweep",
     "SweepConfig",
     "TrainingMap",
     "Transfer",
+    "Turn",
     "absorbed",
     "adjusted_rand_index",
     "analyse",
     "apply_model",
+    "apply_scale",
     "bag_of_states",
     "belief_gradient",
     "best_restarts",
+    "best_threshold",
     "bootstrap_map",
+    "branch_power",
+    "branch_sentence",
     "build_map",
+    "candidate_row",
     "canonical_order",
     "causal_z_score",
+    "censored_times",
     "check_same_metrics",
     "compare_baselines",
     "convergence_time",
     "criterion_value",
     "decode",
+    "decode_at_sizes",
+    "decode_resamples",
+    "decode_runs",
     "decoding_agreement",
     "default_criterion",
     "detours",
@@ -187,9 +275,13 @@ __all__ = [
     "edge_inclusion",
     "edge_recurrence",
     "exit_probabilities",
+    "filter_runs",
     "filtered",
+    "find_branches",
+    "first_sentences",
     "fit_and_decode",
     "fit_forecaster",
+    "fit_scale",
     "fit_sweep",
     "fit_together",
     "forecast",
@@ -199,17 +291,25 @@ __all__ = [
     "from_hmmlearn",
     "from_pandas",
     "from_xarray",
+    "hazard_by_state",
     "importance",
+    "kaplan_meier",
     "kmeans",
+    "leak",
     "load_hmm",
     "load_sweep",
+    "location_model",
     "log_densities",
     "log_likelihood",
+    "log_rank",
+    "make_map",
     "match_states",
+    "moves_first",
     "num_parameters",
     "only_metrics",
     "pairwise_dissimilarity",
     "pass_probabilities",
+    "path_or_speed",
     "permutation_pvalue",
     "permute",
     "pool",
@@ -219,15 +319,23 @@ __all__ = [
     "rank_metrics",
     "read_csv_folder",
     "read_metrics",
+    "records_per_phase",
     "refit",
     "regress",
     "relabel",
     "resample_counts",
+    "restricted_difference",
+    "restricted_mean",
     "save_hmm",
     "save_sweep",
+    "scale_metrics",
+    "score_runs",
     "select",
     "selection_table",
+    "speed_sentences",
     "split_runs",
+    "survival_by_group",
+    "survival_sentences",
     "to_dynamax",
     "to_hmmlearn",
     "viterbi",

@@ -57,6 +57,19 @@ def filtered(parameters: Parameters, sequences: Sequences) -> Float[np.ndarray, 
     return np.where(sequences.mask[:, :, None], probabilities, 0.0)
 
 
+def filter_states(
+    initial: Float[np.ndarray, " state"],
+    transition: Float[np.ndarray, "state state"],
+    log_densities: Float[np.ndarray, "run time state"],
+) -> Float[np.ndarray, "run time state"]:
+    """Returns p(state_t = k | checkpoints 1..t) of any emission, from its log-densities."""
+    if not log_densities.shape[1]:
+        return np.zeros(log_densities.shape)
+    floored = (jnp.asarray(np.maximum(rows, _FLOOR), float) for rows in (initial, transition))
+    shifted = log_densities - log_densities.max(-1, keepdims=True)
+    return np.asarray(_filter(*floored, jnp.asarray(shifted, float)).filtered_probs)
+
+
 def log_likelihood(parameters: Parameters, sequences: Sequences) -> Float[np.ndarray, " run"]:
     """Returns the log-likelihood log p(run) of every run under the model, in nats."""
     initial, transition, shifted, shift = _prepare(parameters, sequences)

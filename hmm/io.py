@@ -1,9 +1,10 @@
 """Saves a fitted HMM without pickle, and exchanges it with hmmlearn and Dynamax.
 
 A saved HMM is two files in a folder. `hmm.npz` holds the arrays `initial` [K], `transition` [K, K],
-`means` [K, D] and `covariances` [K, D, D]. `hmm.json` says what the numbers mean: `format`,
-`version`, `num_states`, and the fields of `SavedHMM` other than the parameters. Both
-have the `fit_id`.
+`means` [K, D] and `covariances` [K, D, D], and for a map's model those of
+`hmm.autoregressive.map_io` beside them. `hmm.json` says what the numbers mean: `format`,
+`version`, `num_states`, and the fields of `SavedHMM` other than the parameters and the model.
+Both have the `fit_id`.
 """
 
 import dataclasses
@@ -21,6 +22,8 @@ from jaxtyping import Float
 
 from seedmap import files, limits
 from seedmap.errors import UserError
+from seedmap.hmm.autoregressive.map_io import model_arrays, model_from_arrays
+from seedmap.hmm.autoregressive.map_model import MapModel
 from seedmap.hmm.parameters import Parameters
 from seedmap.hmm.selection.criteria import selection_table
 from seedmap.hmm.selection.fits import Sweep
@@ -59,6 +62,8 @@ class SavedHMM:
         selection: the selection table, a row per number of states.
         fit_id: of the fit, which all its files carry. Where it is None, `save_hmm` gives one that
             follows from the content; of a former version's files it is None.
+        model: the map's model, of which `parameters` are the location (`location_model`); None for
+            a Gaussian HMM.
     """
 
     parameters: Parameters
@@ -70,6 +75,7 @@ class SavedHMM:
     config: Mapping[str, Any]
     selection: list[dict[str, Any]]
     fit_id: str | None = None
+    model: MapModel | None = None
 
     @classmethod
     def from_sweep(
@@ -121,6 +127,8 @@ def save_hmm(folder: str | os.PathLike, saved: SavedHMM) -> None:
     """
     arrays = {name: np.asarray(array) for name, array in saved.parameters._asdict().items()}
     _check(arrays, len(saved.metrics), "parameters")
+    if saved.model is not None:
+        arrays |= model_arrays(saved.model)
     facts = {name: getattr(saved, name) for name in _JSON_FIELDS}
     header = {"format": FORMAT, "version": VERSION, "num_states": len(arrays["initial"])}
     content = to_json({**header, **facts})
@@ -153,9 +161,10 @@ def load_hmm(folder: str | os.PathLike) -> SavedHMM:
     _check(arrays, len(facts["metrics"]), str(folder / "hmm.npz"))
     if len(arrays["initial"]) != facts["num_states"]:
         raise UserError(f"{folder}: hmm.npz and hmm.json are of different fits: {_again(folder)}")
+    metrics = tuple(facts["metrics"])
     return SavedHMM(
-        parameters=Parameters(**arrays),
-        metrics=tuple(facts["metrics"]),
+        parameters=Parameters(**{name: arrays[name] for name in Parameters._fields}),
+        metrics=metrics,
         covariance=facts["covariance"],
         z_score=facts["z_score"],
         train_runs=tuple(facts["train_runs"]),
@@ -163,6 +172,7 @@ def load_hmm(folder: str | os.PathLike) -> SavedHMM:
         config=facts["config"],
         selection=facts["selection"],
         fit_id=fit_id,
+        model=model_from_arrays(arrays, metrics, str(folder / "hmm.npz")),
     )
 
 
@@ -271,8 +281,9 @@ def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
         raise UserError(f"{path} does not exist: {_again(path.parent)}")
     try:
         with path.open("rb") as file, files.open_npz(file) as archive:
-            arrays = {name: archive[name] for name in Parameters._fields}
-            return arrays, str(archive["fit_id"]) if "fit_id" in archive.files else None
+            fit_id = str(archive["fit_id"]) if "fit_id" in archive.files else None
+            names = {*Parameters._fields, *archive.files} - {"fit_id"}
+            return {name: archive[name] for name in sorted(names)}, fit_id
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} is damaged ({error}): {_again(path.parent)}") from None
 

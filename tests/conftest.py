@@ -21,7 +21,8 @@ from hypothesis import settings
 
 from helpers.shapes import check_modules
 
-SHAPED = ("trainer", "hmm", "runs", "fitting", "mapping", "experiments.noise.measures")
+SHAPED = ("trainer", "hmm", "runs", "fitting", "map_fitting", "mapping")
+SHAPED += ("experiments.noise.measures",)
 check_modules([f"seedmap.{name}" for name in SHAPED])
 
 settings.register_profile("fixed", derandomize=True)

@@ -12,11 +12,14 @@ import xarray as xr
 
 import seedmap as sm
 from helpers.command import seedmap
+from helpers.phases import phases
+from helpers.relaxing import relaxing_runs
 from helpers.shapes import unchecked
-from seedmap import hmm
+from seedmap import hmm, map_fitting
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.hmm.io import load_hmm
 
+LEAST = {"restarts": 1, "iterations": 8}
 QUICK = {"states": (1, 2), "restarts": 2, "iterations": 12, "covariance": "diagonal"}
 
 
@@ -276,9 +279,119 @@ def test_a_folder_is_loaded_and_fitted_as_the_command_does(folder):
     dataset = run_folder.read_dataset(folder)
     for i, name in enumerate(runs.metrics):
         np.testing.assert_array_equal(runs.sequences.values[..., i], dataset[name].values)
-    m = sm.fit_map(runs, states=(1, 2), restarts=2, iterations=4)
+    m = sm.fit_map(runs, emission="gaussian", states=(1, 2), restarts=2, iterations=4)
     np.testing.assert_array_equal(m.paths, dataset.state.values)
     np.testing.assert_array_equal(m.fit.parameters.means, load_hmm(folder).parameters.means)
+
+
+# --- the default engine ---
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_sizes():
+    """Branches are sought at 5 states only: more would take another program."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(map_fitting, "BRANCH_STATES", (5,))
+        yield
+
+
+@pytest.fixture(scope="module")
+def common():
+    """A map of 24 runs through 3 places, by the default engine."""
+    values, states = relaxing_runs(24, 60, 3, seed=2)
+    runs = sm.from_arrays(values, steps=np.arange(60) ** 2, convergence=(states == 2).argmax(1))
+    return sm.fit_map(runs, states=(1, 3), restarts=2, resamples=3, seed=3), runs, states
+
+
+def test_a_map_on_the_common_scale_is_the_default(common):
+    m, runs, states = common
+    assert m.num_states == 3
+    assert hmm.adjusted_rand_index(m.paths, states) > 0.85
+    assert m.paths.dtype == np.int32
+    assert m.odd == ()
+    assert repr(m.fit) == "MapFit(3 states of 1-3, 24 runs, 0 odd)"
+    assert [row["num_states"] for row in m.fit.candidates] == [1, 3]
+    assert m.fit.agreement.shape == m.paths.shape
+    assert [(edge.source, edge.target) for edge in m.edges] == [(0, 1), (1, 2)]
+    scale = m.fit.made.model.scale
+    values = (runs.sequences.values - scale.mean) / scale.std
+    np.testing.assert_allclose(m.fit.sequences.values, values)
+    assert m.plot().axes
+    assert any("unevenly spaced (11 to 107 steps)" in note for note in m.notes)
+
+
+def test_any_runs_are_decoded_on_the_scale_of_the_fit(common):
+    m, runs, _ = common
+    np.testing.assert_array_equal(m.decode(runs), m.paths)
+    np.testing.assert_array_equal(m.decode(runs.select([5])), m.paths[[5]])
+    begun = sm.from_arrays([values[:9] for values in runs.sequences.values])
+    assert (m.decode(begun) == m.paths[:, :9]).mean() > 0.9
+
+
+def test_no_branch_is_said_with_what_would_have_been_found(common):
+    m, _, _ = common
+    assert not any(branch.named for branch in m.branches)
+    assert (m.forking, m.detours) == (False, ())
+    assert any(note.startswith("no fork found (a fork of 30 % of the runs") for note in m.notes)
+
+
+def test_two_ends_are_a_branch_with_the_runs_that_take_it():
+    planted = phases("ends", 1, num_runs=30, num_records=80)
+    runs = sm.from_arrays(planted.values, steps=planted.steps, convergence=planted.convergence)
+    m = sm.fit_map(runs, states=5, restarts=2, iterations=26, resamples=0)
+    (branch,) = (branch for branch in m.branches if branch.named)
+    takers = {runs.names[i] for i in np.flatnonzero(planted.takers)}
+    smaller = {*min(branch.visitors, branch.skippers, key=len)}
+    assert smaller <= takers
+    assert len(takers - smaller) <= 3  # some have not gone on from the fork in time
+    assert m.forking
+    assert not branch.detour
+    assert branch.z > 2.33
+    assert m.plot().axes
+
+
+def test_few_runs_fork_where_nobody_can_tell():
+    m = sm.fit_map(sm.from_arrays(planted(5)[0]), states=2, restarts=1, resamples=0)
+    assert m.branches == ()
+    assert "forks not sought: 6 runs are needed, there are 5" in m.notes
+
+
+def test_runs_held_out_by_name_are_decoded_only(common):
+    _, runs, _ = common
+    settings = {"states": 3, "restarts": 1, "iterations": 22, "resamples": 0}
+    m = sm.fit_map(runs, **settings, validation_runs=["2", "7"])
+    assert m.fit.made.fitted == tuple(name for name in runs.names if name not in ("2", "7"))
+    assert (m.paths >= 0).all()
+
+
+def test_settings_of_gaussian_hmms_imply_them():
+    runs = sm.from_arrays(planted()[0])
+    assert isinstance(sm.fit_map(runs, states=2, restarts=1, prior="weak").fit, sm.Fit)
+    pooled = sm.fit_map(runs, emission="gaussian", scale="common", states=2, **LEAST)
+    assert isinstance(pooled.fit, sm.Fit)
+    train, _ = hmm.split_runs(8)
+    mean = runs.sequences.values[train].mean((0, 1))
+    np.testing.assert_allclose(pooled.fit.scale.mean, mean)
+    np.testing.assert_array_equal(pooled.decode(runs.select([4])), pooled.paths[[4]])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"emission": "student"}, "emission must be autoregressive or gaussian; got 'student'"),
+        ({"scale": "log"}, "scale must be common or run; got 'log'"),
+        ({"scale": "run"}, "scale 'run' belongs to emission 'gaussian'"),
+        ({"emission": "autoregressive", "prior": "weak"}, "prior belongs to emission 'gaussian'"),
+        ({"prior": "weak", "resamples": 3}, "resamples belongs to emission 'autoregressive'"),
+        ({"states": (0,)}, "states must be different whole numbers from 1 up"),
+        ({"seed": 1.5}, "seed must be a whole number"),
+        ({"validation_runs": ["x"]}, "there is no run 'x'"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(settings, message, monkeypatch):
+    monkeypatch.setattr(hmm, "make_map", lambda *_: pytest.fail("fitted in vain"))
+    with pytest.raises(sm.UserError, match=message):
+        sm.fit_map(sm.from_arrays(planted()[0]), **settings)
 
 
 @pytest.mark.parametrize("module", ["errors", "runs", "fitting", "mapping"])

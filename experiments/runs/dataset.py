@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from seedmap import hmm
 from seedmap.errors import UserError
-from seedmap.fitting import first_records, scale
+from seedmap.fitting import first_records, z_scores
 from seedmap.hmm.readers.run_table import Run, run_table
 from seedmap.hmm.training_map.outcome import convergence_time
 from seedmap.runs import Runs
@@ -63,7 +63,7 @@ def raw_sequences(dataset: xr.Dataset, metrics: Sequence[str] = ()) -> hmm.Seque
 
 def metric_sequences(dataset: xr.Dataset, metrics: Sequence[str] = ()) -> hmm.Sequences:
     """Returns `raw_sequences`, z-scored within each run."""
-    return scale(dataset_runs(dataset, metrics).sequences)
+    return z_scores(dataset_runs(dataset, metrics).sequences)
 
 
 def check_usable(dataset: xr.Dataset) -> None:

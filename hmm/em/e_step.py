@@ -71,7 +71,8 @@ def run_scores(layout: Layout, model: Model, data: Data) -> tuple[jax.Array, jax
     densities, top = _scaled_densities(layout, model, data)
     _, normalisers = forward(model.initial, model.transition, densities)
     logs = jnp.where(data.mask[:, None], top + jnp.log(normalisers), 0.0).sum(0)
-    return logs, best_path(model.initial, model.transition, densities, data.mask) + top.sum(0)
+    joint, _ = best_path(model.initial, model.transition, densities, data.mask)
+    return logs, joint + top.sum(0)
 
 
 def _scatter(layout: Layout, model: Model, data: Data, weights: jax.Array):

@@ -3,7 +3,8 @@
 Dynamax's `hmm_two_filter_smoother` under two vmaps takes 173 ms for 40 fits of 8 states over 32
 runs of 1000 checkpoints (2 CPU cores), and needs another pass for the transitions; the two scans
 below take 86 ms with the transition counts, because runs lie along the fastest axis and the counts
-are summed inside the backward scan. Dynamax's smoother is their oracle in the tests.
+are summed inside the backward scan, over runs at once (in float64, 8 fits of 8 states: half the
+time of counts by run). Dynamax's smoother is their oracle in the tests.
 
 Densities must come divided by their maximum over the states, and every transition into a state
 that a fit has must be possible (the prior's pseudo-count sees to it): then no normaliser can
@@ -32,8 +33,8 @@ class Messages(NamedTuple):
 
 
 def _through(matrix: jax.Array, vector: jax.Array) -> jax.Array:
-    """sum_i matrix[F, i, j] vector[F, i, run]; a broadcast sum is faster here than a dot."""
-    return (matrix[:, :, :, None] * vector[:, :, None]).sum(1)
+    """sum_i matrix[F, i, j] vector[F, i, run]."""
+    return jnp.einsum("fij,fir->fjr", matrix, vector)
 
 
 def forward(initial: jax.Array, transition: jax.Array, densities: jax.Array):
@@ -84,30 +85,42 @@ def forward_backward(
         future, later, pairs = carry
         density, normaliser, posterior, mask = inputs
         weights = (mask * run_weights)[:, None]
-        pairs = pairs + posterior[:, :, None] * later[:, None]
+        pairs = pairs + jnp.einsum("fir,fjr->fij", posterior, later)
         here = future * density / normaliser[:, None]
         return (_through(reverse, here), here * weights, pairs), posterior * future * weights
 
     nothing = jnp.zeros_like(densities[0])
-    pairs = jnp.zeros((*transition.shape, densities.shape[-1]), densities.dtype)
-    carry = (jnp.ones_like(nothing), nothing, pairs)
+    carry = (jnp.ones_like(nothing), nothing, jnp.zeros_like(transition))
     inputs = (densities, normalisers, posteriors, mask.astype(densities.dtype))
     (_, _, pairs), smoothed = jax.lax.scan(step, carry, inputs, reverse=True)
-    return Messages(normalisers, smoothed, pairs.sum(-1) * transition)
+    return Messages(normalisers, smoothed, pairs * transition)
 
 
 def best_path(
     initial: jax.Array, transition: jax.Array, densities: jax.Array, mask: jax.Array
-) -> jax.Array:
-    """Log-probability of every run together with its Viterbi path, float [F, run], in nats.
+) -> tuple[jax.Array, jax.Array]:
+    """Viterbi: log-probability of every run together with its best path, and that path.
 
     Arguments as those of `forward_backward`; the scale of the densities must be added.
+
+    Returns:
+        float [F, run], in nats, and int8 [time, F, run], the last state repeated on padding.
     """
     logs, rows = jnp.log(densities), jnp.log(transition)[:, :, :, None]
+    stay = jnp.arange(densities.shape[2], dtype=jnp.int8)[:, None]
 
     def step(best, inputs):
         log, mask = inputs
-        return jnp.where(mask, (best[:, :, None] + rows).max(1) + log, best), None
+        joint = best[:, :, None] + rows
+        source = jnp.where(mask, joint.argmax(1).astype(jnp.int8), stay)
+        return jnp.where(mask, joint.max(1) + log, best), source
+
+    def back(state, sources):
+        before = jnp.take_along_axis(sources, state[:, None].astype(int), 1)[:, 0]
+        return before, before
 
     start = jnp.log(initial)[:, :, None] + logs[0]
-    return jax.lax.scan(step, start, (logs[1:], mask[1:]))[0].max(1)
+    best, sources = jax.lax.scan(step, start, (logs[1:], mask[1:]))
+    last = best.argmax(1).astype(jnp.int8)
+    _, paths = jax.lax.scan(back, last, sources, reverse=True)
+    return best.max(1), jnp.concatenate([paths, last[None]])

@@ -90,9 +90,14 @@ def side_by_side(work: Callable, batches: list, num_threads: int) -> list:
         return [work(batch) for batch in batches]
     config: Any = jax.config  # which has its settings as attributes that its type does not know
     wide, device = config.jax_enable_x64, config.jax_default_device
+    products = config.jax_default_matmul_precision
 
     def run(batch):
-        with jax.enable_x64(wide), jax.default_device(device):
+        with (
+            jax.enable_x64(wide),
+            jax.default_device(device),
+            jax.default_matmul_precision(products),
+        ):
             return jax.block_until_ready(work(batch))
 
     with ThreadPoolExecutor(num_threads) as pool:

@@ -4,6 +4,11 @@ Use `save` or `png` to write one. The same state has the same colour in all of t
 """
 
 from seedmap.hmm.figures.comparison import Experiment, plot_comparison, plot_shared_states
+from seedmap.hmm.figures.findings import (
+    plot_moves_first,
+    plot_path_or_speed,
+    plot_survival,
+)
 from seedmap.hmm.figures.forecast import plot_forecast_skill
 from seedmap.hmm.figures.graph import plot_training_map
 from seedmap.hmm.figures.runs import plot_convergence, plot_losses, plot_state_raster
@@ -21,8 +26,11 @@ __all__ = [
     "plot_held_out",
     "plot_losses",
     "plot_model_selection",
+    "plot_moves_first",
+    "plot_path_or_speed",
     "plot_shared_states",
     "plot_state_raster",
+    "plot_survival",
     "plot_training_map",
     "png",
     "save",

@@ -23,13 +23,15 @@ class Fit:
 
     Attributes:
         runs: what it was fitted to.
-        sequences: the metrics [run, time, metric] as the HMM sees them, z-scored within each run.
+        sequences: the metrics [run, time, metric] as the HMM sees them, z-scored.
         sweep: every candidate: numbers of states x restarts.
         chosen: the candidate that was chosen.
         criterion: what it was chosen by, one of `seedmap.hmm.CRITERIA`.
         parameters: of the chosen HMM, states in canonical order (state 0 is where runs start).
         paths: int32 [run, time], the state of every record, -1 past a run's end.
         notes: what a reader should know of the fit, a sentence each.
+        scale: of the training runs pooled, which any runs are z-scored by; None: each run is by
+            its own mean and spread.
     """
 
     runs: Runs
@@ -40,6 +42,7 @@ class Fit:
     parameters: hmm.Parameters
     paths: Int[np.ndarray, "run time"]
     notes: tuple[str, ...]
+    scale: hmm.Scale | None = None
 
     @property
     def num_states(self) -> int:
@@ -70,7 +73,7 @@ class Fit:
                 f"the HMM was fitted to {', '.join(self.runs.metrics)}; the runs to decode have "
                 f"{', '.join(runs.metrics)}"
             )
-        return hmm.viterbi(self.parameters, scale(runs.sequences))
+        return hmm.viterbi(self.parameters, z_scores(runs.sequences, self.scale))
 
 
 def first_records(sequences: hmm.Sequences) -> hmm.Sequences:
@@ -83,9 +86,12 @@ def first_records(sequences: hmm.Sequences) -> hmm.Sequences:
     )
 
 
-def scale(sequences: hmm.Sequences) -> hmm.Sequences:
-    """Returns the first 1000 records of raw metrics, z-scored within each run."""
-    return hmm.z_score(first_records(sequences), first=FIRST_RECORDS)
+def z_scores(sequences: hmm.Sequences, scale: hmm.Scale | None = None) -> hmm.Sequences:
+    """Returns the first 1000 records of raw metrics, z-scored within each run or by a scale."""
+    first = first_records(sequences)
+    if scale is None:
+        return hmm.z_score(first, first=FIRST_RECORDS)
+    return hmm.scale_metrics(scale, first)
 
 
 def split_by_name(
@@ -117,10 +123,19 @@ def split_by_name(
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
-def _whole_numbers(name: str, values: Sequence[int]) -> tuple[int, ...]:
+def whole_numbers(name: str, values: int | Sequence[int]) -> tuple[int, ...]:
+    """Returns one number or several as a tuple; raises UserError if they are neither."""
+    if isinstance(values, int):
+        return (values,)
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise UserError(f"{name} must be whole numbers, such as (1, 2, 3); got {values!r}")
     return tuple(values)
+
+
+def check_seed(seed: int) -> None:
+    """Raises UserError unless a seed is a whole number from 0 to 2**32 - 1."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+        raise UserError(f"seed must be a whole number from 0 to 2**32 - 1; got {seed!r}")
 
 
 def fit(
@@ -131,6 +146,7 @@ def fit(
     iterations: int = 32,
     covariance: str = "full",
     prior: str = "held-out",
+    scale: str = "run",
     criterion: str | None = None,
     one_standard_error: bool = False,
     validation_share: float = 0.2,
@@ -140,7 +156,7 @@ def fit(
 ) -> Fit:
     """Fits Gaussian HMMs of several sizes to runs, chooses one and decodes every run.
 
-    Metrics are z-scored within each run (Hu et al. 2023); some runs are held out to
+    Metrics are z-scored within each run (Hu et al. 2023) or over all; some runs are held out to
     choose the number of states; states come in the order in which runs visit them.
 
     Args:
@@ -150,6 +166,8 @@ def fit(
         iterations: EM iterations of each start.
         covariance: of the emissions, one of `seedmap.hmm.COVARIANCES`.
         prior: "held-out" or "weak", see `seedmap.hmm.SweepConfig`.
+        scale: "run" or "common", what metrics are z-scored by: each run (Hu et al. 2023), or the
+            training runs pooled.
         criterion: what chooses the number of states, one of `seedmap.hmm.CRITERIA`; by default
             the one that suits the prior.
         one_standard_error: take the fewest states within one standard error of the best.
@@ -164,10 +182,11 @@ def fit(
     check_is_runs(runs)
     if criterion not in (None, *hmm.CRITERIA):
         raise UserError(f"criterion must be one of {', '.join(hmm.CRITERIA)}; got {criterion!r}")
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
-        raise UserError(f"seed must be a whole number from 0 to 2**32 - 1; got {seed!r}")
+    check_seed(seed)
+    if scale not in ("run", "common"):
+        raise UserError(f"scale must be run or common; got {scale!r}")
     config = hmm.SweepConfig(
-        states=(states,) if isinstance(states, int) else _whole_numbers("states", states),
+        states=whole_numbers("states", states),
         restarts=restarts,
         iterations=iterations,
         covariance=covariance,
@@ -176,7 +195,10 @@ def fit(
     train, held_out = split_by_name(runs.names, validation_share, validation_runs, seed)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        sequences = scale(runs.sequences)
+        common = None
+        if scale == "common":
+            common = hmm.fit_scale(first_records(runs.sequences).select(train))
+        sequences = z_scores(runs.sequences, common)
         sweep = hmm.fit_sweep(
             sequences.select(train),
             sequences.select(held_out),
@@ -199,4 +221,5 @@ def fit(
         parameters=decoded.parameters,
         paths=decoded.paths,
         notes=tuple(notes),
+        scale=common,
     )

@@ -1,7 +1,7 @@
 """From runs to their training map."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from jaxtyping import Int, Real
 from seedmap import hmm
 from seedmap.errors import UserError, did_you_mean
 from seedmap.fitting import Fit, fit
+from seedmap.map_fitting import MapFit, check_emission, fit_on_common_scale
 from seedmap.runs import Runs, check_is_runs, numbers
 
 if TYPE_CHECKING:
@@ -24,11 +25,11 @@ class Map:
     Attributes:
         fit: the HMM, and all fits it was chosen among.
         analysis: the map's states and edges, the regression of the outcome on the bag of states,
-            detours and dissimilarities.
+            detours and dissimilarities, over the runs that are not odd.
         notes: what a reader should know, a sentence each.
     """
 
-    fit: Fit
+    fit: MapFit | Fit
     analysis: hmm.Analysis
     notes: tuple[str, ...]
 
@@ -43,18 +44,42 @@ class Map:
         return self.fit.paths
 
     @property
+    def odd(self) -> tuple[str, ...]:
+        """Names of the runs that fit no state well and are left off the map."""
+        return self.fit.made.odd if isinstance(self.fit, MapFit) else ()
+
+    @property
     def edges(self) -> tuple[hmm.Edge, ...]:
         """Transitions that some run takes."""
         return tuple(self.analysis.training_map.edges)
 
     @property
+    def branches(self) -> tuple[hmm.Branch, ...]:
+        """States that some runs visit and others pass by, named ones first; none of Gaussian HMMs.
+
+        A branch's state is in the map of its own number of states, which may not be this one.
+        """
+        return self.fit.branches if isinstance(self.fit, MapFit) else ()
+
+    @property
     def forking(self) -> bool:
-        """Whether two runs visit states in different orders (Hu et al. 2023)."""
+        """Whether a branch is named.
+
+        Of Gaussian HMMs, whether two runs visit states in different orders (Hu et al. 2023).
+        """
+        if isinstance(self.fit, MapFit):
+            return any(branch.named for branch in self.branches)
         return self.analysis.training_map.forking
 
     @property
     def detours(self) -> tuple[int, ...]:
-        """States that a converged run skips and that go with later convergence (Hu et al. 2023)."""
+        """States of the branches that are detours.
+
+        Of Gaussian HMMs, states that a converged run skips and that go with later convergence (Hu
+        et al. 2023).
+        """
+        if isinstance(self.fit, MapFit):
+            return tuple(branch.state for branch in self.branches if branch.detour)
         return tuple(self.analysis.detours)
 
     def __repr__(self) -> str:
@@ -74,24 +99,37 @@ class Map:
         """Draws the map: states in the order runs meet them, edges by how many runs take them."""
         from seedmap.hmm import figures
 
-        return figures.plot_training_map(self.analysis.training_map, self.analysis.detours)
+        detours = self.analysis.detours
+        if isinstance(self.fit, MapFit):
+            drawn = [b for b in self.branches if b.num_states == self.num_states]
+            detours = [branch.state for branch in drawn if branch.detour]
+        return figures.plot_training_map(self.analysis.training_map, detours)
 
 
 def fit_map(
     runs: Runs,
     *,
     outcome: Sequence[float] | Real[np.ndarray, " run"] | None = None,
+    emission: str | None = None,
+    scale: str | None = None,
     **settings: Any,
 ) -> Map:
     """Fits an HMM to runs, chooses the number of states, decodes every run and builds the map.
+
+    By default a record is a linear motion from the one before, and metrics are on one scale for all
+    runs (`seedmap.hmm.make_map`). Gaussian HMMs (`seedmap.fit`) are there beside it.
 
     Args:
         runs: at least 5.
         outcome: [run], a number measured on each run for the regression on the bag of states, NaN
             where there is none. Default: the time of convergence.
-        **settings: those of `seedmap.fit`, with its defaults: states, restarts, iterations,
-            covariance, prior, criterion, one_standard_error, validation_share, validation_runs,
-            seed, callback.
+        emission: "autoregressive" or "gaussian". Default: "autoregressive", but "gaussian" where a
+            setting is given that only Gaussian HMMs have.
+        scale: "common" or, with Gaussian HMMs only, "run": what metrics are z-scored by. Default:
+            "common", but "run" with Gaussian HMMs (Hu et al. 2023).
+        **settings: states, restarts, iterations, validation_runs, seed, callback; resamples, of
+            autoregressive HMMs; covariance, prior, criterion, one_standard_error and
+            validation_share, of Gaussian ones, see `seedmap.fit`.
 
     Raises:
         UserError: a setting is unknown or out of its range, or the data allow no fit.
@@ -104,20 +142,26 @@ def fit_map(
         >>> fit_map(from_arrays(values), states=(1, 2), restarts=2).num_states
         2
     """
-    _check_settings(settings)
+    meant = _check_settings(settings, emission, scale)
     check_is_runs(runs)
     by_time = outcome is None
     measured = runs.convergence if outcome is None else numbers("outcome", outcome)
     if measured.shape != (len(runs),) or np.isinf(measured).any():
         raise UserError(f"outcome must be {len(runs)} numbers, one per run; NaN where none")
-    fitted = fit(runs, **settings)
+    fitted: MapFit | Fit
+    if meant == "autoregressive":
+        fitted = fit_on_common_scale(runs, **settings)
+        rows = fitted.on_the_map
+    else:
+        fitted = fit(runs, scale=scale or "run", **settings)
+        rows = np.arange(len(runs))
     analysis = hmm.analyse(
         fitted.parameters,
-        fitted.sequences,
-        fitted.paths,
-        measured,
-        converged=np.isfinite(runs.convergence) if by_time else None,
-        complete=~runs.diverged,
+        fitted.sequences.select(rows),
+        fitted.paths[rows],
+        measured[rows],
+        converged=np.isfinite(runs.convergence)[rows] if by_time else None,
+        complete=~runs.diverged[rows],
     )
     notes = list(fitted.notes)
     if by_time and not np.isfinite(measured).any():
@@ -127,9 +171,20 @@ def fit_map(
     return Map(fitted, analysis, tuple(notes))
 
 
-def _check_settings(settings: Mapping[str, Any]) -> None:
-    known = set(inspect.signature(fit).parameters) - {"runs"}
+def _settings_of(function: Callable) -> set[str]:
+    return set(inspect.signature(function).parameters) - {"runs", "scale"}
+
+
+def _check_settings(settings: Mapping[str, Any], emission: str | None, scale: str | None) -> str:
+    """Returns the emission that is meant, after refusing settings that there are not."""
+    gaussian, default = _settings_of(fit), _settings_of(fit_on_common_scale)
     for name in settings:
-        if name not in known:
+        if name not in gaussian | default:
+            known = sorted(gaussian | default)
             hint = did_you_mean(name, known)
-            raise UserError(f"unknown setting {name!r}{hint}; known: {', '.join(sorted(known))}")
+            raise UserError(f"unknown setting {name!r}{hint}; known: {', '.join(known)}")
+    meant = check_emission(emission, scale, set(settings) & (gaussian - default))
+    other = set(settings) & (default - gaussian)
+    if meant == "gaussian" and other:
+        raise UserError(f"{min(other)} belongs to emission 'autoregressive'; leave it out")
+    return meant

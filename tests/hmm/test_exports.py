@@ -11,7 +11,7 @@ import pytest
 from seedmap import hmm
 from seedmap.hmm import figures
 
-ENGINE = ("em", "readers")  # what users need of them comes by way of the others
+ENGINE = ("autoregressive", "em", "readers")  # what users need of them comes by way of the others
 NAMES = sorted(
     ".".join(path.relative_to(Path(hmm.__file__).parent).with_suffix("").parts)
     for path in Path(hmm.__file__).parent.rglob("*.py")
@@ -20,10 +20,18 @@ NAMES = sorted(
 MODULES = [name for name in NAMES if name.partition(".")[0] not in ENGINE]
 HELPERS = {  # between modules
     *("best_scale", "robust", "robust_error"),
-    "check_num_runs",
+    *("check_num_runs", "filter_states"),
     *("convergence_distribution", "interval", "median", "ridge", "skill"),
     *("HmmlearnGaussian", "num_iterations"),
     *("Transitions", "transitions_made"),
+    *("Candidate", "candidates", "smallest_group", "Visits", "find_visits"),
+    *("delay", "end_test", "parting", "place_test", "support", "timing", "holm", "measure_delay"),
+    *("Whitening", "closest_points", "null_separations", "separation", "whiten"),
+    *("alignment_cost", "change_point", "median_interval"),
+}
+INSIDE = {  # of the default engine
+    *("Material", "Plan", "choose", "draw_halves", "final_fit", "sweep_states"),
+    *("material_of", "paths_of_voters"),
 }
 
 
@@ -49,6 +57,12 @@ def test_what_is_for_users_is_exported_with_a_docstring(name):
             assert inspect.getdoc(value)
 
 
+def test_what_users_need_of_the_default_engine_is_exported():
+    for name in ("choice", "engine", "map_model", "sizes"):
+        for entry in made_here(importlib.import_module(f"seedmap.hmm.autoregressive.{name}")):
+            assert (entry in hmm.__all__) != (entry in INSIDE)
+
+
 def test_readers_are_exported():
     for name in importlib.import_module("seedmap.hmm.readers").__all__:
         assert name in hmm.__all__
@@ -66,7 +80,15 @@ def test_no_name_of_a_function_is_that_of_a_module():
     assert not modules & set(hmm.__all__)
     for name in {*NAMES, "figures"}:
         assert inspect.ismodule(importlib.import_module(f"seedmap.hmm.{name}"))
-    for package in ("em", "figures", "forecasting", "readers", "selection", "training_map"):
+    for package in (
+        "autoregressive",
+        "em",
+        "figures",
+        "forecasting",
+        "readers",
+        "selection",
+        "training_map",
+    ):
         contents = vars(importlib.import_module(f"seedmap.hmm.{package}"))
         for path in (Path(hmm.__file__).parent / package).glob("[a-z]*.py"):
             assert inspect.ismodule(contents.get(path.stem, hmm))

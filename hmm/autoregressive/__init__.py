@@ -1,0 +1,1 @@
+"""The default engine of the training map: HMMs whose records follow the ones before them."""

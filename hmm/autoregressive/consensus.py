@@ -1,0 +1,106 @@
+"""What refits to resampled runs agree on: the path of every run, and how sure each record is.
+
+A resample draws as many runs as there are, with replacement (Efron 1979). Each refit's states get
+the labels of the map's, one to one, for most records in common (Hungarian assignment); a record's
+state is the one that most refits give it.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from seedmap.hmm.autoregressive.choice import Material, Plan
+from seedmap.hmm.autoregressive.fits import Fitted, Job, make_fits
+from seedmap.hmm.autoregressive.model import Parameters
+from seedmap.hmm.autoregressive.starts import draw_labels
+from seedmap.hmm.training_map.bootstrap import resample_counts
+
+_RESAMPLE = 3  # what a key is for, see `hmm.autoregressive.choice`
+_ITERATIONS = 40
+
+
+def refit_resamples(
+    material: Material,
+    plan: Plan,
+    chosen: Fitted,
+    num_resamples: int,
+    report: Callable[[int], None],
+) -> list[Fitted]:
+    """Returns the fits of the chosen number of states to resamples of the fitted runs.
+
+    Each resample is fitted from the map's own states and from a fresh start; the likelier stays.
+
+    Args:
+        material: the runs.
+        plan: gives the seed.
+        chosen: the map's fit.
+        num_resamples: how many.
+        report: called with 1 after every fit.
+    """
+    if not num_resamples:
+        return []
+    k = len(chosen.parameters.initial)
+    fitted = np.flatnonzero(material.run_weights)
+    counts = np.zeros((num_resamples, len(material.run_weights)))
+    counts[:, fitted] = resample_counts(len(fitted), num_resamples, plan.seed)
+    jobs = []
+    for index, weights in enumerate(counts):
+        fresh = draw_labels(material.shares, k, (plan.seed, _RESAMPLE, index))
+        for labels in (chosen.paths, fresh):
+            jobs.append(Job(k, labels, weights, chosen.tempering, _ITERATIONS))
+    fits = make_fits(material.records, material.lengths, jobs, report=report)
+    pairs = zip(fits[::2], fits[1::2], strict=True)
+    return [max(pair, key=lambda fit: fit.score) for pair in pairs]
+
+
+def matching(
+    reference: Int[np.ndarray, "run time"], other: Int[np.ndarray, "run time"], num_states: int
+) -> Int[np.ndarray, " state"]:
+    """Returns the order that gives another decoding's states the reference's labels.
+
+    Args:
+        reference: int [run, time], the decoding whose labels count, -1 on padding.
+        other: int [run, time], a decoding of the same runs by as many states.
+        num_states: K.
+
+    Returns:
+        int [K]: state i of the reference is state order[i] of the other, for most records in
+        common.
+    """
+    from scipy.optimize import linear_sum_assignment  # here, as `import hmm` need not wait for it
+
+    counts = np.zeros((num_states, num_states))
+    real = reference >= 0
+    np.add.at(counts, (reference[real], other[real]), 1)
+    return linear_sum_assignment(counts, maximize=True)[1]
+
+
+def permute_states(parameters: Parameters, order: Int[np.ndarray, " state"]) -> Parameters:
+    """Returns the parameters whose state i is the old state order[i]; the model stays the same."""
+    initial, transition, *emission = parameters
+    rows = transition[np.ix_(order, order)]
+    return Parameters(initial[order], rows, *(array[order] for array in emission))
+
+
+def vote(
+    decodings: Sequence[Int[np.ndarray, "run time"]],
+    first: Int[np.ndarray, "run time"],
+    num_states: int,
+) -> tuple[Int[np.ndarray, "run time"], Float[np.ndarray, "run time"]]:
+    """Returns the state that most decodings of the same runs give each record.
+
+    Args:
+        decodings: int [run, time] each, with the same labels, -1 on the same padding.
+        first: the decoding that decides between states with as many votes.
+        num_states: K.
+
+    Returns:
+        int32 [run, time], -1 on padding; and float64 [run, time], the share of the decodings that
+        give that state, 0 on padding.
+    """
+    states = np.arange(num_states)[:, None, None]
+    votes = np.mean([decoding == states for decoding in decodings], 0)  # [K, run, time]
+    best = (votes + 0.5 / len(decodings) * (first == states)).argmax(0)
+    agreement = np.take_along_axis(votes, best[None], 0)[0]
+    return np.where(first >= 0, best, -1).astype(np.int32), np.where(first >= 0, agreement, 0.0)

@@ -1,0 +1,300 @@
+"""From metrics to a map: scale, odd runs, number of states, final fit, consensus."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from seedmap.errors import UserError
+from seedmap.hmm.autoregressive.choice import (
+    Candidate,
+    Material,
+    Plan,
+    choose,
+    final_fit,
+    sweep_states,
+)
+from seedmap.hmm.autoregressive.consensus import matching, permute_states, refit_resamples
+from seedmap.hmm.autoregressive.fits import precision
+from seedmap.hmm.autoregressive.map_model import MapModel, decode_runs, paths_of_voters
+from seedmap.hmm.autoregressive.model import default_tempering
+from seedmap.hmm.autoregressive.odd import NUM_RESAMPLES, find_odd_runs
+from seedmap.hmm.autoregressive.records import records_of
+from seedmap.hmm.autoregressive.residuals import autocorrelation, motion_residuals
+from seedmap.hmm.autoregressive.starts import progress_along_the_way
+from seedmap.hmm.features import Features, apply_scale, fit_scale
+from seedmap.hmm.parameters import canonical_order
+from seedmap.hmm.sequences import Sequences, check_num_runs
+from seedmap.hmm.training_map.stability import edge_recurrence
+
+_SCREENINGS = 2  # as the scale is another one without the odd runs
+_AUTOCORRELATED = 0.5
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """How to make a map.
+
+    Attributes:
+        states: numbers of states to try.
+        restarts: starts of each in the sweep.
+        final_restarts: starts of the chosen one in all.
+        iterations: EM iterations of each fit at most, the first 20 heated.
+        resamples: refits that the consensus is over.
+        seed: of starts, halves and resamples.
+    """
+
+    states: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8)
+    restarts: int = 5
+    final_restarts: int = 15
+    iterations: int = 60
+    resamples: int = 20
+    seed: int = 0
+
+    def __post_init__(self):
+        whole = (*self.states, self.restarts, self.iterations, self.resamples)
+        if not all(isinstance(value, int | np.integer) for value in whole):
+            raise UserError(
+                "states, restarts, iterations and resamples must be whole numbers; got "
+                f"{list(whole)}"
+            )
+        if not self.states or min(self.states) < 1 or len(set(self.states)) < len(self.states):
+            raise UserError(
+                f"states must be different whole numbers from 1 up; got {list(self.states)}"
+            )
+        if self.restarts < 1 or self.iterations < 1 or self.resamples < 0:
+            raise UserError(
+                "restarts and iterations must be at least 1 and resamples at least 0; got "
+                f"{self.restarts}, {self.iterations} and {self.resamples}"
+            )
+
+    @property
+    def plan(self) -> Plan:
+        """The sweep over all numbers of states."""
+        return Plan(self.states, self.restarts, self.iterations, seed=self.seed)
+
+    @property
+    def short_plan(self) -> Plan:
+        """The sweep that only asks which number of states another tempering would choose."""
+        restarts = min(self.restarts, 2)
+        return replace(self.plan, restarts=restarts, pairs=2, half_restarts=2, other_pairs=0)
+
+
+@dataclass(frozen=True, eq=False)
+class MapFit:
+    """A map's model, its decoding of all runs, and what it was chosen among.
+
+    Attributes:
+        model: decodes any runs.
+        features: all runs as the model sees them.
+        paths: int32 [run, time], the consensus, -1 past a run's end.
+        agreement: float64 [run, time], share of the refits that give that state, 0 on padding.
+        edges: float64 [source, target], share of the refits in which some run makes the transition.
+        candidates: every number of states that was tried.
+        chosen: the one that was chosen, as in the sweep.
+        score: tempered log-likelihood per record of the final fit.
+        half: number of states at half the tempering.
+        double: number of states at twice the tempering, at most 1.
+        fitted: names of the runs that the model was fitted to.
+        odd: names of the runs that fit no state well; the model was fitted without them.
+        autocorrelation: float64 [component], lag 1, of the residuals within states.
+        notes: what a reader should know, a sentence each.
+    """
+
+    model: MapModel
+    features: Features
+    paths: Int[np.ndarray, "run time"]
+    agreement: Float[np.ndarray, "run time"]
+    edges: Float[np.ndarray, "source target"]
+    candidates: tuple[Candidate, ...]
+    chosen: Candidate
+    score: float
+    half: int
+    double: int
+    fitted: tuple[str, ...]
+    odd: tuple[str, ...]
+    autocorrelation: Float[np.ndarray, " component"]
+    notes: tuple[str, ...]
+
+    @property
+    def num_states(self) -> int:
+        """Number of states K."""
+        return self.model.num_states
+
+
+def make_map(
+    sequences: Sequences,
+    fitted: Int[np.ndarray, " index"],
+    settings: MapSettings,
+    callback: Callable[[int, int], None] | None = None,
+) -> MapFit:
+    """Makes the map of some runs and decodes all by it.
+
+    Args:
+        sequences: all runs, metrics as recorded, NaN where missing.
+        fitted: int, indices of the runs to fit; the others are decoded only.
+        settings: how.
+        callback: called with (fits done, fits in all at most), first before compilation.
+
+    Raises:
+        UserError: fewer than 5 runs, more states than the data allow, or only constant metrics.
+    """
+    _check(sequences, fitted, settings)
+    report = _Counter(settings, callback)
+    with precision():
+        kept, odd = _without_odd_runs(sequences, fitted, settings, report)
+        scale = fit_scale(sequences.select(kept))
+        features = apply_scale(scale, sequences)
+        material = _material(features, kept)
+        tempering = _tempering(sequences, kept)
+        candidates = sweep_states(material, settings.plan, tempering, report)
+        chosen = choose(candidates)
+        half, double = (
+            _states_at(material, settings, other, report)
+            for other in (tempering / 2, min(1.0, 2 * tempering))
+        )
+        fit = final_fit(material, settings.plan, chosen, settings.final_restarts, report)
+        resamples = settings.resamples if chosen.num_states > 1 else 0
+        refits = refit_resamples(material, settings.plan, fit, resamples, report)
+        k = chosen.num_states
+        voters = tuple(
+            permute_states(each.parameters, matching(fit.paths, each.paths, k)) for each in refits
+        )
+        model = _in_order(MapModel(scale, tempering, fit.parameters, voters), sequences, kept)
+        paths, agreement = decode_runs(model, sequences)
+        first, *others = (each[kept] for each in paths_of_voters(model, sequences))
+    residuals = motion_residuals(model.parameters, features, paths)[kept]
+    result = MapFit(
+        model=model,
+        features=features,
+        paths=paths,
+        agreement=agreement,
+        edges=edge_recurrence(first, others or [first], k),
+        candidates=candidates,
+        chosen=chosen,
+        score=fit.score,
+        half=half,
+        double=double,
+        fitted=tuple(sequences.runs[i] for i in kept),
+        odd=tuple(sequences.runs[i] for i in odd),
+        autocorrelation=autocorrelation(residuals, paths[kept]),
+        notes=(),
+    )
+    if callback:
+        callback(report.total, report.total)
+    return replace(result, notes=_notes(result, settings))
+
+
+def _states_at(material: Material, settings: MapSettings, tempering: float, report) -> int:
+    """The number of states that another tempering chooses."""
+    if len(settings.states) == 1:
+        return settings.states[0]
+    return choose(sweep_states(material, settings.short_plan, tempering, report)).num_states
+
+
+def material_of(made: MapFit) -> Material:
+    """Returns the runs of a map as its sweep took them, to fit more; within `precision`."""
+    return _material(made.features, np.flatnonzero(np.isin(made.features.runs, made.fitted)))
+
+
+def _check(sequences: Sequences, fitted: np.ndarray, settings: MapSettings) -> None:
+    """Refuses what cannot be fitted, in one line each."""
+    check_num_runs(sequences.num_runs)
+    if len(fitted) < 2:
+        raise UserError(f"the map needs at least 2 runs to fit; got {len(fitted)}")
+    records = int((sequences.lengths[fitted] - 1).sum())
+    if max(settings.states) > records // 2:
+        raise UserError(
+            f"{max(settings.states)} states are more than the data allow: {records} records, the "
+            f"first of each run left out, allow at most {records // 2} (two for each state)"
+        )
+
+
+class _Counter:
+    """Counts fits and tells the callback; threads may call it."""
+
+    def __init__(self, settings: MapSettings, callback: Callable[[int, int], None] | None):
+        restarts, size = settings.restarts, len(settings.states)
+        halves = 2 * Plan.half_restarts * (size * Plan.other_pairs + Plan.pairs)
+        self.total = size * restarts + halves + 2 * (2 * size + 8)
+        self.total += settings.final_restarts + 2 * settings.resamples
+        self.total += NUM_RESAMPLES
+        self.done = 0
+        self.callback = callback
+        if callback:
+            callback(0, self.total)
+
+    def __call__(self, fits: int) -> None:
+        self.done += fits
+        if self.callback and self.done < self.total:
+            self.callback(self.done, self.total)
+
+
+def _material(features: Features, fitted: np.ndarray) -> Material:
+    weights = np.zeros(features.num_runs)
+    weights[fitted] = 1.0
+    shares = progress_along_the_way(features)
+    return Material(records_of(features), features.lengths, shares, weights)
+
+
+def _tempering(sequences: Sequences, fitted: np.ndarray) -> float:
+    return default_tempering(max(1.0, float(np.median(sequences.lengths[fitted] - 1))))
+
+
+def _without_odd_runs(sequences, fitted, settings: MapSettings, report):
+    """Indices of the runs to fit and of the odd ones, which have no part in the scale either."""
+    kept = np.asarray(fitted)
+    for _ in range(_SCREENINGS):
+        features = apply_scale(fit_scale(sequences.select(kept)), sequences)
+        material = _material(features, kept)
+        tempering = _tempering(sequences, kept)
+        found = find_odd_runs(features, material, settings.plan, tempering, report)
+        kept = kept[~found[kept]]
+        if not found.any():
+            break
+    return kept, np.setdiff1d(fitted, kept)
+
+
+def _in_order(model: MapModel, sequences: Sequences, kept: np.ndarray) -> MapModel:
+    """The same model with its states in the order in which the fitted runs visit them."""
+    paths, _ = decode_runs(model, sequences.select(kept))
+    order = canonical_order(paths, model.num_states)
+    refits = tuple(permute_states(each, order) for each in model.refits)
+    return replace(model, parameters=permute_states(model.parameters, order), refits=refits)
+
+
+def _notes(fit: MapFit, settings: MapSettings) -> tuple[str, ...]:
+    """What a reader should know."""
+    k, notes = fit.num_states, []
+    if fit.odd:
+        notes.append(
+            f"{len(fit.odd)} runs fit no state well and are left off the map: {', '.join(fit.odd)}"
+        )
+    if not fit.chosen.eligible:
+        notes.append(f"no number of states is stable: {fit.chosen.reason}")
+    if k == max(settings.states) > min(settings.states):
+        notes.append(f"the most states tried, {k}, were chosen: try more")
+    if {fit.half, fit.double} != {k}:
+        notes.append(
+            f"the number of states is a resolution: {k} here, {fit.half} where records count half "
+            f"and {fit.double} where they count twice as much"
+        )
+    unvisited = k - len(np.unique(fit.paths[fit.paths >= 0]))
+    if unvisited:
+        notes.append(f"{unvisited} of {k} states are visited by no run in the consensus")
+    strongest = float(np.abs(fit.autocorrelation).max())
+    if strongest > _AUTOCORRELATED:
+        notes.append(
+            f"residuals within states are autocorrelated ({strongest:.2f}): records count for more "
+            "than they say, and more states may be found than there are"
+        )
+    if fit.features.imputed.any():
+        notes.append(
+            f"{int(fit.features.imputed.sum())} records lack some metrics, which were filled in by "
+            "those that are there"
+        )
+    absent = int((fit.features.mask & ~fit.features.present).sum())
+    if absent:
+        notes.append(f"{absent} records lack every metric and count for nothing")
+    return tuple(notes)

@@ -1,0 +1,315 @@
+"""Many fits to the same runs: queued, and run in lanes of a compiled program until each is done."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from seedmap.hmm.autoregressive.em import Progress, advance, evaluate, log_emissions, start
+from seedmap.hmm.autoregressive.emission import NEUTRAL, num_components
+from seedmap.hmm.autoregressive.model import (
+    REGULARISATION,
+    Parameters,
+    Question,
+    Records,
+    Regularisation,
+)
+from seedmap.hmm.autoregressive.records import padded
+from seedmap.hmm.em.threads import side_by_side
+
+_STATES = 8  # numbers of states are padded to multiples of this: one program for a whole sweep
+_LANES = 64  # states, padding included, that advance together: they fit the cache
+_ITERATIONS = 8  # between two looks at which fits are done
+_THREADS = 4  # at most
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One fit to make.
+
+    Attributes:
+        num_states: K.
+        labels: int8 [run, time], the state of each record that EM starts from.
+        run_weights: float64 [run], how much each run counts; 0 holds it out.
+        tempering: tau.
+        iterations: of EM at most.
+    """
+
+    num_states: int
+    labels: Int[np.ndarray, "run time"]
+    run_weights: Float[np.ndarray, " run"]
+    tempering: float
+    iterations: int
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What a model makes of all runs.
+
+    Attributes:
+        run_log_likelihood: float64 [run], tempered, of the records from the second on, in nats.
+        path_log_likelihood: float64 [run], tempered, of a run together with its best path.
+        paths: int8 [run, time], the best path of every run, -1 on padding.
+    """
+
+    run_log_likelihood: Float[np.ndarray, " run"]
+    path_log_likelihood: Float[np.ndarray, " run"]
+    paths: Int[np.ndarray, "run time"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Fitted(Scored):
+    """One fit, its states in any order.
+
+    Attributes:
+        parameters: float64, without padding.
+        tempering: tau.
+        score: tempered log-likelihood per record over the runs it was fitted to, by weight.
+        iterations: of EM made.
+    """
+
+    parameters: Parameters
+    tempering: float
+    score: float
+    iterations: int
+
+
+@contextmanager
+def precision():
+    """Has JAX work in float64 on a CPU and in its own precision elsewhere, products in full."""
+    (device,) = jnp.zeros(()).devices()
+    wide = jax.enable_x64(True) if device.platform == "cpu" else nullcontext()
+    with wide, jax.default_matmul_precision("highest"):
+        yield
+
+
+def make_fits(
+    records: Records,
+    lengths: Int[np.ndarray, " run"],
+    jobs: Sequence[Job],
+    regularisation: Regularisation = REGULARISATION,
+    report: Callable[[int], None] = lambda fits: None,
+) -> list[Fitted]:
+    """Returns the fits of the jobs, in their order.
+
+    Args:
+        records: the runs, in the precision to work in.
+        lengths: int [run], records of each run.
+        jobs: what to fit; any number, as they take turns in lanes.
+        regularisation: what keeps states of few records sound.
+        report: called with 1 after every fit, from any thread.
+    """
+    if not jobs:
+        return []
+    threads = num_threads(records)
+
+    def work(batch: tuple[int, list[int]]) -> dict[int, Fitted]:
+        size, mine = batch
+        return _in_lanes(records, lengths, {i: jobs[i] for i in mine}, size, regularisation, report)
+
+    batches = []
+    for size in sorted({_padded_states(job) for job in jobs}):
+        mine = [i for i, job in enumerate(jobs) if _padded_states(job) == size]
+        batches += [(size, mine[k::threads]) for k in range(threads) if mine[k::threads]]
+    found: dict[int, Fitted] = {}
+    for part in side_by_side(work, batches, threads):
+        found |= part
+    return [found[i] for i in range(len(jobs))]
+
+
+def num_threads(records: Records) -> int:
+    """Returns how many batches to run side by side on the device that holds the records."""
+    (device,) = records.products.devices()
+    return min(_THREADS, os.cpu_count() or 1) if device.platform == "cpu" else 1
+
+
+def _padded_states(job: Job) -> int:
+    return padded(job.num_states, _STATES)
+
+
+def _in_lanes(records, lengths, jobs: dict[int, Job], size: int, regularisation, report):
+    """The fits of some jobs whose numbers of states are padded to `size`."""
+    lanes = _LANES // size
+    waiting, held = deque(jobs), np.full(lanes, -1)
+    progress: Progress | None = None
+    ended: dict[int, Progress] = {}
+    while waiting or (held >= 0).any():
+        new = np.flatnonzero(held < 0)[: len(waiting)]
+        held[new] = [waiting.popleft() for _ in new]
+        asked = [jobs[job] for job in np.where(held < 0, held.max(), held)]
+        question = _question(records, asked, size)
+        if len(new):
+            begun = start(records, question, _labels(records, asked), regularisation)
+            progress = _put(progress, jax.device_get(begun), new)
+        assert progress is not None
+        progress = progress._replace(done=progress.done | (held < 0))
+        most = np.array([job.iterations for job in asked], np.int32)
+        call = (records, question, regularisation, progress, most, np.int32(_ITERATIONS))
+        progress = jax.device_get(advance(*call))
+        for lane in np.flatnonzero(progress.done & (held >= 0)):
+            ended[held[lane]] = jax.tree.map(lambda a, lane=lane: a[lane], progress)
+            report(1)
+            held[lane] = -1
+    return _fitted(records, lengths, jobs, ended)
+
+
+def _fitted(records, lengths, jobs: dict[int, Job], ended: dict[int, Progress]):
+    """The fits that have ended, scored."""
+    size = int(records.num_components)
+    names = list(ended)
+    models = [_unpad(ended[i].parameters, jobs[i].num_states, size) for i in names]
+    scores = score_models(records, lengths, models, [jobs[i].tempering for i in names])
+    found = {}
+    for i, model, scored in zip(names, models, scores, strict=True):
+        weights = jobs[i].run_weights
+        score = float(weights @ scored.run_log_likelihood / (weights @ (lengths - 1)))
+        found[i] = Fitted(
+            **vars(scored),
+            parameters=model,
+            tempering=jobs[i].tempering,
+            score=score,
+            iterations=int(ended[i].iterations),
+        )
+    return found
+
+
+def _put(old: Progress | None, new: Progress, lanes: np.ndarray) -> Progress:
+    """`old` with some lanes from `new`."""
+    if old is None:
+        return new
+    fresh = np.isin(np.arange(len(new.done)), lanes)
+    return jax.tree.map(
+        lambda a, b: np.where(fresh.reshape(-1, *(1,) * (a.ndim - 1)), a, b), new, old
+    )
+
+
+def _question(records: Records, jobs: list[Job], size: int) -> Question:
+    """What the jobs ask, in the precision of the records."""
+    dtype = records.products.dtype
+    spare = records.mask.shape[1] - len(jobs[0].run_weights)
+    return Question(
+        np.array([np.arange(size) < job.num_states for job in jobs]),
+        np.array([np.pad(job.run_weights, (0, spare)) for job in jobs], dtype),
+        np.array([job.tempering for job in jobs], dtype),
+    )
+
+
+def _labels(records: Records, jobs: list[Job]) -> np.ndarray:
+    """The states to start from, int8 [lane, time, run], those of the first records left out."""
+    num_steps, num_runs = records.mask.shape
+    labels = np.zeros((len(jobs), num_steps, num_runs), np.int8)
+    for row, job in zip(labels, jobs, strict=True):
+        known = job.labels[:, 1:].T
+        row[: known.shape[0], : known.shape[1]] = known
+    return labels
+
+
+def score_models(
+    records: Records,
+    lengths: Int[np.ndarray, " run"],
+    models: Sequence[Parameters],
+    temperings: Sequence[float],
+) -> list[Scored]:
+    """Returns what each model makes of the runs.
+
+    Args:
+        records: the runs.
+        lengths: int [run], records of each run.
+        models: parameters without padding.
+        temperings: tau of each model.
+    """
+    found: list[Scored] = []
+    for begin in range(0, len(models), _LANES // _STATES):
+        chunk = slice(begin, begin + _LANES // _STATES)
+        found += _score_chunk(records, lengths, models[chunk], temperings[chunk])
+    return found
+
+
+def log_densities(
+    records: Records, lengths: Int[np.ndarray, " run"], model: Parameters, tempering: float
+) -> Float[np.ndarray, "run time state"]:
+    """Returns log e_k(t) of every record, the first one by its place, 0 where none is there."""
+    dtype = records.products.dtype
+    padded_model = _pad(model, len(model.initial), _num_components(records))
+    narrow = jax.tree.map(lambda a: a.astype(dtype), padded_model)
+    logs = log_emissions(records, narrow, np.asarray(tempering, dtype))
+    return np.asarray(logs)[: len(lengths), : int(lengths.max())]
+
+
+def _score_chunk(records, lengths, models, temperings) -> list[Scored]:
+    """`score_models` of as many models as there are lanes, or fewer."""
+    sizes = [len(model.initial) for model in models]
+    size, lanes = padded(max(sizes), _STATES), _LANES // _STATES
+    idle = lanes - len(models)
+    width, num_runs = _num_components(records), records.mask.shape[1]
+    padding = [_pad(model, size, width) for model in models]
+    stacked = jax.tree.map(lambda *a: np.stack(a), *padding, *idle * padding[-1:])
+    dtype = records.products.dtype
+    question = Question(
+        np.arange(size) < np.array(sizes + idle * sizes[-1:])[:, None],
+        np.ones((lanes, num_runs), dtype),
+        np.array([*temperings, *idle * temperings[-1:]], dtype),
+    )
+    stacked = jax.tree.map(lambda a: a.astype(dtype), stacked)
+    scores = jax.device_get(evaluate(records, question, stacked))
+    steps = int(lengths.max())
+    mask = np.arange(steps) < lengths[:, None]
+    keep = slice(len(lengths))
+    return [
+        Scored(
+            np.asarray(scores.log_likelihood[lane, keep], float),
+            np.asarray(scores.path_log_likelihood[lane, keep], float),
+            np.where(mask, scores.paths[lane, keep, :steps], -1).astype(np.int8),
+        )
+        for lane in range(len(models))
+    ]
+
+
+def _num_components(records: Records) -> int:
+    """Components of the records, padding included."""
+    return num_components(records.products.shape[-1])
+
+
+def _pad(parameters: Parameters, num_states: int, size: int) -> Parameters:
+    """Parameters with states and components added that have no part in any density."""
+    states = num_states - len(parameters.initial)
+    spare = size - parameters.location.shape[1]
+
+    def pad(array, *components):
+        return np.pad(array, ((0, states), *((0, spare) if c else (0, 0) for c in components)))
+
+    def pad_covariance(array):
+        used = np.zeros((num_states, size), bool)
+        used[: num_states - states, : size - spare] = True
+        return pad(array, True, True) + NEUTRAL * ~used[:, :, None] * np.eye(size)
+
+    rows = np.pad(parameters.transition, ((0, states), (0, states)))
+    rows[num_states - states :, 0] = 1.0
+    motion = pad(parameters.motion, False, True)
+    return Parameters(
+        np.pad(parameters.initial, (0, states)),
+        rows,
+        np.pad(motion, ((0, 0), (0, spare), (0, 0))),
+        pad_covariance(parameters.noise),
+        pad(parameters.location, True),
+        pad_covariance(parameters.spread),
+    )
+
+
+def _unpad(parameters: Parameters, k: int, size: int) -> Parameters:
+    """Parameters in float64 without their padding."""
+    wide = Parameters(*(np.asarray(array, float) for array in parameters))
+    return Parameters(
+        wide.initial[:k] / wide.initial[:k].sum(),
+        wide.transition[:k, :k] / wide.transition[:k, :k].sum(1, keepdims=True),
+        wide.motion[:k, : 1 + size, :size],
+        wide.noise[:k, :size, :size],
+        wide.location[:k, :size],
+        wide.spread[:k, :size, :size],
+    )

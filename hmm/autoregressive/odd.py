@@ -1,0 +1,93 @@
+"""Runs that fit no state well, found before the map is made so that they do not shape it.
+
+A model that saw a run may have given it a state of its own. So runs are judged by fits to
+resamples that happen to leave them out.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from seedmap.hmm.autoregressive.choice import Material, Plan
+from seedmap.hmm.autoregressive.fits import Fitted, Job, make_fits
+from seedmap.hmm.autoregressive.model import Parameters
+from seedmap.hmm.autoregressive.residuals import misfit, motion_residuals, place_residuals
+from seedmap.hmm.autoregressive.starts import draw_labels
+from seedmap.hmm.features import Features
+from seedmap.hmm.training_map.bootstrap import resample_counts
+from seedmap.hmm.training_map.branch_candidates import smallest_group
+
+NUM_RESAMPLES = 12
+_STATES = 4
+_ITERATIONS = 40
+_FEWEST_RUNS = 10  # fewer say too little of each other
+_FAR, _JUMPY = 10.0, 5.0  # mean squares of place and of motion; runs that fit have about 1
+_SCREENING = 4  # what a key is for, see `hmm.autoregressive.choice`
+
+
+def find_odd_runs(
+    features: Features,
+    material: Material,
+    plan: Plan,
+    tempering: float,
+    report: Callable[[int], None],
+) -> Bool[np.ndarray, " run"]:
+    """Returns which of the fitted runs fit no state well.
+
+    A run is odd if its mean squared distance from its states' places, in units of their spread, is
+    above 10 per component, or that of its motion above 5, by the median of the fits of 4 states to
+    resamples that leave it out. As many odd runs as make a branch are none: they have something in
+    common. Of fewer than 10 runs none is odd.
+
+    Args:
+        features: the runs.
+        material: the same runs as the engine takes them.
+        plan: gives the seed.
+        tempering: tau.
+        report: called with 1 after every fit.
+    """
+    fitted = np.flatnonzero(material.run_weights)
+    if len(fitted) < _FEWEST_RUNS:
+        return np.zeros(len(material.run_weights), bool)
+    counts = np.zeros((NUM_RESAMPLES, len(material.run_weights)))
+    counts[:, fitted] = resample_counts(len(fitted), NUM_RESAMPLES, plan.seed)
+    jobs = [
+        Job(
+            _STATES,
+            draw_labels(material.shares, _STATES, (plan.seed, _SCREENING, index)),
+            weights,
+            tempering,
+            _ITERATIONS,
+        )
+        for index, weights in enumerate(counts)
+    ]
+    fits = make_fits(material.records, material.lengths, jobs, report=report)
+    odd = _misfits(features, fits, counts == 0) & (material.run_weights > 0)
+    return odd if odd.sum() < smallest_group(len(fitted)) else np.zeros_like(odd)
+
+
+def is_odd(
+    parameters: Parameters, features: Features, paths: Int[np.ndarray, "run time"]
+) -> Bool[np.ndarray, " run"]:
+    """Returns which runs fit no state well, by a model that has not seen them."""
+    place, motion = _distances(parameters, features, paths)
+    return (place > _FAR) | (motion > _JUMPY)
+
+
+def _distances(parameters, features, paths) -> tuple[np.ndarray, np.ndarray]:
+    place = misfit(place_residuals(parameters, features, paths))
+    return place, misfit(motion_residuals(parameters, features, paths))
+
+
+def _misfits(
+    features: Features, fits: Sequence[Fitted], unseen: Bool[np.ndarray, "fit run"]
+) -> Bool[np.ndarray, " run"]:
+    """By the median over the fits that have not seen a run; not odd where all have."""
+    each = [_distances(fit.parameters, features, fit.paths) for fit in fits]
+    hidden: Float[np.ndarray, "fit 2 run"] = np.where(unseen[:, None], each, np.nan)
+    judged = np.flatnonzero(unseen.any(0))
+    place, motion = np.nanmedian(hidden[:, :, judged], 0)
+    odd = np.zeros(unseen.shape[1], bool)
+    odd[judged] = (place > _FAR) | (motion > _JUMPY)
+    return odd

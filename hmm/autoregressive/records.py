@@ -1,0 +1,59 @@
+"""Runs as the products of pairs of their entries, padded so that like data share one program."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from seedmap.hmm.autoregressive.model import LOCATION_WEIGHT, Records, pairs
+from seedmap.hmm.features import Features
+
+_STEPS = 8  # lengths and numbers of runs are padded to multiples of this
+_COMPONENTS = 2  # likewise the number of components
+
+
+def records_of(features: Features) -> Records:
+    """Returns the records of runs as `Records`, in JAX's precision.
+
+    Args:
+        features: the runs. Lengths, runs and components are padded with zeros; padded components
+            have no part in any density (`hmm.autoregressive.emission`).
+    """
+    num_runs, num_steps, size = features.x.shape
+    steps = 1 + padded(num_steps - 1, _STEPS)
+    spare = ((0, padded(num_runs, _STEPS) - num_runs), (0, steps - num_steps))
+    x = np.pad(features.x, (*spare, (0, padded(size, _COMPONENTS) - size)))
+    present = np.pad(features.present & features.mask, spare)
+    mask = np.pad(features.mask, spare)
+    products = _products(x, present)
+    return Records(
+        jnp.asarray(products[:, 1:].transpose(1, 0, 2), float),
+        jnp.asarray(products[:, 0], float),
+        jnp.asarray(mask[:, 1:].T),
+        jnp.asarray(size, jnp.int32),
+    )
+
+
+def padded(count: int, unit: int) -> int:
+    """Returns the multiple of `unit` that is at least `count`, and at least one unit."""
+    return max(1, -(-count // unit)) * unit
+
+
+def _products(x: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """The rows [run, time, column] of `Records`; x [run, time, D], present [run, time]."""
+    before = np.pad(x, ((0, 0), (1, 0), (0, 0)))[:, :-1]
+    follows = present & np.pad(present, ((0, 0), (1, 0)))[:, :-1]
+    one = np.ones_like(x[:, :, :1])
+    motion = np.concatenate([one, before, x - before], -1)
+    location = np.concatenate([one, x], -1)
+    alone = LOCATION_WEIGHT + ~follows  # 1 more where the motion says nothing
+    return np.concatenate(
+        [
+            follows[:, :, None] * _of_pairs(motion),
+            (present * alone)[:, :, None] * _of_pairs(location),
+        ],
+        axis=-1,
+    )
+
+
+def _of_pairs(entries: np.ndarray) -> np.ndarray:
+    rows, columns = pairs(entries.shape[-1])
+    return entries[..., rows] * entries[..., columns]

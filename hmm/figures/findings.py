@@ -1,0 +1,103 @@
+"""Figures of survival, of path or speed, and of what moves first."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from seedmap.hmm.figures.style import GREY, INK, PALE, WIDTH, shorten, state_colour, styled
+from seedmap.hmm.training_map.moves_first import MovesFirst
+from seedmap.hmm.training_map.path_or_speed import PathOrSpeed
+from seedmap.hmm.training_map.survival import SurvivalCurve
+
+MOST_METRICS = 14
+
+
+@styled
+def plot_survival(curves: Mapping[str, SurvivalCurve], end: float, unit: str = "step") -> Figure:
+    """Draws the share of runs that have not converged over time, a curve for each group of runs.
+
+    Args:
+        curves: name of the group, such as "visitors of state 3", to its curve.
+        end: last time of the axis, such as the last record's.
+        unit: of the times.
+
+    Returns:
+        A figure with one axes; bands are 95 % intervals.
+    """
+    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+    ax = figure.subplots()
+    for index, (name, curve) in enumerate(curves.items()):
+        times = np.r_[0.0, curve.times, max(end, *curve.times, 0.0)]
+        colour = state_colour(index)
+        label = f"{shorten(name)} ({curve.num_converged} of {curve.num_runs} converge)"
+        ax.step(times, _held(curve.survival), where="post", color=colour, label=label)
+        low, high = _held(curve.low), _held(curve.high)
+        ax.fill_between(times, low, high, step="post", color=colour, alpha=0.15, linewidth=0)
+    ax.set(xlabel=unit, ylabel="share not converged", xlim=(0, end), ylim=(-0.02, 1.02))
+    ax.set_title("Convergence as survival, with 95 % intervals")
+    ax.legend(loc="upper right")
+    return figure
+
+
+def _held(heights: np.ndarray) -> np.ndarray:
+    """Heights of a curve of steps that begins at 1 and holds its last height to the end."""
+    held = np.concatenate([[1.0], heights])
+    return np.append(held, held[-1])
+
+
+@styled
+def plot_path_or_speed(found: PathOrSpeed) -> Figure:
+    """Draws how much of the difference between runs is timing and how much is place.
+
+    Returns:
+        A figure with one axes: a bar with the interval of the border between the two shares.
+    """
+    figure = Figure(figsize=(WIDTH, 1.3), layout="constrained")
+    ax = figure.subplots()
+    ax.barh(0, found.timing, color=state_colour(0), height=0.5)
+    ax.barh(0, found.place, left=found.timing, color=PALE, height=0.5)
+    around = [[max(found.timing - found.low, 0)], [max(found.high - found.timing, 0)]]
+    ax.errorbar(found.timing, 0, xerr=around, color=INK, capsize=3)
+    ax.text(0.0, 0.42, f"speed {100 * found.timing:.0f} %", ha="left", color=state_colour(0))
+    ax.text(1.0, 0.42, f"path {100 * found.place:.0f} %", ha="right", color=GREY)
+    ax.set(xlim=(0, 1), ylim=(-0.4, 0.7), yticks=[], xlabel="share of the difference between runs")
+    ax.spines["left"].set_visible(False)
+    ax.set_title(f"Path or speed, {found.runs} runs (timing: p = {found.pvalue:.2g})")
+    return figure
+
+
+@styled
+def plot_moves_first(found: MovesFirst, event: str, unit: str = "step") -> Figure:
+    """Draws metrics around the event, and the leads of those that turn, the earliest on top.
+
+    Args:
+        found: the order; at most 14 metrics are drawn.
+        event: what leads are counted to, such as "convergence".
+        unit: of the leads.
+
+    Returns:
+        A figure with two axes: median curves, and medians of leads with 95 % intervals.
+    """
+    turns = found.turns[:MOST_METRICS]
+    figure = Figure(figsize=(WIDTH, 1.6 + 0.16 * max(len(turns), 6)), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for index, turn in enumerate(turns):
+        curve = found.curves[found.metrics.index(turn.metric)]
+        left.plot(found.offsets, curve, color=state_colour(index))
+    left.axvline(0, color=GREY, linewidth=0.8)
+    left.set(xlabel=f"records from {event}", ylabel="median metric, scaled in each run")
+    left.set_title(f"Metrics around {event}, {found.runs} runs")
+    for index, turn in enumerate(turns):
+        reach = None
+        if turn.low is not None and turn.high is not None:
+            reach = [[turn.lead - turn.low], [turn.high - turn.lead]]
+        colour = state_colour(index)
+        right.errorbar(turn.lead, index, xerr=reach, color=colour, marker="o", markersize=3)
+    right.set_yticks(range(len(turns)), [shorten(turn.metric) for turn in turns])
+    right.set_ylim(max(len(turns), 1) - 0.5, -0.5)
+    right.invert_xaxis()
+    right.axvline(0, color=GREY, linewidth=0.8)
+    right.set_xlabel(f"lead in {unit}s, 95 % interval")
+    right.set_title("What moves first")
+    return figure

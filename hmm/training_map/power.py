@@ -1,0 +1,93 @@
+"""How often a branch of some share of the runs would have been found, had there been one.
+
+"No fork found" says little by itself: with few runs, or few records in a phase, most are missed.
+The shares found are those of a simulation (`benchmarks/branch_power.py`), interpolated.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from seedmap.hmm.training_map.branch_candidates import smallest_group
+from seedmap.hmm.training_map.branches import Branch
+
+USUAL_SHARE = 0.3
+RUNS, RECORDS, SHARES = (20, 40, 80), (4, 8, 16, 32), (0.1, 0.2, 0.3, 0.5)
+SETS = 1
+FOUND = (((0,) * 4,) * 4,) * 3
+"""Of `SETS` sets those in which the fork was found, by runs, records per phase and share."""
+
+
+def branch_power(num_runs: int, records_per_phase: float, share: float = USUAL_SHARE) -> float:
+    """Returns in what share of cases a fork of a share of the runs would have been found.
+
+    Forks that come back and cost no time, in runs whose speeds differ eightfold. Linear between the
+    simulated numbers of runs and of records (on log scales) and shares; beyond them, as at the end.
+
+    Args:
+        num_runs: runs.
+        records_per_phase: median number of records that runs spend in a state.
+        share: of the runs that take the branch.
+
+    Returns:
+        From 0 to 1; 0 where the branch would have fewer runs than the test needs.
+    """
+    least = smallest_group(num_runs)
+    if round(min(share, 1 - share) * num_runs) < least:
+        return 0.0
+    table = (np.array(FOUND) + 0.5) / (SETS + 1)
+    for grid, value in (
+        (np.log(RUNS), np.log(num_runs)),
+        (np.log(RECORDS), np.log(max(records_per_phase, 1))),
+        (np.array(SHARES), min(share, 1 - share)),
+    ):
+        table = _interpolate(grid, table, value)
+    return float(table)
+
+
+def _interpolate(grid, table, value):
+    """The table at a value of its first axis, linear between grid points, constant beyond."""
+    place = np.interp(value, grid, np.arange(len(grid)))
+    low = min(int(place), len(grid) - 2)
+    return table[low] * (low + 1 - place) + table[low + 1] * (place - low)
+
+
+def records_per_phase(paths: Int[np.ndarray, "run time"]) -> float:
+    """Returns the median number of records that a run spends in a state it goes on from.
+
+    Args:
+        paths: int [run, time], states, -1 past a run's end. Where no run leaves a state, the median
+            length of the runs.
+    """
+    spent = [
+        int((path == state).sum())
+        for path in (path[path >= 0] for path in paths)
+        for state in np.unique(path)
+        if state != path[-1]
+    ]
+    return float(np.median(spent or (paths >= 0).sum(1)))
+
+
+def branch_sentence(branches: Sequence[Branch], paths: Int[np.ndarray, "run time"]) -> str:
+    """Returns what the search for branches says, in a few words for a headline.
+
+    Args:
+        branches: of `hmm.training_map.branches.find_branches`.
+        paths: int [run, time], of the map that is drawn.
+    """
+    named = [branch for branch in branches if branch.named]
+    least, num_runs = smallest_group(len(paths)), len(paths)
+    if 2 * least > num_runs:
+        return f"forks not sought: {2 * least} runs are needed, there are {num_runs}"
+    if not named:
+        power = branch_power(num_runs, records_per_phase(paths))
+        return (
+            f"no fork found (a fork of {USUAL_SHARE:.0%} of the runs would have been found in "
+            f"about {round(power, 1):.0%} of such cases)"
+        ).replace("%", " %")
+    detours = sum(branch.detour for branch in named)
+    forks = "1 branch" if len(named) == 1 else f"{len(named)} branches"
+    if not detours:
+        return forks
+    return f"{forks}, {'1 a detour' if detours == 1 else f'{detours} of them detours'}"

@@ -1,0 +1,106 @@
+"""What one threshold of one metric explains of an outcome: the measure beside a bag of states.
+
+Runs that converge at about the time they enter a state spend the rest of their records there, so
+shares of records explain the time of convergence with no map at all. A bag of states says
+something only as far as it explains more than the share of records in which a single metric lies
+below a single threshold.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Real
+
+from seedmap.errors import UserError
+
+NUM_THRESHOLDS = 39
+LEAST_RUNS = 4
+
+
+@dataclass(frozen=True)
+class SingleThreshold:
+    """The metric and threshold whose share of records explains the outcome best.
+
+    Attributes:
+        metric: its name.
+        threshold: in units of the metric.
+        r2: of the least-squares line from the share of a run's records below the threshold to the
+            outcome, as the bag of states' is: on the runs it was found with.
+        left_out_r2: the same with each run predicted from the others, metric and threshold chosen
+            without it.
+        runs: runs with an outcome.
+    """
+
+    metric: str
+    threshold: float
+    r2: float
+    left_out_r2: float
+    runs: int
+
+
+def best_threshold(
+    values: Real[np.ndarray, "run time metric"],
+    outcome: Real[np.ndarray, " run"],
+    metrics: Sequence[str],
+) -> SingleThreshold:
+    """Returns the single threshold of a single metric that explains the outcome best.
+
+    Args:
+        values: float [run, time, metric], what the states were found in, NaN where missing or past
+            a run's end.
+        outcome: float [run], NaN for a run without one, which has no part.
+        metrics: names.
+
+    Returns:
+        The best of 39 quantiles of each metric over all records.
+
+    Raises:
+        UserError: fewer than 4 runs have an outcome, or it does not vary.
+    """
+    known = np.isfinite(outcome)
+    values, outcome = values[known], np.asarray(outcome, float)[known]
+    if len(outcome) < LEAST_RUNS or np.ptp(outcome) == 0:
+        raise UserError(
+            f"outcome must vary over at least {LEAST_RUNS} runs; got {len(outcome)} with one"
+        )
+    levels = np.arange(1, NUM_THRESHOLDS + 1) / (NUM_THRESHOLDS + 1)
+    thresholds = np.nanquantile(values, levels, axis=(0, 1)).T.ravel()
+    shares = _shares(values, thresholds)
+    everyone = np.ones(len(outcome), bool)
+    r2 = _explained(shares, outcome, everyone)
+    best = int(r2.argmax())
+    return SingleThreshold(
+        metric=metrics[best // NUM_THRESHOLDS],
+        threshold=float(thresholds[best]),
+        r2=float(r2[best]),
+        left_out_r2=_left_out_r2(shares, outcome),
+        runs=len(outcome),
+    )
+
+
+def _shares(values, thresholds) -> Float[np.ndarray, "run choice"]:
+    """Share of each run's records below each threshold, metric by metric."""
+    repeated = np.repeat(values, NUM_THRESHOLDS, axis=2)
+    exists = ~np.isnan(repeated)
+    return (repeated < thresholds).sum(1) / np.maximum(exists.sum(1), 1)
+
+
+def _explained(shares, outcome, used):
+    """Squared correlation of each column of shares with the outcome over the runs used."""
+    x, y = shares[used] - shares[used].mean(0), outcome[used] - outcome[used].mean()
+    spread = (x**2).sum(0) * (y**2).sum()
+    return np.where(spread > 1e-12 * (y**2).sum(), (y @ x) ** 2 / np.maximum(spread, 1e-300), 0.0)
+
+
+def _left_out_r2(shares, outcome):
+    """1 - sum of squared errors of runs left out / sum of squares about the mean."""
+    errors = np.empty(len(outcome))
+    for run in range(len(outcome)):
+        used = np.arange(len(outcome)) != run
+        column = shares[:, int(_explained(shares, outcome, used).argmax())]
+        x, y = column[used] - column[used].mean(), outcome[used] - outcome[used].mean()
+        slope = (x @ y) / max(x @ x, 1e-12)
+        predicted = outcome[used].mean() + slope * (column[run] - column[used].mean())
+        errors[run] = outcome[run] - predicted
+    return float(1 - (errors**2).sum() / ((outcome - outcome.mean()) ** 2).sum())

@@ -1,0 +1,213 @@
+"""From runs to a map on the scale that they share: the default of `seedmap.fit_map`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from seedmap import hmm
+from seedmap.errors import UserError
+from seedmap.fitting import check_seed, first_records, split_by_name, whole_numbers
+from seedmap.hmm.training_map.branch_candidates import smallest_group
+from seedmap.hmm.training_map.branches import STATES as BRANCH_STATES
+from seedmap.runs import Runs, check_is_runs
+
+_SMALLEST_LEAK = 0.05  # of R^2 that the scale gives away, above which it is said
+_UNEVEN = 1.5  # ratio of the 90 % quantile of the steps between records to the 10 % quantile
+
+
+@dataclass(frozen=True, eq=False)
+class MapFit:
+    """The map's model fitted to a set of runs, and what it was chosen among.
+
+    Attributes:
+        runs: what it was fitted to.
+        made: the model, the consensus and all candidates.
+        sequences: the metrics [run, time, metric] in standard deviations of the fitted runs.
+        parameters: where the states are, in those units (`seedmap.hmm.location_model`); state 0 is
+            where runs start.
+        branches: named ones first, and what speaks for each (`seedmap.hmm.find_branches`); sought
+            at 4 to 10 states, among the runs on the map.
+        leak: how much a run's first record tells of its time of convergence; None with too few
+            converged runs.
+        notes: what a reader should know of the fit, a sentence each.
+    """
+
+    runs: Runs
+    made: hmm.MapFit
+    sequences: hmm.Sequences
+    parameters: hmm.Parameters
+    branches: tuple[hmm.Branch, ...]
+    leak: hmm.Leak | None
+    notes: tuple[str, ...]
+
+    @property
+    def num_states(self) -> int:
+        """Number of states."""
+        return self.made.num_states
+
+    @property
+    def paths(self) -> Int[np.ndarray, "run time"]:
+        """The state of every record, int32, -1 past a run's end."""
+        return self.made.paths
+
+    @property
+    def agreement(self) -> Float[np.ndarray, "run time"]:
+        """Share of the refits to resampled runs that give each record its state."""
+        return self.made.agreement
+
+    @property
+    def candidates(self) -> list[dict[str, Any]]:
+        """A row for each number of states, with what speaks for and against it."""
+        return [hmm.candidate_row(candidate) for candidate in self.made.candidates]
+
+    @property
+    def on_the_map(self) -> Int[np.ndarray, " run"]:
+        """Indices of the runs that are not odd."""
+        return np.flatnonzero(~np.isin(self.runs.names, self.made.odd))
+
+    def __repr__(self) -> str:
+        tried = [candidate.num_states for candidate in self.made.candidates]
+        return (
+            f"MapFit({self.num_states} states of {min(tried)}-{max(tried)}, {len(self.runs)} runs, "
+            f"{len(self.made.odd)} odd)"
+        )
+
+    def decode(self, runs: Runs) -> Int[np.ndarray, "run time"]:
+        """Returns the states of any runs with the same metrics, int32, -1 past a run's end.
+
+        They may be unfinished: the scale is that of the runs of the fit.
+
+        Raises:
+            UserError: the runs have other metrics.
+        """
+        check_is_runs(runs)
+        return hmm.decode_runs(self.made.model, first_records(runs.sequences))[0]
+
+
+def fit_on_common_scale(
+    runs: Runs,
+    *,
+    states: int | Sequence[int] = range(1, 9),
+    restarts: int = 5,
+    iterations: int = 60,
+    resamples: int = 20,
+    validation_runs: Sequence[str] = (),
+    seed: int = 0,
+    callback: Callable[[int, int], None] | None = None,
+) -> MapFit:
+    """Fits the map's model to runs, chooses the number of states and decodes every run.
+
+    Args:
+        runs: at least 5.
+        states: numbers of states to try, or the one to take.
+        restarts: starts of EM for each number of states; the chosen one gets 15 in all.
+        iterations: EM iterations of each start at most.
+        resamples: refits to resampled runs that the consensus is over.
+        validation_runs: names of runs to decode only. Default: all runs are fitted.
+        seed: of starts, halves and resamples.
+        callback: called with (fits done, fits in all at most), first before compilation.
+
+    Raises:
+        UserError: an argument is out of its range, or the data allow no fit.
+    """
+    check_is_runs(runs)
+    check_seed(seed)
+    settings = hmm.MapSettings(
+        states=whole_numbers("states", states),
+        restarts=restarts,
+        final_restarts=max(restarts, hmm.MapSettings.final_restarts),
+        iterations=iterations,
+        resamples=resamples,
+        seed=int(seed),
+    )
+    fitted = np.arange(len(runs))
+    if len(validation_runs):
+        fitted, _ = split_by_name(runs.names, 0.0, validation_runs, seed)
+    sequences = first_records(runs.sequences)
+    made = hmm.make_map(sequences, fitted, settings, callback)
+    branches = _seek_branches(runs, made, int(seed))
+    rows = np.isin(runs.names, made.fitted)
+    sentence = hmm.branch_sentence(branches, made.paths[rows])
+    raw = sequences.values[:, 0]
+    found = hmm.leak(made.features.x[:, 0], raw, runs.convergence)
+    return MapFit(
+        runs=runs,
+        made=made,
+        sequences=hmm.scale_metrics(made.model.scale, sequences),
+        parameters=hmm.location_model(made.model),
+        branches=branches,
+        leak=found,
+        notes=(*made.notes, *_notes(runs, found), sentence),
+    )
+
+
+def _seek_branches(runs: Runs, made: hmm.MapFit, seed: int) -> tuple[hmm.Branch, ...]:
+    """The branches among the runs that the map was fitted to; none where they are too few."""
+    rows = np.flatnonzero(np.isin(runs.names, made.fitted))
+    if len(rows) < 2 * smallest_group(len(rows)):
+        return ()
+    features, steps = made.features, runs.steps[:, : made.paths.shape[1]]
+    x = np.where(features.present[:, :, None], features.x, np.nan)
+    records = int((features.lengths[rows] - 1).sum())
+    states = [k for k in BRANCH_STATES if k <= records // 2]
+    return hmm.find_branches(
+        x[rows],
+        hmm.decode_at_sizes(made, states, seed=seed),
+        lambda k: hmm.decode_resamples(made, k, seed=seed),
+        made.fitted,
+        steps[rows],
+        runs.convergence[rows],
+        seed,
+    )
+
+
+def _notes(runs: Runs, found: hmm.Leak | None) -> list[str]:
+    """What is to be said of the first record and of the steps."""
+    notes = []
+    if found and found.excess > _SMALLEST_LEAK:
+        facts = asdict(found)
+        notes.append(
+            "the first record tells of the time of convergence: leave-one-out R2 "
+            "{scaled:.2f} as the map sees it, {raw:.2f} as recorded".format(**facts)
+        )
+    between = np.diff(runs.steps, axis=1)
+    between = between[np.isfinite(between)]
+    if len(between):
+        low, high = np.quantile(between, (0.1, 0.9))
+        if high > _UNEVEN * low:
+            notes.append(
+                f"records are unevenly spaced ({low:g} to {high:g} {runs.unit}s): they are taken "
+                "in order, as if they were not"
+            )
+    return notes
+
+
+def check_emission(emission: str | None, scale: str | None, gaussian_only: set[str]) -> str:
+    """Returns the emission that is meant: settings that only Gaussian ones have imply them.
+
+    Args:
+        emission: "autoregressive", "gaussian" or None.
+        scale: "common", "run" or None.
+        gaussian_only: names of the settings given that only Gaussian emissions have.
+
+    Raises:
+        UserError: an unknown name, or settings that contradict each other.
+    """
+    if emission not in (None, "autoregressive", "gaussian"):
+        raise UserError(f"emission must be autoregressive or gaussian; got {emission!r}")
+    if scale not in (None, "common", "run"):
+        raise UserError(f"scale must be common or run; got {scale!r}")
+    meant = emission or ("gaussian" if gaussian_only else "autoregressive")
+    if meant == "autoregressive" and gaussian_only:
+        raise UserError(
+            f"{min(gaussian_only)} belongs to emission 'gaussian'; leave it out, or choose that"
+        )
+    if meant == "autoregressive" and scale == "run":
+        raise UserError(
+            "scale 'run' belongs to emission 'gaussian': it tells from the first record on when a "
+            "run converges"
+        )
+    return meant

@@ -1,0 +1,208 @@
+"""Branches sought in decodings that are the truth, so that only the tests of them are on trial."""
+
+import numpy as np
+import pytest
+
+from helpers.phases import phases
+from seedmap.hmm.training_map.branch_candidates import Candidate, candidates, smallest_group
+from seedmap.hmm.training_map.branch_tests import place_test
+from seedmap.hmm.training_map.branches import Branch, find_branches
+from seedmap.hmm.training_map.visits import find_visits
+from seedmap.results import from_json, to_json
+
+NAMES = [f"run {i}" for i in range(40)]
+
+
+def common_scale(values):
+    """Principal components of pooled runs with 97 % of the variance, each to unit variance."""
+    known = values[~np.isnan(values).any(2)]
+    scaled = (values - known.mean(0)) / known.std(0)
+    variances, vectors = np.linalg.eigh(np.corrcoef(known.T))
+    number = int((np.cumsum(variances[::-1]) / variances.sum() < 0.97).sum()) + 1
+    return scaled @ vectors[:, ::-1][:, :number] / np.sqrt(variances[::-1][:number])
+
+
+def true_paths(planted):
+    labels = np.unique(planted.states[planted.states >= 0])
+    return np.where(planted.states < 0, -1, np.searchsorted(labels, planted.states))
+
+
+def search(planted, paths=None, refit=None, **changed):
+    """Branches in one map, by default that of the truth, which all refits find again."""
+    paths = true_paths(planted) if paths is None else paths
+    refit = paths if refit is None else refit
+    given = dict(
+        features=common_scale(planted.values),
+        decodings={int(paths.max()) + 1: paths},
+        refits=lambda num_states: [refit] * 5,
+        names=NAMES[: len(paths)],
+        steps=planted.steps,
+        convergence=planted.convergence,
+    )
+    return find_branches(**given | changed)
+
+
+def test_records_missing_within_a_run_change_little():
+    """The polyline goes straight over the gap."""
+    gappy = common_scale(FORK.values)
+    rng = np.random.default_rng(0)
+    gappy[:, 1:-1][rng.random((40, 198)) < 0.05] = np.nan
+    (branch,) = [b for b in search(FORK, features=gappy) if b.named]
+    assert takers(FORK) in ({*branch.visitors}, {*branch.skippers})
+
+
+def takers(planted):
+    return {NAMES[run] for run in np.flatnonzero(planted.takers)}
+
+
+@pytest.mark.parametrize(("num_runs", "least"), [(6, 3), (30, 3), (31, 4), (40, 4), (80, 8)])
+def test_smallest_group(num_runs, least):
+    assert smallest_group(num_runs) == least
+
+
+def test_candidates_by_hand():
+    """Runs 0-2 go 0 1 3, runs 3-5 go 0 2 3; run 6 never leaves 0, and run 7 begins in 3."""
+    routes = [[0, 1, 3]] * 3 + [[0, 2, 3]] * 3 + [[0, 0, 0]] + [[3, 3, 3]]
+    paths = np.repeat(routes, 3, axis=1)
+    found = {c.state: c for c in candidates(paths, find_visits(paths, 4), 3)}
+    assert sorted(found) == [1, 2]
+    first = found[1]
+    assert (first.previous, first.instead) == (0, 2)
+    assert first.runs.tolist() == [0, 1, 2, 3, 4, 5]
+    assert first.visitor.tolist() == [True] * 3 + [False] * 3
+    assert first.begin.tolist() == [0] * 6
+    assert first.leave.tolist() == [3] * 6
+    assert candidates(paths, find_visits(paths, 4), 4) == []
+
+
+FORK = phases("fork", (4, 1))
+
+
+def test_a_fork_is_named_with_those_who_take_it():
+    (branch,) = [b for b in search(FORK) if b.named]
+    assert takers(FORK) in ({*branch.visitors}, {*branch.skippers})
+    assert len(branch.visitors) + len(branch.skippers) == 40
+    assert branch.z > 2.33
+    assert branch.support == 1.0
+    assert not branch.detour
+    assert branch.goes_on
+    assert (branch.num_states, branch.state) in branch.maps
+    assert branch.instead is not None
+
+
+def test_the_same_seed_gives_the_same_branches():
+    assert search(FORK) == search(FORK)
+
+
+def test_names_follow_runs_and_records_may_be_of_each_run():
+    order = np.random.default_rng(0).permutation(40)
+    steps = np.broadcast_to(FORK.steps, (40, 200))
+    moved = search(
+        FORK,
+        paths=true_paths(FORK)[order],
+        features=common_scale(FORK.values)[order],
+        names=[NAMES[run] for run in order],
+        steps=steps,
+        convergence=FORK.convergence[order],
+    )
+    for branch, former in zip(moved, search(FORK), strict=True):
+        assert {*branch.visitors} == {*former.visitors}
+        assert branch.separation == pytest.approx(former.separation)
+
+
+def test_refits_that_do_not_find_it_take_the_name_away():
+    everyone = np.where(true_paths(FORK) == 0, 0, 1)
+    branch = search(FORK, refit=everyone)[0]
+    assert (branch.support, branch.named) == (0.0, False)
+
+
+@pytest.mark.parametrize(("records", "resolved"), [(3, 0), (30, 4)])
+def test_skippers_are_resolved_where_their_records_are_close_together(records, resolved):
+    """Visitors go from (0, 0) to (8, 0) by way of (4, 3), skippers straight: the gap is 3."""
+    rng, share = np.random.default_rng(0), np.linspace(0, 1, records)[:, None]
+    straight = share * [8.0, 0.0]
+    around = straight + np.sin(np.pi * share) * [0.0, 3.0]
+    points = np.stack([around] * 4 + [straight] * 4) + 0.1 * rng.normal(size=(8, 1, 2))
+    visitor = np.arange(8) < 4
+    begin = np.zeros(8, int)
+    candidate = Candidate(1, 0, -1, np.arange(8), visitor, begin, begin + 1)
+    centres = np.array([[0.0, 0.0], [4.0, 3.0]])
+    assert place_test(candidate, points, centres, 3, rng)[2] == resolved
+
+
+def fast_and_slow(seed, num_runs=40):
+    """One straight path of three phases at speeds 1 to 60: the fast have no record in phase 1."""
+    rng = np.random.default_rng(seed)
+    speeds = 60 ** rng.random(num_runs)
+    progress = np.minimum(np.arange(150) * speeds[:, None] / 60, 2)
+    places = np.stack([3 * progress, 0 * progress, 0 * progress], -1)
+    features = places + 0.35 * rng.normal(size=(num_runs, 1, 3))
+    features += 0.02 * rng.normal(size=features.shape)
+    return features, (progress > 0.7).astype(int) + (progress > 1.3)
+
+
+def test_another_speed_is_not_another_place():
+    steps = np.arange(150.0)
+    for seed in range(10):
+        features, paths = fast_and_slow(seed)
+        visits = find_visits(paths, 3).visited[:, 1]
+        assert 8 <= visits.sum() <= 36
+        found = find_branches(features, {3: paths}, lambda k: [], NAMES, steps, np.full(40, np.nan))
+        assert not any(branch.named for branch in found)
+
+
+def test_groups_told_apart_by_time_alone_are_not_named():
+    """The same fork, but those who take it stay three times as long before it."""
+    planted = phases("fork", (4, 1))
+    paths, features = true_paths(planted), common_scale(planted.values)
+    late_paths, late = paths.copy(), features.copy()
+    for run in np.flatnonzero(planted.takers):
+        late_paths[run] = np.r_[np.zeros(80, int), paths[run, :120]]
+        late[run] = np.r_[np.repeat(features[run, :1], 80, 0), features[run, :120]]
+    first = search(planted, paths=late_paths, features=late)[0]
+    assert min(first.timing, 1 - first.timing) < 0.1
+    assert not first.named
+
+
+def power(family, what, sets=8):
+    found = 0
+    for seed in range(sets):
+        planted = phases(family, (4, seed))
+        found += any(what(branch) for branch in search(planted) if branch.named)
+    return found / sets
+
+
+def test_detours_are_found_and_ends_and_forks_are_none():
+    assert power("detour", lambda b: b.detour) >= 0.5
+    for family in ("fork", "ends", "late_end", "dead_end"):
+        assert power(family, lambda b: b.detour, 5) == 0
+        assert power(family, lambda b: True, 5) >= 0.6
+
+
+def test_a_branch_of_several_maps_is_one():
+    """In a finer map the phase before is cut in two; the branch is the same."""
+    paths = true_paths(FORK)
+    halves = [(np.flatnonzero(path == 0)[: (path == 0).sum() // 2]) for path in paths]
+    finer = paths.copy()
+    for run, early in enumerate(halves):
+        finer[run, early] = paths.max() + 1
+    named = [b for b in search(FORK, decodings={5: paths, 6: finer}) if b.named]
+    assert len(named) == 1
+    assert {num_states for num_states, _ in named[0].maps} == {paths.max() + 1, paths.max() + 2}
+
+
+def test_fewer_runs_than_the_test_needs_give_no_branch():
+    few = phases("fork", (4, 1), num_runs=5, share=0.4)
+    assert search(few) == ()
+
+
+def test_short_runs_and_missing_convergence():
+    planted = phases("short", (4, 3))
+    found = search(planted, convergence=np.full(40, np.nan))
+    assert all(isinstance(branch, Branch) and branch.delay is None for branch in found)
+
+
+def test_branches_survive_json():
+    every = search(phases("dead_end", (4, 0))) + search(FORK)
+    assert any(b.end_z is None for b in every)
+    assert [from_json(Branch, to_json(b)) for b in every] == list(every)

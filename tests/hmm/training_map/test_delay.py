@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from statsmodels.stats.multitest import multipletests
+
+from seedmap.hmm.training_map.delay import holm, measure_delay
+
+
+def drawn(seed, factor, num_runs=40, limit=np.inf):
+    """Runs whose time after leaving is a noisy multiple of their own time before; visitors 30 %."""
+    rng = np.random.default_rng(seed)
+    visitor = rng.permutation(num_runs) < 0.3 * num_runs
+    leaving = rng.uniform(10, 80, num_runs)
+    after = leaving * rng.uniform(0.6, 1.4, num_runs) * np.where(visitor, factor, 1.0)
+    convergence = np.where(leaving + after < limit, leaving + after, np.nan)
+    last = np.full(num_runs, min(limit, 1e4))
+    return measure_delay(leaving, convergence, last, 0.0, visitor, rng)
+
+
+def test_the_factor_of_exact_multiples():
+    own = np.linspace(1, 2, 20)
+    leaving = np.full(40, 10.0)
+    visitor = np.arange(40) < 20
+    after = np.concatenate([1.5 * own, own])
+    rng = np.random.default_rng(0)
+    found = measure_delay(leaving, leaving + 10 * after, np.full(40, 99.0), 0.0, visitor, rng)
+    assert found.factor == pytest.approx(1.5, rel=0.03)
+    assert found.low < 1.5 < found.high
+    assert (found.visitors, found.converged_visitors) == (20, 20)
+
+
+def test_the_interval_holds_the_factor_in_95_percent():
+    found = [drawn(seed, 1.4) for seed in range(40)]
+    held = np.mean([delay.low <= 1.4 <= delay.high for delay in found])
+    assert 0.88 <= held <= 1.0
+    assert np.median([delay.factor for delay in found]) == pytest.approx(1.4, rel=0.05)
+
+
+@pytest.mark.parametrize("limit", [np.inf, 110.0])
+def test_the_pvalue_without_a_delay(limit):
+    """Uniform but for the discrete steps; with half of the runs censored as well."""
+    pvalues = np.array([drawn(seed, 1.0, limit=limit).p_relative for seed in range(60)])
+    assert np.mean(pvalues <= 0.1) <= 0.2
+    assert pvalues.mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_delay_shows_on_the_own_clock_before_it_does_in_steps():
+    found = [drawn(seed, 1.5) for seed in range(20)]
+    assert np.mean([delay.p_relative < 0.01 for delay in found]) >= 0.9
+    assert np.median([d.p_relative for d in found]) < np.median([d.p_steps for d in found])
+    assert all(delay.pvalue == max(delay.p_steps, delay.p_relative) for delay in found)
+
+
+def test_visitors_that_never_converge_have_no_finite_factor():
+    visitor = np.arange(20) < 8
+    convergence = np.where(visitor, np.nan, 30.0 + np.arange(20))
+    rng = np.random.default_rng(0)
+    found = measure_delay(np.full(20, 10.0), convergence, np.full(20, 99.0), 0.0, visitor, rng)
+    assert found.factor is None
+    assert found.high is None
+    assert found.low > 1
+    assert (found.converged_visitors, found.converged_skippers) == (0, 12)
+
+
+def test_nothing_to_compare():
+    rng, none = np.random.default_rng(0), np.full(6, np.nan)
+    groups = np.arange(6) < 3
+    assert measure_delay(np.ones(6), none, np.full(6, 9.0), 0.0, groups, rng) is None
+    early = np.where(groups, 0.5, 5.0)  # visitors converge before they leave
+    assert measure_delay(np.ones(6), early, np.full(6, 9.0), 0.0, groups, rng) is None
+
+
+@settings(max_examples=20)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_is_that_of_statsmodels(pvalues):
+    expected = multipletests(pvalues, 0.05, "holm")[0]
+    assert holm(np.array(pvalues), 0.05).tolist() == expected.tolist()
