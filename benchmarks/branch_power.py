@@ -13,7 +13,7 @@ import json
 from itertools import product
 from pathlib import Path
 
-from planted import SAME, as_runs, branch_row, read
+from planted import SAME, SEARCH_ONLY, as_runs, branch_row, read
 
 import seedmap as sm
 from helpers.phases import phases
@@ -40,7 +40,7 @@ def planted_fork(num_runs: int, records: int, share: float, number: int):
 def is_found(num_runs: int, records: int, share: float, number: int) -> bool:
     """Whether the planted fork is named."""
     planted = planted_fork(num_runs, records, share, number)
-    branches = sm.fit_map(as_runs(planted), seed=number).branches
+    branches = sm.fit_map(as_runs(planted), seed=number, **SEARCH_ONLY).branches
     rows = [branch_row(branch, planted.takers) for branch in branches]
     return any(row["named"] and row["overlap"] >= SAME for row in rows)
 
