@@ -35,7 +35,7 @@ CASES = {
 }
 SEARCH_ONLY = {"states": 4, "restarts": 3, "resamples": 0}
 SAME = 0.5
-"""Overlap (Jaccard) of a branch's visitors, or skippers, with those who take the planted one."""
+"""Overlap (Jaccard), among a branch's runs, of a side of it with those who take the planted one."""
 NO_DELAY = ("fork", "ends", "late_end", "dead_end")
 """Cases with a branch that is no detour: it costs no time, or it is an end."""
 
@@ -53,11 +53,9 @@ def truth_of(planted: Planted) -> np.ndarray:
 
 def branch_row(branch, takers: np.ndarray) -> dict:
     """What counts of a branch, with its overlap with the planted one."""
-    taken = {str(run) for run in np.flatnonzero(takers)}
-    overlaps = [
-        len(taken & {*group}) / max(len(taken | {*group}), 1)
-        for group in (branch.visitors, branch.skippers)
-    ]
+    visitors, skippers = {*branch.visitors}, {*branch.skippers}
+    taken = {str(run) for run in np.flatnonzero(takers)} & (visitors | skippers)
+    overlaps = [len(taken & side) / len(taken | side) for side in (visitors, skippers)]
     return {
         "named": bool(branch.named),
         "detour": bool(branch.detour),
