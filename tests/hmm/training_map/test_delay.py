@@ -1,8 +1,9 @@
+import itertools
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from statsmodels.stats.multitest import multipletests
 
 from seedmap.hmm.training_map.delay import holm, measure_delay
 
@@ -40,9 +41,9 @@ def test_the_interval_holds_the_factor_in_95_percent():
 @pytest.mark.parametrize("limit", [np.inf, 110.0])
 def test_the_pvalue_without_a_delay(limit):
     """Uniform but for the discrete steps; with half of the runs censored as well."""
-    pvalues = np.array([drawn(seed, 1.0, limit=limit).p_relative for seed in range(60)])
-    assert np.mean(pvalues <= 0.1) <= 0.2
-    assert pvalues.mean() == pytest.approx(0.5, abs=0.1)
+    pvalues = np.array([drawn(seed, 1.0, limit=limit).p_relative for seed in range(40)])
+    assert np.mean(pvalues <= 0.1) <= 0.225
+    assert pvalues.mean() == pytest.approx(0.5, abs=0.12)
 
 
 def test_a_delay_shows_on_the_own_clock_before_it_does_in_steps():
@@ -71,8 +72,11 @@ def test_nothing_to_compare():
     assert measure_delay(np.ones(6), early, np.full(6, 9.0), 0.0, groups, rng) is None
 
 
-@settings(max_examples=20)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_is_that_of_statsmodels(pvalues):
-    expected = multipletests(pvalues, 0.05, "holm")[0]
-    assert holm(np.array(pvalues), 0.05).tolist() == expected.tolist()
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=5))
+def test_holm_is_the_closure_of_bonferroni(pvalues):
+    """A claim holds if every set of claims with it in has one that Bonferroni keeps."""
+    claims = range(len(pvalues))
+    sets = [s for n in claims for s in itertools.combinations(claims, n + 1)]
+    kept = {s: min(pvalues[i] for i in s) * len(s) <= 0.05 for s in sets}
+    expected = [all(kept[s] for s in sets if claim in s) for claim in claims]
+    assert holm(np.array(pvalues), 0.05).tolist() == expected
