@@ -265,3 +265,15 @@ def _detours(branches):
     later = holm(np.array([branches[i].delay.pvalue for i in claims]), DELAY_LEVEL)
     found = {i for i, holds in zip(claims, later, strict=True) if holds}
     return tuple(replace(branch, detour=i in found) for i, branch in enumerate(branches))
+
+
+def states_with_branches(branches: Sequence[Branch], num_states: int) -> int:
+    """Returns the number of states to draw: the fewest whose map has the most named branches.
+
+    Args:
+        branches: of `find_branches`.
+        num_states: the chosen number, the fewest that may be drawn.
+    """
+    named = [{k for k, _ in branch.maps} for branch in branches if branch.named]
+    sizes = {num_states, *(k for sizes in named for k in sizes if k > num_states)}
+    return min(sizes, key=lambda k: (-sum(k in sizes for sizes in named), k))

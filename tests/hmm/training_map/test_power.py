@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from seedmap.hmm.training_map.branches import Branch
+from seedmap.hmm.training_map.branches import Branch, states_with_branches
 from seedmap.hmm.training_map.delay import Delay
 from seedmap.hmm.training_map.power import (
     FOUND,
@@ -81,3 +81,14 @@ def test_sentences():
     detour = replace(BRANCH, detour=True)
     assert branch_sentence([detour, BRANCH], PATHS) == "2 branches, 1 a detour"
     assert branch_sentence([detour, detour], PATHS) == "2 branches, 2 of them detours"
+
+
+def test_the_map_to_draw_is_the_smallest_with_most_branches():
+    first = replace(BRANCH, maps=((4, 1), (6, 2), (8, 0)))
+    other = replace(BRANCH, maps=((8, 3), (7, 3)))
+    assert states_with_branches([], 3) == 3
+    assert states_with_branches([first], 3) == 4
+    assert states_with_branches([first], 5) == 6
+    assert states_with_branches([first, other], 5) == 8
+    assert states_with_branches([first, replace(other, named=False)], 5) == 6
+    assert states_with_branches([first], 9) == 9
