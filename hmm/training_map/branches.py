@@ -133,7 +133,7 @@ def find_branches(
         same visitors the one with the largest z that refits support stands for all.
     """
     search = _Search(
-        features=_bridged(features),
+        features=_bridged(features, decodings),
         names=names,
         steps=np.broadcast_to(np.asarray(steps, float), features.shape[:2]),
         convergence=np.asarray(convergence, float),
@@ -149,14 +149,14 @@ def find_branches(
     return _detours(sorted(distinct, key=lambda b: (not b.named, -b.z)))
 
 
-def _bridged(features):
-    """The features with straight lines over records that are missing within a run."""
+def _bridged(features, decodings):
+    """The features with straight lines over missing records of a run, held at its ends."""
     bridged = features.copy()
-    for run in bridged:
+    lengths = (next(iter(decodings.values())) >= 0).sum(1)
+    for run, length in zip(bridged, lengths, strict=True):
         known = np.flatnonzero(~np.isnan(run[:, 0]))
-        inside = np.arange(known[0], known[-1] + 1)
         for column in run.T:
-            column[inside] = np.interp(inside, known, column[known])
+            column[:length] = np.interp(np.arange(length), known, column[known])
     return bridged
 
 
@@ -275,5 +275,5 @@ def states_with_branches(branches: Sequence[Branch], num_states: int) -> int:
         num_states: the chosen number, the fewest that may be drawn.
     """
     named = [{k for k, _ in branch.maps} for branch in branches if branch.named]
-    sizes = {num_states, *(k for sizes in named for k in sizes if k > num_states)}
-    return min(sizes, key=lambda k: (-sum(k in sizes for sizes in named), k))
+    sizes = {num_states, *(k for maps in named for k in maps if k > num_states)}
+    return min(sizes, key=lambda k: (-sum(k in maps for maps in named), k))
