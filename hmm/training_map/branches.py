@@ -5,7 +5,7 @@ records. So candidates are sought in maps of several numbers of states, and each
 its visitors and skippers are in two *places* (`hmm.training_map.place`), that the skippers'
 records were close enough together to have shown a visit, that the groups are not told apart by
 when they part, and that refits to resampled runs find the same groups. A detour is a branch whose
-visitors end where the others do, and converge later.
+visitors end where the others do, and converge later than others of their speed.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,8 +56,8 @@ class Branch:
         stays: share of the visitors whose last record is in the branch.
         end_z: z of the separation of the places where converged visitors and skippers end; None
             where fewer than `needed` of either converge.
-        delay: how much later visitors converge, from where the groups part; None where that cannot
-            be said.
+        delay: how much later visitors converge than others of their speed, from where the groups
+            part; None where that cannot be said.
         detour: a named branch from which visitors go on to where the others end, and later.
         maps: (number of states, state) of every map in which the branch passes all but the refits.
     """

@@ -15,7 +15,7 @@ from seedmap.hmm.training_map.power import (
     records_per_phase,
 )
 
-DELAY = Delay(2.0, 1.5, 2.5, 0.001, 0.001, 12, 28, 12, 28)
+DELAY = Delay(2.0, 1.5, 2.5, 0.001, 0.002, 0.9, 12, 28, 12, 28)
 BRANCH = Branch(
     state=1,
     num_states=4,
