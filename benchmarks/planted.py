@@ -192,7 +192,7 @@ def report_branching(by_case: dict[str, list[dict]]) -> Iterator[tuple[str, str,
     yield "wrong branch", "<= .03", share(wrong, number)
     delayed = [b for row in by_case.get("detour", []) for b in named(row, True)]
     others = [b for case in NO_DELAY for row in by_case.get(case, []) for b in named(row, True)]
-    for level in (0.001, 0.003, 0.01, 0.03, 0.1):
+    for level in (0.002, 0.005, 0.01, 0.03, 0.1):
         told = [sum(is_detour(b, level) for b in group) for group in (delayed, others)]
         shares = f"{share(told[0], len(delayed))} / {share(told[1], len(others))}"
         bar = ">= .50 / <= .05" if level == 0.01 else ""
