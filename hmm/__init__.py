@@ -150,7 +150,7 @@ from seedmap.hmm.training_map.baselines import (
     rank_metrics,
 )
 from seedmap.hmm.training_map.bootstrap import Bootstrap, bootstrap_map, refit, resample_counts
-from seedmap.hmm.training_map.branches import Branch, find_branches
+from seedmap.hmm.training_map.branches import Branch, find_branches, states_with_branches
 from seedmap.hmm.training_map.build import Edge, TrainingMap, belief_gradient, build_map, importance
 from seedmap.hmm.training_map.delay import Delay
 from seedmap.hmm.training_map.dissimilarity import dissimilarity, pairwise_dissimilarity
@@ -334,6 +334,7 @@ __all__ = [
     "selection_table",
     "speed_sentences",
     "split_runs",
+    "states_with_branches",
     "survival_by_group",
     "survival_sentences",
     "to_dynamax",

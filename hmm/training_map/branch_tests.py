@@ -13,6 +13,9 @@ from seedmap.hmm.training_map.visits import find_visits
 ALIKE = 0.7
 """Overlap (Jaccard) of two sets of visitors that makes them the same in a refit."""
 
+PARTED = 0.25
+"""Share of the way to a branch after which a run has left the place where it set out."""
+
 
 def place_test(
     candidate: Candidate,
@@ -68,8 +71,8 @@ def parting(
     """Returns the record at which each member has left the place where visitors set out.
 
     States may be cut differently for the two groups, so this is a matter of place alone: a run has
-    left once it is further from its own point nearest to that place than half the way to the
-    branch.
+    left once it is further from its own point nearest to that place than a quarter of the way to
+    the branch. (At half the way, how fast runs approach the two places passes for a delay.)
 
     Args:
         candidate: the groups.
@@ -82,7 +85,8 @@ def parting(
     own = points[candidate.runs]
     before = own[np.arange(len(own)), candidate.leave - 1][candidate.visitor].mean(0)
     nearest, segment = closest_points(own, before, candidate.begin)
-    away = np.linalg.norm(own - nearest[:, None], axis=-1) > np.linalg.norm(centre - before) / 2
+    gone = PARTED * np.linalg.norm(centre - before)
+    away = np.linalg.norm(own - nearest[:, None], axis=-1) > gone
     away &= np.arange(own.shape[1]) > segment[:, None]
     return np.where(away.any(1), away.argmax(1), own.shape[1])
 

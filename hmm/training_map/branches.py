@@ -5,7 +5,7 @@ records. So candidates are sought in maps of several numbers of states, and each
 its visitors and skippers are in two *places* (`hmm.training_map.place`), that the skippers'
 records were close enough together to have shown a visit, that the groups are not told apart by
 when they part, and that refits to resampled runs find the same groups. A detour is a branch whose
-visitors end where the others do, and converge later.
+visitors end where the others do, and converge later than others of their speed.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,8 +56,8 @@ class Branch:
         stays: share of the visitors whose last record is in the branch.
         end_z: z of the separation of the places where converged visitors and skippers end; None
             where fewer than `needed` of either converge.
-        delay: how much later visitors converge, from where the groups part; None where that cannot
-            be said.
+        delay: how much later visitors converge than others of their speed, from where the groups
+            part; None where that cannot be said.
         detour: a named branch from which visitors go on to where the others end, and later.
         maps: (number of states, state) of every map in which the branch passes all but the refits.
     """
@@ -133,7 +133,7 @@ def find_branches(
         same visitors the one with the largest z that refits support stands for all.
     """
     search = _Search(
-        features=_bridged(features),
+        features=_bridged(features, decodings),
         names=names,
         steps=np.broadcast_to(np.asarray(steps, float), features.shape[:2]),
         convergence=np.asarray(convergence, float),
@@ -149,14 +149,14 @@ def find_branches(
     return _detours(sorted(distinct, key=lambda b: (not b.named, -b.z)))
 
 
-def _bridged(features):
-    """The features with straight lines over records that are missing within a run."""
+def _bridged(features, decodings):
+    """The features with straight lines over missing records of a run, held at its ends."""
     bridged = features.copy()
-    for run in bridged:
+    lengths = (next(iter(decodings.values())) >= 0).sum(1)
+    for run, length in zip(bridged, lengths, strict=True):
         known = np.flatnonzero(~np.isnan(run[:, 0]))
-        inside = np.arange(known[0], known[-1] + 1)
         for column in run.T:
-            column[inside] = np.interp(inside, known, column[known])
+            column[:length] = np.interp(np.arange(length), known, column[known])
     return bridged
 
 
@@ -265,3 +265,15 @@ def _detours(branches):
     later = holm(np.array([branches[i].delay.pvalue for i in claims]), DELAY_LEVEL)
     found = {i for i, holds in zip(claims, later, strict=True) if holds}
     return tuple(replace(branch, detour=i in found) for i, branch in enumerate(branches))
+
+
+def states_with_branches(branches: Sequence[Branch], num_states: int) -> int:
+    """Returns the number of states to draw: the fewest whose map has the most named branches.
+
+    Args:
+        branches: of `find_branches`.
+        num_states: the chosen number, the fewest that may be drawn.
+    """
+    named = [{k for k, _ in branch.maps} for branch in branches if branch.named]
+    sizes = {num_states, *(k for maps in named for k in maps if k > num_states)}
+    return min(sizes, key=lambda k: (-sum(k in maps for maps in named), k))

@@ -1,8 +1,12 @@
-"""Whether the runs that take a branch converge later than those that do not, and by how much.
+"""Whether the runs that take a branch converge later than others of their speed, and by how much.
 
-Two clocks. Steps from leaving the common state before the branch; and that time as a multiple of
-the run's own time up to there, which takes out that some runs are slow in everything. A delay has
-to show on both. Runs that have not converged are kept as censored at their last record.
+Runs may differ in speed eightfold, which hides a delay that steps alone would have to show. Each
+run has a clock: the time it took up to where the groups part. The time from there on is compared as
+
+    after / before^b,    b = slope of log after on log before within the groups, from 0 to 1,
+
+so that b = 0 is time in steps, b = 1 multiples of the run's own time, and b lies between as far as
+the time before tells the speed. Runs that have not converged are censored at their last record.
 """
 
 from dataclasses import dataclass
@@ -21,14 +25,15 @@ class Delay:
     """How much later visitors converge, from leaving the state before the branch.
 
     Attributes:
-        factor: on the runs' own clock, the factor by which the visitors' times are longer: with
-            them divided by it, the log-rank statistic is 0. None where no visitor converges, or
-            only a factor above 20 would do.
+        factor: by which the visitors' times are longer at the same speed: with them divided by it,
+            the log-rank statistic is 0. None where no visitor converges, or only a factor above 20
+            would do.
         low: lower end of its 95 % interval, the factors that a permutation test at 5 % accepts; 0
             where there is none.
         high: upper end, None where there is none.
-        p_steps: one-sided permutation p-value of the log-rank test, time in steps.
-        p_relative: the same on the runs' own clock.
+        pvalue: one-sided permutation p-value of the log-rank test, at the same speed.
+        p_steps: the same of times in steps, whatever the speed.
+        slope: b above.
         visitors: visitors that had not converged when they left the state before.
         skippers: the same of the others.
         converged_visitors: those of `visitors` that converged.
@@ -38,17 +43,13 @@ class Delay:
     factor: float | None
     low: float
     high: float | None
+    pvalue: float
     p_steps: float
-    p_relative: float
+    slope: float
     visitors: int
     skippers: int
     converged_visitors: int
     converged_skippers: int
-
-    @property
-    def pvalue(self) -> float:
-        """The larger of the two p-values: the delay has to show on both clocks."""
-        return max(self.p_steps, self.p_relative)
 
 
 def measure_delay(
@@ -80,20 +81,32 @@ def measure_delay(
     after, observed, visitor = after[at_risk], observed[at_risk], visitor[at_risk]
     if min(visitor.sum(), (~visitor).sum()) < 2 or not observed.any():
         return None
-    own = after / before
+    slope = _slope(before, after, visitor, observed)
+    own = after / before**slope
     shuffled = np.stack([rng.permutation(visitor) for _ in range(PERMUTATIONS)])
     factor, low, high = _factor(own, observed, visitor, shuffled)
     return Delay(
         factor=factor,
         low=low,
         high=high,
+        pvalue=_later(own, observed, visitor, shuffled),
         p_steps=_later(after, observed, visitor, shuffled),
-        p_relative=_later(own, observed, visitor, shuffled),
+        slope=slope,
         visitors=int(visitor.sum()),
         skippers=int((~visitor).sum()),
         converged_visitors=int((visitor & observed).sum()),
         converged_skippers=int((~visitor & observed).sum()),
     )
+
+
+def _slope(before, after, visitor, observed):
+    """Slope of log after on log before within the two groups, over observed runs, from 0 to 1."""
+    x, y = np.log(before[observed]), np.log(after[observed])
+    for group in (visitor[observed], ~visitor[observed]):
+        if group.any():
+            x[group] -= x[group].mean()
+            y[group] -= y[group].mean()
+    return float(np.clip((x @ y) / max(x @ x, 1e-12), 0, 1))
 
 
 def _later(times, observed, visitor, shuffled):

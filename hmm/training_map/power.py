@@ -14,9 +14,28 @@ from seedmap.hmm.training_map.branches import Branch
 
 USUAL_SHARE = 0.3
 RUNS, RECORDS, SHARES = (20, 40, 80), (4, 8, 16, 32), (0.1, 0.2, 0.3, 0.5)
-SETS = 1
-FOUND = (((0,) * 4,) * 4,) * 3
-"""Of `SETS` sets those in which the fork was found, by runs, records per phase and share."""
+SETS = 85
+FOUND = (
+    (  # 20 runs
+        (0.34, 0.37, 0.38, 0.4),  # 4 records per phase
+        (0.53, 0.55, 0.57, 0.58),  # 8 records per phase
+        (0.7, 0.72, 0.74, 0.75),  # 16 records per phase
+        (0.84, 0.85, 0.86, 0.86),  # 32 records per phase
+    ),
+    (  # 40 runs
+        (0.4, 0.42, 0.44, 0.45),  # 4 records per phase
+        (0.59, 0.61, 0.62, 0.64),  # 8 records per phase
+        (0.75, 0.77, 0.78, 0.79),  # 16 records per phase
+        (0.87, 0.88, 0.88, 0.89),  # 32 records per phase
+    ),
+    (  # 80 runs
+        (0.46, 0.48, 0.49, 0.51),  # 4 records per phase
+        (0.64, 0.66, 0.68, 0.69),  # 8 records per phase
+        (0.79, 0.81, 0.82, 0.83),  # 16 records per phase
+        (0.89, 0.9, 0.9, 0.91),  # 32 records per phase
+    ),
+)
+"""Share of forks found, by runs, records per phase and share; smoothed, from `SETS` sets in all."""
 
 
 def branch_power(num_runs: int, records_per_phase: float, share: float = USUAL_SHARE) -> float:
@@ -36,7 +55,7 @@ def branch_power(num_runs: int, records_per_phase: float, share: float = USUAL_S
     least = smallest_group(num_runs)
     if round(min(share, 1 - share) * num_runs) < least:
         return 0.0
-    table = (np.array(FOUND) + 0.5) / (SETS + 1)
+    table = np.array(FOUND)
     for grid, value in (
         (np.log(RUNS), np.log(num_runs)),
         (np.log(RECORDS), np.log(max(records_per_phase, 1))),

@@ -55,7 +55,7 @@ def test_one_path_at_many_speeds_is_timing():
 
 def test_lasting_offsets_are_place():
     """What points along the way is aligned away, and no more of it than by chance."""
-    values = [path_or_speed(planted(0.0, 0.4, seed)[0], seed, 19) for seed in range(6)]
+    values = [path_or_speed(planted(0.0, 0.4, seed)[0], seed, 19) for seed in range(4)]
     assert np.mean([v.timing for v in values]) < 0.05
     assert np.mean([v.aligned_away for v in values]) > 0.2
     assert sum(v.pvalue <= 0.05 for v in values) <= 1
@@ -74,16 +74,16 @@ def test_the_shares_of_a_mixture_are_known():
 
 
 def test_the_pvalue_is_uniform_where_differences_have_no_direction():
-    """Isotropic differences that change smoothly: 30 sets, p-values of 20 levels."""
+    """Isotropic differences that change smoothly: 20 sets, p-values of 20 levels."""
     ranks = []
-    for seed in range(30):
+    for seed in range(20):
         rng = np.random.default_rng((5, seed))
         knots = rng.normal(size=(8, 4, 3)) * 0.5
         bumps = np.array([np.exp(-((TIME - c) ** 2) / 0.05) for c in (0.1, 0.4, 0.6, 0.9)])
         curves = way(TIME) + np.einsum("kt,rkc->rtc", bumps, knots)
         ranks.append(path_or_speed(curves, seed, 19).pvalue)
     assert np.mean(np.array(ranks) <= 0.1) <= 0.2
-    assert np.mean(ranks) == pytest.approx(0.525, abs=0.13)
+    assert np.mean(ranks) == pytest.approx(0.525, abs=0.16)
 
 
 def test_runs_are_compared_up_to_the_shortest():
