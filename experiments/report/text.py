@@ -1,5 +1,6 @@
 """Numbers as people read them: one function for each kind, the same in HTML and in the terminal."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -122,7 +123,7 @@ def of(some: int, all_: int) -> str:
 
 def time(value: float | None) -> str:
     """Returns a time as a whole number; `never` where there is none."""
-    return "never" if value is None else f"{value:.0f}"
+    return "never" if value is None or not math.isfinite(value) else f"{value:.0f}"
 
 
 def listed(values: Sequence[Any], noun: str) -> str:

@@ -10,7 +10,7 @@ from seedmap.hmm.training_map.visits import Visits
 SMALLEST_GROUP, SMALLEST_SHARE = 3, 0.1
 
 
-class Candidate(NamedTuple):
+class BranchCandidate(NamedTuple):
     """A state with enough visitors and enough runs that could have visited it.
 
     Attributes:
@@ -39,7 +39,7 @@ def smallest_group(num_runs: int) -> int:
 
 def candidates(
     paths: Int[np.ndarray, "run time"], visits: Visits, smallest: int
-) -> list[Candidate]:
+) -> list[BranchCandidate]:
     """Returns the states that at least `smallest` runs visit and as many eligible runs skip.
 
     A run is eligible to skip a state if it was in the state that visitors come from and left it.
@@ -65,7 +65,7 @@ def candidates(
         begin, leave = _before(visits, state, previous, runs)
         instead = _instead(visits, state, previous, visitors, skippers)
         visitor = np.arange(len(runs)) < len(visitors)
-        found.append(Candidate(state, previous, instead, runs, visitor, begin, leave))
+        found.append(BranchCandidate(state, previous, instead, runs, visitor, begin, leave))
     return found
 
 

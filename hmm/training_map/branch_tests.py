@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int, Real
 
-from seedmap.hmm.training_map.branch_candidates import Candidate
+from seedmap.hmm.training_map.branch_candidates import BranchCandidate
 from seedmap.hmm.training_map.delay import Delay, measure_delay
 from seedmap.hmm.training_map.place import closest_points, null_separations, separation
 from seedmap.hmm.training_map.visits import find_visits
@@ -18,7 +18,7 @@ PARTED = 0.25
 
 
 def place_test(
-    candidate: Candidate,
+    candidate: BranchCandidate,
     points: Float[np.ndarray, "run time component"],
     centres: Float[np.ndarray, "state component"],
     smallest: int,
@@ -64,7 +64,7 @@ def _last_record(points):
 
 
 def parting(
-    candidate: Candidate,
+    candidate: BranchCandidate,
     points: Float[np.ndarray, "run time component"],
     centre: Float[np.ndarray, " component"],
 ) -> Int[np.ndarray, " member"]:
@@ -91,13 +91,13 @@ def parting(
     return np.where(away.any(1), away.argmax(1), own.shape[1])
 
 
-def timing(candidate: Candidate, parted: Int[np.ndarray, " member"]) -> float:
+def timing(candidate: BranchCandidate, parted: Int[np.ndarray, " member"]) -> float:
     """Returns the probability that a visitor sets out later than a skipper, ties counting half."""
     later = parted[candidate.visitor, None] - parted[~candidate.visitor]
     return float((np.sign(later).mean() + 1) / 2)
 
 
-def support(candidate: Candidate, refits: Sequence[Int[np.ndarray, "run time"]]) -> float:
+def support(candidate: BranchCandidate, refits: Sequence[Int[np.ndarray, "run time"]]) -> float:
     """Returns the share of refits with a state whose visitors, among the members, are the same.
 
     Args:
@@ -113,7 +113,7 @@ def support(candidate: Candidate, refits: Sequence[Int[np.ndarray, "run time"]])
 
 
 def end_test(
-    candidate: Candidate,
+    candidate: BranchCandidate,
     points: Float[np.ndarray, "run time component"],
     convergence: Real[np.ndarray, " run"],
     smallest: int,
@@ -131,7 +131,7 @@ def end_test(
 
 
 def delay(
-    candidate: Candidate,
+    candidate: BranchCandidate,
     parted: Int[np.ndarray, " member"],
     points: Float[np.ndarray, "run time component"],
     steps: Real[np.ndarray, "run time"],

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int, Real
 
 from seedmap.hmm.training_map import branch_tests
-from seedmap.hmm.training_map.branch_candidates import Candidate, candidates, smallest_group
+from seedmap.hmm.training_map.branch_candidates import BranchCandidate, candidates, smallest_group
 from seedmap.hmm.training_map.delay import Delay, holm
 from seedmap.hmm.training_map.place import whiten
 from seedmap.hmm.training_map.visits import find_visits
@@ -91,7 +91,7 @@ class _Tested(NamedTuple):
     """A branch that is named but for the refits, or is not, and its candidate."""
 
     branch: Branch
-    candidate: Candidate
+    candidate: BranchCandidate
 
 
 class _Search(NamedTuple):

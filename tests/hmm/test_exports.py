@@ -24,7 +24,7 @@ HELPERS = {  # between modules
     *("convergence_distribution", "interval", "median", "ridge", "skill"),
     *("HmmlearnGaussian", "num_iterations"),
     *("Transitions", "transitions_made"),
-    *("Candidate", "candidates", "smallest_group", "Visits", "find_visits"),
+    *("BranchCandidate", "candidates", "smallest_group", "Visits", "find_visits"),
     *("delay", "end_test", "parting", "place_test", "support", "timing", "holm", "measure_delay"),
     *("Whitening", "closest_points", "null_separations", "separation", "whiten"),
     *("alignment_cost", "change_point", "median_interval"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from helpers.phases import phases
-from seedmap.hmm.training_map.branch_candidates import Candidate, candidates, smallest_group
+from seedmap.hmm.training_map.branch_candidates import BranchCandidate, candidates, smallest_group
 from seedmap.hmm.training_map.branch_tests import place_test
 from seedmap.hmm.training_map.branches import Branch, find_branches
 from seedmap.hmm.training_map.visits import find_visits
@@ -126,7 +126,7 @@ def test_skippers_are_resolved_where_their_records_are_close_together(records, r
     points = np.stack([around] * 4 + [straight] * 4) + 0.1 * rng.normal(size=(8, 1, 2))
     visitor = np.arange(8) < 4
     begin = np.zeros(8, int)
-    candidate = Candidate(1, 0, -1, np.arange(8), visitor, begin, begin + 1)
+    candidate = BranchCandidate(1, 0, -1, np.arange(8), visitor, begin, begin + 1)
     centres = np.array([[0.0, 0.0], [4.0, 3.0]])
     assert place_test(candidate, points, centres, 3, rng)[2] == resolved
 

@@ -206,7 +206,8 @@ def test_what_reads_the_weights_is_one_function_and_others_keep_their_order():
         return {"own": params["params"]["Dense_0"]["bias"][0]}
 
     functions = choose(["sharpness", "l2", own, "rank_measures", "gradient_norm", "weights"])
-    assert functions[1:] == (sharpness, own, gradient_norm)
+    names = [function.__name__ for function in functions[1:]]
+    assert names == ["sharpness", "own", "gradient_norm"]
     recorded = jax.eval_shape(functions[0], tree(0))
     assert set(recorded) == {*PAPER_METRICS, *jax.eval_shape(rank_measures, tree(0))}
     assert choose([]) == ()
