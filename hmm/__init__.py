@@ -75,7 +75,7 @@ From there to what the states mean, and back to files:
 `hmm.figures` draws.
 """
 
-from seedmap.hmm.autoregressive.choice import Candidate, candidate_row
+from seedmap.hmm.autoregressive.choice import SizeCandidate, candidate_row
 from seedmap.hmm.autoregressive.engine import MapFit, MapSettings, make_map
 from seedmap.hmm.autoregressive.map_model import (
     MapModel,
@@ -206,7 +206,6 @@ __all__ = [
     "Analysis",
     "Bootstrap",
     "Branch",
-    "Candidate",
     "Clustering",
     "Coefficient",
     "CrossValidation",
@@ -232,6 +231,7 @@ __all__ = [
     "Scale",
     "Sequences",
     "SingleThreshold",
+    "SizeCandidate",
     "Skill",
     "SkillRow",
     "StateHazard",

@@ -58,7 +58,7 @@ class Plan:
 
 
 @dataclass(frozen=True, eq=False)
-class Candidate:
+class SizeCandidate:
     """A number of states, its best fit, and what speaks for and against it.
 
     Attributes:
@@ -119,7 +119,7 @@ class Material:
 
 def sweep_states(
     material: Material, plan: Plan, tempering: float, report: Callable[[int], None] = _silent
-) -> tuple[Candidate, ...]:
+) -> tuple[SizeCandidate, ...]:
     """Returns the candidates, in the order of the plan's states, one of them chosen.
 
     Halves are fitted for the K of lowest ICL first, and on until they agree: that K is the choice.
@@ -158,8 +158,8 @@ def _job(material: Material, plan: Plan, k: int, tempering: float, purpose, run_
 
 
 def _judged(
-    material: Material, plan: Plan, candidates: list[Candidate], pairs: int, report
-) -> list[Candidate]:
+    material: Material, plan: Plan, candidates: list[SizeCandidate], pairs: int, report
+) -> list[SizeCandidate]:
     """The candidates with the agreement of halves of the runs; one state needs none."""
     halves = draw_halves(material.run_weights, pairs, plan.seed)
     names = [(c, i) for c in candidates for i in range(len(halves)) if c.num_states > 1]
@@ -174,7 +174,7 @@ def _judged(
         name: max(islice(fits, len(starts)), key=lambda fit: fit.score).paths for name in names
     }
 
-    def agreement(candidate: Candidate) -> np.ndarray:
+    def agreement(candidate: SizeCandidate) -> np.ndarray:
         if candidate.num_states == 1:
             return np.ones(0)
         each = [(paths[candidate, 2 * i], paths[candidate, 2 * i + 1]) for i in range(pairs)]
@@ -183,7 +183,7 @@ def _judged(
     return [replace(candidate, halves=agreement(candidate)) for candidate in candidates]
 
 
-def candidate_row(candidate: Candidate) -> dict[str, Any]:
+def candidate_row(candidate: SizeCandidate) -> dict[str, Any]:
     """Returns what speaks for and against a candidate as plain values, its model left out.
 
     Returns:
@@ -221,7 +221,7 @@ def draw_halves(
     return halves
 
 
-def choose(candidates: Sequence[Candidate]) -> Candidate:
+def choose(candidates: Sequence[SizeCandidate]) -> SizeCandidate:
     """Returns the eligible candidate of lowest ICL; the one halves agree on most if none is.
 
     Of equal ones that with fewer states.
@@ -236,7 +236,7 @@ def choose(candidates: Sequence[Candidate]) -> Candidate:
 def final_fit(
     material: Material,
     plan: Plan,
-    candidate: Candidate,
+    candidate: SizeCandidate,
     restarts: int,
     report: Callable[[int], None] = _silent,
 ) -> Fitted:
@@ -256,7 +256,7 @@ def _candidate(material: Material, plan: Plan, k: int, fits: Iterator[Fitted], r
     best = max(mine, key=lambda fit: fit.score)
     free = num_parameters(k, int(material.records.num_components))
     deviance = -2 * (material.run_weights @ best.path_log_likelihood)
-    return Candidate(
+    return SizeCandidate(
         num_states=k,
         fit=best,
         num_parameters=free,
@@ -280,11 +280,11 @@ def _chance(material: Material, plan: Plan, k: int) -> float:
     return float(np.mean([adjusted_rand_index(*draws[i : i + 2]) for i in range(0, len(draws), 2)]))
 
 
-def _with_reasons(candidates: list[Candidate]) -> tuple[Candidate, ...]:
+def _with_reasons(candidates: list[SizeCandidate]) -> tuple[SizeCandidate, ...]:
     """The candidates, each with why it is the chosen one or not."""
     chosen = choose(candidates)
 
-    def reason(candidate: Candidate) -> str:
+    def reason(candidate: SizeCandidate) -> str:
         apart = (
             f"two halves of the runs agree to {candidate.agreement:.2f} (adjusted Rand index), "
             f"which is below {AGREEMENT}"

@@ -8,9 +8,9 @@ from jaxtyping import Float, Int
 
 from seedmap.errors import UserError
 from seedmap.hmm.autoregressive.choice import (
-    Candidate,
     Material,
     Plan,
+    SizeCandidate,
     choose,
     final_fit,
     sweep_states,
@@ -107,8 +107,8 @@ class MapFit:
     paths: Int[np.ndarray, "run time"]
     agreement: Float[np.ndarray, "run time"]
     edges: Float[np.ndarray, "source target"]
-    candidates: tuple[Candidate, ...]
-    chosen: Candidate
+    candidates: tuple[SizeCandidate, ...]
+    chosen: SizeCandidate
     score: float
     half: int
     double: int

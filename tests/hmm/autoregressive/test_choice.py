@@ -8,9 +8,9 @@ import pytest
 from helpers.relaxing import relaxing_runs
 from seedmap.hmm.autoregressive import choice
 from seedmap.hmm.autoregressive.choice import (
-    Candidate,
     Material,
     Plan,
+    SizeCandidate,
     candidate_row,
     choose,
     draw_halves,
@@ -89,7 +89,7 @@ def made_up(k, icl, halves):
         score=1.0,
         iterations=30,
     )
-    return Candidate(k, fit, 5, icl, np.array(halves), 0.4, np.array([1.0]), "")
+    return SizeCandidate(k, fit, 5, icl, np.array(halves), 0.4, np.array([1.0]), "")
 
 
 @pytest.mark.parametrize(
