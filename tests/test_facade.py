@@ -335,6 +335,7 @@ def test_no_branch_is_said_with_what_would_have_been_found(common):
     assert any(note.startswith("no fork found (a fork of 30 % of the runs") for note in m.notes)
 
 
+@pytest.mark.slow
 def test_two_ends_are_a_branch_with_the_runs_that_take_it():
     planted = phases("ends", 1, num_runs=30, num_records=80)
     runs = sm.from_arrays(planted.values, steps=planted.steps, convergence=planted.convergence)
@@ -350,12 +351,14 @@ def test_two_ends_are_a_branch_with_the_runs_that_take_it():
     assert m.plot().axes
 
 
+@pytest.mark.slow
 def test_few_runs_fork_where_nobody_can_tell():
     m = sm.fit_map(sm.from_arrays(planted(5)[0]), states=2, restarts=1, resamples=0)
     assert m.branches == ()
     assert "forks not sought: 6 runs are needed, there are 5" in m.notes
 
 
+@pytest.mark.slow
 def test_runs_held_out_by_name_are_decoded_only(common):
     _, runs, _ = common
     settings = {"states": 3, "restarts": 1, "iterations": 22, "resamples": 0}

@@ -9,6 +9,7 @@ from nbclient import NotebookClient
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "quickstart.ipynb"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the Jupyter client itself
 def test_quickstart_runs_and_draws_its_figures(tmp_path):
     notebook = nbformat.read(NOTEBOOK, as_version=4)

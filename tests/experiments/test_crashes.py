@@ -213,6 +213,7 @@ def test_a_step_stopped_anywhere(name, base, tmp_path, capsys):
     _survives(name, STEPS[name](base), tmp_path, capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["import metrics", "fit --overwrite", "report"])
 def test_a_disk_that_refuses_any_operation(name, base, tmp_path, capsys):
     refuse(STEPS[name](base), tmp_path / "run", capsys)

@@ -119,6 +119,7 @@ def _survives(name, case, tmp_path, capsys):
     print(f"{name}: {survived} of {stops}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_stopped_anywhere(name, study, measured, tmp_path, capsys):
     bare = tmp_path / "bare"
@@ -138,6 +139,7 @@ def test_a_study_stopped_between_training_and_measures_is_to_be_resumed(study, m
 # Comparisons
 
 
+@pytest.mark.slow
 def test_a_comparison_of_studies_stopped_anywhere(study, tmp_path, capsys):
     other = tmp_path / "other"
     shutil.copytree(study, other)
@@ -178,6 +180,7 @@ def runs(tmp_path_factory):
     return base
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("former", [False, True])
 def test_a_comparison_of_runs_stopped_anywhere(former, runs, tmp_path, capsys):
     words = ("compare", runs / "0", runs / "1", "--together", "--out")
@@ -200,6 +203,7 @@ def test_a_comparison_of_runs_stopped_anywhere(former, runs, tmp_path, capsys):
 # Overhead
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [(), ("--overwrite",)])
 def test_a_measurement_stopped_anywhere(flags, tmp_path, capsys, monkeypatch):
     def measure(networks, modes, settings, trials):
@@ -247,6 +251,7 @@ def hub(tmp_path_factory):
     return base
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["", "--overwrite", "--resume"])
 def test_an_import_of_checkpoints_stopped_anywhere(how, hub, study, tmp_path, capsys):
     pattern = hub / "seed_{run}-step_{step}.safetensors"

@@ -72,6 +72,7 @@ def content(folder):
     return {name: np.asarray(dataset[name]).tolist() for name in dataset.variables}
 
 
+@pytest.mark.slow
 def test_multiberts_from_checkpoints_to_a_report(here, tmp_path, capsys):
     out, table = tmp_path / "run", tmp_path / "losses.csv"
     lines = [

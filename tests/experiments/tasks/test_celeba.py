@@ -80,6 +80,7 @@ def test_sizes_take_the_first_faces(folder):
     assert all(len(group) == 2 and group.any() for group in some.groups.values())
 
 
+@pytest.mark.slow
 def test_the_trainer_traces_the_published_layout(folder):
     """All of a training step and its evaluation, by shapes alone, at the paper's width."""
     made = setup(replace(PAPER, data_dir=str(folder), attribute="Smiling"))

@@ -176,6 +176,7 @@ def test_generated_images_are_the_same_every_time():
     assert load(QUICK, 100).train[1].max() == 99
 
 
+@pytest.mark.slow
 def test_the_trainer_traces_both_variants():
     """All of a training step and its metrics, by shapes alone, at the paper's width."""
     for name in ("cifar10-destabilised", "cifar100"):

@@ -54,6 +54,7 @@ def with_outlier():
     return fit(values, callback=lambda *call: calls.append(call)), calls
 
 
+@pytest.mark.slow
 def test_one_odd_run_decides_the_total_and_not_the_choice(with_outlier):
     sweep, _ = with_outlier
     chosen = select(sweep)

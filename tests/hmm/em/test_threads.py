@@ -140,6 +140,7 @@ def test_the_first_restart_is_k_means_and_the_others_the_best_short_run():
     assert (ahead[1:] >= behind[1:] - 0.1).all()
 
 
+@pytest.mark.slow
 def test_a_start_depends_on_its_key_and_restart_only():
     _, _, _, together, _ = short_starts(Layout((3, 2, 3), "full"), [(3, 1), (2, 1), (3, 2)])
     _, _, _, alone, _ = short_starts(Layout((3,), "full"), [(3, 2)])

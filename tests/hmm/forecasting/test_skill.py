@@ -75,6 +75,7 @@ def rows(data):
     return forecast_skill(sequences, outcome, steps, (25, 70, 240), folds=3, config=CONFIG)
 
 
+@pytest.mark.slow
 def test_skill_comes_with_the_fork(rows):
     before, after = rows  # at step 240 no run is left
     assert (before.upto, after.upto) == (25, 70)
@@ -87,6 +88,7 @@ def test_skill_comes_with_the_fork(rows):
     assert before.coverage == pytest.approx(0.8, abs=0.2)
 
 
+@pytest.mark.slow
 def test_skill_by_hand_from_forecasts(data, rows):
     sequences, outcome, steps, _ = data
     order = np.random.default_rng(0).permutation(36)

@@ -183,6 +183,7 @@ def rows(data):
     return compare_baselines(sequences, outcome, steps, CONFIG, best=(1, 9), upto=(130, 150))
 
 
+@pytest.mark.slow
 def test_every_baseline_has_its_row(rows):
     assert [row["name"].split(" (")[0] for row in rows] == [
         *("HMM", "k-means", "HMM-1", "best 1", "up to step 130", "up to step 150")

@@ -59,6 +59,7 @@ def test_where_states_are_far_apart_every_refit_draws_the_same_map():
     assert (bootstrap_map(sweep, chosen, sequences, paths).adjusted_rand == 1).all()
 
 
+@pytest.mark.slow
 def test_where_states_overlap_refits_differ_and_the_seed_alone_decides_how():
     rng = np.random.default_rng(0)
     sequences = from_arrays(rng.normal(size=(12, 30, 3)))

@@ -73,6 +73,7 @@ def test_the_shares_of_a_mixture_are_known():
         assert found.low < found.timing < found.high
 
 
+@pytest.mark.slow
 def test_the_pvalue_is_uniform_where_differences_have_no_direction():
     """Isotropic differences that change smoothly: 20 sets, p-values of 20 levels."""
     ranks = []

@@ -20,6 +20,7 @@ from seedmap.trainer.metrics.spectrum import (
 )
 
 EPS = np.finfo(np.float32).eps
+SHAPES = [(40, 128), pytest.param((512, 128), marks=pytest.mark.slow)]
 
 
 def matrix_of(values, shape, seed=0):
@@ -59,7 +60,7 @@ def summary(values):
     return Spectrum(values.max(), values.mean(), values.var(), rank)
 
 
-@pytest.mark.parametrize("shape", [(40, 128), (512, 128)])
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", SPECTRA)
 def test_gram_values_are_within_their_bound(name, shape):
     """min(c eps s_1^2 / s, sqrt(c eps) s_1) at c = 4, and sums far better than that."""
@@ -77,7 +78,7 @@ def test_gram_values_are_within_their_bound(name, shape):
     assert np.abs(exact - expected).max() < 10 * EPS * expected[0]
 
 
-@pytest.mark.parametrize("shape", [(40, 128), (512, 128)])
+@pytest.mark.parametrize("shape", SHAPES)
 def test_gram_keeps_the_zeros_of_a_matrix_of_low_rank(shape):
     """Roots of the eigenvalues would be off by some 1e-4: thousands of roundings."""
     ours = np.sort(gram_values(jnp.asarray(example("rank 2", shape))[None])[0])[::-1]
@@ -102,6 +103,7 @@ def bulk_with_outliers(count):
     return random_matrix((784, 800)) * np.float32(np.sqrt(2 / 1584)) + outliers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [0, 1, 10])
 def test_lanczos_is_as_accurate_as_its_docstring_says(count):
     """16 draws of the probes: standard error of each, and of their mean, around the exact value."""
