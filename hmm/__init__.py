@@ -14,8 +14,8 @@ The default engine, on a scale that all runs share:
     decode_runs(model, sequences) -> (int32 [run, time], share of the refits that say so)
     filter_runs(model, sequences) -> [run, time, state]; score_runs(model, sequences) -> [run]
     location_model(model) -> Parameters: where the states are, as a Gaussian HMM
-    decode_at_sizes(made, states) -> {K: paths of the fitted runs}, where branches are sought
-    decode_resamples(made, num_states, num_resamples=20) -> list of paths of the fitted runs
+    decode_at_sizes(made, states) -> {K: paths}, where branches are sought
+    search_branches(made.fitted_runs, decodings, steps, convergence) -> tuple of Branch
 
 Gaussian HMMs, from arrays to a decoded model:
 
@@ -78,13 +78,14 @@ From there to what the states mean, and back to files:
 from seedmap.hmm.autoregressive.choice import SizeCandidate, candidate_row
 from seedmap.hmm.autoregressive.engine import MapFit, MapSettings, make_map
 from seedmap.hmm.autoregressive.map_model import (
+    FittedRuns,
     MapModel,
     decode_runs,
     filter_runs,
     location_model,
     score_runs,
 )
-from seedmap.hmm.autoregressive.sizes import decode_at_sizes, decode_resamples
+from seedmap.hmm.autoregressive.sizes import decode_at_sizes, search_branches
 from seedmap.hmm.decoding import Decoded, decode, fit_and_decode
 from seedmap.hmm.features import (
     Features,
@@ -214,6 +215,7 @@ __all__ = [
     "Edge",
     "Features",
     "Fit",
+    "FittedRuns",
     "Forecast",
     "Forecaster",
     "GroupSurvival",
@@ -264,7 +266,6 @@ __all__ = [
     "criterion_value",
     "decode",
     "decode_at_sizes",
-    "decode_resamples",
     "decode_runs",
     "decoding_agreement",
     "default_criterion",
@@ -330,6 +331,7 @@ __all__ = [
     "save_sweep",
     "scale_metrics",
     "score_runs",
+    "search_branches",
     "select",
     "selection_table",
     "speed_sentences",

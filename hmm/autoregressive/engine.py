@@ -1,6 +1,6 @@
 """From metrics to a map: scale, odd runs, number of states, final fit, consensus."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,12 @@ from seedmap.hmm.autoregressive.choice import (
 )
 from seedmap.hmm.autoregressive.consensus import matching, permute_states, refit_resamples
 from seedmap.hmm.autoregressive.fits import precision
-from seedmap.hmm.autoregressive.map_model import MapModel, decode_runs, paths_of_voters
+from seedmap.hmm.autoregressive.map_model import (
+    FittedRuns,
+    MapModel,
+    decode_runs,
+    paths_of_voters,
+)
 from seedmap.hmm.autoregressive.model import default_tempering
 from seedmap.hmm.autoregressive.odd import NUM_RESAMPLES, find_odd_runs
 from seedmap.hmm.autoregressive.records import records_of
@@ -26,7 +31,7 @@ from seedmap.hmm.autoregressive.starts import progress_along_the_way
 from seedmap.hmm.features import Features, apply_scale, fit_scale
 from seedmap.hmm.parameters import canonical_order
 from seedmap.hmm.sequences import Sequences, check_num_runs
-from seedmap.hmm.training_map.stability import edge_recurrence
+from seedmap.hmm.training_map.stability import adjusted_rand_index, edge_recurrence
 
 _SCREENINGS = 2  # as the scale is another one without the odd runs
 _AUTOCORRELATED = 0.5
@@ -91,6 +96,8 @@ class MapFit:
         paths: int32 [run, time], the consensus, -1 past a run's end.
         agreement: float64 [run, time], share of the refits that give that state, 0 on padding.
         edges: float64 [source, target], share of the refits in which some run makes the transition.
+        refit_agreement: float64 [refit], adjusted Rand index of each refit's decoding of the fitted
+            runs with the consensus.
         candidates: every number of states that was tried.
         chosen: the one that was chosen, as in the sweep.
         score: tempered log-likelihood per record of the final fit.
@@ -107,6 +114,7 @@ class MapFit:
     paths: Int[np.ndarray, "run time"]
     agreement: Float[np.ndarray, "run time"]
     edges: Float[np.ndarray, "source target"]
+    refit_agreement: Float[np.ndarray, " refit"]
     candidates: tuple[SizeCandidate, ...]
     chosen: SizeCandidate
     score: float
@@ -121,6 +129,11 @@ class MapFit:
     def num_states(self) -> int:
         """Number of states K."""
         return self.model.num_states
+
+    @property
+    def fitted_runs(self) -> FittedRuns:
+        """The model and the runs it was fitted to."""
+        return FittedRuns(self.model, self.features, self.fitted)
 
 
 def make_map(
@@ -171,6 +184,7 @@ def make_map(
         paths=paths,
         agreement=agreement,
         edges=edge_recurrence(first, others or [first], k),
+        refit_agreement=np.array([adjusted_rand_index(paths[kept], other) for other in others]),
         candidates=candidates,
         chosen=chosen,
         score=fit.score,
@@ -193,9 +207,9 @@ def _states_at(material: Material, settings: MapSettings, tempering: float, repo
     return choose(sweep_states(material, settings.short_plan, tempering, report)).num_states
 
 
-def material_of(made: MapFit) -> Material:
-    """Returns the runs of a map as its sweep took them, to fit more; within `precision`."""
-    return _material(made.features, np.flatnonzero(np.isin(made.features.runs, made.fitted)))
+def material_of(features: Features, fitted: Sequence[str]) -> Material:
+    """Returns runs as a sweep takes them, the named ones to be fitted; within `precision`."""
+    return _material(features, np.flatnonzero(np.isin(features.runs, fitted)))
 
 
 def _check(sequences: Sequences, fitted: np.ndarray, settings: MapSettings) -> None:

@@ -46,6 +46,26 @@ class MapModel:
         return len(self.parameters.initial)
 
 
+@dataclass(frozen=True, eq=False)
+class FittedRuns:
+    """A map's model and the runs it was fitted to, as they are known of a map read from files.
+
+    Attributes:
+        model: of the map.
+        features: all runs as the model sees them.
+        fitted: names of the runs that the model was fitted to.
+    """
+
+    model: MapModel
+    features: Features
+    fitted: tuple[str, ...]
+
+    @property
+    def rows(self) -> Int[np.ndarray, " index"]:
+        """Indices of the fitted runs."""
+        return np.flatnonzero(np.isin(self.features.runs, self.fitted))
+
+
 def decode_runs(
     model: MapModel, sequences: Sequences
 ) -> tuple[Int[np.ndarray, "run time"], Float[np.ndarray, "run time"]]:

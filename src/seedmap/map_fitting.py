@@ -1,6 +1,6 @@
 """From runs to a map on the scale that they share: the default of `seedmap.fit_map`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,11 +25,11 @@ class MapFit:
     Attributes:
         runs: what it was fitted to.
         made: the model, the consensus and all candidates.
+        decodings: by number of states, int32 [run, time], the paths of every number of states tried
+            and of 4 to 10, where branches are sought.
         sequences: the metrics [run, time, metric] in standard deviations of the fitted runs.
         parameters: where the states are, in those units (`seedmap.hmm.location_model`); state 0 is
             where runs start.
-        branches: named ones first, and what speaks for each (`seedmap.hmm.find_branches`); sought
-            at 4 to 10 states, among the runs on the map.
         leak: how much a run's first record tells of its time of convergence; None with too few
             converged runs.
         notes: what a reader should know of the fit, a sentence each.
@@ -37,9 +37,9 @@ class MapFit:
 
     runs: Runs
     made: hmm.MapFit
+    decodings: Mapping[int, Int[np.ndarray, "run time"]]
     sequences: hmm.Sequences
     parameters: hmm.Parameters
-    branches: tuple[hmm.Branch, ...]
     leak: hmm.Leak | None
     notes: tuple[str, ...]
 
@@ -128,40 +128,45 @@ def fit_on_common_scale(
         fitted, _ = split_by_name(runs.names, 0.0, validation_runs, seed)
     sequences = first_records(runs.sequences)
     made = hmm.make_map(sequences, fitted, settings, callback)
-    branches = _seek_branches(runs, made, int(seed))
-    rows = np.isin(runs.names, made.fitted)
-    sentence = hmm.branch_sentence(branches, made.paths[rows])
     raw = sequences.values[:, 0]
     found = hmm.leak(made.features.x[:, 0], raw, runs.convergence)
     return MapFit(
         runs=runs,
         made=made,
+        decodings=_decodings(made, settings),
         sequences=hmm.scale_metrics(made.model.scale, sequences),
         parameters=hmm.location_model(made.model),
-        branches=branches,
         leak=found,
-        notes=(*made.notes, *_notes(runs, found), sentence),
+        notes=(*made.notes, *_notes(runs, found)),
     )
 
 
-def _seek_branches(runs: Runs, made: hmm.MapFit, seed: int) -> tuple[hmm.Branch, ...]:
-    """The branches among the runs that the map was fitted to; none where they are too few."""
-    rows = np.flatnonzero(np.isin(runs.names, made.fitted))
-    if len(rows) < 2 * smallest_group(len(rows)):
-        return ()
-    features, steps = made.features, runs.steps[:, : made.paths.shape[1]]
-    x = np.where(features.present[:, :, None], features.x, np.nan)
-    records = int((features.lengths[rows] - 1).sum())
-    states = [k for k in BRANCH_STATES if k <= records // 2]
-    return hmm.find_branches(
-        x[rows],
-        hmm.decode_at_sizes(made, states, seed=seed),
-        lambda k: hmm.decode_resamples(made, k, seed=seed),
-        made.fitted,
-        steps[rows],
-        runs.convergence[rows],
-        seed,
+def _decodings(made: hmm.MapFit, settings: hmm.MapSettings) -> dict[int, np.ndarray]:
+    """The paths at every number of states that is shown or searched for branches."""
+    rows = made.fitted_runs.rows
+    sought: tuple[int, ...] = ()
+    if len(rows) >= 2 * smallest_group(len(rows)):
+        records = int((made.features.lengths[rows] - 1).sum())
+        sought = tuple(k for k in BRANCH_STATES if k <= records // 2)
+    return hmm.decode_at_sizes(made, sorted({*settings.states, *sought}), seed=settings.seed)
+
+
+def branches_of(fit: MapFit, seed: int = 0) -> tuple[tuple[hmm.Branch, ...], str]:
+    """Seeks branches among the runs on the map.
+
+    Args:
+        fit: the map's model.
+        seed: of the tests.
+
+    Returns:
+        The branches, named ones first, and what to say of them in a headline.
+    """
+    made = fit.made
+    steps = fit.runs.steps[:, : made.paths.shape[1]]
+    branches = hmm.search_branches(
+        made.fitted_runs, fit.decodings, steps, fit.runs.convergence, seed
     )
+    return branches, hmm.branch_sentence(branches, made.paths[made.fitted_runs.rows])
 
 
 def _notes(runs: Runs, found: hmm.Leak | None) -> list[str]:

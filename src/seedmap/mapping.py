@@ -11,7 +11,7 @@ from jaxtyping import Int, Real
 from seedmap import hmm
 from seedmap.errors import UserError, did_you_mean
 from seedmap.fitting import Fit, fit
-from seedmap.map_fitting import MapFit, check_emission, fit_on_common_scale
+from seedmap.map_fitting import MapFit, branches_of, check_emission, fit_on_common_scale
 from seedmap.runs import Runs, check_is_runs, numbers
 
 if TYPE_CHECKING:
@@ -26,11 +26,15 @@ class Map:
         fit: the HMM, and all fits it was chosen among.
         analysis: the map's states and edges, the regression of the outcome on the bag of states,
             detours and dissimilarities, over the runs that are not odd.
+        branches: states that some runs visit and others pass by, named ones first, and what speaks
+            for each (`seedmap.hmm.find_branches`); none of Gaussian HMMs. A branch's state is in
+            the map of its own number of states, which may not be this one.
         notes: what a reader should know, a sentence each.
     """
 
     fit: MapFit | Fit
     analysis: hmm.Analysis
+    branches: tuple[hmm.Branch, ...]
     notes: tuple[str, ...]
 
     @property
@@ -52,14 +56,6 @@ class Map:
     def edges(self) -> tuple[hmm.Edge, ...]:
         """Transitions that some run takes."""
         return tuple(self.analysis.training_map.edges)
-
-    @property
-    def branches(self) -> tuple[hmm.Branch, ...]:
-        """States that some runs visit and others pass by, named ones first; none of Gaussian HMMs.
-
-        A branch's state is in the map of its own number of states, which may not be this one.
-        """
-        return self.fit.branches if isinstance(self.fit, MapFit) else ()
 
     @property
     def forking(self) -> bool:
@@ -163,12 +159,16 @@ def fit_map(
         converged=np.isfinite(runs.convergence)[rows] if by_time else None,
         complete=~runs.diverged[rows],
     )
+    branches: tuple[hmm.Branch, ...] = ()
     notes = list(fitted.notes)
+    if isinstance(fitted, MapFit):
+        branches, sentence = branches_of(fitted, settings.get("seed", 0))
+        notes.append(sentence)
     if by_time and not np.isfinite(measured).any():
         notes.append("no convergence is recorded: nothing is regressed, and detours are not sought")
     else:
         notes += analysis.regression.warnings
-    return Map(fitted, analysis, tuple(notes))
+    return Map(fitted, analysis, branches, tuple(notes))
 
 
 def _settings_of(function: Callable) -> set[str]:

@@ -31,7 +31,7 @@ HELPERS = {  # between modules
 }
 INSIDE = {  # of the default engine
     *("Material", "Plan", "choose", "draw_halves", "final_fit", "sweep_states"),
-    *("material_of", "paths_of_voters"),
+    *("decode_resamples", "material_of", "paths_of_voters"),
 }
 
 
