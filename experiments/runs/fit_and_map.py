@@ -49,6 +49,7 @@ from seedmap.experiments.tasks.base import FitConfig, MapConfig
 from seedmap.hmm.io import save_hmm
 from seedmap.published import visit_notes
 from seedmap.results import to_json
+from seedmap.timings import timed
 from seedmap.transaction import claim, transaction
 
 
@@ -110,8 +111,9 @@ def fit_run(
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             runs = dataset_runs(dataset, config.metrics)
-        made = make_fit(runs, config, callback)
-        published = fit_beside(runs, config)
+        with timed("fit"):
+            made = make_fit(runs, config, callback)
+            published = fit_beside(runs, config)
         notes = [str(w.message) for w in caught if w.category is UserWarning] + list(made.notes)
         fit_id = ids.fit_id(trained[ids.TRAINING], config, made.saved.parameters)
         made = made.with_id(fit_id)
@@ -219,9 +221,10 @@ def map_run(fitted: Fitted, asked: MapConfig | None = None) -> Mapped:
         threshold=config["threshold"] if asked.threshold is None else asked.threshold,
         censored=asked.censored or ("cap" if config["fit"].get("method") else "exclude"),
     )
-    analysis = analyse_fitted(fitted, question)
-    branches, headline = find_branches(fitted, analysis)
-    findings = find_out(fitted, analysis, branches, question.outcome == "convergence")
+    with timed("tests"):
+        analysis = analyse_fitted(fitted, question)
+        branches, headline = find_branches(fitted, analysis)
+        findings = find_out(fitted, analysis, branches, question.outcome == "convergence")
     summary = summarise(
         fitted.dataset,
         analysis,
