@@ -186,7 +186,7 @@ def _as_arrays(sequences: Sequences) -> tuple[jax.Array, jax.Array]:
 def _start(points: np.ndarray, num_states: int, key: tuple[int, ...], config: SweepConfig):
     """Where hmmlearn starts: k-means centres, one covariance for all states, random rows."""
     rng = np.random.default_rng(key)
-    centres = best_centres(points, num_states, rng)
+    centres = _best_centres(points, num_states, rng)
     covariance = np.atleast_2d(np.cov(points.T)) + _MIN_COVAR * np.eye(points.shape[1])
     if config.covariance == "diagonal":
         covariance = np.diag(np.diag(covariance))
@@ -199,7 +199,7 @@ def _start(points: np.ndarray, num_states: int, key: tuple[int, ...], config: Sw
     )
 
 
-def best_centres(
+def _best_centres(
     points: Float[np.ndarray, "n metric"], num_clusters: int, rng: np.random.Generator
 ) -> Float[np.ndarray, "cluster metric"]:
     """Returns the centres of k-means, from the best of 10 seedings of k-means++."""

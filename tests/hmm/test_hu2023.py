@@ -12,7 +12,7 @@ from seedmap.errors import UserError
 from seedmap.hmm.autoregressive.fits import precision
 from seedmap.hmm.em.baum_welch import Gaussians, baum_welch, log_likelihoods
 from seedmap.hmm.selection.hu2023 import (
-    best_centres,
+    _best_centres,
     fit_hu2023,
     hu2023_split,
     select_hu2023,
@@ -191,7 +191,7 @@ def test_starts_are_as_good_as_the_k_means_that_hmmlearn_calls(seed):
     """Twelve clusters: a single seeding misses one in most draws."""
     rng = np.random.default_rng(seed)
     points = np.repeat(rng.normal(0, 4, (12, 3)), 20, 0) + rng.normal(0, 0.3, (240, 3))
-    centres = best_centres(points, 12, np.random.default_rng(seed))
+    centres = _best_centres(points, 12, np.random.default_rng(seed))
     inertia = (np.square(points[:, None] - centres).sum(-1)).min(1).sum()
     theirs = KMeans(12, n_init=10, random_state=seed).fit(points)
     assert inertia == pytest.approx(theirs.inertia_, rel=1e-3)
