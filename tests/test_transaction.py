@@ -41,7 +41,7 @@ MADE |= {"training/whole/w": "2"}
 
 
 def bring(folder):
-    """The same, of which all but `b` is in a folder of its own already; of two, the draft's comes."""
+    """The same; all but `b` is in a folder of its own already, of two the draft's comes."""
     with transaction(folder, ("a", "whole"), "fit", "training") as draft:
         write(draft, {"b": "2"})
 
@@ -201,7 +201,8 @@ def test_a_reader_does_not_wait_for_ever(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "names", [["../mine"], ["/etc/mine"], ["link/mine"], ["a/b/c/d"], [""], [7], {"a": 1}, "a", None]
+    "names",
+    [["../mine"], ["/etc/mine"], ["link/mine"], ["a/b/c/d"], [""], [7], {"a": 1}, "a", None],
 )
 def test_a_journal_from_somebody_else_moves_nothing_of_mine(names, tmp_path):
     folder = tmp_path / "theirs"
