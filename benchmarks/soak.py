@@ -33,7 +33,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from seedmap.experiments.noise.folder import load_study
-from seedmap.experiments.runs.fit_and_map import read_fitted
+from seedmap.experiments.runs.fitted import read_fitted
 from seedmap.experiments.runs.folder import load_params, read_dataset
 from seedmap.lock import SERVICE
 from seedmap.trainer.storage.folder import read_job

@@ -65,8 +65,9 @@ From there to what the states mean, and back to files:
     survival_by_group(times, observed, group) -> GroupSurvival
     path_or_speed(features) -> PathOrSpeed; moves_first(values, steps, event, metrics) -> MovesFirst
     best_threshold(values, outcome, metrics) -> SingleThreshold, beside the bag of states
-    pool({name: sequences}) -> Sequences; fit_together(groups, held_out, config, key) -> Sweep
+    pool({name: sequences}) -> Sequences
     apply_model(parameters, metrics, sequences) -> Transfer: a model on runs of another experiment
+    read_runs(saved, raw) -> Reading; read_beliefs(saved, raw): any runs by a saved HMM
     predict_outcome(bag, outcome, new_bag) -> [new run]; prediction_r2(predicted, outcome)
     fit_forecaster(sequences, outcome, steps) -> Forecaster
     forecast(forecaster, values, level=0.8) -> Forecast
@@ -126,6 +127,7 @@ from seedmap.hmm.readers import (
     read_csv_folder,
     read_metrics,
 )
+from seedmap.hmm.reading import Reading, in_units_of, read_beliefs, read_runs
 from seedmap.hmm.selection.config import PRIORS, SweepConfig
 from seedmap.hmm.selection.criteria import (
     CRITERIA,
@@ -139,13 +141,14 @@ from seedmap.hmm.selection.criteria import (
 from seedmap.hmm.selection.cross_validation import CrossValidation
 from seedmap.hmm.selection.fits import Fit, Sweep
 from seedmap.hmm.selection.sweep import fit_sweep
-from seedmap.hmm.sequences import Sequences, from_arrays, split_runs, z_score
+from seedmap.hmm.sequences import Sequences, first_records, from_arrays, split_runs, z_score
 from seedmap.hmm.sweep_io import load_sweep, save_sweep
 from seedmap.hmm.training_map.analyse import Analysis, analyse
 from seedmap.hmm.training_map.baselines import (
     Clustering,
     compare_baselines,
     early_bag_regression,
+    explained_by,
     kmeans,
     only_metrics,
     rank_metrics,
@@ -195,7 +198,6 @@ from seedmap.hmm.training_map.transfer import (
     Transfer,
     apply_model,
     check_same_metrics,
-    fit_together,
     pool,
 )
 
@@ -227,6 +229,7 @@ __all__ = [
     "MovesFirst",
     "Parameters",
     "PathOrSpeed",
+    "Reading",
     "Regression",
     "RunTable",
     "SavedHMM",
@@ -276,15 +279,16 @@ __all__ = [
     "edge_inclusion",
     "edge_recurrence",
     "exit_probabilities",
+    "explained_by",
     "filter_runs",
     "filtered",
     "find_branches",
+    "first_records",
     "first_sentences",
     "fit_and_decode",
     "fit_forecaster",
     "fit_scale",
     "fit_sweep",
-    "fit_together",
     "forecast",
     "forecast_skill",
     "from_arrays",
@@ -294,6 +298,7 @@ __all__ = [
     "from_xarray",
     "hazard_by_state",
     "importance",
+    "in_units_of",
     "kaplan_meier",
     "kmeans",
     "leak",
@@ -318,8 +323,10 @@ __all__ = [
     "predict_outcome",
     "prediction_r2",
     "rank_metrics",
+    "read_beliefs",
     "read_csv_folder",
     "read_metrics",
+    "read_runs",
     "records_per_phase",
     "refit",
     "regress",

@@ -1,7 +1,7 @@
 """Saves a fitted HMM without pickle, and exchanges it with hmmlearn and Dynamax.
 
 A saved HMM is two files in a folder. `hmm.npz` holds the arrays `initial` [K], `transition` [K, K],
-`means` [K, D] and `covariances` [K, D, D], and for a map's model those of
+`means` [K, D] and `covariances` [K, D, D], and for a map's model or a common scale those of
 `hmm.autoregressive.map_io` beside them. `hmm.json` says what the numbers mean: `format`,
 `version`, `num_states`, and the fields of `SavedHMM` other than the parameters and the model.
 Both have the `fit_id`.
@@ -22,11 +22,18 @@ from jaxtyping import Float
 
 from seedmap import files, limits
 from seedmap.errors import UserError
-from seedmap.hmm.autoregressive.map_io import model_arrays, model_from_arrays
+from seedmap.hmm.autoregressive.map_io import (
+    model_arrays,
+    model_from_arrays,
+    scale_arrays,
+    scale_from_arrays,
+)
 from seedmap.hmm.autoregressive.map_model import MapModel
+from seedmap.hmm.features import Scale
 from seedmap.hmm.parameters import Parameters
 from seedmap.hmm.selection.criteria import selection_table
 from seedmap.hmm.selection.fits import Sweep
+from seedmap.hmm.sequences import FIRST_RECORDS
 from seedmap.identity import Mark, check_marks, identify
 from seedmap.results import to_json
 
@@ -55,13 +62,16 @@ class SavedHMM:
         parameters: float arrays, states in their final order.
         metrics: names of the D metrics.
         covariance: "full", "diagonal", "spherical" or "shared".
-        z_score: the convention of `hmm.sequences.z_score`, {"first": 1000, "per": "run"}.
+        z_score: what metrics are scaled by: {"first": 1000, "per": "run"}, as `hmm.z_score` does,
+            or "per": "common", by `scale`.
         train_runs: names of the runs it was fitted to.
         validation_runs: names of the runs held out.
         config: settings of the sweep.
         selection: the selection table, a row per number of states.
         fit_id: of the fit, which all its files carry. Where it is None, `save_hmm` gives one that
             follows from the content; of a former version's files it is None.
+        scale: of the training runs pooled, which any runs are scaled by; None: each run is by its
+            own mean and spread.
         model: the map's model, of which `parameters` are the location (`location_model`); None for
             a Gaussian HMM.
     """
@@ -75,28 +85,30 @@ class SavedHMM:
     config: Mapping[str, Any]
     selection: list[dict[str, Any]]
     fit_id: str | None = None
+    scale: Scale | None = None
     model: MapModel | None = None
 
     @classmethod
     def from_sweep(
-        cls, sweep: Sweep, parameters: Parameters, z_score: Mapping[str, Any]
+        cls, sweep: Sweep, parameters: Parameters, scale: Scale | None = None
     ) -> "SavedHMM":
         """Collects what there is to save of a sweep and the parameters chosen from it.
 
         Args:
             sweep: gives the names, the settings and the selection table.
             parameters: of the chosen fit, states in their final order.
-            z_score: the arguments given to `hmm.sequences.z_score`.
+            scale: of the training runs, where metrics were not z-scored within each run.
         """
         return cls(
             parameters=parameters,
             metrics=sweep.metrics,
             covariance=sweep.config.covariance,
-            z_score=z_score,
+            z_score={"first": FIRST_RECORDS, "per": "run" if scale is None else "common"},
             train_runs=sweep.train_runs,
             validation_runs=sweep.validation_runs,
             config=dataclasses.asdict(sweep.config),
             selection=selection_table(sweep),
+            scale=scale,
         )
 
 
@@ -127,6 +139,8 @@ def save_hmm(folder: str | os.PathLike, saved: SavedHMM) -> None:
     """
     arrays = {name: np.asarray(array) for name, array in saved.parameters._asdict().items()}
     _check(arrays, len(saved.metrics), "parameters")
+    if saved.scale is not None:
+        arrays |= scale_arrays(saved.scale)
     if saved.model is not None:
         arrays |= model_arrays(saved.model)
     facts = {name: getattr(saved, name) for name in _JSON_FIELDS}
@@ -161,7 +175,8 @@ def load_hmm(folder: str | os.PathLike) -> SavedHMM:
     _check(arrays, len(facts["metrics"]), str(folder / "hmm.npz"))
     if len(arrays["initial"]) != facts["num_states"]:
         raise UserError(f"{folder}: hmm.npz and hmm.json are of different fits: {_again(folder)}")
-    metrics = tuple(facts["metrics"])
+    metrics, where = tuple(facts["metrics"]), str(folder / "hmm.npz")
+    scale = scale_from_arrays(arrays, metrics, where)
     return SavedHMM(
         parameters=Parameters(**{name: arrays[name] for name in Parameters._fields}),
         metrics=metrics,
@@ -172,7 +187,8 @@ def load_hmm(folder: str | os.PathLike) -> SavedHMM:
         config=facts["config"],
         selection=facts["selection"],
         fit_id=fit_id,
-        model=model_from_arrays(arrays, metrics, str(folder / "hmm.npz")),
+        scale=scale,
+        model=model_from_arrays(arrays, scale, where),
     )
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int, Real
 
 from seedmap.errors import UserError
 
+FIRST_RECORDS = 1000  # of each run are what HMMs see (Hu et al. 2023)
 MIN_RUNS = 5  # fewer leave less than one run for validation at an 80/20 split
 
 
@@ -99,6 +100,12 @@ def from_arrays(
     sequences = Sequences(np.where(mask[:, :, None], padded, 0.0), lengths, metrics, runs)
     _refuse_infinite(sequences)
     return sequences
+
+
+def first_records(sequences: Sequences, count: int = FIRST_RECORDS) -> Sequences:
+    """Returns the first `count` records of each run."""
+    lengths = np.minimum(sequences.lengths, count)
+    return replace(sequences, values=sequences.values[:, :count], lengths=lengths)
 
 
 def _pad(values) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from helpers.command import seedmap
 from helpers.hostile import checkpoint
 from seedmap.experiments.checkpoints import matching
 from seedmap.experiments.datasets import cifar, idx
-from seedmap.experiments.runs.fit_and_map import read_config
+from seedmap.experiments.runs.fitted import read_config
 from seedmap.experiments.runs.folder import read_dataset
 from seedmap.hmm.io import load_hmm
 

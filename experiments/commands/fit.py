@@ -34,9 +34,9 @@ def fit_command(argv: Sequence[str]) -> None:
     """Runs `seedmap fit PATH`."""
     options = parse(FitOptions, "fit", argv)
     from seedmap.experiments.runs.fit_and_map import fit_run
-    from seedmap.experiments.runs.settings import check_threshold, sweep_config
+    from seedmap.experiments.runs.settings import check_fit, check_threshold
 
-    sweep_config(options.fit)  # refuse wrong settings before a folder is read
+    check_fit(options.fit)  # refuse wrong settings before a folder is read
     check_threshold(options.threshold)
     with _claimed(options) as folder, fit_bar() as callback:
         new = None if folder == options.path else _read(options)

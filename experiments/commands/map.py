@@ -21,7 +21,8 @@ def map_command(argv: Sequence[str]) -> None:
     options = parse(MapOptions, "map", argv)
     check_is_run("map", options.folder)
     from seedmap.experiments.report.run_text import summary_text
-    from seedmap.experiments.runs.fit_and_map import map_run, read_fitted
+    from seedmap.experiments.runs.fit_and_map import map_run
+    from seedmap.experiments.runs.fitted import read_fitted
     from seedmap.experiments.runs.session import in_place
 
     with in_place(options.folder, "map"):

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from seedmap import hmm
 from seedmap.errors import UserError
 from seedmap.experiments.noise.measures.intervals import pair_interval, sd_interval
 from seedmap.experiments.noise.results import (
@@ -28,15 +27,17 @@ from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs import ids
 from seedmap.experiments.runs.dataset import (
     convergence_times,
-    metric_sequences,
+    raw_sequences,
     seed_rows,
     time_unit,
 )
-from seedmap.experiments.runs.fit_and_map import fit_run, map_run, read_config, read_run
+from seedmap.experiments.runs.fit_and_map import fit_run, map_run
+from seedmap.experiments.runs.fitted import quietly, read_config, read_run
 from seedmap.experiments.runs.import_metrics import NewRun
 from seedmap.experiments.runs.summary import RunSummary, read_summary
 from seedmap.experiments.tasks.base import FitConfig, MapConfig
 from seedmap.hmm.io import SavedHMM, load_hmm
+from seedmap.hmm.reading import read_runs
 from seedmap.hmm.training_map.dissimilarity import pairwise_dissimilarity
 from seedmap.hmm.training_map.regression import bag_of_states
 from seedmap.identity import Mark
@@ -119,7 +120,7 @@ def read_map(experiment: str, run: Path) -> tuple[RunSummary, SavedHMM]:
 
 def _is_of(summary: RunSummary, num_states: int) -> bool:
     return summary.num_states == num_states and all(
-        0 <= state < num_states for state in summary.detours
+        0 <= state < num_states for state in summary.detours_on_map
     )
 
 
@@ -146,10 +147,9 @@ def read_paths(dataset: xr.Dataset, experiment: str, run: Path) -> Paths:
     """
     summary, saved = read_map(experiment, run)
     check_metrics(run, saved, dataset)
-    sequences = metric_sequences(dataset, saved.metrics)
-    read = hmm.apply_model(saved.parameters, saved.metrics, sequences)
+    read = read_runs(saved, quietly(raw_sequences, dataset, saved.metrics))
     state = np.full((dataset.sizes["seed"], read.paths.shape[1]), -1, np.int32)
-    state[seed_rows(dataset, sequences.runs)] = read.paths
+    state[seed_rows(dataset, read.sequences.runs)] = read.paths
     return Paths(state, np.asarray(saved.parameters.means), summary)
 
 
@@ -171,7 +171,7 @@ def paths_by_variant(
     usable = (dataset.diverged.values < 0) & (paths.state[:, 0] >= 0)
     times, unit = convergence_times(dataset, threshold), time_unit(dataset)
     between = np.diff(dataset[unit].values.astype(float), prepend=0.0)
-    detours = paths.summary.detours
+    detours = paths.summary.detours_on_map
     summaries = {}
     for name, rows in rows_of(variants).items():
         used = rows[usable[rows]]

@@ -31,7 +31,8 @@ from seedmap.experiments.report.figures import make_figures as make_map_figures
 from seedmap.experiments.report.out_folder import save_figures
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs import ids
-from seedmap.experiments.runs.fit_and_map import read_config, read_mapped
+from seedmap.experiments.runs.fit_and_map import read_mapped
+from seedmap.experiments.runs.fitted import read_config
 from seedmap.experiments.runs.read_result import read_result
 from seedmap.experiments.tasks.base import FitConfig, MapConfig
 from seedmap.identity import Mark, check_marks

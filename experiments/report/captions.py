@@ -1,6 +1,7 @@
 """The captions of the report's figures, written from the summary of a run."""
 
 from seedmap.experiments.report.text import cell, listed, p_equals
+from seedmap.experiments.runs.findings_summary import Resolution
 from seedmap.experiments.runs.summary import RunSummary
 from seedmap.hmm.training_map.regression import READABLE_PVALUE
 
@@ -15,6 +16,8 @@ def measure(summary: RunSummary) -> str:
 
 def training_map(summary: RunSummary) -> str:
     """Returns the caption of the training map."""
+    if summary.resolution is not None:
+        return f"{_CIRCLES} {_branches(summary)}"
     forks = "Runs fork" if summary.forking else "All runs meet the states in one order"
     detours = "no state is a detour"
     if summary.detours:
@@ -25,10 +28,21 @@ def training_map(summary: RunSummary) -> str:
                 f", which is not reliable ({p_equals(summary.regression.f_pvalue)}, Hu et "
                 "al. (2023) ask for p < 0.001)"
             )
-    return (
-        "Circles are states, their area the time spent there; arrows are transitions, wider the "
-        f"more runs take them, with the metrics that matter most. {forks}; {detours}."
-    )
+    return f"{_CIRCLES} {forks}; {detours}."
+
+
+_CIRCLES = (
+    "Circles are states, their area the time spent there; arrows are transitions, wider the more "
+    "runs take them, with the metrics that matter most."
+)
+
+
+def _branches(summary: RunSummary) -> str:
+    """What the tests of branches found, and where the detours are."""
+    found = summary.headline[0].upper() + summary.headline[1:] + "."
+    if not summary.detours_on_map:
+        return found
+    return f"{found} Dashed: {listed(summary.detours_on_map, 'state')}, where runs are delayed."
 
 
 def state_raster(summary: RunSummary) -> str:
@@ -37,7 +51,29 @@ def state_raster(summary: RunSummary) -> str:
         "Each row is a run, coloured by decoded state and sorted by convergence (diamond): "
         f"{summary.num_converged} of {summary.num_seeds} runs converge, through up to "
         f"{summary.num_states} states."
+        + (_PALE if summary.stability and summary.resolution and summary.stability.refits else "")
     )
+
+
+_PALE = " The paler a record, the fewer refits to resampled runs agree with its state."
+
+
+def survival(summary: RunSummary) -> str:
+    """Returns the caption of the survival curves."""
+    part = summary.findings.survival
+    return " ".join(part.sentences) if part else ""
+
+
+def path_or_speed(summary: RunSummary) -> str:
+    """Returns the caption of the figure of path or speed."""
+    part = summary.findings.path_or_speed
+    return " ".join(part.sentences) if part else ""
+
+
+def moves_first(summary: RunSummary) -> str:
+    """Returns the caption of the figure of what moves first."""
+    part = summary.findings.moves_first
+    return " ".join(part.sentences) if part else ""
 
 
 def losses(summary: RunSummary) -> str:
@@ -69,6 +105,8 @@ def convergence(summary: RunSummary) -> str:
 
 def model_selection(summary: RunSummary) -> str:
     """Returns the caption of the criteria by number of states; it names the one that chose."""
+    if summary.resolution is not None:
+        return _sizes(summary, summary.resolution)
     criterion = "a held-out criterion"
     if summary.stability is not None and summary.stability.priors:
         criterion = summary.stability.priors[0].criterion.replace("_", " ")
@@ -78,6 +116,15 @@ def model_selection(summary: RunSummary) -> str:
         f"standard deviation); the band marks the {summary.num_states} states "
         f"chosen, by {criterion.replace('bic', 'BIC').replace('aic', 'AIC')}. Where training and "
         "held-out likelihood diverge, the model overfits."
+    )
+
+
+def _sizes(summary: RunSummary, resolution: Resolution) -> str:
+    return (
+        "ICL and the agreement of fits to halves of the runs, for each number of states; the band "
+        f"marks the {summary.num_states} chosen: the lowest ICL of those that halves agree on. The "
+        f"number is a resolution: {resolution.half} where records count half as much, "
+        f"{resolution.double} where twice."
     )
 
 
@@ -103,8 +150,9 @@ def coefficients(summary: RunSummary) -> str:
         f"Change associated with 10 % more of a run's time in a state, in {measure(summary)}: a "
         "tenth of the regression's coefficient, with its interval. It is a linear association "
         f"within the range of these runs; the shares of time explain {explained} of the variance "
-        "in sample. Detours are defined by the sign alone. Coefficients, and so detours, are to be "
-        f"read only where p < 0.001 (Hu et al., 2023), {readable}."
+        "in sample. "
+        + ("" if summary.resolution else "Detours are defined by the sign alone. ")
+        + f"Coefficients are to be read only where p < 0.001 (Hu et al., 2023), {readable}."
     )
 
 

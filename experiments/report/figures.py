@@ -6,8 +6,13 @@ from matplotlib.figure import Figure
 
 from seedmap.experiments.runs.analysis import Analysis
 from seedmap.experiments.runs.dataset import seed_rows, time_unit
-from seedmap.experiments.runs.fit_and_map import Fitted, Mapped
+from seedmap.experiments.runs.engines import GaussianSweep
+from seedmap.experiments.runs.findings import Findings
+from seedmap.experiments.runs.fit_and_map import Mapped, findings_of
+from seedmap.experiments.runs.fitted import Fitted
+from seedmap.experiments.runs.summary import RunSummary
 from seedmap.hmm import figures
+from seedmap.hmm.autoregressive.map_sweep import MapSweep
 from seedmap.hmm.training_map.dissimilarity import pairwise_dissimilarity
 
 
@@ -19,15 +24,22 @@ def make_figures(mapped: Mapped) -> dict[str, Figure]:
     by_time = question.outcome == "convergence"
     measure = f"{unit}s later than the mean run" if by_time else f"{question.outcome} over the mean"
     runs, regression = analysis.sequences.runs, analysis.regression
+    summary, detours = mapped.summary, mapped.summary.detours_on_map
     drawn = {
-        "training_map": figures.plot_training_map(analysis.training_map, analysis.detours),
+        "training_map": figures.plot_training_map(analysis.training_map, detours, _claim(summary)),
         "convergence": _convergence_figure(dataset, analysis, question.threshold),
-        "coefficients": figures.plot_coefficients(regression, analysis.detours, measure),
+        "coefficients": figures.plot_coefficients(regression, detours, measure),
         "dissimilarity": figures.plot_dissimilarity(
             pairwise_dissimilarity(analysis.bag, "discrete"), runs
         ),
     }
-    return drawn | _figures_over_time(dataset, analysis) | _selection_figures(fitted, analysis)
+    drawn |= _figures_over_time(fitted, analysis) | _selection_figures(fitted, summary)
+    return drawn | _findings_figures(findings_of(mapped))
+
+
+def _claim(summary: RunSummary) -> str | None:
+    """What was found of forks, without what would have been found; None of a Gaussian HMM."""
+    return None if summary.resolution is None else summary.headline.partition(" (")[0]
 
 
 def _convergence_figure(dataset: xr.Dataset, analysis: Analysis, threshold: float) -> Figure:
@@ -42,8 +54,9 @@ def _convergence_figure(dataset: xr.Dataset, analysis: Analysis, threshold: floa
     )
 
 
-def _figures_over_time(dataset: xr.Dataset, analysis: Analysis) -> dict[str, Figure]:
+def _figures_over_time(fitted: Fitted, analysis: Analysis) -> dict[str, Figure]:
     """Draws the state raster, and the losses of a few runs where losses were recorded."""
+    dataset = fitted.dataset
     runs, paths = analysis.sequences.runs, analysis.paths
     usable = dataset.isel(seed=seed_rows(dataset, runs), step=slice(paths.shape[1]))
     unit = time_unit(dataset)
@@ -57,7 +70,10 @@ def _figures_over_time(dataset: xr.Dataset, analysis: Analysis) -> dict[str, Fig
         }
         for kind in ("loss", "accuracy")
     }
-    drawn = {"state_raster": figures.plot_state_raster(paths, *when, *rest)}
+    agreement = None
+    if "state_agreement" in usable:
+        agreement = usable.state_agreement.values.astype(float)
+    drawn = {"state_raster": figures.plot_state_raster(paths, *when, *rest, agreement)}
     if curves["loss"]:  # runs trained elsewhere may come without
         drawn["losses"] = figures.plot_losses(
             curves["loss"], curves["accuracy"], paths, *when, *rest
@@ -65,15 +81,33 @@ def _figures_over_time(dataset: xr.Dataset, analysis: Analysis) -> dict[str, Fig
     return drawn
 
 
-def _selection_figures(fitted: Fitted, analysis: Analysis) -> dict[str, Figure]:
-    sweep, chosen = fitted.sweep, fitted.chosen
-    lengths = dict(zip(analysis.sequences.runs, analysis.sequences.lengths, strict=True))
-    criterion = fitted.config["fit"]["criterion"]
-    return {
-        "model_selection": figures.plot_model_selection(sweep, chosen.num_states, criterion),
-        "held_out": figures.plot_held_out(
-            chosen.validation_run_log_likelihood,
-            np.array([lengths[name] for name in sweep.validation_runs]),
-            sweep.validation_runs,
-        ),
-    }
+def _selection_figures(fitted: Fitted, summary: RunSummary) -> dict[str, Figure]:
+    sweep, saved = fitted.sweep, fitted.saved
+    if isinstance(sweep, MapSweep):
+        drawn = {"model_selection": figures.plot_sizes(sweep.sizes, sweep.num_states)}
+    else:
+        criterion = fitted.config["fit"]["criterion"]
+        drawn = {"model_selection": _gaussian_selection(sweep, criterion)}
+    scores = summary.held_out_log_likelihood
+    if scores:
+        each = np.array([scores[name] for name in saved.validation_runs], float)
+        drawn["held_out"] = figures.plot_held_out(each, saved.validation_runs)
+    return drawn
+
+
+def _gaussian_selection(sweep: GaussianSweep, criterion: str | None) -> Figure:
+    return figures.plot_model_selection(sweep.sweep, sweep.chosen.num_states, criterion)
+
+
+def _findings_figures(findings: Findings) -> dict[str, Figure]:
+    """Draws what the runs say beyond their states, as far as they allow it."""
+    drawn = {}
+    if findings.curves:
+        drawn["survival"] = figures.plot_survival(findings.curves, findings.end, findings.unit)
+    if findings.path_or_speed:
+        drawn["path_or_speed"] = figures.plot_path_or_speed(findings.path_or_speed)
+    if findings.moves_first and findings.moves_first.turns:
+        drawn["moves_first"] = figures.plot_moves_first(
+            findings.moves_first, "convergence", findings.unit
+        )
+    return drawn

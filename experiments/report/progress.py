@@ -43,8 +43,8 @@ def training_bar() -> Iterator[Callable[[Progress], None]]:
 
 @contextmanager
 def fit_bar() -> Iterator[Callable[[int, int], None]]:
-    """Yields the `callback` to hand to `fit_run`: a bar in EM iterations of the whole sweep."""
-    with _counting("fit", " EM iterations") as callback:
+    """Yields the `callback` to hand to `fit_run`: a bar in fits, of Gaussian HMMs in iterations."""
+    with _counting("fit", "") as callback:
         yield callback
 
 

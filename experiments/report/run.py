@@ -11,6 +11,7 @@ from seedmap.experiments.report.captions import measure
 from seedmap.experiments.report.page import Drawn, Section
 from seedmap.experiments.report.text import fixed, mean_and_sd
 from seedmap.experiments.runs.summary import RunSummary
+from seedmap.hmm import Delay
 from seedmap.hmm.figures.semantics import MORE_TIME
 from seedmap.hmm.figures.style import signed
 from seedmap.results import ABSENT, to_json
@@ -63,7 +64,7 @@ def _records(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _headline(summary: RunSummary) -> str:
-    times, regression = summary.convergence, summary.regression
+    times = summary.convergence
     when = mean_and_sd(times.mean, times.std)
     rows = [
         ("seeds", summary.num_seeds),
@@ -72,11 +73,10 @@ def _headline(summary: RunSummary) -> str:
         ("time of convergence", f"{when} ({times.unit}; mean ± standard deviation)"),
         ("converged means", f"evaluation accuracy above {times.threshold:.4g}"),
         ("states", summary.num_states),
-        ("runs fork", summary.forking),
+        ("branches", summary.headline),
         ("detour states", summary.detours),
-        ("R² of bag of states on time of convergence", regression.r2),
-        ("R² on left-out runs", regression.leave_one_out_r2),
-        ("p (F test)", regression.f_pvalue),
+        ("runs left off the map as odd", summary.odd_runs),
+        ("emission", f"{summary.emission}, metrics on the scale of {_SCALES[summary.scale]}"),
     ]
     rows += [
         (f"dissimilarity of runs ({ground})", value)
@@ -86,6 +86,9 @@ def _headline(summary: RunSummary) -> str:
         (f"seconds to {step}", value) for step, value in (to_json(summary.seconds) or {}).items()
     ]
     return html.table((), rows)
+
+
+_SCALES = {"common": "all runs pooled", "run": "each run"}
 
 
 def _transitions(summary: RunSummary) -> str:
@@ -101,6 +104,15 @@ def _features(features: Iterable[tuple[str, float]]) -> str:
     return ", ".join(f"{name} {signed(change)}" for name, change in features)
 
 
+_SIZES = {
+    "num_states": "states",
+    "num_parameters": "parameters",
+    "icl": "ICL (nats)",
+    "log_likelihood": "log-likelihood per record",
+    "agreement": "agreement of halves",
+    "chance": "by chance",
+    "reason": "why chosen or not",
+}
 _SELECTION = {
     "num_states": "states",
     "num_parameters": "parameters",
@@ -118,6 +130,9 @@ _SELECTION = {
 
 def _selection(summary: RunSummary) -> str:
     rows = summary.selection
+    if summary.resolution is not None:
+        cells = [[getattr(row, key) for key in _SIZES] for row in rows]
+        return html.table(list(_SIZES.values()), cells)
     columns = {
         key: label
         for key, label in _SELECTION.items()
@@ -149,6 +164,56 @@ def _circularity(summary: RunSummary) -> str:
         f"R² on left-out runs{beginnings if regression.early else ''}."
     )
     return page.paragraph(sentences) + "\n" + (_early(summary) if regression.early else "")
+
+
+def _bag(summary: RunSummary) -> str:
+    """Shows what the bag of states explains, beside what much less explains."""
+    regression, findings = summary.regression, summary.findings
+    if not regression.num_runs:
+        return ""
+    header = ("what explains " + regression.outcome, "R²", "R² on left-out runs", "p (F test)")
+    rows: list[tuple[Any, ...]] = [
+        (
+            "shares of time in the states",
+            regression.r2,
+            regression.leave_one_out_r2,
+            regression.f_pvalue,
+        )
+    ]
+    if findings.single_threshold is not None:
+        best = findings.single_threshold
+        one = f"share of records with {best.metric} below {best.threshold:.4g}"
+        rows.append((one, best.r2, best.left_out_r2, None))
+    if findings.leak is not None:
+        leak = findings.leak
+        rows.append(("first record as the HMM sees it", None, leak.scaled, None))
+        rows.append(("first record as recorded", None, leak.raw, None))
+    return html.table(header, rows)
+
+
+def _branch_table(summary: RunSummary) -> str:
+    """Shows every branch with what speaks for it."""
+    header = (
+        *("state", "of", "named", "detour", "visitors", "skippers", "z", "resolved", "support"),
+        *("timing (AUC)", "times later at the same speed", "p of the delay"),
+    )
+    rows = [
+        (
+            *(branch.state, branch.num_states, branch.named, branch.detour),
+            *(len(branch.visitors), len(branch.skippers), branch.z),
+            *(f"{branch.resolved} of {branch.needed} needed", branch.support, branch.timing),
+            *(_factor(branch.delay), branch.delay and branch.delay.pvalue),
+        )
+        for branch in summary.branches
+    ]
+    return html.details("Branches that were tested", html.table(header, rows)) if rows else ""
+
+
+def _factor(delay: Delay | None) -> str | None:
+    if delay is None or delay.factor is None:
+        return None
+    high = "∞" if delay.high is None else f"{delay.high:.2g}"
+    return f"{delay.factor:.2g} ({delay.low:.2g} to {high})"
 
 
 def _early(summary: RunSummary) -> str:
@@ -215,6 +280,8 @@ def _priors(summary: RunSummary) -> str:
         "agreement with this map",
     )
     priors = summary.stability.priors
+    if not priors:
+        return ""
     table = html.table(header, map(astuple, priors))
     if len(priors) > 1:
         return table
@@ -253,7 +320,11 @@ def _instead(summary: RunSummary, seed: int | str) -> str:
 
 
 SECTIONS = (
-    Section("Training map", {"training_map": captions.training_map}, (_transitions, _visits)),
+    Section(
+        "Training map",
+        {"training_map": captions.training_map},
+        (_branch_table, _transitions, _visits),
+    ),
     Section(
         "States over time",
         {
@@ -262,11 +333,20 @@ SECTIONS = (
             "dissimilarity": captions.dissimilarity,
         },
     ),
-    Section("Convergence", {"convergence": captions.convergence}, (_convergence_times,)),
+    Section("Path or speed", {"path_or_speed": captions.path_or_speed}),
+    Section(
+        "Convergence",
+        {
+            "survival": captions.survival,
+            "convergence": captions.convergence,
+            "moves_first": captions.moves_first,
+        },
+        (_convergence_times,),
+    ),
     Section(
         "States and convergence",
         {"coefficients": captions.coefficients},
-        (_circularity, _coefficients),
+        (_bag, _circularity, _coefficients),
     ),
     Section(
         "Number of states",

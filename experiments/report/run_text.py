@@ -31,10 +31,12 @@ def summary_text(summary: RunSummary) -> str:
     rows = {
         "converged": converged,
         "diverged": f"{summary.num_diverged} seeds",
-        "states": f"{summary.num_states}, {len(summary.transitions)} transitions, "
-        + ("runs fork" if summary.forking else "one path"),
-        "detour states": ", ".join(map(str, summary.detours)) or "none",
-        "regression": f"R² {r2}, {p_equals(regression.f_pvalue)}, left-out R² {left_out}",
+        "states": _states(summary),
+        "branches": summary.headline,
+        **_detours(summary),
+        **_speed(summary),
+        "bag of states": f"R² {r2}, {p_equals(regression.f_pvalue)}, left-out R² {left_out}"
+        + _single_threshold(summary),
         "dissimilarity": ", ".join(
             f"{ground} {number(value, undefined=UNDEFINED)}"
             for ground, value in to_json(summary.dissimilarity).items()
@@ -44,6 +46,34 @@ def summary_text(summary: RunSummary) -> str:
         ),
     }
     return blocks(labelled(rows), notes=summary.notes)
+
+
+def _states(summary: RunSummary) -> str:
+    """The number of states, and what other temperings would choose."""
+    states = f"{summary.num_states}, {len(summary.transitions)} transitions"
+    if summary.resolution is None:
+        return states
+    other = summary.resolution
+    return f"{states}; {other.half} where records count half, {other.double} where double"
+
+
+def _detours(summary: RunSummary) -> dict[str, str]:
+    """The detour states; of a map without a named branch there is nothing to say of them."""
+    if summary.resolution is not None and not summary.forking:
+        return {}
+    return {"detour states": ", ".join(map(str, summary.detours)) or "none"}
+
+
+def _speed(summary: RunSummary) -> dict[str, str]:
+    """What the difference between runs is."""
+    part = summary.findings.path_or_speed
+    return {"path or speed": part.sentences[0]} if part else {}
+
+
+def _single_threshold(summary: RunSummary) -> str:
+    """What a single threshold explains, beside which R² is to be read."""
+    best = summary.findings.single_threshold
+    return "" if best is None else f"; one threshold of {best.metric} alone R² {number(best.r2)}"
 
 
 def forecasts(made: Forecasts) -> str:

@@ -106,9 +106,9 @@ def mean_and_sd(mean: float | None, sd: float | None, digits: int = 4, sd_digits
     return f"{number(mean, digits)}{spread}"
 
 
-def yes_no(value: bool) -> str:
-    """Returns `yes` or `no`."""
-    return "yes" if value else "no"
+def yes_no(value: bool | None) -> str:
+    """Returns `yes` or `no`, a dash for None."""
+    return DASH if value is None else "yes" if value else "no"
 
 
 def count(value: int | None) -> str:

@@ -6,18 +6,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from seedmap import files
 from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs import ids
 from seedmap.experiments.runs.dataset import convergence_times, raw_sequences, seed_rows, time_unit
-from seedmap.experiments.runs.fit_and_map import read_config, read_run, threshold_of
-from seedmap.experiments.runs.settings import split, sweep_config
+from seedmap.experiments.runs.fitted import read_config, read_run, threshold_of
+from seedmap.experiments.runs.settings import (
+    AUTOREGRESSIVE,
+    emission_of,
+    split,
+    sweep_config,
+)
 from seedmap.experiments.runs.summary import EarlyRegression, RunSummary, read_summary
 from seedmap.experiments.tasks.base import FitConfig
 from seedmap.hmm.forecasting.causal import MINIMUM
-from seedmap.hmm.training_map.baselines import compare_baselines
+from seedmap.hmm.training_map.baselines import compare_baselines, explained_by
 from seedmap.results import from_json, to_json
 from seedmap.transaction import transaction
 
@@ -71,9 +77,10 @@ def baselines_run(folder: Path) -> Baselines:
     which 10, 25 and 50 % of the converging runs have converged, for the runs that converge later:
     these cannot read the outcome back from when a state was entered.
 
-    Every HMM is fitted and chosen by the settings that the run was fitted with, to the metrics and
-    runs that they name, so the first row is the HMM of the run's own map. As there, a seed that
-    diverged has no time of convergence.
+    The first row is the run's own map. Of a Gaussian HMM the others are fitted and chosen by the
+    settings that the run was fitted with, to the metrics and runs that they name; else they are
+    Gaussian with the default settings, as in Hu et al. (2023). As there, a seed that diverged has
+    no time of convergence.
 
     Returns:
         What is written: the rows of `hmm.training_map.baselines.compare_baselines`.
@@ -95,14 +102,16 @@ def baselines_run(folder: Path) -> Baselines:
     if not len(times):
         raise UserError(f"{folder}: no seed converges, so there is no time to explain")
     upto = early_times(steps, times)
-    rows = compare_baselines(
+    gaussian = emission_of(settings) != AUTOREGRESSIVE
+    rows = [] if gaussian else [_own_row(dataset, used, convergence)]
+    rows += compare_baselines(
         sequences,
         convergence,
         steps,
         sweep_config(settings),
         seed=settings.fit_seed,
         upto=upto,
-        held_out=split(sequences.runs, settings)[1],
+        held_out=split(sequences.runs, settings)[1] if gaussian else None,
         criterion=settings.criterion,
         one_standard_error=settings.one_standard_error,
     )
@@ -113,6 +122,12 @@ def baselines_run(folder: Path) -> Baselines:
         if summary is not None:
             files.write_json(draft / run_folder.SUMMARY, _with_early(summary, upto, named))
     return made
+
+
+def _own_row(dataset: xr.Dataset, used: list[int], convergence: np.ndarray) -> dict[str, Any]:
+    """Returns what the states of the run's own map explain."""
+    paths = dataset.state.values[used]
+    return explained_by("map", paths, int(paths.max()) + 1, convergence)
 
 
 def early_times(steps: np.ndarray, times: np.ndarray) -> list[float]:

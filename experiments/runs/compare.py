@@ -142,7 +142,7 @@ class JointRow:
         leave_one_out_r2: likewise.
         own_r2: with the run's own HMM.
         dissimilarity: mean over pairs of seeds.
-        forks: whether the seeds fork.
+        forks: whether the seeds fork; None where that is tested, of each run's own map alone.
         detours: detour states.
         prediction_r2: of the coefficients of the HMM's run, unchanged; None where the two cannot be
             compared. Absent of an HMM fitted to all runs.
@@ -162,7 +162,7 @@ class JointRow:
     leave_one_out_r2: float | None
     own_r2: float | None
     dissimilarity: DissimilaritySummary
-    forks: bool
+    forks: bool | None
     detours: list[int]
     prediction_r2: float | Absent | None = ABSENT
 

@@ -1,12 +1,10 @@
 """One HMM over several mapped runs: fitted to all, or fitted to one and applied to the others."""
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from seedmap import hmm
@@ -17,22 +15,24 @@ from seedmap.experiments.runs.compare import (
     MappedRun,
     PerCheckpoint,
 )
-from seedmap.experiments.runs.dataset import metric_sequences, time_unit
+from seedmap.experiments.runs.dataset import dataset_runs, raw_sequences, time_unit
+from seedmap.experiments.runs.engines import AnySweep, make_fit, save_any_sweep
+from seedmap.experiments.runs.fitted import quietly
 from seedmap.experiments.runs.folder import SWEEP
-from seedmap.experiments.runs.settings import sweep_config
+from seedmap.experiments.runs.settings import AUTOREGRESSIVE, emission_of
 from seedmap.experiments.runs.summary import DissimilaritySummary
-from seedmap.hmm.inference import log_likelihood
 from seedmap.hmm.io import SavedHMM, save_hmm
-from seedmap.hmm.sweep_io import save_sweep
+from seedmap.hmm.reading import Reading, read_runs
 from seedmap.hmm.training_map.prediction import predict_outcome, prediction_r2
 from seedmap.hmm.training_map.stability import adjusted_rand_index
-from seedmap.hmm.training_map.transfer import apply_model, check_same_metrics, fit_together
+from seedmap.hmm.training_map.transfer import check_same_metrics
 from seedmap.identity import identify
 from seedmap.results import to_json
+from seedmap.runs import Runs
 
 FIT_SETTINGS = (
-    *("states", "restarts", "iterations", "covariance", "prior", "criterion"),
-    "one_standard_error",
+    *("states", "restarts", "iterations", "emission", "scale", "covariance", "prior"),
+    *("criterion", "one_standard_error"),
 )
 
 
@@ -41,22 +41,20 @@ class Joint(NamedTuple):
 
     Attributes:
         saved: the HMM, its runs named "run/seed".
-        sweep: all fits, in units of z-scores.
-        chosen: the fit that was chosen, before its states were put in order.
+        sweep: what it was chosen among.
         rows: what it says of each run.
         notes: sentences for the reader.
     """
 
     saved: SavedHMM
-    sweep: hmm.Sweep
-    chosen: hmm.Fit
+    sweep: AnySweep
     rows: list[JointRow]
     notes: list[str]
 
     def save(self, folder: Path) -> None:
         """Writes `hmm.npz`, `hmm.json` and `sweep.json`."""
         save_hmm(folder, self.saved)
-        save_sweep(folder / SWEEP, self.sweep, self.chosen, self.saved.fit_id)
+        save_any_sweep(folder / SWEEP, self.sweep, self.saved.fit_id)
 
 
 def fit_runs_together(
@@ -69,25 +67,42 @@ def fit_runs_together(
 
     Args:
         runs: at least two, whose HMMs see the same metrics.
-        callback: called with (EM iterations done, in all).
+        callback: called with (fits or EM iterations done, in all).
 
     Raises:
         UserError: the metrics differ, or the data allow no fit.
     """
     first = runs[0]
     check_same_metrics({run.name: run.saved.metrics for run in runs})
-    metrics = first.saved.metrics
-    groups = {run.name: _sequences(run, metrics) for run in runs}
-    held_out = {run.name: run.saved.validation_runs for run in runs}
-    settings, key = sweep_config(first.fit), jax.random.key(first.fit.fit_seed)
-    sweep = fit_together(groups, held_out, settings, key, callback)
-    chosen = hmm.select(sweep, first.fit.criterion, first.fit.one_standard_error)
-    parameters = hmm.decode(chosen.parameters, hmm.pool(groups)).parameters
-    saved = SavedHMM.from_sweep(sweep, parameters, first.saved.z_score)
+    away = tuple(f"{run.name}/{seed}" for run in runs for seed in run.saved.validation_runs)
+    settings = replace(first.fit, validation_runs=away, compare_priors=False, resamples=0)
+    if emission_of(settings) == AUTOREGRESSIVE:
+        settings = replace(settings, resamples=first.fit.resamples)  # which its consensus is over
+    made = make_fit(_pooled(runs, first.saved.metrics), settings, callback)
     of_runs = {run.name: run.saved.fit_id for run in runs}
-    saved = replace(saved, fit_id=identify(of_runs, parameters._asdict()))
-    rows = [_row(run, groups[run.name], saved)[0] for run in runs]
-    return Joint(saved, sweep, chosen, rows, _setting_notes(runs))
+    made = made.with_id(identify(of_runs, made.saved.parameters._asdict()))
+    rows = [_row(run, made.saved)[0] for run in runs]
+    notes = _setting_notes(runs)
+    if made.saved.scale is not None:
+        notes.append(
+            "the metrics of all runs are on one scale: runs whose metrics differ in size share no "
+            "state (--scale run of the fits takes that out)"
+        )
+    return Joint(made.saved, made.sweep, rows, notes)
+
+
+def _pooled(runs: Sequence[MappedRun], metrics: Sequence[str]) -> Runs:
+    """The seeds of all runs, named "run/seed"."""
+    each = {run.name: quietly(dataset_runs, run.dataset, metrics) for run in runs}
+    sequences = hmm.pool({name: own.sequences for name, own in each.items()})
+    steps = np.full(sequences.mask.shape, np.nan)
+    parts = [own.steps for own in each.values()]
+    ends = np.cumsum([len(part) for part in parts])
+    for end, part in zip(ends, parts, strict=True):
+        steps[end - len(part) : end, : part.shape[1]] = part
+    diverged = np.concatenate([own.diverged for own in each.values()])
+    unit = next(iter(each.values())).unit
+    return Runs(sequences, steps, unit, np.full(len(steps), np.nan), diverged, {})
 
 
 def read_with(model: MappedRun, runs: Sequence[MappedRun]) -> list[JointRow]:
@@ -108,15 +123,13 @@ def read_with(model: MappedRun, runs: Sequence[MappedRun]) -> list[JointRow]:
     check_same_metrics({run.name: run.saved.metrics for run in [model, *runs]})
     rows = []
     for run in runs:
-        row, analysis = _row(run, _sequences(run, model.saved.metrics), model.saved)
+        row, analysis = _row(run, model.saved)
         rows.append(replace(row, prediction_r2=to_json(_prediction(model, run, analysis))))
     return rows
 
 
-def _sequences(run: MappedRun, metrics: Sequence[str]) -> hmm.Sequences:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the run's own fit has warned of them
-        return metric_sequences(run.dataset, metrics)
+def _read(run: MappedRun, saved: SavedHMM) -> Reading:
+    return read_runs(saved, quietly(raw_sequences, run.dataset, saved.metrics))
 
 
 def _prediction(model: MappedRun, run: MappedRun, analysis: Analysis) -> float | None:
@@ -129,12 +142,13 @@ def _prediction(model: MappedRun, run: MappedRun, analysis: Analysis) -> float |
     return prediction_r2(predict_outcome(known.bag, known.outcome, analysis.bag), analysis.outcome)
 
 
-def _row(run: MappedRun, sequences: hmm.Sequences, saved: SavedHMM) -> tuple[JointRow, Analysis]:
+def _row(run: MappedRun, saved: SavedHMM) -> tuple[JointRow, Analysis]:
     """Returns the results of a run under a model, against the run's own model."""
-    read = apply_model(saved.parameters, saved.metrics, sequences)
+    read, own = _read(run, saved), _read(run, run.saved)
+    sequences = read.sequences
     analysis = analyse(run.dataset, sequences, saved.parameters, read.paths, run.question)
     regression, tmap = analysis.regression, analysis.training_map
-    own = _sequences(run, run.saved.metrics)
+    tested = saved.model is not None  # forks and detours are, of the run's own map
     away = np.isin(sequences.runs, run.saved.validation_runs)
     every = np.full(len(away), True)
     row = JointRow(
@@ -144,12 +158,10 @@ def _row(run: MappedRun, sequences: hmm.Sequences, saved: SavedHMM) -> tuple[Joi
         shares=to_json(analysis.bag.mean(axis=0)),
         num_runs=to_json(tmap.visits),
         own_states=run.summary.num_states,
-        adjusted_rand=to_json(adjusted_rand_index(run.analysis.paths, read.paths)),
+        adjusted_rand=to_json(adjusted_rand_index(own.paths, read.paths)),
         log_likelihood=JointLikelihood(
             held_out=_per_checkpoint(read.log_likelihood, sequences.lengths, away),
-            own_held_out=_per_checkpoint(
-                log_likelihood(run.saved.parameters, own), sequences.lengths, away
-            ),
+            own_held_out=_per_checkpoint(own.log_likelihood, sequences.lengths, away),
             all_runs=_per_checkpoint(read.log_likelihood, sequences.lengths, every),
         ),
         outcome=run.question.outcome,
@@ -158,14 +170,16 @@ def _row(run: MappedRun, sequences: hmm.Sequences, saved: SavedHMM) -> tuple[Joi
         leave_one_out_r2=to_json(regression.leave_one_out_r2),
         own_r2=to_json(run.analysis.regression.r2),
         dissimilarity=DissimilaritySummary(**to_json(analysis.dissimilarity)),
-        forks=bool(tmap.forking),
-        detours=to_json(analysis.detours),
+        forks=None if tested else bool(tmap.forking),
+        detours=[] if tested else to_json(analysis.detours),
     )
     return row, analysis
 
 
 def _per_checkpoint(totals: np.ndarray, lengths: np.ndarray, used: np.ndarray) -> PerCheckpoint:
-    """Returns log-likelihood [run] in nats per checkpoint, of the runs used."""
+    """Returns log-likelihood [run] in nats per checkpoint, of the runs used; None without any."""
+    if not used.any():
+        return PerCheckpoint(None, None)
     totals, lengths = totals[used], lengths[used]
     mean, median = totals.sum() / lengths.sum(), float(np.median(totals / lengths))
     return PerCheckpoint(to_json(mean), to_json(median))

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from seedmap import hmm
 from seedmap.errors import UserError
-from seedmap.fitting import first_records, z_scores
+from seedmap.experiments.runs.folder import DECODED
 from seedmap.hmm.readers.run_table import Run, run_table
 from seedmap.hmm.training_map.outcome import convergence_time
 from seedmap.runs import Runs
@@ -33,11 +33,7 @@ def dataset_runs(
     """
     unit = time_unit(dataset)
     times = dataset[unit].values.astype(float)
-    columns = {
-        name: dataset[name].values.astype(float)
-        for name in recorded_variables(dataset)
-        if name != "state"
-    }
+    columns = {name: dataset[name].values.astype(float) for name in recorded_variables(dataset)}
     records = [
         Run(str(seed), f"run {seed}", unit, times, {n: rows[i] for n, rows in columns.items()}, {})
         for i, seed in enumerate(dataset.seed.values)
@@ -53,17 +49,16 @@ def dataset_runs(
 
 def recorded_variables(dataset: xr.Dataset) -> list[str]:
     """Returns the names of what was recorded of every seed at every step."""
-    return [str(name) for name in dataset.data_vars if dataset[name].dims == ("seed", "step")]
+    return [
+        str(name)
+        for name in dataset.data_vars
+        if dataset[name].dims == ("seed", "step") and name not in DECODED
+    ]
 
 
 def raw_sequences(dataset: xr.Dataset, metrics: Sequence[str] = ()) -> hmm.Sequences:
     """Returns the first 1000 records [run, time, metric] of `dataset_runs`."""
-    return first_records(dataset_runs(dataset, metrics).sequences)
-
-
-def metric_sequences(dataset: xr.Dataset, metrics: Sequence[str] = ()) -> hmm.Sequences:
-    """Returns `raw_sequences`, z-scored within each run."""
-    return z_scores(dataset_runs(dataset, metrics).sequences)
+    return hmm.first_records(dataset_runs(dataset, metrics).sequences)
 
 
 def check_usable(dataset: xr.Dataset) -> None:
@@ -108,8 +103,8 @@ def last_values(dataset: xr.Dataset, name: str) -> Float[np.ndarray, " seed"]:
         UserError: the variable is not recorded; the message lists those that are.
     """
     recorded = recorded_variables(dataset)
-    if name not in recorded or name == "state":
-        known = ", ".join(["convergence", *sorted(set(recorded) - {"state"})])
+    if name not in recorded:
+        known = ", ".join(["convergence", *sorted(recorded)])
         raise UserError(f"--outcome {name!r} is not recorded; choose one of: {known}")
     rows = [row[np.isfinite(row)] for row in dataset[name].values.astype(float)]
     return np.array([row[-1] if len(row) else np.nan for row in rows])

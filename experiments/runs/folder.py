@@ -42,6 +42,7 @@ BARRIERS = "barriers.nc"
 NOISE = "noise.json"
 NOISE_MAP = "map"  # the run whose training map a study's replicas are read with
 HMM = ("hmm.npz", "hmm.json")
+DECODED = ("state", "state_agreement", "state_by_size", "num_states")  # in metrics.nc, by a fit
 FILES = (CONFIG, METRICS, LOG, SWEEP, STABILITY, SUMMARY, REPORT, FORECAST, BASELINES, *HMM)
 FILES += (PREDICTIONS, BARRIERS, NOISE)
 OWN = {*FILES, FIGURES, CHECKPOINT, TRAINING, NOISE_MAP}  # and drafts of them

@@ -14,7 +14,7 @@ from seedmap.experiments.report.out_folder import save_figures
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs import ids
 from seedmap.experiments.runs.dataset import convergence_times, seed_rows, time_unit
-from seedmap.experiments.runs.fit_and_map import read_run, threshold_of
+from seedmap.experiments.runs.fitted import read_run, threshold_of
 from seedmap.hmm import figures
 from seedmap.hmm.forecasting.forecaster import Forecast, fit_forecaster, forecast
 from seedmap.hmm.forecasting.skill import forecast_skill

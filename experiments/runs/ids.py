@@ -35,7 +35,7 @@ def training_id(config: Mapping[str, Any], dataset: xr.Dataset) -> str:
         "threshold": config.get("threshold"),
         "noise": {k: v for k, v in noise.items() if k != "notes"},  # which are for readers
     }
-    names = [str(name) for name in dataset.variables if name != "state"]
+    names = [str(name) for name in dataset.variables if name not in run_folder.DECODED]
     return identify(settings, {name: dataset[name].values for name in names})
 
 

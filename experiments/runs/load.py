@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from seedmap.experiments.runs.dataset import dataset_runs
-from seedmap.experiments.runs.fit_and_map import read_run, threshold_of
+from seedmap.experiments.runs.fitted import read_run, threshold_of
 from seedmap.runs import Runs
 
 

@@ -8,7 +8,8 @@ from seedmap.experiments.report.figures import make_figures
 from seedmap.experiments.report.out_folder import save_figures
 from seedmap.experiments.report.run import write_report
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs.fit_and_map import Mapped, changed_config
+from seedmap.experiments.runs.fit_and_map import Mapped
+from seedmap.experiments.runs.fitted import changed_config
 from seedmap.transaction import transaction
 
 

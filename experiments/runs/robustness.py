@@ -8,14 +8,14 @@ import numpy as np
 
 from seedmap import hmm
 from seedmap.experiments.runs.analysis import Analysis
-from seedmap.experiments.runs.settings import sweep_config
+from seedmap.experiments.runs.settings import sweep_config, validation_share
 from seedmap.experiments.runs.summary import EdgeStability, PriorRow, Refits, Stability
 from seedmap.experiments.tasks.base import FitConfig
 from seedmap.fitting import Fit, fit
 from seedmap.hmm.selection.sweep import num_iterations
 from seedmap.hmm.training_map.bootstrap import bootstrap_map
 from seedmap.hmm.training_map.stability import adjusted_rand_index, edge_inclusion, edge_recurrence
-from seedmap.results import from_json, to_json
+from seedmap.results import ABSENT, Absent, from_json, to_json
 from seedmap.runs import Runs
 
 Callback = Callable[[int, int], None]
@@ -39,7 +39,10 @@ class FitStability:
         adjusted_rand: agreement of the other restarts that did not degenerate.
         edges: share of them that have each transition [source][target]; None without any.
         refits: to resampled runs; None where none were asked for.
-        priors: results under the prior asked for, and under the other one where it was fitted.
+        priors: results under the prior asked for, and under the other one where it was fitted; none
+            of the default engine.
+        autocorrelation: of the residuals within states, lag 1, by component; absent of Gaussian
+            HMMs.
         fit_id: which all files of the fit carry.
     """
 
@@ -47,7 +50,8 @@ class FitStability:
     edges: list[list[float | None]] | None
     refits: RefitEdges | None
     priors: list[PriorRow]
-    fit_id: str
+    autocorrelation: list[float | None] | Absent = ABSENT
+    fit_id: str | None = None
 
 
 def pass_callbacks(config: FitConfig, callback: Callback | None) -> dict[str, Callback | None]:
@@ -65,7 +69,7 @@ def pass_callbacks(config: FitConfig, callback: Callback | None) -> dict[str, Ca
     if config.compare_priors:
         sizes["other"] = num_iterations(_other_prior(settings))
     if config.resamples:
-        sizes["refits"] = config.iterations
+        sizes["refits"] = settings.iterations
     if callback is None:
         return dict.fromkeys(sizes)
     total, before, callbacks = sum(sizes.values()), 0, {}
@@ -114,7 +118,8 @@ def _fit(
         prior=settings.prior,
         criterion=config.criterion,
         one_standard_error=config.one_standard_error,
-        validation_share=config.validation_share,
+        scale=config.scale or "run",
+        validation_share=validation_share(config),
         validation_runs=config.validation_runs,
         seed=config.fit_seed,
         callback=callback,
@@ -185,7 +190,6 @@ def fit_stability(
     other: Fit | None,
     config: FitConfig,
     callbacks: Mapping[str, Callback | None],
-    fit_id: str,
 ) -> FitStability:
     """Measures the stability of a fit.
 
@@ -194,12 +198,11 @@ def fit_stability(
         other: by the other prior; None where it was not fitted.
         config: how.
         callbacks: of the passes, as `pass_callbacks` makes them.
-        fit_id: of the fit.
     """
     content = restart_stability(fitted) | {
         "refits": refit_stability(fitted, config, callbacks.get("refits")),
         "priors": [prior_row(each, fitted.paths) for each in (fitted, other) if each is not None],
-        "fit_id": fit_id,
+        "fit_id": None,
     }
     return from_json(FitStability, to_json(content))
 

@@ -10,13 +10,18 @@ import numpy as np
 from seedmap import hmm
 from seedmap.errors import UserError
 from seedmap.experiments.tasks.base import FitConfig, MapConfig, TrainingConfig
-from seedmap.fitting import FIRST_RECORDS, split_by_name
+from seedmap.fitting import split_by_name
+from seedmap.hmm.sequences import FIRST_RECORDS
+from seedmap.map_fitting import check_emission
 from seedmap.trainer.checks import MAX_SEED
 from seedmap.trainer.metrics.registry import choose
 from seedmap.trainer.order import batches_per_epoch
 
 MIN_SEEDS = 5
 MAX_STATES = 1000
+AUTOREGRESSIVE = "autoregressive"
+GAUSSIAN_SHARE = 0.2
+GAUSSIAN_ONLY = ("covariance", "prior", "compare_priors", "criterion", "one_standard_error")
 
 
 def check_training(config: TrainingConfig, fewest: int = MIN_SEEDS) -> None:
@@ -81,15 +86,15 @@ def check_run(training: TrainingConfig, fit: FitConfig, asked: MapConfig) -> Non
     """Raises UserError where a later step would refuse what is asked of it."""
     check_training(training)
     check_threshold(asked.threshold)
-    sweep_config(fit)
+    check_fit(fit)
     split(_runs(training), fit)
 
 
 def check_states(training: TrainingConfig, fit: FitConfig, num_train: int) -> None:
     """Raises UserError where training would make too few records for the states asked for."""
     steps, between = schedule(training, num_train)
-    states = max(sweep_config(fit).states)
-    records = min(steps // between, FIRST_RECORDS)
+    states = max(parse_states(fit.states))
+    records = min(steps // between, FIRST_RECORDS) - (emission_of(fit) == AUTOREGRESSIVE)
     observations = len(split(_runs(training), fit)[0]) * records
     if states > observations // 2:
         raise UserError(
@@ -125,32 +130,75 @@ def parse_states(text: str) -> tuple[int, ...]:
     return tuple(sorted(states))
 
 
-def sweep_config(config: FitConfig) -> hmm.SweepConfig:
-    """Converts the flags to the settings of the sweep.
+def emission_of(config: FitConfig) -> str:
+    """Returns the emission that is meant: "autoregressive" or "gaussian".
 
     Raises:
-        UserError: a flag is out of its range; all of `FitConfig` is checked here, so that nothing
-            long is begun in vain.
+        UserError: a setting contradicts another.
     """
-    if not 0 < config.validation_share < 1:
-        raise UserError(f"--validation-share is {config.validation_share}; it must be in (0, 1)")
+    given = {name for name in GAUSSIAN_ONLY if getattr(config, name) not in (None, False)}
+    return check_emission(config.emission, config.scale, {_flag(name) for name in given})
+
+
+def check_fit(config: FitConfig) -> None:
+    """Raises UserError where a setting of the fit is out of its range or contradicts another.
+
+    All of `FitConfig` is checked here, so that nothing long is begun in vain.
+    """
+    share = config.validation_share
+    if share is not None and not 0 < share < 1:
+        raise UserError(f"--validation-share is {share}; it must be in (0, 1)")
     if not 0 <= config.fit_seed < 2**32:
         raise UserError(f"--fit-seed is {config.fit_seed}; it must lie in 0 .. 2**32 - 1")
     if config.resamples < 0:
         raise UserError(f"--resamples is {config.resamples}; it must be 0 (none) or more")
+    if emission_of(config) == AUTOREGRESSIVE:
+        map_settings(config)
+    else:
+        sweep_config(config)
+
+
+def map_settings(config: FitConfig) -> hmm.MapSettings:
+    """Converts the flags to the settings of the map's engine.
+
+    Raises:
+        UserError: a flag is out of its range.
+    """
+    return hmm.MapSettings(
+        states=parse_states(config.states),
+        restarts=config.restarts,
+        final_restarts=max(config.restarts, hmm.MapSettings.final_restarts),
+        iterations=config.iterations or hmm.MapSettings.iterations,
+        resamples=config.resamples,
+        seed=config.fit_seed,
+    )
+
+
+def sweep_config(config: FitConfig) -> hmm.SweepConfig:
+    """Converts the flags to the settings of a sweep of Gaussian HMMs.
+
+    Raises:
+        UserError: a flag is out of its range.
+    """
     if config.criterion not in (None, *hmm.CRITERIA):
         raise UserError(
             f"--criterion {config.criterion!r} is unknown; choose one of {', '.join(hmm.CRITERIA)}"
         )
     if config.criterion == "kfold" and config.prior == "weak":
         raise UserError("--criterion kfold needs --prior held-out, which leaves folds out")
+    given = {name: getattr(config, name) for name in ("iterations", "covariance", "prior")}
     return hmm.SweepConfig(
         states=parse_states(config.states),
         restarts=config.restarts,
-        iterations=config.iterations,
-        covariance=config.covariance,
-        prior=config.prior,
+        **{name: value for name, value in given.items() if value is not None},
     )
+
+
+def validation_share(config: FitConfig) -> float:
+    """Returns the share of the runs to hold out; 0 by default where no runs choose K."""
+    if config.validation_share is not None:
+        return config.validation_share
+    return 0.0 if emission_of(config) == AUTOREGRESSIVE else GAUSSIAN_SHARE
 
 
 def split(runs: Sequence[str], config: FitConfig) -> tuple[np.ndarray, np.ndarray]:
@@ -159,4 +207,7 @@ def split(runs: Sequence[str], config: FitConfig) -> tuple[np.ndarray, np.ndarra
     Raises:
         UserError: a run to hold out does not exist, or none is left to train on.
     """
-    return split_by_name(runs, config.validation_share, config.validation_runs, config.fit_seed)
+    share = validation_share(config)
+    if not share and not config.validation_runs:
+        return np.arange(len(runs)), np.arange(0)
+    return split_by_name(runs, share, config.validation_runs, config.fit_seed)

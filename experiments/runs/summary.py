@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -10,8 +10,12 @@ import xarray as xr
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.analysis import Analysis
 from seedmap.experiments.runs.dataset import time_unit
+from seedmap.experiments.runs.findings_summary import FindingsSummary, Resolution
 from seedmap.experiments.runs.read_result import read_result
 from seedmap.experiments.tasks.base import MapConfig
+from seedmap.hmm import Branch
+from seedmap.hmm.autoregressive.map_sweep import SizeRow
+from seedmap.map_fitting import leak_notes
 from seedmap.results import ABSENT, Absent, from_json, named, to_json
 
 
@@ -204,7 +208,9 @@ class Seconds:
 class RunSummary:
     """The content of `summary.json`; numbers that are not defined are None.
 
-    `stability`, `seconds` and `map_id` are None until `map_run` has filled them in.
+    `branches` are tested claims; `forking` and `detours` follow from those that are named. Of a
+    Gaussian HMM there are none, and `forking` and `detours` are by the definitions of Hu et al.
+    (2023). `stability`, `seconds` and `map_id` are None until `map_run` has filled them in.
     """
 
     num_seeds: int
@@ -214,20 +220,38 @@ class RunSummary:
     diverged_seeds: list[int | str]
     num_converged: int
     convergence: Convergence
+    emission: str
+    scale: str
     num_states: int
-    selection: list[SelectionRow]
+    resolution: Resolution | None
+    selection: list[SizeRow | SelectionRow]
     held_out_log_likelihood: dict[str, float | None]
-    regression: RegressionSummary
-    dissimilarity: DissimilaritySummary
+    odd_runs: list[str]
+    headline: str
+    branches: list[Branch]
     forking: bool
     detours: list[int]
     firm_detours: list[int]
+    findings: FindingsSummary
+    regression: RegressionSummary
+    dissimilarity: DissimilaritySummary
     states: list[StateSummary]
     transitions: list[TransitionSummary]
     notes: list[str]
     stability: Stability | None = None
     seconds: Seconds | None = None
     map_id: str | None = None  # which all files of the map carry
+
+    @property
+    def detours_on_map(self) -> list[int]:
+        """States of the map that is drawn in which runs are delayed.
+
+        A branch is shown in the map of its own number of states; here are those that this one has.
+        """
+        if self.resolution is None:
+            return self.detours
+        maps = [pair for branch in self.branches if branch.detour for pair in branch.maps]
+        return sorted({state for size, state in maps if size == self.num_states})
 
 
 def read_summary(folder: Path) -> RunSummary:
@@ -239,23 +263,42 @@ def read_summary(folder: Path) -> RunSummary:
     return read_result(RunSummary, folder, run_folder.SUMMARY, f"map {folder}")
 
 
+class SummaryParts(NamedTuple):
+    """What a summary takes over as it is.
+
+    Attributes:
+        selection: a row per number of states, as the saved HMM has them.
+        scale: what metrics are scaled by, "common" or "run".
+        held_out: log-likelihood per record of each run held out, nats.
+        fit_notes: what the fit has to tell.
+        odd: runs left off the map.
+        branches: tested claims; none of a Gaussian HMM.
+        headline: what they say.
+        resolution: the number of states at other temperings; None of a Gaussian HMM.
+        findings: survival, path or speed, what moves first.
+    """
+
+    selection: list[dict[str, Any]]
+    scale: str
+    held_out: dict[str, float]
+    fit_notes: list[str]
+    odd: tuple[str, ...]
+    branches: tuple[Branch, ...]
+    headline: str
+    resolution: Resolution | None
+    findings: FindingsSummary
+
+
 def summarise(
-    dataset: xr.Dataset,
-    analysis: Analysis,
-    selection: list[dict[str, Any]],
-    config: MapConfig,
-    fit_notes: list[str],
-    held_out: dict[str, float],
+    dataset: xr.Dataset, analysis: Analysis, config: MapConfig, parts: SummaryParts
 ) -> RunSummary:
     """Summarises a run, but for its stability and times.
 
     Args:
         dataset: metrics of all seeds.
         analysis: of the chosen HMM.
-        selection: a row per number of states, as `hmm.selection_table` gives.
         config: what the map was asked.
-        fit_notes: what the fit has to tell.
-        held_out: log-likelihood per checkpoint of each held-out run under the chosen fit, nats.
+        parts: what is taken over.
     """
     tmap, diverged = analysis.training_map, dataset.diverged.values >= 0
     assert config.threshold is not None  # the question of a map has it filled in
@@ -267,14 +310,19 @@ def summarise(
         diverged_seeds=to_json(dataset.seed.values[diverged]),
         num_converged=int(np.isfinite(analysis.convergence).sum()),
         convergence=_convergence(analysis, config.threshold, time_unit(dataset)),
+        emission="gaussian" if parts.resolution is None else "autoregressive",
+        scale=parts.scale,
         num_states=tmap.num_states,
-        selection=[from_json(SelectionRow, to_json(row)) for row in selection],
-        held_out_log_likelihood=to_json(held_out),
+        resolution=parts.resolution,
+        selection=[_selection_row(row) for row in parts.selection],
+        held_out_log_likelihood=to_json(parts.held_out),
+        odd_runs=list(parts.odd),
+        headline=parts.headline,
+        branches=list(parts.branches),
+        **_forks(analysis, parts),
+        findings=parts.findings,
         regression=_regression(analysis, config.outcome),
         dissimilarity=DissimilaritySummary(**to_json(analysis.dissimilarity)),
-        forking=bool(tmap.forking),
-        detours=to_json(analysis.detours),
-        firm_detours=to_json(analysis.firm_detours),
         states=[
             StateSummary(k, float(tmap.occupancy[k]), int(tmap.visits[k]))
             for k in range(tmap.num_states)
@@ -289,8 +337,26 @@ def summarise(
             )
             for edge in tmap.edges
         ],
-        notes=_notes(dataset, analysis, fit_notes),
+        notes=_notes(dataset, analysis, parts),
     )
+
+
+def _selection_row(row: dict[str, Any]) -> SizeRow | SelectionRow:
+    kind: Any = SizeRow if "icl" in row else SelectionRow
+    return from_json(kind, to_json(row))
+
+
+def _forks(analysis: Analysis, parts: SummaryParts) -> dict[str, Any]:
+    """Whether runs fork and where they are delayed, by tested claims where the map has them."""
+    if parts.resolution is None:
+        return {
+            "forking": bool(analysis.training_map.forking),
+            "detours": to_json(analysis.detours),
+            "firm_detours": to_json(analysis.firm_detours),
+        }
+    detours = sorted({branch.state for branch in parts.branches if branch.detour})
+    forking = any(branch.named for branch in parts.branches)
+    return {"forking": forking, "detours": detours, "firm_detours": detours}
 
 
 def _convergence(analysis: Analysis, threshold: float, unit: str) -> Convergence:
@@ -323,7 +389,7 @@ def _regression(analysis: Analysis, outcome: str) -> RegressionSummary:
     )
 
 
-def _notes(dataset: xr.Dataset, analysis: Analysis, fit_notes: list[str]) -> list[str]:
+def _notes(dataset: xr.Dataset, analysis: Analysis, parts: SummaryParts) -> list[str]:
     notes = []
     diverged = dataset.diverged.values >= 0
     if diverged.any():
@@ -331,7 +397,8 @@ def _notes(dataset: xr.Dataset, analysis: Analysis, fit_notes: list[str]) -> lis
         names = [str(seed) for seed in dataset.seed.values[diverged]]
         named = ", ".join(f"{s} (step {t:g})" for s, t in zip(names, steps, strict=True))
         notes.append(f"diverged seeds, cut at divergence and left out of the regression: {named}")
-        unusable = [name for name in names if name not in analysis.sequences.runs]
+        mapped = {*analysis.sequences.runs, *parts.odd}
+        unusable = [name for name in names if name not in mapped]
         if unusable:
             notes.append(f"diverged too soon for the HMM: {', '.join(unusable)}")
     never = int((np.isnan(analysis.convergence) & ~diverged).sum())
@@ -341,4 +408,5 @@ def _notes(dataset: xr.Dataset, analysis: Analysis, fit_notes: list[str]) -> lis
         if analysis.regression.censoring == "cap":
             consequence = "in the regression with the end of training as their time"
         notes.append(f"{runs} never converged: {consequence}")
-    return notes + list(analysis.regression.warnings) + fit_notes
+    notes += leak_notes(parts.findings.leak)
+    return notes + list(analysis.regression.warnings) + parts.fit_notes

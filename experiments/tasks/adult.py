@@ -152,9 +152,7 @@ QUICK = replace(
 EXPERIMENT = Experiment(
     name="adult",
     presets={
-        "cpu": Preset(
-            CPU, FitConfig(states="1-6", covariance="diagonal"), MapConfig(threshold=0.85)
-        ),
+        "cpu": Preset(CPU, FitConfig(states="1-6"), MapConfig(threshold=0.85)),
         "quick": Preset(
             QUICK,
             QUICK_FIT,

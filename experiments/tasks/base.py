@@ -58,14 +58,20 @@ class FitConfig:
     states: str = "1-8"
     """Numbers of states to try, as a range (1-8) or a list (2,4,6)."""
     restarts: int = 5
-    """Random starts of EM for each number of states."""
-    iterations: int = 32
-    """EM iterations of each start."""
-    covariance: Literal["full", "diagonal", "spherical", "shared"] = "full"
-    """Covariance of the emissions; shared is one for all states."""
-    prior: Literal["held-out", "weak"] = "held-out"
+    """Starts of EM for each number of states."""
+    iterations: int | None = None
+    """EM iterations of each start at most; None: 60, Gaussian 32."""
+    emission: Literal["autoregressive", "gaussian"] | None = None
+    """What a record is in a state: a motion from the one before, or one draw; None: autoregressive,
+    but gaussian where --prior, --covariance or another setting of Gaussian HMMs is given."""
+    scale: Literal["common", "run"] | None = None
+    """What metrics are scaled by: all runs pooled, or (Gaussian only) each run; None: common, but
+    run where the emission is gaussian, as in Hu et al. (2023)."""
+    covariance: Literal["full", "diagonal", "spherical", "shared"] | None = None
+    """Covariance of Gaussian emissions; shared is one for all states; None: full."""
+    prior: Literal["held-out", "weak"] | None = None
     """Regularisation of covariances: held-out is chosen by runs left out, robustly; weak is near
-    maximum likelihood, as in Hu et al. (2023)."""
+    maximum likelihood; None: held-out."""
     compare_priors: tyro.conf.FlagCreatePairsOff[bool] = False
     """Also fit under the other prior, and show its results in the report."""
     criterion: str | None = None
@@ -73,8 +79,9 @@ class FitConfig:
     held-out, and validation_bic, that of Hu et al. (2023), under weak."""
     one_standard_error: tyro.conf.FlagCreatePairsOff[bool] = False
     """Take the fewest states within one standard error of the best."""
-    validation_share: float = 0.2
-    """Share of the runs held out to choose the number of states."""
+    validation_share: float | None = None
+    """Share of the runs held out; None: none, of Gaussian HMMs 0.2 to choose the number of
+    states."""
     validation_runs: tuple[str, ...] = ()
     """Runs to hold out, by seed number or file stem; by default a random share."""
     metrics: tuple[str, ...] = ()
@@ -85,7 +92,7 @@ class FitConfig:
     """Seed of the split of the runs, of EM's random starts and of the resamples."""
 
 
-QUICK_FIT = FitConfig(states="1-3", restarts=2, iterations=16, covariance="diagonal")
+QUICK_FIT = FitConfig(states="1-3", restarts=2, resamples=5)
 
 
 @dataclass(frozen=True)

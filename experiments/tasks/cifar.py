@@ -234,7 +234,7 @@ def experiment(name: str, num_classes: int, stable: bool, threshold: float, cpu:
     def variant(config: CifarConfig) -> CifarConfig:
         return replace(config, batch_norm=stable, residual=stable)
 
-    of_cpu = FitConfig(states="1-6", covariance="diagonal")
+    of_cpu = FitConfig(states="1-6")
     return Experiment(
         name=name,
         presets={

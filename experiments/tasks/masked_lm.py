@@ -58,6 +58,7 @@ from seedmap.experiments.datasets.text import MASK, SPECIAL, TokenRows, load_row
 from seedmap.experiments.networks.bert import Drop, Shape, init_params, logits_at, make_dropout
 from seedmap.experiments.networks.logits import score_logits
 from seedmap.experiments.tasks.base import (
+    QUICK_FIT,
     Experiment,
     FitConfig,
     MapConfig,
@@ -315,8 +316,6 @@ QUICK = replace(
     mlp_hidden=64,
 )
 
-_DIAGONAL = FitConfig(covariance="diagonal")
-
 
 def _map(threshold: float) -> MapConfig:
     return MapConfig(threshold=threshold, outcome="eval_loss")
@@ -325,11 +324,9 @@ def _map(threshold: float) -> MapConfig:
 EXPERIMENT = Experiment(
     name="mlm",
     presets={
-        "paper": Preset(PAPER, replace(_DIAGONAL, states="5"), _map(0.5)),
-        "cpu": Preset(SMALL, _DIAGONAL, _map(0.1)),
-        "quick": Preset(
-            QUICK, replace(_DIAGONAL, states="1-3", restarts=2, iterations=16), _map(0.25)
-        ),
+        "paper": Preset(PAPER, FitConfig(states="5"), _map(0.5)),
+        "cpu": Preset(SMALL, map=_map(0.1)),
+        "quick": Preset(QUICK, QUICK_FIT, _map(0.25)),
     },
     setup=setup,
 )

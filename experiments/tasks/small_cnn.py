@@ -181,9 +181,7 @@ EXPERIMENT = Experiment(
     name="smallcnn",
     presets={
         "paper": Preset(PAPER, map=MapConfig(threshold=0.6)),
-        "cpu": Preset(
-            CPU, FitConfig(states="1-6", covariance="diagonal"), MapConfig(threshold=0.25)
-        ),
+        "cpu": Preset(CPU, FitConfig(states="1-6"), MapConfig(threshold=0.25)),
         "quick": Preset(
             QUICK,
             QUICK_FIT,

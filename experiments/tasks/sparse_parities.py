@@ -159,7 +159,7 @@ EXPERIMENT = Experiment(
         "paper": Preset(PAPER),
         "quick": Preset(
             replace(PAPER, seeds=10, epochs=300, record_every=10),
-            FitConfig(states="1-4", restarts=2, iterations=16, covariance="diagonal"),
+            FitConfig(states="1-4", restarts=2, resamples=5),
         ),
     },
     setup=setup,

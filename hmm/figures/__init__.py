@@ -12,7 +12,7 @@ from seedmap.hmm.figures.findings import (
 from seedmap.hmm.figures.forecast import plot_forecast_skill
 from seedmap.hmm.figures.graph import plot_training_map
 from seedmap.hmm.figures.runs import plot_convergence, plot_losses, plot_state_raster
-from seedmap.hmm.figures.selection import plot_held_out, plot_model_selection
+from seedmap.hmm.figures.selection import plot_held_out, plot_model_selection, plot_sizes
 from seedmap.hmm.figures.semantics import plot_coefficients, plot_dissimilarity
 from seedmap.hmm.figures.style import png, save, state_colour
 
@@ -29,6 +29,7 @@ __all__ = [
     "plot_moves_first",
     "plot_path_or_speed",
     "plot_shared_states",
+    "plot_sizes",
     "plot_state_raster",
     "plot_survival",
     "plot_training_map",

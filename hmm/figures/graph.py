@@ -53,7 +53,9 @@ _COLUMNS = (_MARGIN, 0.46, 0.94, 1.54, 3.33, 5.12)  # left edges of the table's 
 
 
 @styled
-def plot_training_map(training_map: TrainingMap, detours: Collection[int] = ()) -> Figure:
+def plot_training_map(
+    training_map: TrainingMap, detours: Collection[int] = (), claim: str | None = None
+) -> Figure:
     """Draw the states as circles, left to right by first visit, and the edges between them.
 
     A circle's area is proportional to the share of checkpoints spent in the state, an arrow's width
@@ -65,6 +67,8 @@ def plot_training_map(training_map: TrainingMap, detours: Collection[int] = ()) 
     Args:
         training_map: The map.
         detours: States that are detours.
+        claim: What was found of forks, for the heading. Default: whether two runs visit states in
+            different orders (Hu et al. 2023).
 
     Returns:
         The figure, 7 inches wide and 1.5 to 6.2 inches high.
@@ -73,7 +77,11 @@ def plot_training_map(training_map: TrainingMap, detours: Collection[int] = ()) 
     figure = None
     if 0 < len(edges) <= _MOST_DESCRIBED:
         figure = _draw_labelled(training_map, edges, detours)
-    return figure or _draw_numbered(training_map, edges, detours)
+    figure = figure or _draw_numbered(training_map, edges, detours)
+    if claim is None:
+        claim = "forks" if training_map.forking else "does not fork"
+    _write_heading(figure.axes[0], training_map, claim)
+    return figure
 
 
 def _draw_labelled(training_map, edges, detours) -> Figure | None:
@@ -85,7 +93,6 @@ def _draw_labelled(training_map, edges, detours) -> Figure | None:
     labels = [_edge_label(ax, text, _PLAIN) for text in texts]
     clear = _draw_edges(ax, edges, labels, scene, training_map.num_runs, off_curve=True)
     _trim(ax, table_height=0.1)
-    _write_heading(ax, training_map)
     return _figure_of(ax) if clear else None
 
 
@@ -100,7 +107,6 @@ def _draw_numbered(training_map, edges, detours) -> Figure:
     labels = [_edge_label(ax, text, _DISC) for text in texts]
     _draw_edges(ax, edges, labels, scene, training_map.num_runs, off_curve=False)
     _trim(ax, table_height)
-    _write_heading(ax, training_map)
     if rows:
         _draw_table(_inch_axes(_figure_of(ax), 0.0, table_height), edges, training_map.num_runs)
     return _figure_of(ax)
@@ -137,10 +143,10 @@ def _trim(ax: Axes, table_height: float) -> None:
     ax.set_ylim(low, high)
 
 
-def _write_heading(ax: Axes, training_map: TrainingMap) -> None:
-    """Write over the map what it is of, whether runs fork and which states it leaves out."""
+def _write_heading(ax: Axes, training_map: TrainingMap, claim: str) -> None:
+    """Write over the map what it is of, what was found of forks, and states it leaves out."""
     unvisited = [str(k) for k in range(training_map.num_states) if not training_map.visits[k]]
-    notes = [f"{training_map.num_runs} runs", "forks" if training_map.forking else "does not fork"]
+    notes = [f"{training_map.num_runs} runs", claim]
     if unvisited:
         notes.append("no run visits state " + ", ".join(unvisited))
     height = ax.get_ylim()[1] + 0.08

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -61,6 +62,7 @@ def plot_state_raster(
     num_states: int,
     unit: str = "step",
     diverged: np.ndarray | None = None,
+    agreement: np.ndarray | None = None,
 ) -> Figure:
     """Show the decoded states: a row per run, a column per checkpoint, colour = state.
 
@@ -75,6 +77,8 @@ def plot_state_raster(
         num_states: Number of states of the HMM.
         unit: What steps are counted in.
         diverged: Which runs diverged, bool [run]. Default: those whose path is padded.
+        agreement: Share of refits to resampled runs that agree with each state, float [run, time];
+            the lower, the paler. Default: not shown.
 
     Returns:
         The figure.
@@ -88,6 +92,10 @@ def plot_state_raster(
     states = np.ma.masked_less(paths[order], 0)
     ax.set_facecolor(PALE)
     ax.pcolormesh(_edges(steps), rows, states, cmap=colormap, norm=norm, linewidth=0)
+    if agreement is not None:
+        doubt = np.ma.masked_invalid(1 - np.where(paths[order] < 0, np.nan, agreement[order]))
+        veil = LinearSegmentedColormap.from_list("veil", [(1, 1, 1, 0), (1, 1, 1, 0.85)])
+        ax.pcolormesh(_edges(steps), rows, doubt, cmap=veil, vmin=0, vmax=1, linewidth=0)
     _mark_convergence(ax, convergence[order])
     _divide_groups(ax, convergence, diverged)
     ax.invert_yaxis()

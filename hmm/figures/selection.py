@@ -8,6 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from seedmap.hmm.autoregressive.choice import AGREEMENT
+from seedmap.hmm.autoregressive.map_sweep import SizeRow
 from seedmap.hmm.figures.style import GREY, INK, PALE, WIDTH, set_wide_scale, short_names, styled
 from seedmap.hmm.selection.criteria import best_restarts, criterion_value, default_criterion
 from seedmap.hmm.selection.fits import Fit, Sweep
@@ -67,6 +69,43 @@ def plot_model_selection(sweep: Sweep, num_states: int, criterion: str | None = 
     return figure
 
 
+@styled
+def plot_sizes(sizes: Sequence[SizeRow], num_states: int) -> Figure:
+    """Show what speaks for and against each number of states of a map.
+
+    Left ICL over its lowest; right the agreement of fits to halves of the runs, a dot a pair,
+    beside that of segmentations drawn at random and the least that is asked for. A band marks the
+    chosen number of states.
+
+    Args:
+        sizes: A row for each number of states.
+        num_states: The chosen number of states.
+
+    Returns:
+        The figure.
+    """
+    figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
+    icl, halves = figure.subplots(1, 2)
+    candidates = [row.num_states for row in sizes]
+    over = np.array([row.icl for row in sizes])
+    icl.plot(candidates, over - over.min(), marker="o", markersize=4, gid="icl", **_FIRST)
+    icl.set(title="Likelihood and size", ylabel="ICL over its lowest (nats)")
+    for row in sizes:
+        dots = [row.num_states] * len(row.halves)
+        halves.plot(dots, row.halves, ".", color=INK, markersize=4, alpha=0.6)
+    means = [np.nan if row.agreement is None else row.agreement for row in sizes]
+    halves.plot(candidates, means, label="halves of the runs", gid="agreement", **_FIRST)
+    chance = [row.chance if row.num_states > 1 else np.nan for row in sizes]
+    halves.plot(candidates, chance, label="by chance", gid="chance", **_SECOND)
+    halves.axhline(AGREEMENT, color=GREY, linewidth=0.8, linestyle=":", label="least asked for")
+    halves.set(title="Agreement of halves", ylabel="adjusted Rand index", ylim=(-0.05, 1.05))
+    for ax in (icl, halves):
+        _mark_candidates(ax, candidates, num_states)
+    figure.legend(*halves.get_legend_handles_labels(), loc="outside upper right", ncols=3)
+    figure.supxlabel("number of states", fontsize=8)
+    return figure
+
+
 def _mark_candidates(ax: Axes, candidates: list[int], chosen: int) -> None:
     """Ticks at the candidates and a band behind the chosen one."""
     ax.set_xticks(candidates)
@@ -114,19 +153,18 @@ def _count_degenerate(sweep: Sweep) -> str:
 
 
 @styled
-def plot_held_out(log_likelihood: np.ndarray, lengths: np.ndarray, runs: Sequence[str]) -> Figure:
+def plot_held_out(log_likelihood: np.ndarray, runs: Sequence[str]) -> Figure:
     """Show the log-likelihood of each held-out run, so that one that dominates is seen.
 
     Args:
-        log_likelihood: Of each held-out run under the chosen fit, nats, float [run].
-        lengths: Number of checkpoints of each held-out run, int [run].
+        log_likelihood: Of each held-out run under the chosen fit, nats per checkpoint, float [run].
         runs: Names of the held-out runs.
 
     Returns:
         The figure.
     """
-    order = np.argsort(log_likelihood / lengths, kind="stable")
-    values = (log_likelihood / lengths)[order]
+    order = np.argsort(log_likelihood, kind="stable")
+    values = log_likelihood[order]
     figure = Figure(figsize=(0.75 * WIDTH, 1.5 + 0.16 * len(values)), layout="constrained")
     ax = figure.add_subplot()
     rows = np.arange(len(values))

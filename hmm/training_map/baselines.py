@@ -272,8 +272,24 @@ def _first(sequences: Sequences, count: int) -> Sequences:
 
 
 def _row(name: str, states: Decoded | Clustering, outcome: np.ndarray) -> dict[str, Any]:
-    bag = bag_of_states(states.paths, states.num_states)
-    return _values(name, states.num_states, regress(bag, outcome))
+    return explained_by(name, states.paths, states.num_states, outcome)
+
+
+def explained_by(
+    name: str,
+    paths: Int[np.ndarray, "run time"],
+    num_states: int,
+    outcome: Real[np.ndarray, " run"],
+) -> dict[str, Any]:
+    """Returns what the bag of states of any decoding explains, a row of `compare_baselines`.
+
+    Args:
+        name: of the row.
+        paths: int [run, time], -1 on padding.
+        num_states: K.
+        outcome: float [run]; NaN for a run that did not converge.
+    """
+    return _values(name, num_states, regress(bag_of_states(paths, num_states), outcome))
 
 
 def _values(name: str, num_states: int, regression: Regression) -> dict[str, Any]:

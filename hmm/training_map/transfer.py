@@ -1,22 +1,19 @@
-"""One HMM for several experiments: fitted to all of them together, or to one and read on another.
+"""One HMM for several experiments: their runs pooled, or those of one read with another's.
 
-Both rest on z-scores within each run (Hu et al. 2023): they take units and scale out, so that the
-runs of one experiment can be compared with those of another. What is left to compare is the shape
-of a run's course over its own length; runs of more checkpoints weigh more in a joint fit.
+Z-scores within each run (Hu et al. 2023) take units and scale out, so that the runs of one
+experiment can be compared with those of another. What is left to compare is the shape of a run's
+course over its own length; runs of more checkpoints weigh more in a joint fit.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, PRNGKeyArray
+from jaxtyping import Float, Int
 
 from seedmap.errors import UserError
 from seedmap.hmm.inference import log_likelihood, viterbi
 from seedmap.hmm.parameters import Parameters
-from seedmap.hmm.selection.config import SweepConfig
-from seedmap.hmm.selection.fits import Sweep
-from seedmap.hmm.selection.sweep import fit_sweep
 from seedmap.hmm.sequences import Sequences, from_arrays
 from seedmap.hmm.training_map.baselines import only_metrics
 from seedmap.hmm.training_map.regression import bag_of_states
@@ -58,7 +55,7 @@ def pool(groups: Mapping[str, Sequences]) -> Sequences:
     """Returns the runs of several experiments as one set of runs.
 
     Args:
-        groups: experiment -> its z-scored runs, of any lengths, with the same metrics in any order.
+        groups: experiment -> its runs, of any lengths, with the same metrics in any order.
 
     Returns:
         All runs, experiment by experiment, named "experiment/run"; the metrics in the order of the
@@ -86,38 +83,6 @@ def pool(groups: Mapping[str, Sequences]) -> Sequences:
         metrics=metrics,
         runs=[f"{name}/{run}" for name, runs in ordered.items() for run in runs.runs],
     )
-
-
-def fit_together(
-    groups: Mapping[str, Sequences],
-    held_out: Mapping[str, Sequence[str]],
-    config: SweepConfig,
-    key: PRNGKeyArray,
-    callback: Callable[[int, int], None] | None = None,
-) -> Sweep:
-    """Fits one sweep to the runs of several experiments.
-
-    Args:
-        groups: as `pool` takes them.
-        held_out: experiment -> names of its runs to hold out.
-        config: what to fit.
-        key: JAX key, as of `fit_sweep`.
-        callback: as of `fit_sweep`.
-
-    Returns:
-        The sweep, `fit_sweep` of the pooled training and held-out runs.
-
-    Raises:
-        UserError: a run to hold out does not exist, or as `pool` and `fit_sweep`.
-    """
-    pooled = pool(groups)
-    away = [f"{name}/{run}" for name, runs in held_out.items() for run in runs]
-    unknown = [name for name in away if name not in pooled.runs]
-    if unknown:
-        raise UserError(f"cannot hold out {unknown[0]}: there is no such run; see the pooled runs")
-    is_away = np.isin(pooled.runs, away)
-    train, validation = (pooled.select(np.flatnonzero(mask)) for mask in (~is_away, is_away))
-    return fit_sweep(train, validation, config, key, callback)
 
 
 def apply_model(parameters: Parameters, metrics: Sequence[str], sequences: Sequences) -> Transfer:

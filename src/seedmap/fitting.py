@@ -14,8 +14,6 @@ from seedmap.errors import UserError
 from seedmap.hmm.readers.run_table import listed
 from seedmap.runs import Runs, check_is_runs
 
-FIRST_RECORDS = 1000  # of each run (Hu et al. 2023)
-
 
 @dataclass(frozen=True, eq=False)
 class Fit:
@@ -76,22 +74,10 @@ class Fit:
         return hmm.viterbi(self.parameters, z_scores(runs.sequences, self.scale))
 
 
-def first_records(sequences: hmm.Sequences) -> hmm.Sequences:
-    """Returns the first 1000 records of each run: the HMM sees no others."""
-    return hmm.from_arrays(
-        sequences.values[:, :FIRST_RECORDS],
-        np.minimum(sequences.lengths, FIRST_RECORDS),
-        sequences.metrics,
-        sequences.runs,
-    )
-
-
 def z_scores(sequences: hmm.Sequences, scale: hmm.Scale | None = None) -> hmm.Sequences:
     """Returns the first 1000 records of raw metrics, z-scored within each run or by a scale."""
-    first = first_records(sequences)
-    if scale is None:
-        return hmm.z_score(first, first=FIRST_RECORDS)
-    return hmm.scale_metrics(scale, first)
+    first = hmm.first_records(sequences)
+    return hmm.z_score(first) if scale is None else hmm.scale_metrics(scale, first)
 
 
 def split_by_name(
@@ -197,7 +183,7 @@ def fit(
         warnings.simplefilter("always", UserWarning)
         common = None
         if scale == "common":
-            common = hmm.fit_scale(first_records(runs.sequences).select(train))
+            common = hmm.fit_scale(hmm.first_records(runs.sequences).select(train))
         sequences = z_scores(runs.sequences, common)
         sweep = hmm.fit_sweep(
             sequences.select(train),

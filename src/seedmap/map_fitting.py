@@ -1,7 +1,7 @@
 """From runs to a map on the scale that they share: the default of `seedmap.fit_map`."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from seedmap import hmm
 from seedmap.errors import UserError
-from seedmap.fitting import check_seed, first_records, split_by_name, whole_numbers
+from seedmap.fitting import check_seed, split_by_name, whole_numbers
 from seedmap.hmm.training_map.branch_candidates import smallest_group
 from seedmap.hmm.training_map.branches import STATES as BRANCH_STATES
 from seedmap.runs import Runs, check_is_runs
@@ -84,7 +84,7 @@ class MapFit:
             UserError: the runs have other metrics.
         """
         check_is_runs(runs)
-        return hmm.decode_runs(self.made.model, first_records(runs.sequences))[0]
+        return hmm.decode_runs(self.made.model, hmm.first_records(runs.sequences))[0]
 
 
 def fit_on_common_scale(
@@ -126,7 +126,7 @@ def fit_on_common_scale(
     fitted = np.arange(len(runs))
     if len(validation_runs):
         fitted, _ = split_by_name(runs.names, 0.0, validation_runs, seed)
-    sequences = first_records(runs.sequences)
+    sequences = hmm.first_records(runs.sequences)
     made = hmm.make_map(sequences, fitted, settings, callback)
     raw = sequences.values[:, 0]
     found = hmm.leak(made.features.x[:, 0], raw, runs.convergence)
@@ -137,7 +137,7 @@ def fit_on_common_scale(
         sequences=hmm.scale_metrics(made.model.scale, sequences),
         parameters=hmm.location_model(made.model),
         leak=found,
-        notes=(*made.notes, *_notes(runs, found)),
+        notes=(*made.notes, *leak_notes(found), *_spacing_notes(runs)),
     )
 
 
@@ -169,25 +169,29 @@ def branches_of(fit: MapFit, seed: int = 0) -> tuple[tuple[hmm.Branch, ...], str
     return branches, hmm.branch_sentence(branches, made.paths[made.fitted_runs.rows])
 
 
-def _notes(runs: Runs, found: hmm.Leak | None) -> list[str]:
-    """What is to be said of the first record and of the steps."""
-    notes = []
-    if found and found.excess > _SMALLEST_LEAK:
-        facts = asdict(found)
-        notes.append(
-            "the first record tells of the time of convergence: leave-one-out R2 "
-            "{scaled:.2f} as the map sees it, {raw:.2f} as recorded".format(**facts)
-        )
+def leak_notes(found: hmm.Leak | None) -> list[str]:
+    """Returns what is to be said where the first record gives the time of convergence away."""
+    if not found or found.excess <= _SMALLEST_LEAK:
+        return []
+    return [
+        "the first record tells of the time of convergence: leave-one-out R2 "
+        f"{found.scaled:.2f} as the map sees it, {found.raw:.2f} as recorded"
+    ]
+
+
+def _spacing_notes(runs: Runs) -> list[str]:
+    """Says where records are unevenly spaced."""
     between = np.diff(runs.steps, axis=1)
     between = between[np.isfinite(between)]
-    if len(between):
-        low, high = np.quantile(between, (0.1, 0.9))
-        if high > _UNEVEN * low:
-            notes.append(
-                f"records are unevenly spaced ({low:g} to {high:g} {runs.unit}s): they are taken "
-                "in order, as if they were not"
-            )
-    return notes
+    if not len(between):
+        return []
+    low, high = np.quantile(between, (0.1, 0.9))
+    if high <= _UNEVEN * low:
+        return []
+    return [
+        f"records are unevenly spaced ({low:g} to {high:g} {runs.unit}s): they are taken in order, "
+        "as if they were not"
+    ]
 
 
 def check_emission(emission: str | None, scale: str | None, gaussian_only: set[str]) -> str:

@@ -95,11 +95,12 @@ class Map:
         """Draws the map: states in the order runs meet them, edges by how many runs take them."""
         from seedmap.hmm import figures
 
-        detours = self.analysis.detours
-        if isinstance(self.fit, MapFit):
-            drawn = [b for b in self.branches if b.num_states == self.num_states]
-            detours = [branch.state for branch in drawn if branch.detour]
-        return figures.plot_training_map(self.analysis.training_map, detours)
+        drawn = self.analysis.training_map
+        if not isinstance(self.fit, MapFit):
+            return figures.plot_training_map(drawn, self.analysis.detours)
+        here = [b for b in self.branches if b.detour and b.num_states == self.num_states]
+        claim = f"{sum(branch.named for branch in self.branches)} branches named"
+        return figures.plot_training_map(drawn, [branch.state for branch in here], claim)
 
 
 def fit_map(

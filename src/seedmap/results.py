@@ -129,7 +129,10 @@ def _read_dataclass(kind: Any, content: Any, name: str) -> Any:
 def _read_union(kinds: tuple[Any, ...], content: Any, name: str) -> Any:
     if type(content) in kinds:  # None, or a scalar of its own type
         return content
-    (kind, *_) = [kind for kind in kinds if kind not in (type(None), Absent)]
+    (kind, *others) = [kind for kind in kinds if kind not in (type(None), Absent)]
+    for other in others:  # of several dataclasses the one whose fields these are
+        if isinstance(content, Mapping) and {_name(entry) for entry in fields(other)} >= {*content}:
+            kind = other
     return _read(kind, content, name)
 
 

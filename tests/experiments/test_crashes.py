@@ -20,7 +20,8 @@ from seedmap.experiments import load_experiment
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs import forecast
 from seedmap.experiments.runs import train as training
-from seedmap.experiments.runs.fit_and_map import read_fitted, read_mapped
+from seedmap.experiments.runs.fit_and_map import read_mapped
+from seedmap.experiments.runs.fitted import read_fitted
 from seedmap.experiments.runs.import_metrics import import_metrics
 from seedmap.experiments.tasks.sparse_parities import ParitiesConfig
 from seedmap.hmm.forecasting.forecaster import Forecast

@@ -119,9 +119,7 @@ def every_figure(names=None):
         "selection": figures.plot_model_selection(make_sweep(), 3),
         "wild selection": figures.plot_model_selection(make_sweep(wild=True), 3),
         "coefficients": figures.plot_coefficients(WIDE, (1, 3), "epochs later than the mean run"),
-        "held out": figures.plot_held_out(
-            np.r_[np.full(11, 100.0), -36000.0], np.full(12, 100), runs[few]
-        ),
+        "held out": figures.plot_held_out(np.r_[np.full(11, 1.0), -360.0], runs[few]),
         "dissimilarity": figures.plot_dissimilarity(
             np.abs(np.subtract.outer(*[curve[:, 9]] * 2)), runs
         ),

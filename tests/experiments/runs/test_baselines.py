@@ -7,7 +7,7 @@ import pytest
 
 from helpers.command import seedmap
 from seedmap.experiments.runs.baselines import early_times
-from seedmap.experiments.runs.fit_and_map import threshold_of
+from seedmap.experiments.runs.fitted import threshold_of
 from seedmap.experiments.runs.folder import read_dataset, write_dataset
 
 SETTINGS = (

@@ -224,8 +224,6 @@ def test_pooling_keeps_runs_lengths_and_the_first_order_of_metrics():
         hmm.pool({})
     with pytest.raises(ValueError, match="b lacks y and a lacks w; fit all with the same"):
         hmm.pool({"a": a, "b": hmm.from_arrays(a.values, metrics=["x", "w"])})
-    with pytest.raises(ValueError, match="cannot hold out a/7"):
-        hmm.fit_together({"a": a}, {"a": ["7"]}, hmm.SweepConfig(), jax.random.key(0))
 
 
 def test_one_hmm_for_all_by_the_command(folders, tmp_path, capsys):

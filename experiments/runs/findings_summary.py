@@ -1,0 +1,81 @@
+"""What `summary.json` says of a run beyond its states."""
+
+from dataclasses import dataclass
+
+from seedmap import hmm
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """The number of states as a resolution.
+
+    Attributes:
+        tempering: tau, the share of records that counts as independent.
+        num_states: chosen.
+        half: chosen at half the tempering.
+        double: chosen at twice the tempering, at most 1.
+    """
+
+    tempering: float
+    num_states: int
+    half: int
+    double: int
+
+
+@dataclass(frozen=True)
+class SurvivalSummary:
+    """Convergence as survival, runs that never converge counting as censored.
+
+    Attributes:
+        num_runs: on the map.
+        num_converged: those that converge.
+        half: time by which half have converged (Kaplan-Meier); None where fewer do.
+        restricted_mean: mean time, later ones counting as the last record's; None where runs are
+            censored before it.
+        hazards: probability to converge before the next record, by filtered state.
+        sentences: what it says.
+    """
+
+    num_runs: int
+    num_converged: int
+    half: float | None
+    restricted_mean: hmm.Interval | None
+    hazards: list[hmm.StateHazard]
+    sentences: list[str]
+
+
+@dataclass(frozen=True)
+class PathOrSpeedSummary:
+    """How much of the difference between runs is timing, and what that says."""
+
+    found: hmm.PathOrSpeed
+    sentences: list[str]
+
+
+@dataclass(frozen=True)
+class MovesFirstSummary:
+    """Metrics in the order in which they turn before convergence, and what that says."""
+
+    turns: list[hmm.Turn]
+    steady: list[str]
+    runs: int
+    sentences: list[str]
+
+
+@dataclass(frozen=True)
+class FindingsSummary:
+    """What `summary.json` says of the findings; None where the runs do not allow one.
+
+    Attributes:
+        leak: what first records tell of the time of convergence, raw and as the HMM sees them.
+        single_threshold: what one threshold of one metric explains of the outcome.
+        survival: convergence as survival.
+        path_or_speed: what the difference between runs is.
+        moves_first: what turns before convergence.
+    """
+
+    leak: hmm.Leak | None
+    single_threshold: hmm.SingleThreshold | None
+    survival: SurvivalSummary | None
+    path_or_speed: PathOrSpeedSummary | None
+    moves_first: MovesFirstSummary | None
