@@ -21,7 +21,7 @@ from hmmlearn.hmm import GaussianHMM
 from threadpoolctl import threadpool_limits
 
 from seedmap import hmm
-from seedmap.experiments.runs.dataset import metric_sequences
+from seedmap.experiments.runs.dataset import raw_sequences
 from seedmap.experiments.runs.folder import read_dataset
 
 STATES = tuple(range(1, 9))
@@ -114,7 +114,7 @@ def main() -> None:
         compare("planted", planted(40, 1000, 14, 6), args.peer_restarts)
         compare("small", planted(40, 100, 5, 4), args.peer_restarts)
     if args.run is not None:
-        sequences = metric_sequences(read_dataset(args.run))
+        sequences = hmm.z_score(raw_sequences(read_dataset(args.run)))
         if args.only in (None, "run"):
             compare(str(args.run), sequences, args.peer_restarts)
         if args.only in (None, "precision"):

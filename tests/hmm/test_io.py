@@ -108,7 +108,7 @@ def test_from_sweep(tmp_path):
         40,
         10,
     )
-    saved = SavedHMM.from_sweep(sweep, parameters, {"first": 1000, "per": "run"})
+    saved = SavedHMM.from_sweep(sweep, parameters)
     save_hmm(tmp_path, saved)
     loaded = load_hmm(tmp_path)
     assert (loaded.metrics, loaded.covariance) == (("l1", "l2"), "shared")

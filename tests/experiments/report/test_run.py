@@ -10,8 +10,8 @@ from PIL import Image
 from seedmap.experiments.report import captions
 from seedmap.experiments.report.run import SECTIONS, write_report
 from seedmap.experiments.runs.summary import RunSummary, SelectionRow
-from seedmap.hmm import figures
-from seedmap.results import from_json
+from seedmap.hmm import Branch, Delay, figures
+from seedmap.results import from_json, to_json
 
 SUMMARY = {
     "num_seeds": 41,
@@ -27,7 +27,51 @@ SUMMARY = {
         "mean": 456.25,
         "std": 78.5,
     },
+    "emission": "gaussian",
+    "scale": "run",
     "num_states": 6,
+    "resolution": None,
+    "odd_runs": [],
+    "headline": "runs fork",
+    "branches": [],
+    "findings": {
+        "leak": {"raw": -0.25, "scaled": 0.99, "num_components": 3, "num_runs": 37},
+        "single_threshold": {
+            "metric": "l2",
+            "threshold": 1.75,
+            "r2": 0.9375,
+            "left_out_r2": 0.90625,
+            "runs": 38,
+        },
+        "survival": {
+            "num_runs": 40,
+            "num_converged": 37,
+            "half": 433.0,
+            "restricted_mean": {"value": 455.0, "low": 431.0, "high": 479.0},
+            "hazards": [
+                {"state": 0, "hazard": None, "events": 0.0, "records": 0.0, "runs": 0},
+            ],
+            "sentences": ["37 of 40 runs converged."],
+        },
+        "path_or_speed": {
+            "found": {
+                **{"timing": 0.8125, "low": 0.71875, "high": 0.9, "place": 0.1875},
+                **{"aligned_away": 0.65, "by_chance": 0.15, "pvalue": 0.002, "runs": 40},
+            },
+            "sentences": ["Runs differ more in speed than in path."],
+        },
+        "moves_first": {
+            "turns": [
+                {
+                    **{"metric": "trace", "lead": 35.5, "low": 30.5, "high": 45.5, "runs": 36},
+                    **{"share": 0.9, "first": 0.7, "before_next": None},
+                }
+            ],
+            "steady": ["mean_w"],
+            "runs": 39,
+            "sentences": ["trace turns first."],
+        },
+    },
     "selection": [
         dict.fromkeys(set(SelectionRow.__dataclass_fields__) - {"kfold"})
         | {
@@ -150,21 +194,71 @@ def test_every_number_of_the_summary_appears_in_full(tmp_path):
 def test_tables_show_what_was_found(tmp_path):
     text = write(tmp_path).text()
     assert "time of convergence 456.2 ± 78.5 (epoch; mean ± standard deviation)" in text
-    assert "runs fork yes" in text
+    assert "branches runs fork" in text
     assert "detour states 2, 4" in text
-    assert "R² on left-out runs 0.8675" in text
+    dash = " \N{EN DASH}"
+    assert "shares of time in the states 0.9613 0.8675 3.21e-09" in text
+    assert f"share of records with l2 below 1.75 0.9375 0.9062{dash}" in text
+    assert f"first record as the HMM sees it{dash} 0.99{dash}" in text
     assert "0 1 0.01575 39 l2< +1.25, trace \N{MINUS SIGN}0.50" in text
     assert "states parameters prior scale log-likelihood, training log-likelihood, held out" in text
     assert "robust BIC degenerate restarts" in text  # no k-fold without a cross-validation
     row = "4 321 {0} {0} -1235 {0} 87654 {0} 4322 2 Further criteria are in summary.json"
     assert row.format("\N{EN DASH}") in text
     assert "epochs later than the mean run, wholly in the state standard error" in text
-    dash = " \N{EN DASH}"
     assert f"for 10 % more of the time in it 0 -43.21 6.789{2 * dash} -4.321 5{5 * dash}" in text
     assert "7 123 8 never 9 diverged" in text
     assert "1 0.0625 17" in text
     assert "12 -360.5" in text
     assert "hidden 128 versions.jax 0.10.2 device.kind cpu & co" in text
+
+
+BRANCH = Branch(
+    state=3,
+    num_states=5,
+    previous=1,
+    instead=2,
+    visitors=("7", "8", "9"),
+    skippers=("10", "11", "12", "13"),
+    z=4.25,
+    separation=5.5,
+    timing=0.625,
+    resolved=4,
+    needed=3,
+    support=0.75,
+    named=True,
+    stays=0.0,
+    end_z=0.5,
+    delay=Delay(1.75, 1.25, None, 0.003, 0.25, 0.5, 3, 4, 3, 4),
+    detour=True,
+    maps=((5, 3), (6, 4)),
+)
+SIZE = {
+    **{"num_states": 6, "num_parameters": 90, "icl": 1234.5, "log_likelihood": -2.5},
+    **{"scores": [-2.5], "iterations": 40, "agreement": 0.96875, "halves": [0.96875]},
+    **{"chance": 0.40625, "eligible": True, "reason": "lowest ICL"},
+}
+MAPPED = SUMMARY | {
+    **{"emission": "autoregressive", "scale": "common", "odd_runs": ["14"]},
+    "resolution": {"tempering": 0.165, "num_states": 6, "half": 5, "double": 8},
+    **{"headline": "1 branch, 1 a detour", "branches": [to_json(BRANCH)], "detours": [3]},
+    "selection": [SIZE],
+}
+
+
+def test_branches_are_claims_with_what_speaks_for_them(tmp_path):
+    text = write(tmp_path, summary=MAPPED).text()
+    assert "branches 1 branch, 1 a detour" in text
+    assert "runs left off the map as odd 14" in text
+    assert "metrics on the scale of all runs pooled" in text
+    row = "3 5 yes yes 3 4 4.25 4 of 3 needed 0.75 0.625 1.8 (1.2 to \N{INFINITY}) 0.003"
+    assert f"p of the delay {row}" in text
+    assert "why chosen or not 6 90 1234 -2.5 0.9688 0.4062 lowest ICL" in text
+    again = read(to_json(read(MAPPED)))
+    assert again.branches == [BRANCH]
+    assert again.detours_on_map == [4]  # where the branch is among 6 states
+    assert "Dashed: state 4, where runs are delayed." in captions.training_map(again)
+    assert "5 where records count half as much, 8 where twice" in captions.model_selection(again)
 
 
 def test_lists_of_numbers_are_one_row_of_the_summary(tmp_path):
@@ -276,7 +370,7 @@ def test_every_figure_has_a_caption_of_its_own(tmp_path):
     captions = [
         section.figures[name](read(SUMMARY)) for section in SECTIONS for name in section.figures
     ]
-    assert len(set(captions)) == len(names) == 8
+    assert len(set(captions)) == len(names) == 11
     for caption in captions:
         assert caption in page.text()
     assert "states 2 and 4 (dashed)" in page.text()
@@ -318,7 +412,7 @@ def test_undefined_results_are_shown_as_such(tmp_path):
     }
     names = [name for section in SECTIONS for name in section.figures]
     text = write(tmp_path, summary=empty, figures=dict.fromkeys(names, figure())).text()
-    assert "R² on left-out runs \N{EN DASH}" in text
+    assert "shares of time in the states" not in text
     assert "detour states none" in text
     assert "All runs meet the states in one order; no state is a detour." in text
 

@@ -14,7 +14,7 @@ from helpers.small_runs import METRICS, make_run
 from seedmap import hmm
 from seedmap.experiments.runs.compare import PAPER, PaperRow, paper_row, read_runs, row_of
 from seedmap.experiments.runs.compare_joint import fit_runs_together, read_with
-from seedmap.experiments.runs.dataset import metric_sequences
+from seedmap.experiments.runs.dataset import raw_sequences
 from seedmap.experiments.runs.folder import read_dataset
 from seedmap.hmm.figures import Experiment, plot_comparison, plot_shared_states
 from seedmap.hmm.inference import log_likelihood
@@ -101,7 +101,7 @@ def test_joint_fit_is_the_fit_of_the_concatenated_sequences(folders):
     joint = fit_runs_together(runs)
     values, away = [], []
     for run in runs:
-        sequences = metric_sequences(read_dataset(run.folder), METRICS)
+        sequences = z_score(raw_sequences(read_dataset(run.folder), METRICS))
         values += [v[:n] for v, n in zip(sequences.values, sequences.lengths, strict=True)]
         away += [name in run.saved.validation_runs for name in sequences.runs]
     direct = from_arrays(values, metrics=METRICS)

@@ -20,6 +20,7 @@ from seedmap.experiments.runs import baselines, fit_and_map, ids
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs import forecast as forecasting
 from seedmap.experiments.runs.compare import read_runs
+from seedmap.experiments.runs.fitted import read_fitted
 from seedmap.experiments.runs.forecast import load_raw
 from seedmap.experiments.tasks.base import FitConfig
 from seedmap.hmm.forecasting.forecaster import Forecast
@@ -79,14 +80,14 @@ def reading(reader, folder, other, monkeypatch):
     def begin(*arguments, **options):
         raise Accepted
 
-    monkeypatch.setattr(fit_and_map, "fit_priors", begin)
+    monkeypatch.setattr(fit_and_map, "make_fit", begin)
     monkeypatch.setattr(fit_and_map, "analyse", begin)
     monkeypatch.setattr(baselines, "compare_baselines", begin)
     calls = {
         "load": lambda: sm.load(folder),
         "forecast": lambda: load_raw(folder),
         "fit": lambda: fit_and_map.fit_run(folder, FitConfig()),
-        "map": lambda: fit_and_map.read_fitted(folder),
+        "map": lambda: read_fitted(folder),
         "report": lambda: fit_and_map.read_mapped(folder),
         "compare": lambda: read_runs([folder, other]),
         "baselines": lambda: baselines.baselines_run(folder),
