@@ -9,6 +9,7 @@ from helpers.command import seedmap
 from seedmap.experiments.runs import folder as run_folder
 
 FITTING = ["--states", "1-3", "--restarts", "2", "--iterations", "6", "--covariance", "diagonal"]
+FITTING += ["--resamples", "2"]
 
 
 def write_runs(folder, step="step", outcomes=True, lengths=(20,) * 7):
