@@ -88,6 +88,15 @@ def test_a_run_can_be_fitted_anew_elsewhere_with_other_metrics(tmp_path):
     assert seedmap("map", again) == 0
 
 
+def test_what_is_refused_leaves_the_run_that_was_to_be_replaced(tmp_path, capsys):
+    source, out = write_runs(tmp_path / "csv"), tmp_path / "run"
+    assert seedmap("import", "metrics", source, "--out", out) == 0
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    for flags in (["--metrics", "nosuch"], ["--validation-runs", "run9"], ["--states", "70"]):
+        assert seedmap("fit", source, "--out", out, "--overwrite", *FITTING, *flags) == 2
+        assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
