@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from seedmap import limits
 from seedmap.errors import UserError
 from seedmap.hmm.readers.paper_json import released_tables
 from seedmap.hmm.readers.run_table import (
@@ -203,6 +204,7 @@ def from_xarray(
                 f"the dataset has no dimension {dim!r} but {listed(dataset.dims)}; "
                 f"name the right one as {argument}"
             )
+    limits.check_count("the dataset", dataset.sizes[run_dim], limits.MOST_RUNS)
     names = [
         name
         for name in dict.fromkeys([step_dim, *dataset.variables])
@@ -256,6 +258,7 @@ def _files(folder: Path, suffix: str) -> list[Path]:
         for path in folder.iterdir()
         if path.suffix.lower() == suffix and not path.name.startswith(".") and path.is_file()
     ]
+    limits.check_count(str(folder), len(paths), limits.MOST_RUNS)
     by_stem: dict[str, Path] = {}
     for path in paths:
         if by_stem.setdefault(path.stem, path) != path:
@@ -290,4 +293,5 @@ def _split(frame: Any, run: str) -> list[tuple[str, Any]]:
     positions: dict[str, list[int]] = {}
     for position, name in enumerate(frame[run]):
         positions.setdefault(str(name), []).append(position)
+    limits.check_count(f"the frame, by its column {run!r},", len(positions), limits.MOST_RUNS)
     return [(name, frame.iloc[rows].drop(columns=run)) for name, rows in positions.items()]

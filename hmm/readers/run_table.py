@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Real
 
+from seedmap import limits
 from seedmap.errors import UserError, nearest, printable
 from seedmap.hmm.sequences import Sequences, from_arrays
 from seedmap.metric_names import PAPER_METRICS
@@ -270,10 +271,11 @@ def run_table(runs: Sequence[Run], metrics: Sequence[str] | None) -> RunTable:
         for run, array, length in zip(runs, values, lengths, strict=True)
         if length >= MIN_CHECKPOINTS
     ]
+    names = dict.fromkeys(name for run, _ in kept for name in run.columns if name not in metrics)
+    limits.check_padding([len(array) for _, array in kept], len(metrics) + len(names) + 1)
     sequences = from_arrays(
         [array for _, array in kept], metrics=metrics, runs=[run.name for run, _ in kept]
     )
-    names = dict.fromkeys(name for run, _ in kept for name in run.columns if name not in metrics)
     num_steps = sequences.values.shape[1]
     return RunTable(
         sequences=sequences,

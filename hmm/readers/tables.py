@@ -126,7 +126,8 @@ def several_runs(
         step: the column that orders the checkpoints.
 
     Raises:
-        UserError: the table has no such column, a row does not say its run, or as `make_run`.
+        UserError: the table has no such column, a row does not say its run, there are too many
+            runs, or as `make_run`.
     """
     header = renamed(table.rows.where, table.header, columns)
     column = _run_column(table.rows.where, header, run)
@@ -137,6 +138,8 @@ def several_runs(
         if not name:
             raise UserError(f"{table.rows.at(row)}: no {header[column]!r}; name the row's run")
         rows_of.setdefault(name, []).append(row)
+    by = f"{table.rows.where}, by its column {header[column]!r},"
+    limits.check_count(by, len(rows_of), limits.MOST_RUNS)
     others = [i for i in range(len(header)) if i != column]
     names = [header[i] for i in others]
     kept = kept_names(table.rows.where, header, metrics, columns)
