@@ -20,7 +20,7 @@ def test_quickstart_runs_and_draws_its_figures(tmp_path):
     assert len(images) == 4
     printed = "".join(o["text"] for o in outputs if o.get("name") == "stdout")
     assert "of 10 seeds converged" in printed
-    assert "R² " in printed
+    assert "no fork found" in printed or "branch" in printed or "not sought" in printed
 
 
 def test_notebook_is_committed_without_outputs():

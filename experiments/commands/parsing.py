@@ -131,10 +131,16 @@ def one_line(box: str) -> str:
     if text.startswith("Missing from"):
         lacking = [line for line in lines if re.fullmatch(r"--\S+ [A-Z]+|[A-Z]+", line)]
         return f"{' and '.join(lacking)} must be given"
+    text = re.sub(r"\(([^()]*'None'[^()]*)\)", _without_none, text)
     for pattern, words in _KNOWN:
         if match := re.fullmatch(pattern, text):
             return match.expand(words)
     return text
+
+
+def _without_none(choices: re.Match) -> str:
+    """Choices in order, without that which is made by leaving the flag out."""
+    return "(" + ", ".join(sorted({*choices[1].split(", ")} - {"'None'"})) + ")"
 
 
 def _is_text(line: str) -> bool:

@@ -70,9 +70,7 @@ def _figures_over_time(fitted: Fitted, analysis: Analysis) -> dict[str, Figure]:
         }
         for kind in ("loss", "accuracy")
     }
-    agreement = None
-    if "state_agreement" in usable:
-        agreement = usable.state_agreement.values.astype(float)
+    agreement = None if fitted.agreement is None else fitted.agreement[fitted.on_the_map]
     drawn = {"state_raster": figures.plot_state_raster(paths, *when, *rest, agreement)}
     if curves["loss"]:  # runs trained elsewhere may come without
         drawn["losses"] = figures.plot_losses(

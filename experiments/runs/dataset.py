@@ -8,7 +8,6 @@ from jaxtyping import Float
 
 from seedmap import hmm
 from seedmap.errors import UserError
-from seedmap.experiments.runs.folder import DECODED
 from seedmap.hmm.readers.run_table import Run, run_table
 from seedmap.hmm.training_map.outcome import convergence_time
 from seedmap.runs import Runs
@@ -52,7 +51,7 @@ def recorded_variables(dataset: xr.Dataset) -> list[str]:
     return [
         str(name)
         for name in dataset.data_vars
-        if dataset[name].dims == ("seed", "step") and name not in DECODED
+        if dataset[name].dims == ("seed", "step") and name != "state"
     ]
 
 

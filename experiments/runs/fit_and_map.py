@@ -12,17 +12,16 @@ import warnings
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from seedmap import files
+from seedmap import files, hmm
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs import ids, session
 from seedmap.experiments.runs.analysis import Analysis, analyse
 from seedmap.experiments.runs.dataset import check_usable, dataset_runs, seed_rows
-from seedmap.experiments.runs.engines import Made, held_out_scores, make_fit, save_any_sweep
+from seedmap.experiments.runs.engines import held_out_scores, make_fit, save_any_sweep
 from seedmap.experiments.runs.findings import (
     Findings,
     find_branches,
@@ -73,7 +72,7 @@ def copy_of(source: Path) -> NewRun:
         UserError: the source is not a run, or its files are not of one training.
     """
     dataset, config = read_run(source)
-    return NewRun(config, dataset.drop_vars(run_folder.DECODED, errors="ignore"))
+    return NewRun(config, dataset.drop_vars("state", errors="ignore"))
 
 
 def fit_run(
@@ -84,8 +83,8 @@ def fit_run(
 ) -> Fitted:
     """Fits an HMM to a run's metrics and decodes every run.
 
-    Writes `sweep.json`, `hmm.npz`, `hmm.json`, `stability.json` and the decoded states in
-    `metrics.nc`; the map of a former fit goes.
+    Writes `sweep.json`, `hmm.npz`, `hmm.json`, `stability.json`, the variable `state` of
+    `metrics.nc`, and `maps.nc` but for Gaussian HMMs; the map of a former fit goes.
 
     Args:
         folder: a run folder with metrics.
@@ -113,15 +112,17 @@ def fit_run(
         result = Fitted(
             folder,
             changed,
-            _with_states(dataset, made, fit_id),
+            _with_states(dataset, made.sequences, made.paths, fit_id),
             made.sequences,
             made.paths,
             made.saved,
             made.sweep,
             made.stability,
             made.decodings,
+            made.agreement,
         )
-        _write_fit(result, run_folder.FROM_MAP if new is None else run_folder.OWN)
+        stale = (run_folder.MAPS, *run_folder.FROM_MAP)
+        _write_fit(result, stale if new is None else run_folder.OWN)
         return result
 
 
@@ -132,39 +133,48 @@ def _write_fit(fitted: Fitted, replaces: Collection[str]) -> None:
         save_hmm(draft, fitted.saved)
         files.write_json(draft / run_folder.STABILITY, fitted.stability)
         run_folder.write_dataset(draft, fitted.dataset)
+        if fitted.decodings:
+            run_folder.write_netcdf(draft / run_folder.MAPS, _maps(fitted))
         files.write_json(draft / run_folder.CONFIG, fitted.config)
 
 
-def _with_states(dataset: xr.Dataset, made: Made, fit_id: str) -> xr.Dataset:
-    """Returns the dataset with the decoded state of every seed and step, -1 without one.
-
-    And, of a map's model, the share of the refits that agree with it, and the states at other
-    numbers of states.
-    """
-    rows, steps = seed_rows(dataset, made.sequences.runs), made.paths.shape[1]
-    shape = (dataset.sizes["seed"], dataset.sizes["step"])
-
-    def spread(values: np.ndarray, nothing: float, dtype: type) -> np.ndarray:
-        full: np.ndarray = np.full(shape, nothing, dtype)
-        full[rows, :steps] = values
-        return full
-
-    bare = dataset.drop_vars(run_folder.DECODED, errors="ignore")
+def _with_states(
+    dataset: xr.Dataset, sequences: hmm.Sequences, paths: np.ndarray, fit_id: str
+) -> xr.Dataset:
+    """Returns the dataset with the decoded state of every seed and step, -1 without one."""
+    state = _spread(dataset, sequences, paths, -1, np.int32)
     name = "decoded HMM state (Viterbi), -1 where there is none"
-    state = spread(made.paths, -1, np.int32)
-    variables: dict[str, Any] = {
-        "state": (("seed", "step"), state, {"long_name": name, ids.FIT: fit_id})
+    attributes = {"long_name": name, ids.FIT: fit_id}
+    return dataset.assign(state=(("seed", "step"), state, attributes))
+
+
+def _maps(fitted: Fitted) -> xr.Dataset:
+    """Returns the content of `maps.nc`."""
+    dataset, sequences = fitted.dataset, fitted.sequences
+    assert fitted.agreement is not None  # as wherever there are decodings of other sizes
+    sizes = list(fitted.decodings)
+    states = [_spread(dataset, sequences, fitted.decodings[size], -1, np.int8) for size in sizes]
+    agreement = _spread(dataset, sequences, fitted.agreement, np.nan, np.float32)
+    said = "decoded state of the best HMM of each number of states, -1 where there is none"
+    sure = "share of the refits to resampled runs that agree with the state in metrics.nc"
+    variables = {
+        "state": (("num_states", "seed", "step"), np.stack(states), {"long_name": said}),
+        "agreement": (("seed", "step"), agreement, {"long_name": sure}),
     }
-    if made.agreement is not None:
-        name = "share of refits to resampled runs that agree with the state"
-        agreement = spread(made.agreement, np.nan, np.float32)
-        variables["state_agreement"] = (("seed", "step"), agreement, {"long_name": name})
-    if not made.decodings:
-        return bare.assign(variables)
-    name = "decoded state of the best HMM of each number of states, -1 where there is none"
-    by_size = np.stack([spread(paths, -1, np.int8) for paths in made.decodings.values()])
-    variables["state_by_size"] = (("num_states", "seed", "step"), by_size, {"long_name": name})
-    return bare.assign(variables).assign_coords(num_states=list(made.decodings))
+    return xr.Dataset(
+        variables,
+        {"num_states": sizes, "seed": dataset.seed, "step": dataset.step},
+        {ids.FIT: fitted.saved.fit_id},
+    )
+
+
+def _spread(
+    dataset: xr.Dataset, sequences: hmm.Sequences, values: np.ndarray, nothing: float, dtype: type
+) -> np.ndarray:
+    """The values of the usable seeds in an array over all, float or int [seed, step]."""
+    full: np.ndarray = np.full((dataset.sizes["seed"], dataset.sizes["step"]), nothing, dtype)
+    full[seed_rows(dataset, sequences.runs), : values.shape[1]] = values
+    return full
 
 
 def analyse_fitted(fitted: Fitted, question: MapConfig) -> Analysis:

@@ -49,6 +49,8 @@ class Fitted:
         stability: content of `stability.json`.
         decodings: by number of states, int32 [run, time], paths of other numbers of states; none
             of Gaussian HMMs.
+        agreement: float64 [run, time], share of the refits that give each record its state; None of
+            Gaussian HMMs.
     """
 
     folder: Path
@@ -60,6 +62,7 @@ class Fitted:
     sweep: AnySweep
     stability: FitStability
     decodings: Mapping[int, np.ndarray]
+    agreement: np.ndarray | None
 
     @property
     def odd(self) -> tuple[str, ...]:
@@ -154,27 +157,47 @@ def read_fitted(folder: Path) -> Fitted:
         sweep = GaussianSweep(*load_sweep(path, of))
     else:
         sweep = load_map_sweep(path, of)
-    agreement = read_result(FitStability, folder, run_folder.STABILITY, f"fit {folder} --overwrite")
+    again = f"fit {folder} --overwrite"
+    stability = read_result(FitStability, folder, run_folder.STABILITY, again)
+    maps = None
+    if saved.model is not None:
+        maps = run_folder.read_netcdf(folder, run_folder.MAPS, again)
     ids.check_fit(
         folder,
         config,
         [
             Mark(folder / "hmm.json", saved.fit_id),
             Mark(folder / run_folder.METRICS, dataset.state.attrs.get(ids.FIT)),
-            Mark(folder / run_folder.STABILITY, agreement.fit_id),
+            Mark(folder / run_folder.STABILITY, stability.fit_id),
+            *([] if maps is None else [Mark(folder / run_folder.MAPS, maps.attrs.get(ids.FIT))]),
         ],
     )
     sequences = in_units_of(saved, quietly(raw_sequences, dataset, saved.metrics))
     rows, steps = seed_rows(dataset, sequences.runs), sequences.values.shape[1]
-    decodings = {}
-    if "state_by_size" in dataset:
-        sizes, all_paths = dataset.num_states.values, dataset.state_by_size.values
-        decodings = {
-            int(k): paths[rows, :steps].astype(np.int32)
-            for k, paths in zip(sizes, all_paths, strict=True)
-        }
     paths = dataset.state.values[rows, :steps]
-    return Fitted(folder, config, dataset, sequences, paths, saved, sweep, agreement, decodings)
+    decodings, agreement = _read_maps(folder, rows, steps, maps)
+    return Fitted(
+        *(folder, config, dataset, sequences, paths, saved, sweep, stability),
+        decodings=decodings,
+        agreement=agreement,
+    )
+
+
+def _read_maps(
+    folder: Path, rows: list[int], steps: int, maps: xr.Dataset | None
+) -> tuple[dict[int, np.ndarray], np.ndarray | None]:
+    """Returns the paths at every number of states, and the agreement of the refits."""
+    if maps is None:
+        return {}, None
+    try:
+        each = zip(maps.num_states.values, maps.state.values, strict=True)
+        decodings = {int(k): paths[rows, :steps].astype(np.int32) for k, paths in each}
+        return decodings, maps.agreement.values[rows, :steps].astype(float)
+    except (AttributeError, IndexError, TypeError) as error:
+        raise UserError(
+            f"{folder / run_folder.MAPS} is not what a fit writes ({error}); fit again with "
+            f"`seedmap fit {folder} --overwrite`"
+        ) from None
 
 
 def quietly(read: Callable[..., Read], *arguments: Any) -> Read:

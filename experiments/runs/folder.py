@@ -28,6 +28,7 @@ CONFIG = "config.json"
 METRICS = "metrics.nc"
 SWEEP = "sweep.json"
 STABILITY = "stability.json"
+MAPS = "maps.nc"  # the states at every number of states
 SUMMARY = "summary.json"
 REPORT = "report.html"
 FIGURES = "figures"
@@ -42,8 +43,7 @@ BARRIERS = "barriers.nc"
 NOISE = "noise.json"
 NOISE_MAP = "map"  # the run whose training map a study's replicas are read with
 HMM = ("hmm.npz", "hmm.json")
-DECODED = ("state", "state_agreement", "state_by_size", "num_states")  # in metrics.nc, by a fit
-FILES = (CONFIG, METRICS, LOG, SWEEP, STABILITY, SUMMARY, REPORT, FORECAST, BASELINES, *HMM)
+FILES = (CONFIG, METRICS, LOG, SWEEP, STABILITY, MAPS, SUMMARY, REPORT, FORECAST, BASELINES, *HMM)
 FILES += (PREDICTIONS, BARRIERS, NOISE)
 OWN = {*FILES, FIGURES, CHECKPOINT, TRAINING, NOISE_MAP}  # and drafts of them
 FROM_MAP = (SUMMARY, REPORT, FIGURES)  # what a new fit makes stale
@@ -213,6 +213,22 @@ def load_netcdf(path: Path) -> xr.Dataset:
     # RuntimeError, and all of it means the same.
     except Exception as error:
         raise UserError(" ".join(str(error).split())[:200] or repr(error)) from None
+
+
+def read_netcdf(folder: Path, name: str, made_by: str) -> xr.Dataset:
+    """Reads a NetCDF file of a run folder into memory; `made_by` is the command to make it with.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    if not (folder / name).is_file():
+        raise UserError(f"{folder} has no {name}; make it anew with `seedmap {made_by}`")
+    try:
+        return load_netcdf(folder / name)
+    except UserError as error:
+        raise UserError(
+            f"{folder / name} cannot be read ({error}); make it anew with `seedmap {made_by}`"
+        ) from None
 
 
 def save_params(folder: Path, params: Any, training_id: str) -> None:

@@ -2,7 +2,8 @@
 
     training_id    config.json, metrics.nc; of a study also checkpoint/, predictions.npz,
                    barriers.nc, noise.json and its map/
-    fit_id         config.json, hmm.json, hmm.npz, sweep.json, stability.json, `state` in metrics.nc
+    fit_id         config.json, hmm.json, hmm.npz, sweep.json, stability.json, maps.nc, `state` in
+                   metrics.nc
     map_id         summary.json, report.html, forecast.json, baselines.json; it follows from the fit
                    and the question in config.json
 
@@ -35,7 +36,7 @@ def training_id(config: Mapping[str, Any], dataset: xr.Dataset) -> str:
         "threshold": config.get("threshold"),
         "noise": {k: v for k, v in noise.items() if k != "notes"},  # which are for readers
     }
-    names = [str(name) for name in dataset.variables if name not in run_folder.DECODED]
+    names = [str(name) for name in dataset.variables if name != "state"]
     return identify(settings, {name: dataset[name].values for name in names})
 
 

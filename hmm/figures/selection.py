@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from seedmap.hmm.autoregressive.choice import AGREEMENT
+from seedmap.hmm.autoregressive.choice import AGREEMENT, SizeCandidate
 from seedmap.hmm.autoregressive.map_sweep import SizeRow
 from seedmap.hmm.figures.style import GREY, INK, PALE, WIDTH, set_wide_scale, short_names, styled
 from seedmap.hmm.selection.criteria import best_restarts, criterion_value, default_criterion
@@ -70,7 +70,7 @@ def plot_model_selection(sweep: Sweep, num_states: int, criterion: str | None = 
 
 
 @styled
-def plot_sizes(sizes: Sequence[SizeRow], num_states: int) -> Figure:
+def plot_sizes(sizes: Sequence[SizeRow | SizeCandidate], num_states: int) -> Figure:
     """Show what speaks for and against each number of states of a map.
 
     Left ICL over its lowest; right the agreement of fits to halves of the runs, a dot a pair,

@@ -24,7 +24,7 @@ def test_the_line_is_the_same_in_every_terminal(capfd, monkeypatch, width, encod
     words = [sys.executable, "-m", "seedmap", "run", "parities", "--covariance", "round"]
     assert subprocess.run(words, check=False).returncode == 2
     expected = (
-        "seedmap: --covariance: 'round' is not one of 'full', 'diagonal', 'spherical', 'shared'; "
+        "seedmap: --covariance: 'round' is not one of 'diagonal', 'full', 'shared', 'spherical'; "
         "see `seedmap run parities --help`\n"
     )
     assert capfd.readouterr().err == expected

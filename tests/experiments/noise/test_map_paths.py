@@ -31,7 +31,7 @@ def test_dissimilarity_detours_and_convergence_are_those_of_each_variants_replic
     variants = make_variants(("init",), 3)  # CONTROL, init
 
     def measures(detours):
-        paths = Paths(states, means, SimpleNamespace(detours=detours))
+        paths = Paths(states, means, SimpleNamespace(detours_on_map=detours))
         return to_json(paths_by_variant(paths, dataset, variants, 0.9))
 
     found = measures([2])

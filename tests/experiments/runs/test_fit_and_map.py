@@ -1,0 +1,167 @@
+"""`seedmap fit` and `seedmap map` by either engine: what the folder says is what Python says."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+import seedmap as sm
+from helpers.command import seedmap
+from helpers.relaxing import relaxing_runs
+from seedmap import hmm
+from seedmap.experiments.runs.fit_and_map import findings_of, read_mapped
+from seedmap.experiments.runs.fitted import read_fitted
+from seedmap.experiments.runs.import_metrics import import_frame
+from seedmap.trainer import PAPER_METRICS
+
+NUM_RUNS, RECORDS = 24, 48
+FITTING = "--states 1,3 --restarts 2 --iterations 24 --resamples 3 --fit-seed 3".split()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """24 runs through 3 places, the last one odd, fitted and mapped by the default engine."""
+    values, states = relaxing_runs(NUM_RUNS, RECORDS, 3, seed=2, odd=1)
+    frames = {}
+    for run in range(NUM_RUNS):
+        frame = pd.DataFrame(values[run], columns=PAPER_METRICS)
+        frame["step"] = 10 * np.arange(1, RECORDS + 1)
+        frame["eval_accuracy"] = np.where(states[run] == 2, 0.95, 0.1)
+        frames[str(run)] = frame
+    path = tmp_path_factory.mktemp("runs") / "run"
+    import_frame(frames, path, metrics=PAPER_METRICS, name="mine")
+    assert seedmap("fit", path, *FITTING) == 0
+    assert seedmap("map", path) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def summary(folder):
+    return json.loads((folder / "summary.json").read_text())
+
+
+def test_the_folder_says_what_python_says(folder, summary):
+    settings = {"states": (1, 3), "restarts": 2, "iterations": 24, "resamples": 3, "seed": 3}
+    m = sm.fit_map(sm.load(folder), **settings)
+    fitted = read_fitted(folder)
+    np.testing.assert_array_equal(fitted.paths, m.paths)
+    np.testing.assert_allclose(fitted.agreement, m.fit.agreement, atol=1e-6)
+    assert fitted.decodings.keys() == m.fit.decodings.keys() >= {1, 3, 4}
+    for size, paths in m.fit.decodings.items():
+        np.testing.assert_array_equal(fitted.decodings[size], paths)
+    assert summary["num_states"] == m.num_states == 3
+    assert summary["odd_runs"] == [*m.odd] == ["23"]
+    mapped = read_mapped(folder)
+    assert tuple(mapped.summary.branches) == m.branches
+    assert summary["headline"] in m.notes
+    assert (summary["forking"], summary["detours"]) == (m.forking, [*m.detours])
+    assert mapped.analysis.sequences.runs == tuple(str(i) for i in range(23))
+    np.testing.assert_allclose(fitted.sequences.values, m.fit.sequences.values, rtol=1e-12)
+    edges = [(edge["from"], edge["to"]) for edge in summary["transitions"]]
+    assert edges == [(edge.source, edge.target) for edge in m.edges]
+
+
+def test_the_summary_says_how_far_the_number_of_states_is_one(summary):
+    assert summary["emission"] == "autoregressive"
+    assert summary["scale"] == "common"
+    assert summary["resolution"]["num_states"] == 3
+    assert {summary["resolution"][name] for name in ("half", "double")} <= {1, 3}
+    sizes = {row["num_states"]: row for row in summary["selection"]}
+    assert sizes[3]["icl"] < sizes[1]["icl"]
+    assert sizes[3]["agreement"] > 0.7 > sizes[3]["chance"] > 0
+
+
+def test_findings_are_those_of_the_runs_on_the_map(folder, summary):
+    found = summary["findings"]
+    there = relaxing_runs(NUM_RUNS, RECORDS, 3, seed=2, odd=1)[1][:23] == 2
+    times = np.sort(10.0 * np.where(there.any(1), 1 + there.argmax(1), RECORDS))
+    assert found["survival"]["num_runs"] == 23
+    assert found["survival"]["num_converged"] == there.any(1).sum() < 23  # one is censored
+    assert found["survival"]["half"] == times[11]  # the first by which at least half have
+    assert found["survival"]["restricted_mean"]["value"] == pytest.approx(times.mean())
+    assert found["moves_first"]["runs"] == 22
+    assert found["path_or_speed"]["found"]["runs"] == 23
+    assert 0.9 < found["single_threshold"]["r2"] <= 1
+    again = findings_of(read_mapped(folder))
+    assert again.summary.survival.half == found["survival"]["half"]
+    assert list(again.curves) == ["all runs"]
+
+
+def test_another_threshold_needs_no_other_fit(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    before = (copy / "hmm.npz").read_bytes()
+    assert seedmap("map", copy, "--threshold", 0.99) == 0
+    content = json.loads((copy / "summary.json").read_text())
+    assert content["num_converged"] == 0
+    assert content["findings"]["survival"] is None
+    assert (copy / "hmm.npz").read_bytes() == before
+    assert seedmap("report", copy) == 0
+
+
+def test_runs_held_out_are_scored_and_have_no_part_in_the_fit(folder, tmp_path):
+    out = tmp_path / "out"
+    away = ("--validation-runs", "2", "5")
+    assert seedmap("fit", folder, "--out", out, *FITTING, "--states", 3, *away) == 0
+    assert seedmap("map", out) == 0
+    fitted = read_fitted(out)
+    assert fitted.saved.validation_runs == ("2", "5")
+    assert not {"2", "5"} & {*fitted.saved.train_runs}
+    content = json.loads((out / "summary.json").read_text())
+    scores = hmm.score_runs(fitted.saved.model, fitted.raw)
+    expected = {name: scores[int(name)] / (RECORDS - 1) for name in ("2", "5")}
+    assert content["held_out_log_likelihood"] == pytest.approx(expected)
+
+
+def test_a_gaussian_hmm_on_the_common_scale(folder, tmp_path):
+    out = tmp_path / "out"
+    gaussian = ("--emission", "gaussian", "--scale", "common", "--resamples", 0)
+    assert seedmap("fit", folder, "--out", out, "--states", 3, *gaussian) == 0
+    assert seedmap("map", out) == 0
+    m = sm.fit_map(sm.load(folder), emission="gaussian", scale="common", states=3)
+    fitted = read_fitted(out)
+    np.testing.assert_array_equal(fitted.paths, m.paths)
+    assert fitted.saved.z_score["per"] == "common"
+    np.testing.assert_allclose(fitted.saved.scale.mean, m.fit.scale.mean)
+    content = json.loads((out / "summary.json").read_text())
+    assert (content["emission"], content["scale"], content["branches"]) == (
+        "gaussian",
+        "common",
+        [],
+    )
+    assert content["resolution"] is None
+    assert not (out / "maps.nc").exists()
+
+
+def test_maps_of_another_fit_or_damaged_ones_are_refused(folder, tmp_path, capsys):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    with xr.open_dataset(copy / "maps.nc") as maps:
+        whole = maps.load()
+    for maps, words in [
+        (whole.assign_attrs(fit_id="another"), "are of different fits"),
+        (whole.drop_vars("state"), "is not what a fit writes"),
+    ]:
+        maps.to_netcdf(copy / "maps.nc", engine="h5netcdf")
+        assert seedmap("map", copy) == 2
+        error = capsys.readouterr().err
+        assert words in error
+        assert f"seedmap fit {copy} --overwrite" in error
+    (copy / "maps.nc").unlink()
+    assert seedmap("map", copy) == 2
+    assert "has no maps.nc" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--emission", "autoregressive", "--prior", "weak"), "--prior belongs to"),
+        (("--scale", "run", "--emission", "autoregressive"), "scale 'run' belongs to"),
+        (("--scale", "run"), "scale 'run' belongs to"),
+        (("--validation-share", "1.5"), "--validation-share is 1.5"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(folder, flags, words, capsys):
+    assert seedmap("fit", folder, "--overwrite", *flags) == 2
+    assert words in capsys.readouterr().err
