@@ -124,7 +124,6 @@ from seedmap.hmm.readers import (
     RunTable,
     from_pandas,
     from_xarray,
-    read_csv_folder,
     read_metrics,
 )
 from seedmap.hmm.reading import Reading, in_units_of, read_beliefs, read_runs
@@ -324,7 +323,6 @@ __all__ = [
     "prediction_r2",
     "rank_metrics",
     "read_beliefs",
-    "read_csv_folder",
     "read_metrics",
     "read_runs",
     "records_per_phase",
