@@ -71,13 +71,14 @@ def read_outcomes(path: Path, steps: Mapping[str, Sequence[int]]) -> Outcomes:
     ours = replace(log, frame=frame.assign(run=runs)[runs.isin(list(steps)).to_numpy()])
     ours = replace(ours, frame=ours.frame.assign(step=_steps(ours)))
     at = {run: set(of["step"]) for run, of in ours.frame.groupby("run")}
+    if at:
+        table = long_table([ours], Asked(run="run", step="step"))
     empty = [run for run, wanted in steps.items() if not at.get(run, set()) & {*wanted}]
     if empty:
         raise UserError(
             f"--outcomes: {path} has no row for a checkpoint of run {empty[0]!r}; its runs are "
             f"{listed(dict.fromkeys(runs))}"
         )
-    table = long_table([ours], Asked(run="run", step="step"))
     if not len(table.frame.columns):
         raise UserError(f"--outcomes: {path} has no numeric column; add eval_loss, eval_accuracy")
     return Outcomes(table)

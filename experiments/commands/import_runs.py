@@ -127,7 +127,7 @@ def metrics_command(argv: Sequence[str], command: str = "import metrics") -> Non
         return
     if options.out is None:
         raise UsageError("--out must be given: the run folder to write; or --dry-run to look only")
-    import_metrics(options.path, options.out, settings, options.overwrite)
+    import_metrics(options.path, options.out, options.overwrite, **vars(settings))
     chosen = " ".join(["", "--metrics", *map(quote, options.metrics)]) if options.metrics else ""
     print(f"Imported: {options.out}. Next: seedmap fit {options.out}{chosen}")
 

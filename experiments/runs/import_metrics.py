@@ -154,16 +154,14 @@ def relative(source: Path, folder: Path) -> str:
     return path.as_posix() if ups <= _MOST_UP else source.name
 
 
-def import_metrics(
-    source: Path, folder: Path, settings: ImportSettings | None = None, overwrite: bool = False
-) -> None:
+def import_metrics(source: Path, folder: Path, overwrite: bool = False, **settings: Any) -> None:
     """Makes a run folder from recorded metrics of any kind that `hmm.readers.kinds` know.
 
     Args:
         source: a file with all runs, or a folder with a file or folder for each.
         folder: the run folder to make.
-        settings: how to read it.
         overwrite: whether a run in the folder may be replaced.
+        **settings: fields of `ImportSettings`.
 
     Raises:
         UserError: there is nothing to read, a file cannot be understood, or the folder is taken.
@@ -171,29 +169,29 @@ def import_metrics(
     if (source / run_folder.METRICS).is_file():
         raise UserError(f"{source} is a run folder already; continue with `seedmap fit {source}`")
     with session.claimed(folder, "import metrics", overwrite):
-        _write_run(read_logs(source, settings or ImportSettings(), folder), folder)
+        _write_run(read_logs(source, ImportSettings(**settings), folder), folder)
 
 
 def import_frame(
     frame: Any,
     folder: Path,
-    settings: ImportSettings | None = None,
     overwrite: bool = False,
     name: str = "frame",
+    **settings: Any,
 ) -> None:
     """Makes a run folder from a pandas frame, or from a frame for each run.
 
     Args:
         frame: a row for each record of each run, or a mapping from run name to such a frame.
         folder: the run folder to make.
-        settings: how to read it.
         overwrite: whether a run in the folder may be replaced.
         name: what the run folder calls the experiment.
+        **settings: fields of `ImportSettings`.
 
     Raises:
         UserError: a column is missing or not numeric, or the folder is taken.
     """
-    asked = settings or ImportSettings()
+    asked = ImportSettings(**settings)
     with session.claimed(folder, "import metrics", overwrite):
         table = from_pandas(
             frame,

@@ -40,10 +40,12 @@ def read_text(path: Path) -> str:
     Raises:
         UserError: it is no UTF-8, is damaged, or needs more memory than there is.
     """
-    limits.check_whole(path)
     try:
+        limits.check_whole(path)
         content = _expanded(path) if path.name.lower().endswith(GZIP) else path.read_bytes()
         return content.decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); name another file") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text ({error.reason}); save it in UTF-8") from None
 

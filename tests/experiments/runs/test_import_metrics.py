@@ -12,7 +12,7 @@ import xarray as xr
 
 from helpers.command import seedmap
 from seedmap.experiments.runs.folder import read_dataset
-from seedmap.experiments.runs.import_metrics import ImportSettings, import_frame, import_metrics
+from seedmap.experiments.runs.import_metrics import import_frame, import_metrics
 from seedmap.hmm import from_pandas, read_metrics
 from seedmap.metric_names import PAPER_METRICS
 
@@ -166,9 +166,9 @@ def test_frames_give_the_same(tmp_path, truth):
     table = frame(rows_of()[1])
     import_frame(table, tmp_path / "long")
     parts = {run: part.drop(columns="seed") for run, part in table.groupby("seed", sort=False)}
-    import_frame(parts, tmp_path / "parts", ImportSettings(threshold=0.5), name="mine")
+    import_frame(parts, tmp_path / "parts", threshold=0.5, name="mine")
     theirs = table.rename(columns=THEIRS | {"seed": "which"})
-    import_frame(theirs, tmp_path / "mapped", ImportSettings(run="which", columns=THEIRS))
+    import_frame(theirs, tmp_path / "mapped", run="which", columns=THEIRS)
     same(read_dataset(tmp_path / "parts").drop_vars("convergence"), truth.drop_vars("convergence"))
     for name in ("long", "mapped"):
         same(read_dataset(tmp_path / name), truth)
