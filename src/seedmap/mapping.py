@@ -175,7 +175,10 @@ def fit_map(
         branches, sentence = branches_of(fitted, settings.get("seed", 0))
         notes.append(sentence)
     if by_time and not np.isfinite(measured).any():
-        notes.append("no convergence is recorded: nothing is regressed, and detours are not sought")
+        why = "no convergence is recorded"
+        if runs.criterion is not None:
+            why = f"no run has converged ({runs.criterion})"
+        notes.append(f"{why}: nothing is regressed, and detours are not sought")
     else:
         notes += analysis.regression.warnings
         if method:

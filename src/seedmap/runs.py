@@ -157,8 +157,8 @@ def from_arrays(
     long = long_of_arrays(labels, "step", times, recorded, lengths=lengths)
     table = run_table(long, columns, steps=times)
     rows = [labels.index(name) for name in table.sequences.runs]
-    given = None if convergence is None else GIVEN
-    return replace(runs_of_table(table), convergence=reached[rows], criterion=given)
+    said = None if convergence is None else GIVEN
+    return replace(runs_of_table(table), convergence=reached[rows], criterion=said)
 
 
 def from_frame(
