@@ -161,7 +161,10 @@ def test_flags_are_named_in_refusals(tmp_path, capsys):
         ([], "--out must be given"),
         (["--out", out, "--kind", "xml"], "--kind: 'xml' is none of"),
         (["--out", out, "--converged", "acc"], "--converged: 'acc' is no column"),
-        (["--out", out, "--converged", "acc > 1"], "--converged: no run has a column 'acc'"),
+        (
+            ["--out", out, "--converged", "acc > 1", "--metrics", "β.x"],
+            "--converged: no run has a column 'acc'",
+        ),
         (["--out", out, "--every", "-1", "--metrics", "β.x"], "--every is -1.0; it must"),
         (["--out", out, "--threshold", "1.5"], "--threshold is 1.5"),
     ):
