@@ -67,7 +67,7 @@ def test_states_come_back_from_tensorboard(tmp_path, made):
     m, _ = made
     m.to_tensorboard(tmp_path)
     read = sm.from_tensorboard(tmp_path, metrics=["state"])
-    assert sorted(read.names) == sorted(["a_b", "läuf", "c_d", "__", *"efgh"])
+    assert sorted(read.names) == sorted(["a_b", "läuf", "c_d", "_", *"efgh"])
     own = read.names.index("läuf")
     np.testing.assert_array_equal(read.sequences.values[own, :, 0], m.paths[1])
     np.testing.assert_array_equal(read.steps[own], np.arange(30) * 5)
