@@ -65,8 +65,8 @@ def filter_states(
     """Returns p(state_t = k | checkpoints 1..t) of any emission, from its log-densities."""
     if not log_densities.shape[1]:
         return np.zeros(log_densities.shape)
-    floored = (np.maximum(rows, _FLOOR) for rows in (initial, transition))
-    return _filter(*floored, log_densities - log_densities.max(-1, keepdims=True))[0]
+    shifted = log_densities - log_densities.max(-1, keepdims=True)
+    return _filter(np.maximum(initial, _FLOOR), np.maximum(transition, _FLOOR), shifted)[0]
 
 
 def log_likelihood(parameters: Parameters, sequences: Sequences) -> Float[np.ndarray, " run"]:

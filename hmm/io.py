@@ -4,7 +4,7 @@ A saved HMM is two files in a folder. `hmm.npz` holds the arrays `initial` [K], 
 `means` [K, D] and `covariances` [K, D, D], and for a map's model or a common scale those of
 `hmm.autoregressive.map_io` beside them. `hmm.json` says what the numbers mean: `format`,
 `version`, `num_states`, and the fields of `SavedHMM` other than the parameters and the model.
-Both have the `fit_id`.
+Both have the `fit_id`, and `hmm.npz` the checksum of its arrays.
 """
 
 import dataclasses
@@ -34,7 +34,14 @@ from seedmap.hmm.parameters import Parameters
 from seedmap.hmm.selection.criteria import selection_table
 from seedmap.hmm.selection.fits import Sweep
 from seedmap.hmm.sequences import FIRST_RECORDS
-from seedmap.identity import Mark, check_marks, identify
+from seedmap.identity import (
+    CHECKSUM,
+    Mark,
+    check_content,
+    check_marks,
+    identify,
+    with_checksum,
+)
 from seedmap.results import to_json
 
 if TYPE_CHECKING:
@@ -150,7 +157,7 @@ def save_hmm(folder: str | os.PathLike, saved: SavedHMM) -> None:
     fit_id = saved.fit_id or identify(content, arrays)
     folder = Path(folder)
     files.make_folder(folder)
-    files.write_npz(folder / "hmm.npz", {**arrays, "fit_id": np.array(fit_id)})
+    files.write_npz(folder / "hmm.npz", with_checksum({**arrays, "fit_id": np.array(fit_id)}))
     files.write_json(folder / "hmm.json", {**content, "fit_id": fit_id})
 
 
@@ -298,11 +305,13 @@ def _read_arrays(path: Path, again: str) -> tuple[dict[str, np.ndarray], str | N
         raise UserError(f"{path} does not exist: {again}")
     try:
         with path.open("rb") as file, files.open_npz(file) as archive:
-            fit_id = str(archive["fit_id"]) if "fit_id" in archive.files else None
-            names = {*Parameters._fields, *archive.files} - {"fit_id"}
-            return {name: archive[name] for name in sorted(names)}, fit_id
+            arrays = {name: archive[name] for name in {*Parameters._fields, *archive.files}}
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} is damaged ({error}): {again}") from None
+    checksum = arrays.pop(CHECKSUM, None)
+    check_content(path, arrays, checksum, again)
+    fit_id = arrays.pop("fit_id", None)
+    return arrays, None if fit_id is None else str(fit_id)
 
 
 def _check(arrays: Mapping[str, np.ndarray], num_metrics: int, where: str) -> None:

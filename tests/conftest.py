@@ -3,6 +3,7 @@
 import gc
 import itertools
 import os
+import threading
 
 # Most of the time of a test goes into compiling its program. Without LLVM's optimisations, the
 # fusion emitters (through MLIR) and several modules a program that takes a fifth of the time.
@@ -18,6 +19,7 @@ os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")  # pytest-xdist has a process 
 import jax
 import pytest
 from hypothesis import settings
+from jax._src.interpreters import mlir
 
 from helpers.shapes import check_modules
 
@@ -48,6 +50,28 @@ def compilation_cache(tmp_path_factory):
     jax.config.update("jax_compilation_cache_dir", str(shared / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+PROGRAMS_A_CONTEXT = 100
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_contexts():
+    """Many programs are lowered in one MLIR context: JAX makes one for each, a tenth of all time.
+
+    A context is never shared by threads, and makes way before it has grown large.
+    """
+    make, own = mlir.make_ir_context, threading.local()
+
+    def make_or_reuse():
+        own.uses = getattr(own, "uses", 0) + 1
+        if own.uses % PROGRAMS_A_CONTEXT == 1:
+            own.context = make()
+        return own.context
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mlir, "make_ir_context", make_or_reuse)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

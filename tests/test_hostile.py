@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers import hostile
+from helpers import hostile, hostile_data
 from helpers.command import seedmap
 from helpers.hostile import checkpoint
 from seedmap.experiments.checkpoints import matching
-from seedmap.experiments.datasets import cifar, idx
+from seedmap.experiments.datasets import adult, celeba, cifar, idx
 from seedmap.experiments.runs.fitted import read_config
 from seedmap.experiments.runs.folder import read_dataset
 from seedmap.hmm.io import load_hmm
@@ -33,10 +33,15 @@ COMMANDS = {
     **hostile.FOLDERS,
 }
 READERS = {
-    **{name: (make, words, idx.read_images) for name, (make, words) in hostile.IDX.items()},
+    **{name: (make, words, idx.read_images) for name, (make, words) in hostile_data.IDX.items()},
     **{
         name: (make, words, lambda folder: cifar.read_images(folder, 10))
-        for name, (make, words) in hostile.CIFAR.items()
+        for name, (make, words) in hostile_data.CIFAR.items()
+    },
+    **{name: (make, words, adult.read_adult) for name, (make, words) in hostile_data.ADULT.items()},
+    **{
+        name: (make, words, lambda folder: celeba.read_celeba(folder, "Blond_Hair"))
+        for name, (make, words) in hostile_data.CELEBA.items()
     },
     "hmm.json: deep": (*hostile.JSON["hmm.json: deep"], load_hmm),
     "config.json: deep": (*hostile.JSON["config.json: deep"], read_config),

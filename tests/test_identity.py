@@ -2,11 +2,12 @@
 
 import hashlib
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from seedmap.identity import Mark, check_marks, identify
+from seedmap.identity import CHECKSUM, Mark, check_content, check_marks, identify, with_checksum
 
 SETTINGS = {"seeds": (1, 2), "rate": 0.1, "inner": {"a": None, "b": True}}
 ARRAYS = {"x": np.arange(6, dtype=np.float32).reshape(2, 3), "name": np.array(["p", "q"])}
@@ -58,6 +59,18 @@ def test_the_bits_of_a_nan_make_no_difference_but_those_of_all_else_do():
 )
 def test_what_makes_a_difference(settings, arrays):
     assert identify(settings, arrays) != ID
+
+
+def test_arrays_have_the_checksum_they_were_written_with_or_none():
+    path, kept = Path("a.npz"), with_checksum(ARRAYS)
+    checksum = kept.pop(CHECKSUM)
+    check_content(path, kept, checksum, "fit again")
+    changed = kept | {"x": np.nextafter(kept["x"], np.float32(9))}
+    with pytest.raises(ValueError, match=r"^a\.npz was changed after it was .*, or fit again$"):
+        check_content(path, changed, checksum, "fit again")
+    with pytest.raises(ValueError, match=r"^a\.npz was changed"):
+        check_content(path, kept | {"more": np.zeros(1)}, checksum, "fit again")
+    check_content(path, changed, None, "fit again")
 
 
 def test_files_with_another_id_or_none_are_named(tmp_path):

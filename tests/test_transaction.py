@@ -36,6 +36,16 @@ def replace(folder):
         write(draft, {"b": "2", "c": "2", "figures/x": "2", "whole/w": "2"})
 
 
+MADE = {"training/b": "unused", "training/c": "2", "training/figures/x": "2"}
+MADE |= {"training/whole/w": "2"}
+
+
+def bring(folder):
+    """The same; all but `b` is in a folder of its own already, of two the draft's comes."""
+    with transaction(folder, ("a", "whole"), "fit", "training") as draft:
+        write(draft, {"b": "2"})
+
+
 def test_what_is_named_goes_and_what_is_in_the_draft_comes(tmp_path):
     write(tmp_path, FORMER)
     replace(tmp_path)
@@ -43,8 +53,12 @@ def test_what_is_named_goes_and_what_is_in_the_draft_comes(tmp_path):
     assert not (tmp_path / SERVICE).exists()
 
 
+CASES = {"draft": (FORMER, replace), "a folder of its own": (FORMER | MADE, bring)}
+
+
+@pytest.mark.parametrize("source", CASES)
 @pytest.mark.parametrize("settle", ["reader", "writer"])
-def test_stopped_anywhere_and_stopped_again_in_settling(settle, tmp_path, monkeypatch):
+def test_stopped_anywhere_and_stopped_again_in_settling(settle, source, tmp_path, monkeypatch):
     """The folder is the former or the new one, also where the rolling forward is stopped itself."""
 
     def mend(folder):
@@ -55,27 +69,31 @@ def test_stopped_anywhere_and_stopped_again_in_settling(settle, tmp_path, monkey
             pass
 
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    before, change = CASES[source]
     former, folder = tmp_path / "former", tmp_path / "run"
-    write(former, FORMER)
+    write(former, before)
     shutil.copytree(former, folder)
     with operations() as seen:
-        replace(folder)
+        change(folder)
     moving = seen.index(("replace", folder / SERVICE / "journal.json"))
     for stop in range(len(seen)):
         for again in range(30) if stop == moving + 1 else (0, 9):
             shutil.rmtree(folder)
             shutil.copytree(former, folder)
             with killed_before(stop), pytest.raises(Killed):
-                replace(folder)
+                change(folder)
             try:
                 with killed_before(again):
                     mend(folder)
             except Killed:
                 pass
             settled(folder)
-            assert content(folder) == (FORMER if stop <= moving else NEW)
-            replace(folder)
+            assert content(folder) == (before if stop <= moving else NEW)
+            if stop <= moving:
+                change(folder)
             assert content(folder) == NEW
+            with claim(folder, "fit"):
+                pass
             assert not (folder / SERVICE).exists()
 
 
@@ -183,14 +201,16 @@ def test_a_reader_does_not_wait_for_ever(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "names", [["../mine"], ["/etc/mine"], ["link/mine"], ["a/b/c"], [""], [7], {"a": 1}, "a", None]
+    "names",
+    [["../mine"], ["/etc/mine"], ["link/mine"], ["a/b/c/d"], [""], [7], {"a": 1}, "a", None],
 )
 def test_a_journal_from_somebody_else_moves_nothing_of_mine(names, tmp_path):
     folder = tmp_path / "theirs"
     (folder / SERVICE).mkdir(parents=True)
     (tmp_path / "mine").write_text("mine")
     (folder / "link").symlink_to(tmp_path)
-    (folder / SERVICE / "journal.json").write_text(json.dumps({"comes": [], "goes": names}))
-    with pytest.raises(UserError, match=r"journal\.json is damaged; remove .*\.seedmap, and make"):
-        settled(folder)
+    for journal in ({"goes": names}, {"goes": [], "made": names}):
+        (folder / SERVICE / "journal.json").write_text(json.dumps({"comes": []} | journal))
+        with pytest.raises(UserError, match=r"journal\.json is damaged; remove .*\.seedmap, and m"):
+            settled(folder)
     assert (tmp_path / "mine").read_text() == "mine"

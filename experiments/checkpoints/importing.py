@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import xarray as xr
 
-from seedmap import files
+from seedmap import files, limits
 from seedmap.errors import UserError
 from seedmap.experiments.checkpoints.formats import fingerprint, open_checkpoint
 from seedmap.experiments.checkpoints.layouts import find_layout
@@ -199,7 +199,7 @@ def read_rows(path: Path, owner: str) -> list[Row]:
     Warns:
         UserWarning: as `files.read_lines`.
     """
-    return [Row(*json.loads(text)) for text in files.read_lines(path, owner)]
+    return [Row(*limits.parse_json(text)) for text in files.read_lines(path, owner)]
 
 
 def _measure_all(

@@ -92,25 +92,24 @@ def parse_backend(argv: Sequence[str]) -> tuple[Experiment, BackendOptions, list
 def backend_command(argv: Sequence[str]) -> None:
     """Runs `seedmap noise backend EXPERIMENT`."""
     experiment, options, settings = parse_backend(argv)
+    from seedmap.experiments.noise.backend.folder import begin, placed, take_away
     from seedmap.experiments.noise.backend.study import measure, plan_of
-    from seedmap.experiments.noise.report.backend import begin, take_away, terminal, write_backend
+    from seedmap.experiments.noise.report.backend import terminal, write_backend
 
     output, session = options.output, options.session
     if session.resume and output.out is None:
         raise UsageError("--resume needs --out: name the folder to continue")
     folder = folder_of(experiment, output)
     plan = plan_of(experiment, options, settings)
-    fresh = not folder.exists()
     with claim(folder, "noise backend"):
         plan = begin(folder, plan, output.overwrite, session.resume)
-        children = children_of(settings, options.backend.replicas, folder)
+        children = placed(folder, plan, children_of(settings, options.backend.replicas, folder))
         try:
             failed = run_children(children, argv)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"; continue with --resume --out {folder}") from None
         except UserError:  # a child refuses its settings
-            if fresh:
-                take_away(folder)
+            take_away(folder)
             raise
         # Nothing was computed here before the last child was done: a GPU is theirs alone.
         summary = measure(plan, children, failed)

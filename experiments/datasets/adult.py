@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from seedmap import limits
 from seedmap.errors import UserError
 
 NUM_TRAIN, NUM_TEST = 32_561, 16_281
@@ -32,6 +33,8 @@ CATEGORIES = tuple(name for name in COLUMNS if name not in (*WHOLE, "income"))
 INCOMES = ("<=50K", ">50K")
 AGES = {"under 30": (0, 30), "30 to 49": (30, 50), "50 and over": (50, np.inf)}
 PARQUET = (".parquet", ".parquet.brotli")
+SINGLE = ("BOOLEAN", "INT32", "INT64", "FLOAT", "DOUBLE", "BYTE_ARRAY")  # Parquet's types
+LONGEST = 100  # characters of a category
 
 Columns = dict[str, np.ndarray]  # int64 [person] of WHOLE, text [person] of the others
 
@@ -71,11 +74,7 @@ def read_adult(path: Path) -> tuple[Columns, Columns]:
         splits = tuple(_typed(_csv(path / name, COLUMNS)) for name in ("adult.data", "adult.test"))
     else:
         columns = _typed(_parquet(table) if table.name.endswith(PARQUET) else _csv(table, None))
-        if len(columns["age"]) != NUM_TRAIN + NUM_TEST:
-            raise UserError(
-                f"{table}: expected {NUM_TRAIN + NUM_TEST} rows, the first {NUM_TEST} the test "
-                f"split, found {len(columns['age'])}"
-            )
+        _check_rows(table, len(columns["age"]))
         test, train = (slice(NUM_TEST), slice(NUM_TEST, None))
         splits = tuple({name: of[rows] for name, of in columns.items()} for rows in (train, test))
         above = int(np.sum(splits[1]["income"] == INCOMES[1]))
@@ -85,6 +84,15 @@ def read_adult(path: Path) -> tuple[Columns, Columns]:
                 f"official test split {TEST_ABOVE} do; put its rows first"
             )
     return splits
+
+
+def _check_rows(table: Path, count: int) -> None:
+    """Raises UserError unless a table of both splits has their rows."""
+    if count != NUM_TRAIN + NUM_TEST:
+        raise UserError(
+            f"{table}: expected {NUM_TRAIN + NUM_TEST} rows, the first {NUM_TEST} the test split, "
+            f"found {count}"
+        )
 
 
 def encode(train: Columns, people: Columns) -> People:
@@ -168,6 +176,7 @@ def _csv(path: Path, names: Sequence[str] | None) -> Rows:
     """Reads comma-separated values; names None: those in the first line."""
     if not path.is_file():
         raise UserError(f"{path}: expected it beside the other file of the data set, found none")
+    limits.check_whole(path)
     lines, fields = [], []
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -190,22 +199,56 @@ def _parquet(path: Path) -> Rows:
     except ImportError:
         raise UserError(f"{path}: needs pyarrow: pip install 'seedmap[tabular]'") from None
     try:
-        table = parquet.ParquetFile(path).read()
-    except (pyarrow.ArrowException, OSError) as error:
+        wanted = _parquet_columns(path, parquet.ParquetFile(path).metadata)
+        # A text that stands in many rows is kept once, as in the file.
+        table = parquet.ParquetFile(path, read_dictionary=wanted).read(columns=wanted)
+        columns = [_texts(path, *column) for column in zip(wanted, table.columns, strict=True)]
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: expected a Parquet table, found: {reason}") from None
-    columns = [column.to_pylist() for column in table.columns]
-    fields = [["" if entry is None else str(entry) for entry in row] for row in zip(*columns)]  # noqa: B905
+    fields = [list(row) for row in zip(*columns, strict=True)]
     return Rows(path, table.column_names, [f"{path}, row {i}" for i in range(len(fields))], fields)
+
+
+def _parquet_columns(path: Path, about: Any) -> list[str]:
+    """Returns the names of the columns to read of a Parquet table, by its metadata.
+
+    Raises:
+        UserError: it lacks one, is not as large as the census, or holds more than it can.
+    """
+    limits.check_count(f"{path}, its columns,", about.num_columns, limits.MOST_COLUMNS)
+    limits.check_count(f"{path}, its row groups,", about.num_row_groups)
+    columns = [about.schema.column(i) for i in range(about.num_columns)]
+    _check_columns(path, [column.path for column in columns])
+    _check_rows(path, about.num_rows)
+    wanted = [i for i, column in enumerate(columns) if _official(column.path) in COLUMNS]
+    for column in (columns[i] for i in wanted):
+        if column.physical_type not in SINGLE or column.max_repetition_level:
+            raise UserError(f"{path}: expected {column.path} to hold numbers or text, found others")
+    groups = [about.row_group(i) for i in range(about.num_row_groups)]
+    size = sum(group.column(i).total_uncompressed_size for group in groups for i in wanted)
+    limits.check_expanded(f"{path}: the table", size, path.stat().st_size)
+    return [columns[i].path for i in wanted]
+
+
+def _texts(path: Path, name: str, column: Any) -> list[str]:
+    """Returns the entries of a Parquet column as text, "" where there is none."""
+    texts: list[str] = []
+    for chunk in column.chunks:
+        coded = hasattr(chunk, "dictionary")
+        entries = (chunk.dictionary if coded else chunk).to_pylist()
+        words = ["" if entry is None else str(entry) for entry in entries]
+        if max(map(len, words), default=0) > LONGEST:
+            raise UserError(f"{path}: {name} holds {max(map(len, words))} characters in one row")
+        numbers = chunk.indices.to_pylist() if coded else range(len(words))
+        texts += ["" if number is None else words[number] for number in numbers]
+    return texts
 
 
 def _typed(rows: Rows) -> Columns:
     """Returns the columns under their official names; a missing text value is "?"."""
-    names = [OTHER_NAMES.get(name.strip(), name.strip()) for name in rows.names]
-    missing = [name for name in COLUMNS if name not in names]
-    if missing:
-        names_read = ", ".join(rows.names) or "none"
-        raise UserError(f"{rows.path}: expected a column {missing[0]}, found {names_read}")
+    _check_columns(rows.path, rows.names)
+    names = list(map(_official, rows.names))
     for line, row in zip(rows.lines, rows.fields, strict=True):
         if len(row) != len(names):
             raise UserError(f"{line}: expected {len(names)} fields, found {len(row)}")
@@ -224,6 +267,19 @@ def _typed(rows: Rows) -> Columns:
     return typed
 
 
+def _official(name: str) -> str:
+    """Returns the official name of a column."""
+    return OTHER_NAMES.get(name.strip(), name.strip())
+
+
+def _check_columns(path: Path, names: Sequence[str]) -> None:
+    """Raises UserError where a column is missing."""
+    missing = [name for name in COLUMNS if name not in map(_official, names)]
+    if missing:
+        actual = ", ".join(names) or "none"
+        raise UserError(f"{path}: expected a column {missing[0]}, found {actual}")
+
+
 def _whole(line: str, name: str, field: str) -> int:
     if not (field.isascii() and field.isdigit() and len(field) < 10):
         raise UserError(f"{line}: expected {name} to be a whole number from 0, found {field!r}")
@@ -238,4 +294,6 @@ def _income(line: str, name: str, field: str) -> str:
 
 
 def _category(line: str, name: str, field: str) -> str:
+    if len(field) > LONGEST:
+        raise UserError(f"{line}: expected {name} to be a category, found {field[:40]!r} ...")
     return field or "?"

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from seedmap import limits
 from seedmap.errors import UserError
 from seedmap.experiments.datasets.images import Examples, Images, open_image
 
@@ -23,6 +24,7 @@ IMAGES = "img_align_celeba"
 ATTRIBUTES = "list_attr_celeba.txt"
 PARTITION = "list_eval_partition.txt"
 SPLITS = {"0": "train", "1": "validation", "2": "test"}
+_MOST_DIGITS = 10  # of the number of images
 GROUPS = {"Male": ("Female", "Male"), "Young": ("Old", "Young")}  # names of its -1 and 1
 
 
@@ -105,6 +107,7 @@ def check_memory(faces: int) -> None:
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
         raise UserError(f"{path}: expected the file of CelebA's published layout, found none")
+    limits.check_whole(path)
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
@@ -126,7 +129,9 @@ def _read_lists(folder: Path, attribute: str) -> dict[str, Listed]:
                 f"{len(fields)} fields"
             )
         if fields[0] not in split_of:
-            raise UserError(f"{path}, line {number}: {fields[0]} is not in {PARTITION}")
+            raise UserError(f"{path}, line {number}: {fields[0][:40]} is not in {PARTITION}")
+        if Path(fields[0]).name != fields[0]:
+            raise UserError(f"{path}, line {number}: expected a file, found {fields[0][:40]!r}")
         values = [_has(path, number, name, fields[names.index(name) + 1]) for name in wanted]
         images[split_of[fields[0]]].append((fields[0], number, *values))
     return {split: _by_column(rows, wanted) for split, rows in images.items()}
@@ -142,19 +147,21 @@ def _by_column(images: list[tuple], wanted: tuple[str, ...]) -> Listed:
 def _head(path: Path, wanted: tuple[str, ...]) -> tuple[list[str], list[str]]:
     """Returns the names of the attributes, and the lines of the images."""
     lines = _lines(path)
-    if len(lines) < 2 or not lines[0].strip().isdecimal():
+    count = lines[0].strip() if lines else ""
+    if len(lines) < 2 or not (count.isdecimal() and len(count) < _MOST_DIGITS):
         actual = repr(lines[0][:40]) if lines else "an empty file"
         raise UserError(
             f"{path}, line 1: expected the number of images, then the names of the attributes, "
             f"found {actual}"
         )
     names, rows = lines[1].split(), lines[2:]
+    limits.check_count(f"{path}, line 2,", len(names), limits.MOST_COLUMNS)
     for name in wanted:
         if name not in names:
             raise UserError(f"{path}, line 2: no attribute {name!r}; it names {', '.join(names)}")
-    if len(rows) != int(lines[0]):
+    if len(rows) != int(count):
         raise UserError(
-            f"{path}: expected {int(lines[0])} images, as its first line says, found {len(rows)} "
+            f"{path}: expected {int(count)} images, as its first line says, found {len(rows)} "
             f"up to line {len(lines)}"
         )
     return names, rows

@@ -220,6 +220,7 @@ def load_study(folder: Path) -> StudyResult:
         raise UserError(
             f"{folder / run_folder.BARRIERS} cannot be read ({error}); make the study anew"
         ) from None
+    run_folder.check_netcdf(folder / run_folder.BARRIERS, stored, made_by)
     params, predictions = run_folder.load_params(folder, made_by), load_predictions(folder)
     others = [
         Mark(folder / run_folder.CHECKPOINT, run_folder.params_id(folder)),

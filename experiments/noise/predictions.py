@@ -12,6 +12,7 @@ from seedmap import files
 from seedmap.errors import UserError
 from seedmap.experiments.noise.measures.barrier import line_errors
 from seedmap.experiments.runs.folder import PREDICTIONS
+from seedmap.identity import CHECKSUM, check_content, with_checksum
 from seedmap.trainer import Data, Task, Variables, make_streams
 from seedmap.trainer.step import evaluate, score_examples
 from seedmap.trainer.task import draw_data
@@ -115,14 +116,14 @@ def save_predictions(folder: Path, predictions: Predictions) -> None:
     if predictions.groups:
         arrays["group"] = np.stack(list(predictions.groups.values()))
         arrays["group_name"] = np.array(list(predictions.groups), dtype="U")
-    files.write_npz(folder / PREDICTIONS, arrays)
+    files.write_npz(folder / PREDICTIONS, with_checksum(arrays))
 
 
 def load_predictions(folder: Path) -> Predictions:
     """Reads `predictions.npz`; nothing is unpickled.
 
     Raises:
-        UserError: it is missing, or not what `save_predictions` writes.
+        UserError: it is missing, not what `save_predictions` writes, or was changed.
     """
     path = folder / PREDICTIONS
     if not path.is_file():
@@ -132,8 +133,9 @@ def load_predictions(folder: Path) -> Predictions:
     try:
         with path.open("rb") as file, files.open_npz(file) as archive:
             arrays = dict(archive)
+        checksum = arrays.pop(CHECKSUM, None)
         groups = dict(zip(arrays.get("group_name", ()), arrays.get("group", ()), strict=True))
-        return Predictions(
+        predictions = Predictions(
             arrays["loss"],
             arrays["correct"],
             arrays.get("logits"),
@@ -145,3 +147,7 @@ def load_predictions(folder: Path) -> Predictions:
         raise UserError(
             f"{path} cannot be read ({error}); make it anew with `seedmap noise EXPERIMENT`"
         ) from None
+    check_content(
+        path, arrays, checksum, "make it anew with `seedmap noise EXPERIMENT --overwrite`"
+    )
+    return predictions

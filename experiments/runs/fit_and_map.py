@@ -118,7 +118,9 @@ def fit_run(
         fit_id = ids.fit_id(trained[ids.TRAINING], config, made.saved.parameters)
         made = made.with_id(fit_id)
         changes = {"fit": asdict(config), "fit_notes": notes, ids.FIT: fit_id}
-        changed = changed_config(trained, changes, {"fit": time.perf_counter() - started})
+        changed = changed_config(
+            ids.without_map(trained), changes, {"fit": time.perf_counter() - started}
+        )
         result = Fitted(
             folder,
             changed,

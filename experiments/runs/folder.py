@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 import xarray as xr
 
 from seedmap import files, limits
 from seedmap.errors import UserError
 from seedmap.experiments.checkpoints.orbax_arrays import dotted, open_arrays
+from seedmap.identity import CHECKSUM, check_content, identify
 from seedmap.lock import SERVICE
 from seedmap.transaction import settled
 
@@ -164,13 +166,14 @@ def write_dataset(folder: Path, dataset: xr.Dataset) -> None:
 
 
 def write_netcdf(path: Path, dataset: xr.Dataset) -> None:
-    """Writes a dataset (NetCDF 4) whole or not at all.
+    """Writes a dataset (NetCDF 4) with the checksum of its content, whole or not at all.
 
     It is made in memory: HDF5 ends the process where it meets a full disk. A name with a slash,
     which means a folder there, is written with %2F and keeps its own as the attribute `long_name`.
     """
     buffer = io.BytesIO()
-    _with_safe_names(dataset).to_netcdf(buffer, engine="h5netcdf")
+    content = dataset.assign_attrs({CHECKSUM: identify(None, _arrays(dataset))})
+    _with_safe_names(content).to_netcdf(buffer, engine="h5netcdf")
     files.write_bytes(path, buffer.getbuffer())
 
 
@@ -212,15 +215,28 @@ def read_dataset(folder: Path, made_by: str = "train") -> xr.Dataset:
     """Reads `metrics.nc` into memory; `made_by` is the command to make it with.
 
     Raises:
-        UserError: the folder or the file is missing, or the file is not NetCDF.
+        UserError: the folder or the file is missing, or the file is not NetCDF, or was changed.
     """
     check_there(folder, made_by)
     try:
-        return load_netcdf(folder / METRICS)
+        dataset = load_netcdf(folder / METRICS)
     except UserError as error:
         raise UserError(
             f"{folder / METRICS} cannot be read as NetCDF ({error}); train again, or restore it"
         ) from None
+    check_netcdf(folder / METRICS, dataset, made_by)
+    return dataset
+
+
+def check_netcdf(path: Path, dataset: xr.Dataset, made_by: str) -> None:
+    """Raises UserError where a file's content was changed; `made_by` is the command to make it."""
+    mend = f"make it anew with `seedmap {made_by}`"
+    check_content(path, _arrays(dataset), dataset.attrs.get(CHECKSUM), mend)
+
+
+def _arrays(dataset: xr.Dataset) -> dict[str, np.ndarray]:
+    """Returns all variables and coordinates by name."""
+    return {str(name): dataset[name].values for name in dataset.variables}
 
 
 def load_netcdf(path: Path) -> xr.Dataset:

@@ -100,6 +100,11 @@ def map_id(config: Mapping[str, Any]) -> str | None:
     return identify({FIT: config[FIT], "map": config["map"]})
 
 
+def without_map(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the content of `config.json` without what the map was asked: a new fit has none."""
+    return {name: value for name, value in config.items() if name != "map"}
+
+
 def check_map(folder: Path, config: Mapping[str, Any], found: str | None) -> None:
     """Refuses a `summary.json` that is of another map than `config.json`.
 

@@ -97,6 +97,7 @@ def long_table(logs: Sequence[Log], asked: Asked) -> LongTable:
     """
     if not logs:
         raise UserError("there are no runs to read; give at least one")
+    limits.check_count("what was read, by its logs,", len(logs), limits.MOST_RUNS)
     headers = [read_header(log, asked) for log in logs]
     _check_steps(logs, headers)
     runs: dict[str, int] = {}
@@ -176,6 +177,8 @@ def _run_names(log: Log, header: Header) -> tuple[list[str], Int[np.ndarray, " r
             f"{log.at(names.index(''))} has no {header.run!r}; every row needs its run's name"
         )
     position, unique = pd.factorize(np.array(names, object))
+    by = f"{log.where}, by its column {header.run!r},"
+    limits.check_count(by, len(unique), limits.MOST_RUNS)
     return [printable(name) for name in unique], position
 
 

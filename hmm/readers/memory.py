@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int, Real
 
+from seedmap import limits
 from seedmap.errors import UserError, printable
 from seedmap.hmm.readers.kinds.tables import with_index
 from seedmap.hmm.readers.log import Log
@@ -135,6 +136,7 @@ def from_xarray(
                 f"name the right one as {argument}"
             )
     shape = (dataset.sizes[run_dim], dataset.sizes[step_dim])
+    limits.check_count("the dataset", shape[0], limits.MOST_RUNS)
     columns = {
         str(name): np.broadcast_to(
             variable.transpose(*(d for d in (run_dim, step_dim) if d in variable.dims)).values,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Int
 
+from seedmap import limits
 from seedmap.errors import UserError
 from seedmap.hmm.readers.criterion import Criterion
 from seedmap.hmm.readers.long import LongTable, long_frame
@@ -76,6 +77,9 @@ def run_table(
     rows = long.frame[list(chosen)].to_numpy(float)
     some = ~np.isnan(rows).all(1)
     axis = np.unique(long.steps[some]) if steps is None else steps
+    limits.check_padding(np.bincount(long.codes).tolist(), len(long.frame.columns) + 1)
+    size = limits.size_of((len(long.runs), len(axis), len(long.frame.columns) + 1), 8)
+    limits.check_memory("all runs at the union of their steps", size)
     values = np.full((len(long.runs), len(axis), len(chosen)), np.nan)
     values[long.codes[some], np.searchsorted(axis, long.steps[some])] = rows[some]
     finite = ~np.isinf(values).any(2)

@@ -2,9 +2,11 @@
 
 training_id = identify(settings, arrays)
 check_marks("trainings", [Mark(one_path, its_id), Mark(other_path, its_id)], "train anew")
+check_content(path, arrays, their_checksum, "train anew")
 
 An id is a hash of what was asked for and of what came out, and of nothing else (no time, no
-machine): equal work has equal ids everywhere, and everything else has another one.
+machine): equal work has equal ids everywhere, and everything else has another one. A file of arrays
+has a checksum of them, too, which tells of one that was changed in place.
 """
 
 import hashlib
@@ -19,6 +21,8 @@ from seedmap.errors import UserError
 from seedmap.results import to_json
 
 DIGITS = 32  # of SHA-256, in hexadecimal
+CHECKSUM = "checksum"
+"""What a file calls that of its arrays: an attribute of NetCDF, an array of an .npz."""
 
 
 class Mark(NamedTuple):
@@ -65,3 +69,24 @@ def check_marks(kind: str, marks: Sequence[Mark], mend: str) -> None:
     for other in others:
         if other.id != first.id:
             raise UserError(f"{other.path} and {first.path} are of different {kind}: {mend}")
+
+
+def with_checksum(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the arrays of an .npz with that of their checksum."""
+    return {**arrays, CHECKSUM: np.array(identify(None, arrays))}
+
+
+def check_content(path: Path, arrays: Mapping[str, np.ndarray], checksum: Any, mend: str) -> None:
+    """Refuses a file whose arrays are not those that were written.
+
+    Args:
+        path: of the file.
+        arrays: all that it holds but for the checksum.
+        checksum: that it carries, as text; None where it was written before files carried any.
+        mend: what the reader of the message can do.
+
+    Raises:
+        UserError: they have another checksum.
+    """
+    if checksum is not None and identify(None, arrays) != str(checksum):
+        raise UserError(f"{path} was changed after it was written: restore it, or {mend}")

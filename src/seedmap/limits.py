@@ -13,7 +13,7 @@ import json
 import math
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,10 @@ TEXT_FACTOR = 20
 MOST_COLUMNS = 1000
 """Columns of a table, or variables of a dataset, that are read without being named."""
 MOST_TENSORS = 50_000
+MOST_RUNS = 20_000
+"""Runs that are read of one source: a map is of seeds, and a table by mistake of every record."""
+MOST_PADDING = 20
+"""Times what runs hold that they may take once all are as long as the longest."""
 LONGEST_NAME = 1000
 MOST_DEPTH = 50
 MOST_DIGITS = 300
@@ -93,6 +97,23 @@ def check_count(what: str, count: int, most: int = MOST_TENSORS) -> None:
     """Raises UserError where there are more tensors, or columns, than can be gone through."""
     if count > most:
         raise UserError(f"{what} holds {count}, at most {most} are read; divide it")
+
+
+def check_padding(lengths: Sequence[int], num_columns: int) -> None:
+    """Raises UserError where one run is so much longer than the others that most is padding.
+
+    Args:
+        lengths: records of each run.
+        num_columns: float64 numbers of each record.
+    """
+    shape = (len(lengths), max(lengths), num_columns)
+    needed, held = size_of(shape, 8), size_of((sum(lengths), num_columns), 8)
+    if needed > max(FREE, MOST_PADDING * held):
+        raise UserError(
+            f"one run has {max(lengths)} records and half of the {len(lengths)} runs at most "
+            f"{int(np.median(lengths))}: as long as that all would need {_gigabytes(needed)}; "
+            "leave that run out, or check which column tells the runs apart"
+        )
 
 
 def _gigabytes(size: int) -> str:
@@ -223,7 +244,8 @@ def check_hdf5(path: Path) -> None:
             variable = file.get(name)
             if isinstance(variable, h5py.Dataset):
                 declared += _declared(name, variable, held)
-        check_expanded("what it holds", declared, held)
+                declared = _with_attributes(repr(name), variable.attrs, declared, held)
+        _with_attributes("the file", file.attrs, declared, held)
 
 
 def _declared(name: str, variable: Any, held: int) -> int:
@@ -250,6 +272,38 @@ def _strings(variable: Any) -> Iterator[bytes]:
     else:
         for row in variable:
             yield from (row.ravel() if isinstance(row, np.ndarray) else [row])
+
+
+def _with_attributes(of: str, attributes: Any, declared: int, held: int) -> int:
+    """Adds the bytes of attributes, one after the other, to those declared before."""
+    check_count(f"{of}, its attributes,", len(attributes), MOST_COLUMNS)
+    for name in attributes:
+        declared += _attribute_size(f"attribute {name!r} of {of}", name, attributes, held)
+        check_expanded("what it holds", declared, held)
+    return declared
+
+
+def _attribute_size(what: str, name: str, attributes: Any, held: int) -> int:
+    """Returns the bytes of an HDF5 attribute in memory."""
+    attribute = attributes.get_id(name)
+    count = size_of(attribute.shape or (), 1)
+    if not _is_varying(attribute.dtype):
+        return count * attribute.dtype.itemsize
+    check_expanded(what, count * held, held)  # each may be all that the file holds
+    entries = np.ravel(np.asarray(attributes[name], dtype=object))
+    if not all(hasattr(entry, "__len__") for entry in entries):
+        raise UserError(f"{what} holds neither numbers nor text")
+    return sum(map(len, entries))
+
+
+def _is_varying(dtype: np.dtype) -> bool:
+    """Tells whether entries of an HDF5 type are stored elsewhere, at any length each."""
+    import h5py
+
+    if dtype.names is not None:
+        return any(_is_varying(dtype[name]) for name in dtype.names)
+    text = h5py.check_string_dtype(dtype)
+    return h5py.check_vlen_dtype(dtype) is not None or (text is not None and text.length is None)
 
 
 def check_tensors(path: Path, tensors: Mapping[str, tuple[tuple[int, ...], int]]) -> None:

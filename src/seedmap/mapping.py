@@ -204,7 +204,7 @@ def _converge(runs: Runs) -> bool:
 
 
 def _settings_of(function: Callable) -> set[str]:
-    return set(inspect.signature(function).parameters) - {"runs", "scale"}
+    return set(inspect.signature(function).parameters) - {"runs", "scale", "method"}
 
 
 def _check_settings(

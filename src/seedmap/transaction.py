@@ -17,7 +17,7 @@ that reads or writes the folder moves the rest in. The moving is a few renames.
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -31,10 +31,22 @@ _PATIENCE = 5.0  # seconds that a reader waits for what takes a command millisec
 
 
 class _Journal(NamedTuple):
-    """Names in the folder, or in a folder in it, of what comes and what goes."""
+    """Names in the folder, or in a folder in it.
+
+    Attributes:
+        comes: what is moved in from the draft.
+        goes: what is moved out.
+        made: what is moved in from another folder in it: FOLDER/NAME, or FOLDER/NAME/NAME.
+    """
 
     comes: list[str]
     goes: list[str]
+    made: Sequence[str] = ()  # journals of former versions have none
+
+    def arrivals(self) -> list[tuple[str, str]]:
+        """Lists what is moved in: where it is, and its name to be."""
+        from_draft = [(f"{SERVICE}/{_DRAFT}/{name}", name) for name in self.comes]
+        return from_draft + [(path, path.partition("/")[2]) for path in self.made]
 
 
 @contextmanager
@@ -59,7 +71,9 @@ def claim(folder: Path, command: str, check: Callable[[], None] = lambda: None) 
 
 
 @contextmanager
-def transaction(folder: Path, replaces: Collection[str], command: str) -> Iterator[Path]:
+def transaction(
+    folder: Path, replaces: Collection[str], command: str, made: str | None = None
+) -> Iterator[Path]:
     """Gives a draft folder to write to; what it holds is moved into `folder` after the block.
 
     A folder in the draft is added to one of its name, unless that is to be replaced. If the block
@@ -69,6 +83,8 @@ def transaction(folder: Path, replaces: Collection[str], command: str) -> Iterat
         folder: made if need be.
         replaces: names of what is removed from it.
         command: as of `claim`.
+        made: a folder in it, too dear to be written as a draft, that is moved in as well: its
+            entries, but for those that the draft has too, and it is removed.
 
     Raises:
         UserError: as `claim`, or a file is where a folder has to be.
@@ -79,8 +95,10 @@ def transaction(folder: Path, replaces: Collection[str], command: str) -> Iterat
         try:
             files.make_folder(draft)
             yield draft
-            journal = _plan(folder, draft, replaces)
+            journal = _plan(folder, replaces, made)
             files.bring_to_disk(draft)
+            if made is not None:
+                files.bring_to_disk(folder / made)
             files.write_json(folder / SERVICE / _JOURNAL, journal._asdict())
         except BaseException:
             with suppress(OSError):  # the first error is the one to tell of
@@ -89,21 +107,35 @@ def transaction(folder: Path, replaces: Collection[str], command: str) -> Iterat
         settle(folder)
 
 
-def _plan(folder: Path, draft: Path, replaces: Collection[str]) -> _Journal:
+def _plan(folder: Path, replaces: Collection[str], made: str | None) -> _Journal:
     """Lists what comes and what goes."""
-    comes = []
-    for entry in sorted(draft.iterdir()):
+    comes = _arriving(folder, folder / SERVICE / _DRAFT, replaces)
+    others = [] if made is None else _arriving(folder, folder / made, replaces, without=comes)
+    arriving, emptied = {*comes, *others}, set() if made is None else {made}
+    taken = [folder / name for name in sorted({*replaces, *arriving, *emptied})]
+    goes = [path for each in taken for path in (each, *files.drafts_left(each))]
+    names = [path.relative_to(folder).as_posix() for path in goes if os.path.lexists(path)]
+    return _Journal(
+        comes,
+        [name for name in names if name not in arriving],
+        [f"{made}/{name}" for name in others],
+    )
+
+
+def _arriving(
+    folder: Path, source: Path, replaces: Collection[str], without: Collection[str] = ()
+) -> list[str]:
+    """Lists the names under which what is in a folder is moved in."""
+    names = []
+    for entry in sorted(source.iterdir()):
         standing = folder / entry.name
         if entry.is_dir() and entry.name not in replaces and os.path.lexists(standing):
             if standing.is_symlink() or not standing.is_dir():
                 raise UserError(f"{standing} is no folder, but is to be one; move it away")
-            comes += [f"{entry.name}/{inner.name}" for inner in sorted(entry.iterdir())]
+            names += [f"{entry.name}/{inner.name}" for inner in sorted(entry.iterdir())]
         else:
-            comes.append(entry.name)
-    taken = [folder / name for name in sorted({*replaces, *comes})]
-    goes = [path for each in taken for path in (each, *files.drafts_left(each))]
-    names = [path.relative_to(folder).as_posix() for path in goes if os.path.lexists(path)]
-    return _Journal(comes, [name for name in names if name not in comes])
+            names.append(entry.name)
+    return [name for name in names if name not in without]
 
 
 def settle(folder: Path) -> None:
@@ -146,15 +178,15 @@ def _move_in(folder: Path, journal: _Journal) -> None:
     """Moves out what goes and in what comes; done in part before, it does the rest."""
     service = folder / SERVICE
     files.make_folder(service / _FORMER)
-    for number, name in enumerate((*journal.comes, *journal.goes)):
-        standing, draft = folder / name, service / _DRAFT / name
-        comes = name in journal.comes
-        if comes and not os.path.lexists(draft):
+    departures = [(None, name) for name in journal.goes]
+    for number, (source, name) in enumerate((*journal.arrivals(), *departures)):
+        standing = folder / name
+        if source is not None and not os.path.lexists(folder / source):
             continue  # it came before
         if os.path.lexists(standing):
             files.move(standing, service / _FORMER / str(number))
-        if comes:
-            files.move(draft, standing)
+        if source is not None:
+            files.move(folder / source, standing)
 
 
 def _read_journal(path: Path) -> _Journal:
@@ -166,18 +198,26 @@ def _read_journal(path: Path) -> _Journal:
     folder = path.parents[1]
     try:
         journal = _Journal(**limits.read_json(path))
-        lists = all(isinstance(names, list) for names in journal)
-        if lists and all(_is_in(folder, name) for names in journal for name in names):
+        if all(isinstance(names, list | tuple) for names in journal) and _stays_in(folder, journal):
             return journal
     except (ValueError, TypeError):
         pass
     raise UserError(f"{path} is damaged; remove {path.parent}, and make the results anew")
 
 
-def _is_in(folder: Path, name: str) -> bool:
-    """Tells whether a name is of an entry of the folder, or of a folder in it."""
+def _stays_in(folder: Path, journal: _Journal) -> bool:
+    """Tells whether no name in a journal leads out of the folder."""
+    if not all(isinstance(name, str) for names in journal for name in names):
+        return False
+    targets = [name for _, name in journal.arrivals()]
+    return all(_is_in(folder, name) for name in (*targets, *journal.goes)) and all(
+        _is_in(folder, path, most=3) for path in journal.made
+    )
+
+
+def _is_in(folder: Path, name: str, most: int = 2) -> bool:
+    """Tells whether a name is of an entry of the folder, or of a folder in it, `most` deep."""
     parts = PurePosixPath(name).parts
     inner = [part for part in parts if part not in ("/", "..", SERVICE)]
-    return 0 < len(parts) == len(inner) < 3 and not (
-        len(parts) == 2 and (folder / parts[0]).is_symlink()
-    )
+    parents = [folder.joinpath(*parts[:depth]) for depth in range(1, len(parts))]
+    return 0 < len(parts) == len(inner) <= most and not any(p.is_symlink() for p in parents)

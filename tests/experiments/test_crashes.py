@@ -203,13 +203,21 @@ STEPS = {
         base / "mapped",
         lambda folder: ("baselines", folder),
         read_mapped,
-        (*ANALYSIS, f"{_COMMANDS}.baselines:parse", f"{_RUNS}.baselines:compare_baselines"),
+        (*ANALYSIS, f"{_COMMANDS}.baselines:parse"),
     ),
 }
 
 
+def compare_baselines(*_, upto, **__):
+    """Rows as of the models, which are dear: what is written of them is what counts."""
+    names = ["HMM", *(f"up to step {time:g}" for time in upto)]
+    row = {"num_states": 2, "num_runs": 8, "r2": 0.5, "leave_one_out_r2": 0.4, "f_pvalue": 0.01}
+    return [{"name": name} | row for name in names]
+
+
 @pytest.mark.parametrize("name", STEPS)
-def test_a_step_stopped_anywhere(name, base, tmp_path, capsys):
+def test_a_step_stopped_anywhere(name, base, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(f"{_RUNS}.baselines.compare_baselines", compare_baselines)
     _survives(name, STEPS[name](base), tmp_path, capsys)
 
 

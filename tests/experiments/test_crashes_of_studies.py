@@ -17,6 +17,7 @@ from helpers.command import seedmap
 from helpers.crashes import Case, replay
 from seedmap import files
 from seedmap.errors import UserError
+from seedmap.experiments.noise.backend.results import BackendSummary
 from seedmap.experiments.noise.folder import load_study
 from seedmap.experiments.noise.results import StudySummary
 from seedmap.experiments.noise.steps import measure_study, report_study
@@ -132,6 +133,65 @@ def test_a_study_stopped_between_training_and_measures_is_to_be_resumed(study, m
         run_folder.check_free(study, overwrite=False)
     with pytest.raises(UserError, match=r"holds another run; .* add --overwrite to replace it"):
         run_folder.check_free(measured, overwrite=False)
+
+
+# Settings of the tools
+
+PROCESSES = {name: ("--settings", name, "--replicas", "2") for name in ("default", "one-thread")}
+
+
+@pytest.fixture
+def processes_replayed(tmp_path_factory, monkeypatch):
+    """A process leaves a made-up study, which another of its setting leaves as well."""
+    made = tmp_path_factory.mktemp("processes")
+    for shift, name in enumerate(PROCESSES):
+        values = studies.numbers(1)
+        values["params"]["bias"] += np.float32(shift)
+        studies.write(made / name, values, studies.content(make_variants((), 1)))
+
+    def run_child(child, argv, on_message):
+        files.announce("write", child.folder)
+        shutil.copytree(made / child.setting.name, child.folder)
+        log = child.folder.parent / "logs" / f"{child.folder.name}.log"
+        log.parent.mkdir(exist_ok=True)
+        log.write_text(f"{argv}")
+
+    monkeypatch.setattr(f"{_COMMANDS}.noise_backend.run_child", run_child)
+
+
+def read_backend(folder):
+    summary = read_result(BackendSummary, folder, "backend.json", "noise backend")
+    for name in summary.children:
+        load_study(folder / name)
+        assert (folder / "logs" / f"{name}.log").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["", "--overwrite", "--resume"])
+def test_a_study_of_the_tools_stopped_anywhere(how, processes_replayed, tmp_path, capsys):
+    words, out = ("noise", "backend", "parities"), tmp_path / "older"
+    settings = PROCESSES["default"]
+    if how == "--resume":
+        settings = ("--settings", *PROCESSES, "--replicas", "2")
+    if how:
+        older = PROCESSES["default" if how == "--resume" else "one-thread"]
+        assert seedmap(*words, *older, "--out", out) == 0
+
+    def resume(folder):
+        assert seedmap(*words, *settings, "--out", folder, "--resume") == 0
+
+    case = Case(
+        out if how else None,
+        lambda folder: (*words, *settings, "--out", folder, *([how] if how else [])),
+        read_backend,
+        (
+            *(*DRAWING, f"{_NOISE}.report.backend:plot_differences"),
+            f"{_NOISE}.backend.study:measure",
+        ),
+        None if how else "holds another study",
+        resume,
+    )
+    _survives(" ".join(["noise backend", how]), case, tmp_path, capsys)
 
 
 # Comparisons

@@ -9,11 +9,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
 from helpers.command import seedmap
 from seedmap.experiments.commands import main as cli
+from seedmap.experiments.runs.import_metrics import import_frame
 from seedmap.lock import SERVICE, lock
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +40,20 @@ def test_a_folder_in_use_is_refused_at_once(words, tmp_path, capsys):
     assert refused.startswith(f"seedmap: {tmp_path / 'run'} is in use by `seedmap fit` (process ")
     assert refused.endswith("; wait until it ends, or name another folder\n")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("fit", "--overwrite"), ("map",), ("report",), ("import", "metrics", "--overwrite", ROOT)],
+)
+def test_a_run_in_use_is_refused_at_once(words, tmp_path, capsys):
+    """And stays as it is."""
+    frame = pd.DataFrame({"seed": [0, 0, 1, 1], "step": [1, 2, 1, 2], "l2": range(4)})
+    folder = tmp_path / "run"
+    import_frame(frame, folder)
+    out = ("--out",) if words[0] == "import" else ()
+    refused = _refused((*words, *out), folder, capsys)
+    assert refused.startswith(f"seedmap: {folder} is in use by `seedmap fit` (process ")
 
 
 def _refused(words, folder, capsys):

@@ -70,7 +70,7 @@ def once(patch: pytest.MonkeyPatch, name: str) -> None:
     patch.setattr(f"{module}.{function}", remembered)
 
 
-def _remember_netcdf(patch: pytest.MonkeyPatch) -> None:
+def remember_netcdf(patch: pytest.MonkeyPatch) -> None:
     """Has the same file read once, and the same dataset turned into a file once.
 
     Nothing waits for the disk either.
@@ -109,7 +109,7 @@ class Replay:
     """A case that has been run once, whole: what there was before, and what there is after it."""
 
     def __init__(self, case: Case, folder: Path, patch: pytest.MonkeyPatch):
-        _remember_netcdf(patch)
+        remember_netcdf(patch)
         for name in case.dear:
             once(patch, name)
         self.case, self.folder = case, folder

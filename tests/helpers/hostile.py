@@ -4,13 +4,12 @@ A case is `name: (make, words)`: `make(folder)` writes files into a folder and r
 of `seedmap`, `words` are in the one line that refuses them.
 """
 
-import gzip
 import json
 import os
-import pickle
 import struct
 import zipfile
 from functools import partial
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -62,6 +61,7 @@ def released(folder):
 
 GOOD = "run,step,l1,l2\na,1,1,1\na,2,2,2\nb,1,1,3\nb,2,2,4\n"
 WIDE = "run,step," + ",".join(f"c{i}" for i in range(20_000)) + "\n"
+FEW = "".join(f"{i % 15_000},{i},1\n" for i in range(30_000))
 TABLES = {
     "csv: a header alone": (table("run,step,l1\n"), ["all.csv has no rows"]),
     "csv: nothing": (table(""), ["all.csv is empty"]),
@@ -71,6 +71,14 @@ TABLES = {
     "csv: 20 000 columns": (
         table(WIDE + "a,1" + ",1" * 20_000 + "\n"),
         ["--metrics", "20002 columns"],
+    ),
+    "csv: a run for each record": (
+        table("run,step,l1\n" + "".join(f"{i},1,1\n" for i in range(1_000_000))),
+        ["by its column 'run', holds 1000000, at most 20000"],
+    ),
+    "csv: a run that is longer than all others": (
+        table(f"run,step,l1\n{FEW}" + "".join(f"z,{i},1\n" for i in range(100_000))),
+        ["one run has 100000 records", "15001 runs at most 2", "GB"],
     ),
     "csv: a name with a slash": (
         table("run,step,a/b\na,1,1\na,2,2\n", "--metrics", "a/b"),
@@ -364,10 +372,36 @@ def external_storage(file):
     file.create_dataset("l1", (3, 4), "f8", external=[(path, 0, h5py.h5f.UNLIMITED)])
 
 
+LONG = 1 << 20
+TEXTS = ["x" * LONG, *["y"] * 3999]
+
+
+def refer_to_the_first(file):
+    """Has all of `TEXTS` refer to the first, which is stored once."""
+    path = Path(file.filename)
+    file.close()
+    content = bytearray(path.read_bytes())
+    entry = struct.pack("<I", LONG) + bytes(12)  # length, place of the heap, number in it
+    starts = [i for i in range(len(content)) if content.startswith(entry[:4], i)]
+    following = struct.pack("<I", 1)
+    (start,) = [i for i in starts if content[i + 16 : i + 20] == following]
+    content[start : start + 16 * len(TEXTS)] = len(TEXTS) * content[start : start + 16]
+    path.write_bytes(content)
+
+
 def repeated_text(file):
-    """A long text stored once, to which a thousand elements refer."""
-    texts = file.create_dataset("seed", (1000,), h5py.string_dtype())
-    texts[:] = "x" * (1 << 20)
+    file.create_dataset("seed", data=TEXTS, dtype=h5py.string_dtype())
+    refer_to_the_first(file)
+
+
+def repeated_attribute(file):
+    file.attrs.create("note", TEXTS, dtype=h5py.string_dtype())
+    refer_to_the_first(file)
+
+
+def many_attributes(file):
+    for i in range(1500):
+        file.attrs[f"a{i}"] = 0
 
 
 def bomb(file):
@@ -392,6 +426,12 @@ HDF5 = {
         hdf5(bomb),
         ["'l1' is declared", "can hold"],
     ),
+    "hdf5: gigabytes by repeated text": (hdf5(repeated_text), ["'seed' is declared", "can hold"]),
+    "hdf5: gigabytes by an attribute": (
+        hdf5(repeated_attribute),
+        ["attribute 'note' of the file is declared", "can hold"],
+    ),
+    "hdf5: many attributes": (hdf5(many_attributes), ["its attributes, holds 1500, at most"]),
     "hdf5: many variables": (hdf5(many_variables), ["holds 2500, at most"]),
     "hdf5: other content": (hdf5(lambda file: file.create_dataset("x", data=[1])), ["metrics.nc"]),
     "hdf5: objects": (
@@ -422,70 +462,4 @@ FOLDERS = {
     "a line end in an argument": (lambda folder: ["map", "a\nb: done"], ["there is no folder"]),
     "no number": (lambda folder: ["map", "run", "--threshold", "abc"], ["'abc' is not a number"]),
     "a word misspelt": (lambda folder: ["noise", "cmopare"], ["did you mean compare?"]),
-}
-
-
-# Data sets
-
-
-def idx(header, data=b"", ending="", pack=bytes):
-    def make(folder):
-        for name in ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte"):
-            (folder / (name + ending)).write_bytes(pack(header + data))
-        for name in ("train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte"):
-            (folder / name).write_bytes(b"\0\0\x08\x01" + struct.pack(">I", 2) + b"\0\1")
-        return folder
-
-    return make
-
-
-def images(*shape):
-    return b"\0\0\x08\x03" + struct.pack(">III", *shape)
-
-
-def cifar(name, content):
-    def make(folder):
-        content(folder / name) if callable(content) else (folder / name).write_bytes(content)
-        return folder
-
-    return make
-
-
-def jpeg_terabytes(path):
-    with zipfile.ZipFile(path, "w") as file:
-        for name in ("jpeg", "length", "label"):
-            file.writestr(f"train_{name}.npy", npy("(2000000, 1000000)", "|u1"))
-
-
-MEMO = pickle.PROTO + b"\x02" + pickle.NONE + pickle.LONG_BINPUT + b"\xff\xff\xff\x07" + pickle.STOP
-IDX = {
-    "idx: terabytes declared": (idx(images(2**31, 2**10, 2**10)), ["expected 2251799813685248"]),
-    "idx: a bomb": (
-        idx(images(100 << 10, 32, 32), BOMB, ".gz", partial(gzip.compress, compresslevel=1)),
-        ["expected 104857600 bytes"],
-    ),
-    "idx: half a gzip file": (
-        idx(images(2, 28, 28), bytes(1568), ".gz", lambda raw: gzip.compress(raw)[:30]),
-        ["whole gzip file"],
-    ),
-    "idx: another type": (idx(b"\0\0\x0d\x03" + bytes(12)), ["idx file of unsigned bytes"]),
-    "idx: nothing": (idx(b""), ["found first bytes none"]),
-}
-CIFAR = {
-    "cifar: a pickle that runs": (cifar("data_batch_1", pickle.dumps(Runs())), ["mkdir"]),
-    "cifar: a memo of gigabytes": (cifar("data_batch_1", MEMO), ["expected a pickled dict"]),
-    "cifar: a pickle of terabytes": (cifar("data_batch_1", sparse), ["GB of memory"]),
-    "cifar: a deep pickle": (
-        cifar("data_batch_1", b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b"."),
-        ["expected a pickled dict"],
-    ),
-    "cifar: half a pickle": (
-        cifar("data_batch_1", pickle.dumps({"data": bytes(1000)})[:500]),
-        ["expected a pickled dict"],
-    ),
-    "cifar: binary of terabytes": (cifar("data_batch_1.bin", sparse), ["expected 30730000 bytes"]),
-    "cifar: an archive of terabytes": (
-        cifar("cifar10_jpeg.npz", jpeg_terabytes),
-        ["is declared to be"],
-    ),
 }

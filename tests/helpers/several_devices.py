@@ -1,6 +1,6 @@
 """Run by test_devices in processes of their own: simulated CPU devices, or several hosts.
 
-    python several_devices.py devices FOLDER
+    python several_devices.py devices OPTIMIZER FOLDER
     python several_devices.py stress NUM_DEVICES SECONDS
     python several_devices.py host PORT PROCESS NUM_PROCESSES FOLDER
 
@@ -44,7 +44,7 @@ def values(run):
     return found | {variable: run.dataset[variable].values for variable in run.dataset}
 
 
-def resumed(folder):
+def resumed(optimizer, folder):
     """A training of which every record is taken on another number of devices."""
 
     def cut_at_the_second():
@@ -62,7 +62,7 @@ def resumed(folder):
         options |= {"on_progress": cut_at_the_second()}
         saving = Saving(folder, resume=True, save_seconds=0.0)
         try:
-            return train(TASK, OPTIMIZERS["adamw"], range(15), saving=saving, **options, **SIZES)
+            return train(TASK, optimizer, range(15), saving=saving, **options, **SIZES)
         except CutError:
             continue
     raise AssertionError("it was cut more often than it has records")
@@ -98,14 +98,13 @@ def main():
         return
     if kind == "devices":
         placement.usable_cores = lambda: 8  # lanes in earnest, whatever the machine has
-        folder = Path(arguments[0])
+        optimizer, folder = OPTIMIZERS[arguments[0]], Path(arguments[1])
         keep_compiled(folder / "xla")
-        for name, optimizer in OPTIMIZERS.items():
-            for count in COUNTS:
-                options = {"seeds_at_once": 2, "devices": jax.devices()[:count]}
-                run = train(TASK, optimizer, range(15), **options, **SIZES)
-                np.savez(folder / f"{name}-{count}.npz", **values(run))
-        np.savez(folder / "adamw-resumed.npz", **values(resumed(folder / "run")))
+        for count in COUNTS:
+            options = {"seeds_at_once": 2, "devices": jax.devices()[:count]}
+            run = train(TASK, optimizer, range(15), **options, **SIZES)
+            np.savez(folder / f"{count}.npz", **values(run))
+        np.savez(folder / "resumed.npz", **values(resumed(optimizer, folder / "run")))
         return
     port, process, num_processes, folder = arguments
     jax.distributed.initialize(f"localhost:{port}", int(num_processes), int(process))

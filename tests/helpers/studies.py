@@ -82,7 +82,6 @@ def write(folder, made, config, dataset=None):
     save_predictions(folder, Predictions(loss, correct, made["logits"], label, {}, training_id))
     error = np.full((len(config["noise"]["variants"]), 3, 11), np.nan)
     variables = {"error": (("variant", "pair", "point"), error)}
-    xr.Dataset(variables, attrs={ids.TRAINING: training_id}).to_netcdf(
-        folder / run_folder.BARRIERS, engine="h5netcdf"
-    )
+    barriers = xr.Dataset(variables, attrs={ids.TRAINING: training_id})
+    run_folder.write_netcdf(folder / run_folder.BARRIERS, barriers)
     return folder

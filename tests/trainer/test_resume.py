@@ -83,6 +83,22 @@ def test_a_training_cut_short_goes_on_to_the_bit(tmp_path, whole, save_seconds):
     assert_same(run(tmp_path, resume=True), whole)  # finished: read, not trained
 
 
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """Copies a training that was killed in the report of step 24; it is trained once."""
+    folders = {}
+
+    def copy(folder, batch_size=16):
+        if batch_size not in folders:
+            folders[batch_size] = tmp_path_factory.mktemp("begun")
+            options = {"batch_size": batch_size, "on_progress": stop_at(24)}
+            with pytest.raises(Killed):
+                run(folders[batch_size], save_seconds=0, **options)
+        shutil.copytree(folders[batch_size], folder, dirs_exist_ok=True)
+
+    return copy
+
+
 def damage(path, offset=-10):
     content = bytearray(path.read_bytes())
     content[offset] ^= 0xFF
@@ -95,9 +111,8 @@ def checkpoint_files(folder, step):
 
 
 @pytest.mark.parametrize("how", ["flip", "truncate", "delete"])
-def test_a_damaged_checkpoint_is_noticed_and_the_one_before_used(tmp_path, whole, how):
-    with pytest.raises(Killed):
-        run(tmp_path, save_seconds=0, on_progress=stop_at(24))
+def test_a_damaged_checkpoint_is_noticed_and_the_one_before_used(tmp_path, whole, begun, how):
+    begun(tmp_path)
     for path in checkpoint_files(tmp_path, 21):
         if how == "flip":
             damage(path, len(path.read_bytes()) // 2)
@@ -117,10 +132,9 @@ def row_size(folder):
 
 
 @pytest.mark.parametrize("row", [0, 6])
-def test_a_damaged_record_takes_back_to_the_save_point_before_it(tmp_path, whole, row):
+def test_a_damaged_record_takes_back_to_the_save_point_before_it(tmp_path, whole, begun, row):
     """Two checkpoints are kept: a damaged early record leaves none, and training begins anew."""
-    with pytest.raises(Killed):
-        run(tmp_path, save_seconds=0, on_progress=stop_at(24))
+    begun(tmp_path)
     path = tmp_path / "part-0/records.bin"
     damage(path, row * row_size(tmp_path) + 15)
     seen = []
@@ -130,10 +144,9 @@ def test_a_damaged_record_takes_back_to_the_save_point_before_it(tmp_path, whole
     assert_same(resumed, whole)
 
 
-def test_two_trainings_that_wrote_the_same_records_are_noticed(tmp_path, whole):
+def test_two_trainings_that_wrote_the_same_records_are_noticed(tmp_path, whole, begun):
     """FAULTS 3: a second process began again at the save point and appended its own, too."""
-    with pytest.raises(Killed):
-        run(tmp_path, save_seconds=0, on_progress=stop_at(24))
+    begun(tmp_path)
     path, size = tmp_path / "part-0/records.bin", row_size(tmp_path)
     rows = path.read_bytes()
     path.write_bytes(rows[: 5 * size] + rows[3 * size : 6 * size] + rows[5 * size :])
@@ -142,11 +155,10 @@ def test_two_trainings_that_wrote_the_same_records_are_noticed(tmp_path, whole):
     assert_same(resumed, whole)
 
 
-def test_records_and_checkpoints_of_another_training_are_not_taken(tmp_path, whole):
+def test_records_and_checkpoints_of_another_training_are_not_taken(tmp_path, whole, begun):
     """Of other settings: the same shapes, other numbers."""
-    for name, batch in (("ours", 16), ("other", 8)):
-        with pytest.raises(Killed):
-            run(tmp_path / name, save_seconds=0, batch_size=batch, on_progress=stop_at(24))
+    begun(tmp_path / "ours")
+    begun(tmp_path / "other", batch_size=8)
     ours, other = tmp_path / "ours/part-0", tmp_path / "other/part-0"
     shutil.rmtree(ours / "checkpoints/21")
     shutil.copytree(other / "checkpoints/21", ours / "checkpoints/21")
@@ -180,9 +192,8 @@ def test_parts_of_two_trainings_are_not_put_together(tmp_path, whole):
         run(tmp_path, resume=True)
 
 
-def test_an_unfinished_training_of_a_former_version_is_refused_in_one_line(tmp_path):
-    with pytest.raises(Killed):
-        run(tmp_path, save_seconds=0, on_progress=stop_at(6))
+def test_an_unfinished_training_of_a_former_version_is_refused_in_one_line(tmp_path, begun):
+    begun(tmp_path)
     path = tmp_path / "part-0/job.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 1}))
     with pytest.raises(ValueError, match=r"format 1, this one reads 2.*version that began it"):
@@ -198,17 +209,15 @@ def test_an_unfinished_training_of_a_former_version_is_refused_in_one_line(tmp_p
         ({"identity": {"model": {"depth": 3}}}, "model.depth was None and is 3"),
     ],
 )
-def test_other_settings_are_refused_with_the_difference(tmp_path, change, message):
-    with pytest.raises(Killed):
-        run(tmp_path, save_seconds=0, on_progress=stop_at(6))
+def test_other_settings_are_refused_with_the_difference(tmp_path, begun, change, message):
+    begun(tmp_path)
     with pytest.raises(ValueError, match=message):
         run(tmp_path, resume=True, **change)
 
 
 @pytest.mark.parametrize("version", [None, 1])
-def test_a_training_of_another_arithmetic_is_refused(tmp_path, version):
-    with pytest.raises(Killed):
-        run(tmp_path, on_progress=stop_at(3), save_seconds=0)
+def test_a_training_of_another_arithmetic_is_refused(tmp_path, begun, version):
+    begun(tmp_path)
     path = tmp_path / "part-0" / "job.json"
     job = json.loads(path.read_text())
     job["identity"].pop("arithmetic")
@@ -218,16 +227,14 @@ def test_a_training_of_another_arithmetic_is_refused(tmp_path, version):
         run(tmp_path, resume=True)
 
 
-def test_a_training_is_not_overwritten_unasked(tmp_path):
-    with pytest.raises(Killed):
-        run(tmp_path, save_seconds=0, on_progress=stop_at(6))
+def test_a_training_is_not_overwritten_unasked(tmp_path, begun):
+    begun(tmp_path)
     with pytest.raises(ValueError, match="holds a training: resume it"):
         run(tmp_path)
 
 
-def test_a_resumed_model_of_another_shape_is_refused(tmp_path):
-    with pytest.raises(Killed):
-        run(tmp_path, save_seconds=0, on_progress=stop_at(6))
+def test_a_resumed_model_of_another_shape_is_refused(tmp_path, begun):
+    begun(tmp_path)
     other = parities_task(ParitiesConfig(hidden=9, bits=6, train_size=40, test_size=20))
     with pytest.raises(
         ValueError, match=r"^resume: the checkpoint is of another model or optimiser"
@@ -272,10 +279,9 @@ def test_kill_nine_and_resume(tmp_path):
     assert_same(resumed, run(steps=3000))
 
 
-def test_a_full_disk_is_told_and_costs_nothing_before_it(tmp_path, whole):
+def test_a_full_disk_is_told_and_costs_nothing_before_it(tmp_path, whole, begun):
     """A limit on the size of files stands for the disk."""
-    with pytest.raises(Killed):
-        run(tmp_path, save_seconds=0, on_progress=stop_at(12))
+    begun(tmp_path)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (rows_written(tmp_path) + 100, hard))
     try:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from seedmap import files
+from seedmap import files, limits
 from seedmap.errors import UserError
 
 KEPT = 2  # the last one, and one in case it is damaged
@@ -85,7 +85,7 @@ class _LeavesHandler(ocp.CheckpointHandler):
         )
 
     def restore(self, directory, args: "_LeavesArgs | None" = None) -> Saved:
-        about = json.loads((directory / "about.json").read_text())
+        about = limits.read_json(Path(directory) / "about.json")
         with (directory / "leaves.npz").open("rb") as file, files.open_npz(file) as arrays:
             raw = [arrays[f"arr_{i}"].tobytes() for i in range(len(about["paths"]))]
         if [zlib.crc32(content) for content in raw] != about["crc32"]:

@@ -1,6 +1,5 @@
 """The results of a training, from its memory or from the parts in its folder."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int32
 
+from seedmap import limits
 from seedmap.errors import UserError
 from seedmap.trainer.storage import folder as store
 from seedmap.trainer.storage import records
@@ -107,12 +107,19 @@ def _branch(saved: Saved, name: str) -> Any:
 
 
 def _seconds(folder: Path) -> tuple[float, float]:
-    """Adds up the seconds of compiling and of training in all sessions, from the log."""
+    """Adds up the seconds of compiling and of training in all sessions, from the log.
+
+    Raises:
+        UserError: the log is too large to be read.
+    """
     path = folder / store.LOG
+    if not path.exists():
+        return 0.0, 0.0
+    limits.check_whole(path)
     compiled = trained = 0.0
-    for line in path.read_bytes().splitlines() if path.exists() else ():
+    for line in path.read_bytes().splitlines():
         try:
-            entry = json.loads(line)
+            entry = limits.parse_json(line.decode())
             compiled += entry.get("compile_seconds", 0.0)
             trained += entry.get("seconds", 0.0)
         except (ValueError, AttributeError, TypeError):  # a line cut short: times alone suffer

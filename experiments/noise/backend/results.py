@@ -31,6 +31,7 @@ class BackendPlan:
         replicas: processes of each setting.
         settings: to train under.
         children: folders of the processes, those of an earlier plan among them.
+        replaces: whether the study that stands in the folder goes when this one is done.
     """
 
     experiment: str
@@ -39,6 +40,7 @@ class BackendPlan:
     replicas: int
     settings: list[PlannedSetting]
     children: list[str]
+    replaces: bool = False
 
 
 @dataclass(frozen=True)

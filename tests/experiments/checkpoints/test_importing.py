@@ -22,13 +22,12 @@ from seedmap.trainer import PAPER_METRICS, weight_metrics
 
 STEPS = ("0k", "20k", "40k", "100k", "120k", "140k", "160k", "180k")
 PATTERN = "multiberts-seed_{run}-step_{step}"
+RUNS = 2
 
 
-@pytest.fixture(scope="module")
-def multiberts(tmp_path_factory):
+def write_multiberts(folder, runs):
     """Runs named as MultiBERTs are on the hub; safetensors, shards and .bin in turn."""
-    folder = tmp_path_factory.mktemp("hub")
-    for seed in range(5):
+    for seed in range(runs):
         model = models.bert(seed)
         for i, step in enumerate(STEPS):
             models.train(model, 1, rate=0.5 if i == 3 + seed % 3 else 0.05)
@@ -38,6 +37,11 @@ def multiberts(tmp_path_factory):
                 (place / "model.safetensors").unlink()
                 torch.save(model.state_dict(), place / "pytorch_model.bin")
     return folder
+
+
+@pytest.fixture(scope="module")
+def multiberts(tmp_path_factory):
+    return write_multiberts(tmp_path_factory.mktemp("hub"), RUNS)
 
 
 @pytest.fixture
@@ -73,7 +77,9 @@ def content(folder):
 
 
 @pytest.mark.slow
-def test_multiberts_from_checkpoints_to_a_report(here, tmp_path, capsys):
+def test_multiberts_from_checkpoints_to_a_report(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_multiberts(tmp_path, 5)
     out, table = tmp_path / "run", tmp_path / "losses.csv"
     lines = [
         f"{seed},{step},{5 - 0.4 * i},{0.2 if i < 4 + seed % 3 else 0.95}"
@@ -125,12 +131,12 @@ def test_killed_and_resumed_it_is_the_same(here, tmp_path, capsys):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(importing, "measure_checkpoint", lambda *a: left.append(a) or measure(*a))
         assert seedmap(*arguments, "--out", out, "--resume") == 0
-        assert len(left) == 5 * len(STEPS) - 7
+        assert len(left) == RUNS * len(STEPS) - 7
         assert seedmap(*arguments, "--out", out, "--resume") == 0  # there is nothing left to do
         capsys.readouterr()
         assert seedmap(*arguments, "--out", out, "--resume", "--threshold", 0.5) == 2
         assert "threshold was 0.9 and is 0.5" in capsys.readouterr().err
-    assert len(left) == 5 * len(STEPS) - 7
+    assert len(left) == RUNS * len(STEPS) - 7
     assert content(out) == content(whole)
 
 
@@ -385,11 +391,13 @@ def test_outcomes_that_do_not_fit_are_refused(here, tmp_path, capsys):
 def test_outcomes_are_merged_by_run_and_step(here, tmp_path):
     table = tmp_path / "losses.csv"
     rows = [
-        f"{seed},{step},{100 * seed + i}" for seed in range(5) for i, step in enumerate(STEPS[::2])
+        f"{seed},{step},{100 * seed + i}"
+        for seed in range(RUNS)
+        for i, step in enumerate(STEPS[::2])
     ]
     table.write_text("\n".join(["run,step,perplexity", *reversed(rows), "9,1,1"]))
     out = tmp_path / "out"
     assert seedmap("import", "checkpoints", PATTERN, "--out", out, "--outcomes", table) == 0
     values = run_folder.read_dataset(out).perplexity.values
-    np.testing.assert_array_equal(values[3, ::2], [300, 301, 302, 303])
+    np.testing.assert_array_equal(values[1, ::2], [100, 101, 102, 103])
     assert np.isnan(values[:, 1::2]).all()

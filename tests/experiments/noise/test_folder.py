@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -45,6 +46,22 @@ def test_a_file_of_another_study_is_refused(name, both, tmp_path):
     assert "\n" not in str(error.value)
     copied(both[0], folder, name)
     load_study(folder)
+
+
+@pytest.mark.parametrize("name", ["predictions.npz", "barriers.nc", "metrics.nc"])
+def test_a_number_changed_by_hand_is_noticed(name, both, tmp_path):
+    folder = shutil.copytree(both[0], tmp_path / "study")
+    if name == "predictions.npz":
+        with np.load(folder / name) as archive:
+            arrays = dict(archive)
+        arrays["loss"][0, 0] += 1e-3
+        np.savez(folder / name, **arrays)
+    else:
+        with h5py.File(folder / name, "r+") as file:
+            variable = file["error" if name == "barriers.nc" else "l2"]
+            variable[...] = np.nan_to_num(variable[...]) + 1
+    with pytest.raises(ValueError, match=r"was changed after it was written: .*make it anew with"):
+        load_study(folder)
 
 
 def test_a_study_of_a_former_version_is_read_whole_and_refused_in_part(both, tmp_path):

@@ -15,7 +15,7 @@ from seedmap import hmm
 from seedmap.experiments.runs.compare import PAPER, PaperRow, paper_row, read_runs, row_of
 from seedmap.experiments.runs.compare_joint import fit_runs_together, read_with
 from seedmap.experiments.runs.dataset import raw_sequences
-from seedmap.experiments.runs.folder import read_dataset
+from seedmap.experiments.runs.folder import read_dataset, write_dataset
 from seedmap.hmm.figures import Experiment, plot_comparison, plot_shared_states
 from seedmap.hmm.inference import log_likelihood
 from seedmap.hmm.sequences import from_arrays, z_score
@@ -272,8 +272,7 @@ def broken(folders, tmp_path):
     lacking = summary(folders[1])
     del lacking["num_diverged"]
     (tmp_path / "half" / "summary.json").write_text(json.dumps(lacking))
-    dataset = read_dataset(unfitted).drop_vars("state")
-    dataset.to_netcdf(unfitted / "metrics.nc", engine="h5netcdf")
+    write_dataset(unfitted, read_dataset(unfitted).drop_vars("state"))
     make_run(changed, 2, 30, metrics=("l1", "l2", "spectral"))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("")

@@ -4,12 +4,14 @@ import json
 import shutil
 from itertools import product
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
 
 import seedmap as sm
 from helpers.command import seedmap
+from helpers.crashes import remember_netcdf
 from helpers.schemas import assert_of_schema
 from helpers.small_runs import FITTING, METRICS, make_run
 from seedmap import files
@@ -110,6 +112,7 @@ def is_mixture(reader, replaced, source):
 def test_a_file_of_another_run_is_refused_by_all_that_read_it(
     source, name, runs, tmp_path, monkeypatch
 ):
+    remember_netcdf(monkeypatch)
     folder = tmp_path / "run"
     shutil.copytree(runs / "ours", folder)
     shutil.copy(runs / source / name, folder / name)
@@ -206,6 +209,66 @@ def test_results_beside_the_map_are_of_their_schemas_and_carry_its_ids(runs, tmp
     assert written[1].training_id == dataset.attrs["training_id"]
     assert sorted(row.seed for row in written[1].forecasts) == sorted(map(str, dataset.seed.values))
     assert written[1].forecasts[0].median is None
+
+
+def change_metrics(path, name="l2"):
+    """Changes one number in place, as a person could."""
+    with h5py.File(path, "r+") as file:
+        values = file[name][...]
+        values.flat[0] += 1
+        file[name][...] = values
+
+
+def change_npz(path, name):
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    arrays[name].flat[0] += 1e-6
+    np.savez(path, **arrays)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "reader"),
+    [
+        ("metrics.nc", change_metrics, "load"),
+        ("metrics.nc", lambda path: change_metrics(path, "state"), "map"),
+        ("metrics.nc", lambda path: change_metrics(path, "step"), "fit"),
+        ("hmm.npz", lambda path: change_npz(path, "means"), "map"),
+        ("hmm.npz", lambda path: change_npz(path, "transition"), "noise"),
+    ],
+)
+def test_a_number_changed_by_hand_is_noticed(name, change, reader, runs, tmp_path, monkeypatch):
+    folder = shutil.copytree(runs / "ours", tmp_path / "run")
+    change(folder / name)
+    with pytest.raises(
+        UserError, match=r"was changed after it was written: restore it, or"
+    ) as told:
+        reading(reader, folder, runs / "fit", monkeypatch)
+    assert str(folder / name) in str(told.value)
+    assert "`seedmap " in str(told.value)
+
+
+def test_what_carries_no_checksum_is_read_as_it_is(runs, tmp_path):
+    """As former versions wrote it."""
+    folder = shutil.copytree(runs / "ours", tmp_path / "run")
+    with h5py.File(folder / "metrics.nc", "r+") as file:
+        del file.attrs["checksum"]
+    with np.load(folder / "hmm.npz") as archive:
+        arrays = {name: array for name, array in archive.items() if name != "checksum"}
+    np.savez(folder / "hmm.npz", **arrays)
+    change_metrics(folder / "metrics.nc")
+    fit_and_map.read_mapped(folder)
+
+
+def test_a_new_fit_names_no_map_until_there_is_one(runs, tmp_path, monkeypatch):
+    folder = shutil.copytree(runs / "ours", tmp_path / "run")
+    assert seedmap("fit", folder, "--overwrite", "--metrics", *METRICS, *FITTING) == 0
+    assert ids.map_id(json.loads((folder / "config.json").read_text())) is None
+    monkeypatch.setattr(forecasting, "fit_forecaster", lambda *a: None)
+    made = Forecast(90.0, 0.25, np.inf, 120.0, np.inf, 0.8, 5)
+    monkeypatch.setattr(forecasting, "forecast", lambda *a: made)
+    assert forecasting.forecast_run(folder, 90.0).map_id is None
+    assert seedmap("map", folder) == 0
+    assert forecasting.forecast_run(folder, 90.0).map_id is not None
 
 
 def without_ids(folder):

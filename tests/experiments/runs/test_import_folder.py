@@ -9,6 +9,7 @@ from helpers.command import seedmap
 from seedmap.experiments.runs import folder as run_folder
 
 FITTING = ["--states", "1-3", "--restarts", "2", "--iterations", "6", "--covariance", "diagonal"]
+FITTING += ["--resamples", "2"]
 
 
 def write_runs(folder, step="step", outcomes=True, lengths=(20,) * 7):
@@ -85,6 +86,15 @@ def test_a_run_can_be_fitted_anew_elsewhere_with_other_metrics(tmp_path):
     assert json.loads((again / "sweep.json").read_text())["metrics"] == ["l2"]
     assert (out / "sweep.json").read_bytes() == before
     assert seedmap("map", again) == 0
+
+
+def test_what_is_refused_leaves_the_run_that_was_to_be_replaced(tmp_path, capsys):
+    source, out = write_runs(tmp_path / "csv"), tmp_path / "run"
+    assert seedmap("import", "metrics", source, "--out", out) == 0
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    for flags in (["--metrics", "nosuch"], ["--validation-runs", "run9"], ["--states", "70"]):
+        assert seedmap("fit", source, "--out", out, "--overwrite", *FITTING, *flags) == 2
+        assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 import time
 from dataclasses import replace
@@ -14,8 +15,10 @@ import xarray as xr
 from helpers.command import seedmap
 from helpers.schemas import assert_of_schema
 from helpers.studies import content, numbers, write
+from seedmap import files
 from seedmap.experiments.commands.noise_backend import backend_command
 from seedmap.experiments.commands.parsing import UsageError
+from seedmap.experiments.noise.backend import folder as study_folder
 from seedmap.experiments.noise.backend import settings as backend
 from seedmap.experiments.noise.backend import study as backend_study
 from seedmap.experiments.noise.backend.results import BackendPlan
@@ -202,27 +205,85 @@ def test_children_that_died_are_left_out_and_named(tmp_path):
         measure(plan, children, failed | {"default-1": "late"})
 
 
+def finish(folder, plan, number):
+    """Ends a study whose processes have trained; each leaves its number."""
+    for name in plan.children:
+        child = folder / "training" / name
+        if not ((folder / name).is_dir() and not plan.replaces):
+            child.mkdir(exist_ok=True)
+            (child / "config.json").write_text(number)
+    with study_folder.collected(folder) as draft:
+        files.write_json(draft / "backend.json", to_json(plan))
+
+
 def test_a_study_is_taken_on_replaced_or_refused(tmp_path):
     folder = tmp_path / "study"
     plan, _ = made_up(folder, 2, {"default": 0})
     # Made before its marker stood there, as no study is: not ours.
     with pytest.raises(ValueError, match="holds default-0"):
-        backend_pages.begin(folder, plan, overwrite=True, resume=False)
-    (folder / "default-0").rename(tmp_path / "kept")
-    (folder / "default-1").rename(tmp_path / "kept-1")
-    backend_pages.begin(folder, plan, overwrite=False, resume=False)
-    (tmp_path / "kept").rename(folder / "default-0")
-    with pytest.raises(ValueError, match="add --resume to go on"):
-        backend_pages.begin(folder, plan, overwrite=False, resume=False)
+        study_folder.begin(folder, plan, overwrite=True, resume=False)
+    shutil.rmtree(folder)
+    study_folder.begin(folder, plan, overwrite=False, resume=False)
+    with pytest.raises(ValueError, match=r"holds a study cut short; .* add --resume to cont"):
+        study_folder.begin(folder, plan, overwrite=False, resume=False)
     other = replace(plan, hyperparameters={"hidden": 16})
     with pytest.raises(ValueError, match=r"was begun with hyperparameters\.hidden 8, not 16"):
-        backend_pages.begin(folder, other, overwrite=False, resume=True)
+        study_folder.begin(folder, other, overwrite=False, resume=True)
+    finish(folder, study_folder.begin(folder, plan, overwrite=False, resume=True), "1")
+    assert contents(folder) == {"default-0": "1", "default-1": "1"}
+    with pytest.raises(ValueError, match=r"holds another study; .* add --resume to go on"):
+        study_folder.begin(folder, plan, overwrite=False, resume=False)
+
+
+def contents(folder):
+    """What each process of the study has left."""
+    return {path.parent.name: path.read_text() for path in folder.glob("*/config.json")}
+
+
+def test_more_processes_join_a_study_and_one_that_replaces_it_takes_its_place_last(tmp_path):
+    plan, _ = made_up(tmp_path / "made", 2, {"default": 0})
+    folder = tmp_path / "study"
+    finish(folder, study_folder.begin(folder, plan, overwrite=False, resume=False), "1")
     more = replace(plan, children=["unoptimised-0", "unoptimised-1"])
-    both = backend_pages.begin(folder, more, overwrite=False, resume=True)
+    both = study_folder.begin(folder, more, overwrite=False, resume=True)
     assert both.children == ["default-0", "default-1", *more.children]
-    assert backend.is_trained(folder / "default-0")
-    backend_pages.begin(folder, other, overwrite=True, resume=False)
-    assert [path.name for path in folder.iterdir()] == ["backend.json"]
+    children = backend.children_of(backend.parse_settings(["default", "unoptimised"]), 2, folder)
+    own = [
+        child.folder.relative_to(folder).parts
+        for child in study_folder.placed(folder, both, children)
+    ]
+    assert own == [
+        ("default-0",),
+        ("training", "unoptimised-0"),
+        ("default-1",),
+        ("training", "unoptimised-1"),
+    ]
+    finish(folder, both, "2")
+    assert contents(folder) == {"default-0": "1", "default-1": "1"} | dict.fromkeys(
+        more.children, "2"
+    )
+    other = study_folder.begin(folder, replace(plan, variables={"NPROC": "1"}), True, False)
+    again = study_folder.begin(folder, replace(plan, variables={"NPROC": "1"}), False, True)
+    assert other.replaces
+    assert again == other
+    assert all(
+        "training" in child.folder.parts for child in study_folder.placed(folder, again, children)
+    )
+    assert len(contents(folder)) == 4
+    finish(folder, again, "3")
+    assert contents(folder) == {"default-0": "3", "default-1": "3"}
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "backend.json",
+        "default-0",
+        "default-1",
+    ]
+
+
+def test_a_study_of_a_former_version_cut_short_goes_on_where_its_processes_are(tmp_path):
+    plan, children = made_up(tmp_path, 2, {"default": 0})
+    files.write_json(tmp_path / "backend.json", to_json(plan))
+    begun = study_folder.begin(tmp_path, plan, overwrite=False, resume=True)
+    assert study_folder.placed(tmp_path, begun, children) == children
 
 
 def train(out, *settings, flags=()):
@@ -267,19 +328,26 @@ def test_another_program_rounds_otherwise_and_copies_agree(tmp_path):
     assert found["settings"][2]["copies_alike"] == [True] * 6
 
 
-def test_what_a_child_refuses_leaves_no_folder_and_takes_nothing_from_one(tmp_path, monkeypatch):
+def test_what_a_child_refuses_leaves_nothing_and_takes_nothing(tmp_path, monkeypatch):
     def refuses(child, *_):
         (child.folder.parent / "logs").mkdir(exist_ok=True)
         raise UsageError("--test-size is 1")
 
     monkeypatch.setattr("seedmap.experiments.commands.noise_backend.run_child", refuses)
     folder = tmp_path / "new"
+    words = ["parities", "--preset", "quick", "--out", str(folder), "--overwrite"]
     with pytest.raises(UsageError, match="--test-size is 1"):
-        backend_command(["parities", "--preset", "quick", "--out", str(folder)])
+        backend_command(words)
     assert not folder.exists()
-    (folder / "default-0").mkdir(parents=True)
-    backend_pages.take_away(folder)
-    assert folder.is_dir()
+    plan, _ = made_up(tmp_path / "made", 2, {"default": 0})
+    finish(folder, study_folder.begin(folder, plan, overwrite=False, resume=False), "1")
+    with pytest.raises(UsageError, match="--test-size is 1"):
+        backend_command(words)
+    assert contents(folder) == {"default-0": "1", "default-1": "1"}
+    assert not (folder / "training").exists()
+    (folder / "training" / "default-0").mkdir(parents=True)
+    study_folder.take_away(folder)
+    assert (folder / "training" / "default-0").is_dir()
 
 
 def test_processes_that_diverged_are_told_of(tmp_path):
