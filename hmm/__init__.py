@@ -77,6 +77,9 @@ From there to what the states mean, and back to files:
 `hmm.figures` draws.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from seedmap.hmm.autoregressive.choice import SizeCandidate, candidate_row
 from seedmap.hmm.autoregressive.engine import MapFit, MapSettings, make_map
 from seedmap.hmm.autoregressive.map_model import (
@@ -120,13 +123,6 @@ from seedmap.hmm.parameters import (
     num_parameters,
     permute,
     relabel,
-)
-from seedmap.hmm.readers import (
-    RunTable,
-    from_pandas,
-    from_xarray,
-    read_csv_folder,
-    read_metrics,
 )
 from seedmap.hmm.reading import Reading, in_units_of, read_beliefs, read_runs
 from seedmap.hmm.selection.config import PRIORS, SweepConfig
@@ -208,6 +204,18 @@ from seedmap.hmm.training_map.transfer import (
     check_same_metrics,
     pool,
 )
+
+if TYPE_CHECKING:
+    from seedmap.hmm.readers.memory import from_pandas, from_xarray
+    from seedmap.hmm.readers.read import read_metrics
+    from seedmap.hmm.readers.run_table import RunTable
+
+_READERS = {  # imported when they are used: they need pandas
+    "RunTable": "run_table",
+    "from_pandas": "memory",
+    "from_xarray": "memory",
+    "read_metrics": "read",
+}
 
 __all__ = [
     "COVARIANCES",
@@ -335,7 +343,6 @@ __all__ = [
     "prediction_r2",
     "rank_metrics",
     "read_beliefs",
-    "read_csv_folder",
     "read_metrics",
     "read_runs",
     "records_per_phase",
@@ -364,3 +371,10 @@ __all__ = [
     "viterbi",
     "z_score",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a reader when it is first used."""
+    if name not in _READERS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"seedmap.hmm.readers.{_READERS[name]}"), name)

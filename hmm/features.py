@@ -12,10 +12,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from seedmap.errors import UserError
-from seedmap.hmm.sequences import Sequences
+from seedmap.hmm.sequences import ROUNDING, Sequences
 
 VARIANCE_KEPT = 0.97  # by the components, of the variance of the scaled metrics
-_ROUNDING = 4 * np.finfo(np.float32).eps  # a spread below this share of the level is none
 _LEAST_VARIANCE = 1e-6  # of any direction, of the largest: collinear metrics have no inverse
 
 
@@ -43,6 +42,12 @@ class Scale:
     def num_components(self) -> int:
         """Number of components."""
         return self.loadings.shape[1]
+
+    @property
+    def constant(self) -> tuple[str, ...]:
+        """Names of the metrics that are constant but for rounding, and so have no part."""
+        varies = np.diagonal(self.covariance) > 0
+        return tuple(name for name, of in zip(self.metrics, varies, strict=True) if not of)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +122,7 @@ def fit_scale(sequences: Sequences, variance_kept: float = VARIANCE_KEPT) -> Sca
     mean = np.where(known, values, 0.0).sum(0) / count
     deviation = np.where(known, values - mean, 0.0)
     std = np.sqrt((deviation**2).sum(0) / count)
-    constant = std <= _ROUNDING * np.abs(np.where(known, values, 0.0)).max(0)
+    constant = std <= ROUNDING * np.abs(np.where(known, values, 0.0)).max(0)
     if constant.all():
         raise UserError("every metric is constant over all runs: record others")
     std = np.where(constant, 1.0, std)

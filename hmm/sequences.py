@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int, Real
 from seedmap.errors import UserError
 
 FIRST_RECORDS = 1000  # of each run are what HMMs see (Hu et al. 2023)
+ROUNDING = 4 * np.finfo(np.float32).eps  # a spread below this share of the level is none
 MIN_RUNS = 5  # fewer leave less than one run for validation at an 80/20 split
 
 
@@ -186,7 +187,7 @@ def _moments(values, known, axes):
     deviation = np.where(known, values - mean, 0.0)
     std = np.sqrt((deviation**2).sum(axes, keepdims=True) / count)
     size = np.where(known, np.abs(values), 0.0).max(axes, keepdims=True)
-    return mean, std, std <= 1e-9 * size  # rounding of a constant gives a std of about 1e-16
+    return mean, std, std <= ROUNDING * size
 
 
 def _warn_constant(sequences: Sequences, constant: np.ndarray) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
+import pandas as pd
 import xarray as xr
 
 from seedmap import files, limits
@@ -28,7 +29,11 @@ from seedmap.experiments.checkpoints.streaming import measure_checkpoint
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs import ids, session
 from seedmap.experiments.runs.import_metrics import to_dataset
-from seedmap.hmm.readers.run_table import Rows, Run, make_run, run_table
+from seedmap.hmm.readers.header import Asked
+from seedmap.hmm.readers.log import Log
+from seedmap.hmm.readers.long import long_table
+from seedmap.hmm.readers.read import criterion_of
+from seedmap.hmm.readers.run_table import run_table
 from seedmap.identity import identify
 from seedmap.trainer.storage.folder import check_same
 from seedmap.transaction import claim
@@ -121,7 +126,7 @@ def import_checkpoints(
             rows = _measure_all(entries, layout, source.heads, folder, identify(identity), callback)
             seconds = {"compile": 0.0, "train": perf_counter() - started}
             config |= {"wall_seconds": seconds, "counted": rows[0].counts}
-            config, dataset = ids.stamped(config, _dataset(rows, outcomes))
+            config, dataset = ids.stamped(config, _dataset(rows, outcomes, threshold))
             with session.collected(folder, work.command) as draft:
                 run_folder.write_dataset(draft, dataset)
                 files.write_json(draft / run_folder.CONFIG, config)
@@ -245,20 +250,22 @@ def _counted(counts: dict[str, int]) -> str:
     return ", ".join(f"{number} {name}" for name, number in counts.items() if number)
 
 
-def _dataset(rows: list[Row], outcomes: Outcomes | None) -> xr.Dataset:
+def _dataset(rows: list[Row], outcomes: Outcomes | None, threshold: float) -> xr.Dataset:
     """Makes the run folder's dataset of all checkpoints."""
     by_run: dict[str, list[Row]] = {}
     for row in rows:
         by_run.setdefault(row.run, []).append(row)
-    return to_dataset(run_table([_run(run, of, outcomes) for run, of in by_run.items()], None))
+    logs = [_log(run, of, outcomes) for run, of in by_run.items()]
+    long = long_table(logs, Asked(step="step"))
+    criterion = None if long.accuracy is None else criterion_of(long, None, threshold)
+    return to_dataset(run_table(long, None, criterion))
 
 
-def _run(name: str, rows: list[Row], outcomes: Outcomes | None) -> Run:
-    columns: dict[str, list[float]] = {"step": [row.step for row in rows]}
+def _log(run: str, rows: list[Row], outcomes: Outcomes | None) -> Log:
+    """A run's metrics; a NaN among them is a divergence, an outcome that is not there is not."""
+    columns: dict[str, list] = {"step": [row.step for row in rows]}
     columns |= {metric: [row.values[metric] for row in rows] for metric in rows[0].values}
     if outcomes is not None:
-        columns |= outcomes.of(name, columns["step"])
-    numbers = range(1, len(rows) + 1)
-    return make_run(
-        name, Rows(f"run {name}", "checkpoint", numbers), list(columns), [*columns.values()]
-    )
+        columns |= outcomes.of(run, columns["step"])
+    frame = pd.DataFrame(columns, range(1, len(rows) + 1), dtype=object)
+    return Log(frame, f"run {run}", run, "checkpoint")

@@ -1,15 +1,18 @@
 """Losses and accuracies of runs trained elsewhere, from a CSV file, to go with their metrics."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from seedmap.errors import UserError
 from seedmap.experiments.checkpoints.patterns import parse_step
-from seedmap.hmm.readers.run_table import Rows, Run, listed, make_run
-from seedmap.hmm.readers.tables import Table, csv_table
+from seedmap.hmm.readers.files import read_csv
+from seedmap.hmm.readers.header import Asked
+from seedmap.hmm.readers.log import Log
+from seedmap.hmm.readers.long import LongTable, long_table
+from seedmap.hmm.readers.names import listed
 from seedmap.trainer import PAPER_METRICS
 
 
@@ -18,24 +21,17 @@ class Outcomes:
     """Values recorded besides the weights.
 
     Attributes:
-        names: of the columns.
-        runs: run name to its rows, sorted by step.
+        table: of the runs that have checkpoints.
     """
 
-    names: tuple[str, ...]
-    runs: Mapping[str, Run]
+    table: LongTable
 
-    def of(self, run: str, steps: Sequence[int]) -> dict[str, list[float]]:
-        """Returns name to the values of a run at some steps, NaN where there is none."""
-        mine = self.runs[run]
-        at = {int(step): i for i, step in enumerate(mine.steps)}
-        nothing = np.full(len(at), np.nan)
+    def of(self, run: str, steps: Sequence[int]) -> dict[str, list[float | None]]:
+        """Returns name to the values of a run at some steps, None where there is none."""
+        mine = self.table.frame.loc[run].reindex([float(step) for step in steps])
         return {
-            name: [
-                float(mine.columns.get(name, nothing)[at[step]]) if step in at else float("nan")
-                for step in steps
-            ]
-            for name in self.names
+            str(name): [None if np.isnan(value) else float(value) for value in mine[name]]
+            for name in mine.columns
         }
 
 
@@ -54,49 +50,46 @@ def read_outcomes(path: Path, steps: Mapping[str, Sequence[int]]) -> Outcomes:
             twice, or a run has no row at any of its checkpoints.
     """
     try:
-        table = csv_table(path)
-    except ValueError as error:
+        log = read_csv(path)
+    except UserError as error:
         raise UserError(f"--outcomes: {error}") from None
-    header = [name.strip() for name in table.header]
-    lacking = [name for name in ("run", "step") if name not in header]
+    frame = log.frame.set_axis([str(name).strip() for name in log.frame.columns], axis="columns")
+    log = replace(log, frame=frame, where=f"--outcomes: {log.where}")
+    lacking = [name for name in ("run", "step") if name not in frame]
     if lacking:
         raise UserError(
             f"--outcomes: {path} has no column {' and no '.join(map(repr, lacking))} but "
-            f"{listed(header)}; name the columns run, step, eval_loss, eval_accuracy"
+            f"{listed(frame.columns)}; name the columns run, step, eval_loss, eval_accuracy"
         )
-    taken = [name for name in header if name in PAPER_METRICS]
+    taken = [name for name in frame.columns if name in PAPER_METRICS]
     if taken:
         raise UserError(
             f"--outcomes: {path} has a column {taken[0]!r}, which is computed from the weights; "
             "remove it"
         )
-    by_run: dict[str, list[int]] = {}
-    for row, name in enumerate(table.cells[header.index("run")]):
-        by_run.setdefault(name.strip(), []).append(row)
-    runs = {name: _run(name, table, header, by_run[name]) for name in steps if name in by_run}
-    empty = [
-        name for name in steps if name not in runs or not set(runs[name].steps) & {*steps[name]}
-    ]
+    runs = frame["run"].str.strip()
+    ours = replace(log, frame=frame.assign(run=runs)[runs.isin(list(steps)).to_numpy()])
+    ours = replace(ours, frame=ours.frame.assign(step=_steps(ours)))
+    at = {run: set(of["step"]) for run, of in ours.frame.groupby("run")}
+    if at:
+        table = long_table([ours], Asked(run="run", step="step"))
+    empty = [run for run, wanted in steps.items() if not at.get(run, set()) & {*wanted}]
     if empty:
         raise UserError(
             f"--outcomes: {path} has no row for a checkpoint of run {empty[0]!r}; its runs are "
-            f"{listed(by_run)}"
+            f"{listed(dict.fromkeys(runs))}"
         )
-    names = tuple(dict.fromkeys(name for run in runs.values() for name in run.columns))
-    if not names:
+    if not len(table.frame.columns):
         raise UserError(f"--outcomes: {path} has no numeric column; add eval_loss, eval_accuracy")
-    return Outcomes(names, runs)
+    return Outcomes(table)
 
 
-def _run(name: str, table: Table, header: list[str], own: list[int]) -> Run:
-    """Parses a run's own rows."""
-    rows = Rows(f"--outcomes: {table.rows.where}", "line", [table.rows.numbers[i] for i in own])
+def _steps(log: Log) -> list[int]:
+    """Parses the steps of all rows."""
     steps = []
-    for row, text in enumerate(table.cells[header.index("step")][i] for i in own):
+    for row, text in enumerate(log.frame["step"]):
         try:
             steps.append(parse_step(text))
         except ValueError as error:
-            raise UserError(f"{rows.at(row)}: {error}") from None
-    kept = [i for i, column in enumerate(header) if column not in ("run", "step")]
-    columns = [[table.cells[i][row] for row in own] for i in kept]
-    return make_run(name, rows, ["step", *(header[i] for i in kept)], [steps, *columns])
+            raise UserError(f"{log.at(row)}: {error}") from None
+    return steps

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seedmap.errors import UserError
-from seedmap.hmm.readers.run_table import listed, natural
+from seedmap.hmm.readers.names import listed, natural
 
 _NUMBER, _SCALE = r"\d+(?:\.\d+)?", "[kKmM]?"
 _TOKENS = re.compile(r"(\{run\}|\{step\}|\*\*/?|\*|\?)")

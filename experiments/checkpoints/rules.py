@@ -61,7 +61,7 @@ import numpy as np
 from seedmap.errors import UserError
 from seedmap.experiments.checkpoints.formats import Checkpoint
 from seedmap.experiments.checkpoints.matching import first_found, first_found_in_time
-from seedmap.hmm.readers.run_table import listed
+from seedmap.hmm.readers.names import listed
 
 _MOST_BYTES = 1 << 20  # of a rule file
 ROLES = ("matrix", "kernels", "bias", "ignore")

@@ -29,8 +29,8 @@ COMMANDS = MappingProxyType(
             "EXPERIMENT", "train all seeds and record their metrics", "train", "train_command"
         ),
         "import": Command(
-            "KIND",
-            "import checkpoints or metrics recorded elsewhere as a run",
+            "PATH",
+            "import logs or checkpoints of runs trained elsewhere as a run folder",
             "import_runs",
             "import_command",
         ),

@@ -25,8 +25,8 @@ class FitOptions:
     """Run folder to write; by default the run folder given. Needed for CSV files."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
     """Replace the run in --out, or the fit and map of the run given."""
-    threshold: float = 0.9
-    """For CSV files: evaluation accuracy above which a run has converged."""
+    threshold: float | None = None
+    """For CSV files: evaluation accuracy above which a run has converged; by default 0.9."""
     fit: Flat[FitConfig] = field(default_factory=FitConfig)
 
 
@@ -68,11 +68,12 @@ def _read(options: FitOptions):
     """Reads the run that is to be fitted in another folder."""
     from seedmap.experiments.runs.fit_and_map import copy_of
     from seedmap.experiments.runs.folder import METRICS
-    from seedmap.experiments.runs.import_metrics import read_csv_run
+    from seedmap.experiments.runs.import_metrics import ImportSettings, read_logs
 
     if (options.path / METRICS).is_file():
         return copy_of(options.path)
-    return read_csv_run(options.path, options.fit.metrics, options.threshold)
+    settings = ImportSettings(options.fit.metrics, kind="csv", threshold=options.threshold)
+    return read_logs(options.path, settings, options.out)
 
 
 def _check_replaced(options: FitOptions) -> None:

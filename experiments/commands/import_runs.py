@@ -1,8 +1,9 @@
-"""`seedmap import KIND ...`: runs trained elsewhere, as a run folder."""
+"""`seedmap import PATH`: runs trained elsewhere, as a run folder."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import tyro
@@ -67,46 +68,67 @@ def checkpoints_command(argv: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class MetricsOptions:
-    """Options of `seedmap import metrics`."""
+    """Options of `seedmap import PATH`."""
 
     path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
-    """A .csv or .jsonl file with all runs, a folder of such files (a file a run), or a folder of
-    the JSON files of Hu et al.'s code (a folder a run)."""
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
-    """Run folder to write."""
+    """A file with all runs, or a folder with a file or a folder for each."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Run folder to write. Needed but for --dry-run."""
+    kind: str | None = None
+    """How to read the logs, in place of what they look like; `seedmap import --help` lists the
+    kinds."""
+    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Write nothing: print runs, steps and columns, what is taken for step, run and accuracy, and
+    the full command."""
     columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OURS=THEIRS ...")] = ()
-    """Columns under other names, ours=theirs, as l2=weight_norm eval_accuracy=val_acc."""
+    """Columns under other names, ours=theirs, as l2=weight_norm."""
     run_column: str | None = None
-    """For one file with all runs, the column that names the run; by default run, or seed."""
+    """For one file with all runs, the column that names the run; by default run, seed or like."""
     step_column: str | None = None
-    """Column that orders the checkpoints; by default step, or epoch."""
+    """Column that orders the records; by default step, global_step, epoch or like."""
     metrics: tuple[str, ...] = ()
     """Columns the HMM sees, by seedmap's names; by default those of Hu et al. (2023) that are
     present. With it, only these, those of --columns, losses and accuracies are kept."""
-    threshold: float = 0.9
-    """Evaluation accuracy above which a run has converged."""
+    every: float | None = None
+    """Take one record every so many steps, for runs recorded at different steps."""
+    converged: Annotated[str | None, tyro.conf.arg(metavar="'COLUMN > NUMBER'")] = None
+    """When a run has converged: 'eval_accuracy > 0.9', 'train_loss < 1.6'; any column, with >, >=,
+    < or <=. By default by --threshold, where an accuracy is recorded."""
+    threshold: float | None = None
+    """Short for an accuracy on examples not trained on above a threshold; by default 0.9."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
     """Replace the run in the folder."""
 
 
-def metrics_command(argv: Sequence[str]) -> None:
-    """Runs `seedmap import metrics PATH --out DIR`."""
-    options = parse(MetricsOptions, "import metrics", argv)
-    from seedmap.experiments.runs.import_metrics import import_metrics
+def metrics_command(argv: Sequence[str], command: str = "import metrics") -> None:
+    """Runs `seedmap import PATH`, or `seedmap import metrics PATH`."""
+    options = parse(MetricsOptions, command, argv)
+    from seedmap.experiments.runs.import_metrics import ImportSettings, import_metrics
+    from seedmap.experiments.runs.import_preview import preview
     from seedmap.experiments.runs.settings import check_threshold
 
     check_threshold(options.threshold)
-    import_metrics(
-        options.path,
-        options.out,
+    if "{run}" in str(options.path):
+        raise UsageError(
+            f"{options.path} is a pattern of checkpoints; give it to `seedmap import checkpoints`"
+        )
+    settings = ImportSettings(
         options.metrics,
-        options.threshold,
-        options.overwrite,
         _mapping(options.columns),
         options.run_column,
         options.step_column,
+        options.kind,
+        options.every,
+        options.converged,
+        options.threshold,
     )
-    chosen = " ".join(["", "--metrics", *options.metrics]) if options.metrics else ""
+    if options.dry_run:
+        print(preview(options.path, settings, options.out), end="")
+        return
+    if options.out is None:
+        raise UsageError("--out must be given: the run folder to write; or --dry-run to look only")
+    import_metrics(options.path, options.out, options.overwrite, **vars(settings))
+    chosen = " ".join(["", "--metrics", *map(quote, options.metrics)]) if options.metrics else ""
     print(f"Imported: {options.out}. Next: seedmap fit {options.out}{chosen}")
 
 
@@ -123,6 +145,10 @@ def _mapping(pairs: Sequence[str]) -> dict[str, str]:
     return columns
 
 
+_KNOWN = (
+    "`seedmap import PATH` (the same as `seedmap import metrics PATH`) or "
+    "`seedmap import checkpoints PATTERN`"
+)
 KINDS: dict[str, Callable[[Sequence[str]], None]] = {
     "checkpoints": checkpoints_command,
     "metrics": metrics_command,
@@ -130,13 +156,31 @@ KINDS: dict[str, Callable[[Sequence[str]], None]] = {
 
 
 def import_command(argv: Sequence[str]) -> None:
-    """Runs `seedmap import KIND ...`."""
-    known = " or ".join(f"`seedmap import {kind}`" for kind in KINDS)
+    """Runs `seedmap import PATH`, or one of its kinds by name."""
     if argv[:1] in (["-h"], ["--help"]):
-        print(f"usage: {known}; each has --help")
-        return
-    if not argv:
-        raise UsageError(f"name what to import: {known}")
-    if argv[0] not in KINDS:
-        raise UsageError(f"cannot import {argv[0]!r}; there is {known}")
-    KINDS[argv[0]](argv[1:])
+        print(_usage())
+    elif argv and argv[0] in KINDS:
+        KINDS[argv[0]](argv[1:])
+    elif not argv:
+        raise UsageError(f"name what to import: {_KNOWN}")
+    else:
+        metrics_command(argv, "import")
+
+
+def _usage() -> str:
+    from seedmap.hmm.readers.kinds import KINDS as LOGS
+
+    kinds = [f"  {kind.name:<16} {kind.summary}" for kind in LOGS.values()]
+    return "\n".join(
+        [
+            f"usage: {_KNOWN}",
+            "",
+            "PATH is a file with the logs of all runs, or a folder with a file or folder for each.",
+            "What wrote them is told by looking, or by --kind:",
+            *kinds,
+            "",
+            "`seedmap import PATH --dry-run` shows what would be read; `seedmap import metrics "
+            "--help`",
+            "lists every flag. A folder named metrics or checkpoints is given as ./metrics.",
+        ]
+    )

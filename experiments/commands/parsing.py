@@ -111,7 +111,8 @@ def by_its_flag(message: str) -> str:
 
     kinds = (TrainingConfig, FitConfig, MapConfig, Session)
     flags = {field.name: field.name for kind in kinds for field in fields(kind)}
-    flags["run"] = "run_column"  # of `seedmap import metrics`
+    # of `seedmap import`
+    flags |= {"run": "run_column"} | {name: name for name in ("kind", "every", "converged")}
     match = re.match(r"([a-z_]+)(?=: | is | needs | must )", message)
     if match is None or match[1] not in flags:
         return message

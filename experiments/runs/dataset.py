@@ -8,9 +8,14 @@ from jaxtyping import Float
 
 from seedmap import hmm
 from seedmap.errors import UserError
-from seedmap.hmm.readers.run_table import Run, run_table
+from seedmap.hmm.readers.criterion import Criterion, parse_criterion
+from seedmap.hmm.readers.memory import long_of_arrays
+from seedmap.hmm.readers.run_table import run_table
 from seedmap.hmm.training_map.outcome import convergence_time
 from seedmap.runs import Runs
+
+CONVERGENCE = "convergence"  # in metrics.nc of an import: the exact time of every seed
+CONVERGED = "converged"  # an attribute there: what convergence is, such as "train_loss < 1.6"
 
 
 def dataset_runs(
@@ -25,7 +30,7 @@ def dataset_runs(
         dataset: dimensions seed, step.
         metrics: names of the variables the HMM sees; none for those of Hu et al. (2023) that are
             recorded.
-        threshold: evaluation accuracy above which a seed has converged; None: not asked for.
+        threshold: of convergence, see `criterion_of`; None: not asked for.
 
     Raises:
         UserError: a metric is not recorded, or no seed is usable.
@@ -33,17 +38,24 @@ def dataset_runs(
     unit = time_unit(dataset)
     times = dataset[unit].values.astype(float)
     columns = {name: dataset[name].values.astype(float) for name in recorded_variables(dataset)}
-    records = [
-        Run(str(seed), f"run {seed}", unit, times, {n: rows[i] for n, rows in columns.items()}, {})
-        for i, seed in enumerate(dataset.seed.values)
-    ]
-    table = run_table(records, list(metrics) or None)
+    seeds, diverged = list(map(str, dataset.seed.values)), dataset.diverged.values
+    ended = (diverged >= 0)[:, None] & (dataset.step.values >= diverged[:, None])
+    long = long_of_arrays(seeds, unit, times, columns, ended)
+    table = run_table(long, list(metrics) or None, steps=times)
     rows = seed_rows(dataset, table.sequences.runs)
-    convergence = np.full(len(rows), np.nan)
+    convergence, criterion = np.full(len(rows), np.nan), None
     if threshold is not None:
         convergence = convergence_times(dataset, threshold)[rows]
-    diverged = dataset.diverged.values[rows] >= 0
-    return Runs(table.sequences, table.steps, unit, convergence, diverged, table.outcomes)
+        criterion = criterion_of(dataset, threshold)
+    return Runs(
+        table.sequences,
+        table.steps,
+        unit,
+        convergence,
+        diverged[rows] >= 0,
+        table.outcomes,
+        None if criterion is None else str(criterion),
+    )
 
 
 def recorded_variables(dataset: xr.Dataset) -> list[str]:
@@ -84,15 +96,36 @@ def time_unit(dataset: xr.Dataset) -> str:
     return "epoch" if "epoch" in dataset.coords else "step"
 
 
+def criterion_of(dataset: xr.Dataset, threshold: float) -> Criterion | None:
+    """Returns what convergence is in a dataset, None where it is not recorded.
+
+    That is what an import was told, else the evaluation accuracy above a threshold.
+
+    Args:
+        dataset: of a run folder.
+        threshold: takes the place of the number.
+    """
+    told = dataset.attrs.get(CONVERGED)
+    if told is not None:
+        criterion = parse_criterion(str(told))
+        return Criterion(criterion.column, criterion.compare, float(threshold))
+    return Criterion("eval_accuracy", ">", threshold) if "eval_accuracy" in dataset else None
+
+
 def convergence_times(dataset: xr.Dataset, threshold: float) -> Float[np.ndarray, " seed"]:
     """Returns convergence times, float [seed] in `time_unit`, NaN where a seed never converged.
 
-    Datasets without `eval_accuracy` (runs trained elsewhere) have no convergence: all NaN.
+    All NaN where convergence is not recorded (`criterion_of`). An import has kept the exact times
+    of its own threshold; others are those of records of the metrics.
     """
-    if "eval_accuracy" not in dataset:
+    criterion = criterion_of(dataset, threshold)
+    if criterion is None:
         return np.full(dataset.sizes["seed"], np.nan)
+    if CONVERGENCE in dataset and dataset.attrs.get(CONVERGED) == str(criterion):
+        return dataset[CONVERGENCE].values.astype(float)
+    met = criterion.met(dataset[criterion.column].transpose("seed", "step").values)
     times = dataset[time_unit(dataset)].values.astype(float)
-    return convergence_time(dataset.eval_accuracy.values, times, threshold)
+    return convergence_time(met.astype(float), times, threshold=0.5)
 
 
 def last_values(dataset: xr.Dataset, name: str) -> Float[np.ndarray, " seed"]:

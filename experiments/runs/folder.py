@@ -168,12 +168,36 @@ def write_dataset(folder: Path, dataset: xr.Dataset) -> None:
 def write_netcdf(path: Path, dataset: xr.Dataset) -> None:
     """Writes a dataset (NetCDF 4) with the checksum of its content, whole or not at all.
 
-    It is made in memory: HDF5 ends the process where it meets a full disk.
+    It is made in memory: HDF5 ends the process where it meets a full disk. A name with a slash,
+    which means a folder there, is written with %2F and keeps its own as the attribute `long_name`.
     """
     buffer = io.BytesIO()
     content = dataset.assign_attrs({CHECKSUM: identify(None, _arrays(dataset))})
-    content.to_netcdf(buffer, engine="h5netcdf")
+    _with_safe_names(content).to_netcdf(buffer, engine="h5netcdf")
     files.write_bytes(path, buffer.getbuffer())
+
+
+def _with_safe_names(dataset: xr.Dataset) -> xr.Dataset:
+    """Returns a dataset with names that NetCDF allows."""
+    safe = {}
+    for name in map(str, dataset.data_vars):
+        encoded = name.replace("%", "%25").replace("/", "%2F")
+        if encoded != name:
+            safe[name] = encoded
+            of = dataset[name]
+            dataset = dataset.assign({name: of.assign_attrs(long_name=name)})
+    return dataset.rename(safe).assign_attrs(encoded_names=1) if safe else dataset
+
+
+def _with_own_names(dataset: xr.Dataset) -> xr.Dataset:
+    """Returns a dataset with the names that `_with_safe_names` has encoded."""
+    if "encoded_names" not in dataset.attrs:
+        return dataset
+    attributes = {name: value for name, value in dataset.attrs.items() if name != "encoded_names"}
+    names = {str(name): str(name) for name in dataset.data_vars}
+    own = {name: name.replace("%2F", "/").replace("%25", "%") for name in names}
+    renamed = dataset.rename({name: to for name, to in own.items() if to != name})
+    return renamed.drop_attrs(deep=False).assign_attrs(attributes)
 
 
 def check_there(folder: Path, made_by: str = "train") -> None:
@@ -223,7 +247,7 @@ def load_netcdf(path: Path) -> xr.Dataset:
     """
     try:
         limits.check_hdf5(path)
-        return xr.load_dataset(path, engine="h5netcdf")
+        return _with_own_names(xr.load_dataset(path, engine="h5netcdf"))
     except UserError:
         raise
     # Broad on purpose: of damaged content HDF5, h5netcdf and xarray raise anything from KeyError to

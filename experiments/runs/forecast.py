@@ -18,7 +18,7 @@ from seedmap.experiments.runs.fitted import read_run, threshold_of
 from seedmap.hmm import figures
 from seedmap.hmm.forecasting.forecaster import Forecast, fit_forecaster, forecast
 from seedmap.hmm.forecasting.skill import forecast_skill
-from seedmap.hmm.readers.read import from_xarray
+from seedmap.hmm.readers.memory import from_xarray
 from seedmap.results import to_json
 from seedmap.transaction import transaction
 

@@ -1,7 +1,9 @@
 """Runs trained elsewhere, as a run folder: from then on they are treated like our own."""
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,56 +15,82 @@ from seedmap import files, limits
 from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs import ids, session
-from seedmap.hmm.readers.read import RunTable, from_pandas, read_csv_folder, read_metrics
+from seedmap.experiments.runs.dataset import CONVERGED, CONVERGENCE
+from seedmap.hmm.readers.criterion import DEFAULT_ACCURACY
+from seedmap.hmm.readers.memory import from_pandas
+from seedmap.hmm.readers.names import plain
+from seedmap.hmm.readers.read import read_metrics
+from seedmap.hmm.readers.run_table import RunTable
 
-TAKEN = ("seed", "step", "diverged")  # what a run folder's dataset calls its own
+# What a run folder's dataset calls its own.
+TAKEN = ("seed", "step", "diverged", CONVERGENCE, "state_agreement", "state_by_size", "num_states")
+_MOST_UP = 3  # folders above the run folder; farther off a path tells of the machine alone
 OWN = (*TAKEN, "state")  # which states that came with the runs, left out without a word, are
 
 
-def to_dataset(table: RunTable) -> xr.Dataset:
-    """Makes the dataset of a run folder: dimensions seed, step; NaN after a run's end.
+@dataclass(frozen=True)
+class ImportSettings:
+    """How to read metrics; see `hmm.readers.read.read_metrics`.
 
-    Runs whose steps are a beginning of the longest run's share its steps. Where runs were recorded
-    at other steps than each other, the `step` coordinate counts checkpoints from 1. Decoded states
-    that came with the runs are left out.
+    Attributes:
+        metrics: columns the HMM is to see, by our names; none for those of Hu et al. 2023 that all
+            runs have.
+        columns: our name -> theirs.
+        run: of one long table, the column that names the run.
+        step: the column that orders the records.
+        kind: of logs; None: what it looks like.
+        every: take one record every so many steps.
+        converged: when a run has converged, such as "train_loss < 1.6".
+        threshold: the same by the accuracy on examples not trained on.
+    """
+
+    metrics: Sequence[str] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
+    run: str | None = None
+    step: str | None = None
+    kind: str | None = None
+    every: float | None = None
+    converged: str | None = None
+    threshold: float | None = None
+
+
+def to_dataset(table: RunTable) -> xr.Dataset:
+    """Makes the dataset of a run folder: dimensions seed, step; NaN where nothing was recorded.
+
+    Decoded states that came with the runs are left out. Where convergence is recorded, its exact
+    times are the variable `convergence`, and what it is the attribute `converged`.
 
     Raises:
-        UserError: the dataset has its own of a metric's name, NetCDF allows no such name, or there
-            are too many variables.
+        UserError: the dataset has its own of a metric's name, or there are too many variables.
 
     Warns:
-        UserWarning: names the columns left out because the dataset has its own of that name, or
-            because of a slash.
+        UserWarning: names the columns left out because the dataset has its own of that name.
     """
     runs, metrics = table.sequences.runs, table.sequences.metrics
     _check_names(metrics, len(metrics) + len(table.outcomes))
     taken = [name for name in TAKEN if name in table.outcomes]
-    parted = [name for name in table.outcomes if "/" in name]
-    for names, reason in (
-        (taken, "a run folder has its own of the name"),
-        (parted, "NetCDF allows no slash in a name"),
-    ):
-        if names:
-            warnings.warn(f"columns left out, {reason}: {', '.join(names)}", stacklevel=2)
+    if taken:
+        warnings.warn(
+            f"columns left out, a run folder has its own of the name: {', '.join(taken)}",
+            stacklevel=2,
+        )
     values = np.where(table.sequences.mask[:, :, None], table.sequences.values, np.nan)
-    longest = table.steps[np.argmax(table.sequences.lengths)]
-    shared = np.all(np.isnan(table.steps) | (table.steps == longest))
-    steps = longest if shared else 1.0 + np.arange(values.shape[1])
+    steps = np.nanmax(table.steps, axis=0)  # which all runs share
     variables = {name: values[:, :, i] for i, name in enumerate(metrics)} | table.outcomes
-    left_out = {*OWN, *parted}
-    coordinates = {"seed": np.array(runs, dtype=str), "step": steps}
-    if shared and table.step_name == "epoch":
+    coordinates: dict[str, Any] = {"seed": np.array(runs, dtype=str), "step": steps}
+    if plain(table.step_name) in ("epoch", "epochs"):
         coordinates["epoch"] = ("step", steps)
+        variables.pop("epoch", None)
     cut = np.array([table.cut.get(run, -1) for run in runs])
-    return xr.Dataset(
-        {
-            name: (("seed", "step"), array)
-            for name, array in variables.items()
-            if name not in left_out
-        }
+    dataset = xr.Dataset(
+        {name: (("seed", "step"), array) for name, array in variables.items() if name not in OWN}
         | {"diverged": ("seed", cut)},
         coordinates,
     )
+    if table.criterion is None:
+        return dataset
+    times = dataset.assign({CONVERGENCE: ("seed", table.convergence)})
+    return times.assign_attrs({CONVERGED: str(table.criterion)})
 
 
 def _check_names(metrics: Sequence[str], count: int) -> None:
@@ -72,12 +100,6 @@ def _check_names(metrics: Sequence[str], count: int) -> None:
         raise UserError(
             f"metrics: {own[0]!r} is a name of the run folder's own, for no metric; if it is one, "
             f"rename it (--columns my_{own[0]}={own[0]})"
-        )
-    parted = [name for name in metrics if "/" in name]
-    if parted:
-        raise UserError(
-            f"metrics: {parted[0]!r} has a slash, which NetCDF does not allow; rename it "
-            f"(--columns {parted[0].replace('/', '_')}={parted[0]})"
         )
     if count > limits.MOST_COLUMNS:
         raise UserError(f"metrics: {count} columns are over {limits.MOST_COLUMNS}; choose fewer")
@@ -97,44 +119,49 @@ class NewRun(NamedTuple):
     dataset: xr.Dataset
 
 
-def read_csv_run(source: Path, metrics: Sequence[str], threshold: float) -> NewRun:
-    """Reads a folder of CSV files (`hmm.readers.read.read_csv_folder`) as a run.
+def read_logs(source: Path, settings: ImportSettings, folder: Path) -> NewRun:
+    """Reads logs of any kind as a run.
 
     Args:
-        source: folder with a CSV file for each run.
-        metrics: columns the HMM is to see; none for those of Hu et al. 2023
-            that all files have.
-        threshold: evaluation accuracy of convergence, where `eval_accuracy` is a column.
+        source: a file with all runs, or a folder with a file or folder for each.
+        settings: how.
+        folder: the run folder to be, from which the source's path is told.
 
     Raises:
-        UserError: a file cannot be understood.
+        UserError: there is nothing to read, or a file cannot be understood.
     """
-    table = read_csv_folder(source, list(metrics) or None)
-    return _make_run(table, source.name, "CSV files", threshold)
+    table = read_metrics(
+        source,
+        list(settings.metrics) or None,
+        settings.columns,
+        settings.run,
+        settings.step,
+        settings.kind,
+        settings.every,
+        settings.converged,
+        settings.threshold,
+    )
+    return _make_run(table, source.stem, f"metrics in {relative(source, folder)}")
 
 
-def import_metrics(
-    source: Path,
-    folder: Path,
-    metrics: Sequence[str] = (),
-    threshold: float = 0.9,
-    overwrite: bool = False,
-    columns: Mapping[str, str] | None = None,
-    run: str | None = None,
-    step: str | None = None,
-) -> None:
-    """Makes a run folder from recorded metrics in any format of `hmm.readers.read.read_metrics`.
+def relative(source: Path, folder: Path) -> str:
+    """Returns the path of what was read, seen from the run folder; its name where that is far."""
+    try:
+        path = Path(os.path.relpath(source.resolve(), folder.resolve()))
+    except ValueError:  # on another drive
+        return source.name
+    ups = sum(part == ".." for part in path.parts)
+    return path.as_posix() if ups <= _MOST_UP else source.name
+
+
+def import_metrics(source: Path, folder: Path, overwrite: bool = False, **settings: Any) -> None:
+    """Makes a run folder from recorded metrics of any kind that `hmm.readers.kinds` know.
 
     Args:
         source: a file with all runs, or a folder with a file or folder for each.
         folder: the run folder to make.
-        metrics: columns the HMM is to see, by our names; none for those of Hu et
-            al. 2023 that all runs have.
-        threshold: evaluation accuracy of convergence, where `eval_accuracy` is a column.
         overwrite: whether a run in the folder may be replaced.
-        columns: our name -> theirs.
-        run: of one long table, the column that names the run.
-        step: the column that orders the checkpoints.
+        **settings: fields of `ImportSettings`.
 
     Raises:
         UserError: there is nothing to read, a file cannot be understood, or the folder is taken.
@@ -142,50 +169,51 @@ def import_metrics(
     if (source / run_folder.METRICS).is_file():
         raise UserError(f"{source} is a run folder already; continue with `seedmap fit {source}`")
     with session.claimed(folder, "import metrics", overwrite):
-        table = read_metrics(source, list(metrics) or None, columns, run, step)
-        origin = f"metrics in {source.name}"
-        _write_run(_make_run(table, source.stem, origin, threshold), folder)
+        _write_run(read_logs(source, ImportSettings(**settings), folder), folder)
 
 
 def import_frame(
     frame: Any,
     folder: Path,
-    metrics: Sequence[str] = (),
-    threshold: float = 0.9,
     overwrite: bool = False,
-    columns: Mapping[str, str] | None = None,
-    run: str = "seed",
-    step: str | None = None,
     name: str = "frame",
+    **settings: Any,
 ) -> None:
     """Makes a run folder from a pandas frame, or from a frame for each run.
 
     Args:
-        frame: a row for each checkpoint of each run, or a mapping from run name to such a frame.
+        frame: a row for each record of each run, or a mapping from run name to such a frame.
         folder: the run folder to make.
-        metrics: columns the HMM is to see, by our names; none for those of Hu et
-            al. 2023 that all runs have.
-        threshold: evaluation accuracy of convergence, where `eval_accuracy` is a column.
         overwrite: whether a run in the folder may be replaced.
-        columns: our name -> theirs.
-        run: the column of a single frame that names the run.
-        step: the column that orders the checkpoints. Default: "step", or else "epoch".
         name: what the run folder calls the experiment.
+        **settings: fields of `ImportSettings`.
 
     Raises:
         UserError: a column is missing or not numeric, or the folder is taken.
     """
+    asked = ImportSettings(**settings)
     with session.claimed(folder, "import metrics", overwrite):
-        table = from_pandas(frame, list(metrics) or None, run, step, columns)
-        _write_run(_make_run(table, name, "a pandas frame", threshold), folder)
+        table = from_pandas(
+            frame,
+            list(asked.metrics) or None,
+            asked.run,
+            asked.step,
+            asked.columns,
+            asked.every,
+            asked.converged,
+            asked.threshold,
+        )
+        _write_run(_make_run(table, name, "a pandas frame"), folder)
 
 
-def _make_run(table: RunTable, name: str, origin: str, threshold: float) -> NewRun:
+def _make_run(table: RunTable, name: str, origin: str) -> NewRun:
+    criterion = table.criterion
     config = {
         "experiment": name,
         "imported_from": origin,
         "hyperparameters": {},
-        "threshold": threshold,
+        "threshold": DEFAULT_ACCURACY if criterion is None else criterion.value,
+        "converged": None if criterion is None else str(criterion),
         **run_folder.environment(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "wall_seconds": {"compile": 0.0, "train": 0.0},

@@ -1,73 +1,185 @@
-"""Readers: metrics of runs from xarray, pandas, or files: CSV, JSON lines, the JSON of Hu et al.
+"""Readers: runs from whatever recorded them, by one route.
 
-Each reader brings its source into one form, columns of raw cells for each run (`make_run`), from
-which `run_table` goes on alone, so that the same data give the same `RunTable` by every route.
-Neither pandas nor xarray is imported: who has a frame or a dataset to pass has them.
+read_long(path)     what `readers.kinds` find there, as one long table (`readers.long`)
+read_metrics(path)  from there, by `readers.run_table`, to runs at the union of their steps
 """
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from seedmap import limits
 from seedmap.errors import UserError
-from seedmap.hmm.readers.paper_json import released_tables
-from seedmap.hmm.readers.run_table import (
-    Rows,
-    RunTable,
-    listed,
-    make_run,
-    natural,
-    run_table,
-)
-from seedmap.hmm.readers.tables import (
-    Table,
-    csv_table,
-    json_lines_table,
-    renamed,
-    several_runs,
-    single_run,
-)
+from seedmap.hmm.readers.criterion import DEFAULT_ACCURACY, Criterion, parse_criterion
+from seedmap.hmm.readers.header import Asked
+from seedmap.hmm.readers.kinds import KINDS
+from seedmap.hmm.readers.long import LongTable, long_table
+from seedmap.hmm.readers.names import listed, our_name
+from seedmap.hmm.readers.run_table import RunTable, every, run_table
 
-__all__ = [
-    "RunTable",
-    "from_pandas",
-    "from_xarray",
-    "read_csv_folder",
-    "read_metrics",
-]
-
-TABLES = {".csv": csv_table, ".jsonl": json_lines_table, ".ndjson": json_lines_table}
+_DEEPEST = 8  # folders within folders that are looked through
+_PERCENT = 1.5  # an accuracy above this is no share
 
 
-def read_csv_folder(folder: str | Path, metrics: Sequence[str] | None = None) -> RunTable:
-    """Reads a folder of CSV files: a file a run, with a header and then a row a checkpoint.
+class ReadLog(NamedTuple):
+    """What a path holds.
 
-    A file needs a column `step`, or else `epoch`, by which its rows are sorted. Columns without a
-    name (pandas writes its index so) and columns of text are ignored. Empty cells, NaN, NA, null
-    and None are missing values. Runs are named by file stem and ordered by it, numbers in it
-    counting as numbers (seed2 before seed10). Hidden files and other formats are ignored.
+    Attributes:
+        table: everything that was logged.
+        kind: name of what it was read as.
+        others: names of further kinds that are there.
+    """
+
+    table: LongTable
+    kind: str
+    others: tuple[str, ...]
+
+
+def read_long(path: str | Path, asked: Asked | None = None, kind: str | None = None) -> ReadLog:
+    """Reads a file or folder of logs, whatever their kind.
 
     Args:
-        folder: where the files are.
-        metrics: columns the HMM is to see. Default: those of `PAPER_METRICS` that all files have.
-
-    Returns:
-        The runs, cut where they diverged; see `RunTable`.
+        path: a file with all runs, or a folder with a file or a folder for each.
+        asked: which columns are what, and which are wanted.
+        kind: one of `kinds.KINDS`. Default: what it looks like.
 
     Raises:
-        UserError: there is no CSV file, or one cannot be understood; the message names the file
-            and the line or column, and says how to mend it.
+        UserError: there is nothing to read, or a file cannot be understood; the message names the
+            file and the line or column, what is expected and what was found.
 
     Warns:
-        UserWarning: names the runs left out because fewer than 2 checkpoints of them are usable,
-            and the metrics of the paper left out because only some files have them.
+        UserWarning: other kinds are there, too; or as `long.long_table`.
     """
-    return run_table(
-        [single_run(path.stem, csv_table(path), metrics) for path in _csv_files(Path(folder))],
-        metrics,
+    path, asked = Path(path), asked or Asked()
+    if kind is not None and kind not in KINDS:
+        raise UserError(f"kind: {kind!r} is none of {', '.join(KINDS)}")
+    if not path.exists():
+        raise UserError(f"there is no {path}; name a file or folder of metrics")
+    files = [path] if path.is_file() else list(_walk(path))
+    limits.check_count(str(path), len(files))
+    matches = {name: of.find(path, files) for name, of in KINDS.items() if kind in (None, name)}
+    matches = {name: of for name, of in matches.items() if of}
+    if not matches:
+        raise _nothing(path, files, kind)
+    chosen, *others = _unclaimed(matches)
+    if others:
+        warnings.warn(
+            f"{path} is read as {chosen}; it also holds {', '.join(others)}: choose by --kind "
+            "(kind in Python)",
+            stacklevel=2,
+        )
+    logs = KINDS[chosen].read(path, matches[chosen])
+    if asked.run is not None and logs and all(log.run is not None for log in logs):
+        raise UserError(
+            f"run: {asked.run!r} is for one long table; {path} is read as {chosen}, a run a file"
+        )
+    if path.is_file() and len(logs) == 1 and logs[0].run is not None:
+        raise UserError(
+            f"{path} is of one run; several are wanted: put the logs of all runs in one folder, a "
+            "file or folder each, and name that"
+        )
+    return ReadLog(long_table(logs, asked), chosen, tuple(others))
+
+
+def _walk(folder: Path, depth: int = 0) -> Iterator[Path]:
+    """The files of a folder in order, but hidden ones and what links lead to."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_file():
+            yield path
+        elif depth < _DEEPEST and not path.is_symlink():
+            yield from _walk(path, depth + 1)
+
+
+def _unclaimed(matches: Mapping[str, Sequence[Path]]) -> list[str]:
+    """The kinds in order that have files of their own: an export of a chart is also a CSV file."""
+    claimed: set[Path] = set()
+    kinds = []
+    for name, files in matches.items():
+        if not claimed.issuperset(files):
+            kinds.append(name)
+        claimed |= set(files)
+    return kinds
+
+
+def _nothing(path: Path, files: Sequence[Path], kind: str | None) -> UserError:
+    """What to say where no file is of a kind that is read."""
+    if any(file.suffix == ".wandb" for file in files):
+        return UserError(
+            f"{path} holds W&B's own files; export the runs, or read them in Python with "
+            "seedmap.from_wandb(wandb.Api().runs(...))"
+        )
+    kinds = ", ".join([kind] if kind else KINDS)
+    if path.is_file():
+        return UserError(f"{path} is none of {kinds}; name a file or folder of these")
+    held = listed(sorted(entry.name for entry in path.iterdir()))
+    return UserError(
+        f"{path} holds no metrics: expected {kinds}, a file or a folder for each run; found {held}"
+    )
+
+
+def criterion_of(
+    table: LongTable, converged: str | None = None, threshold: float | None = None
+) -> Criterion | None:
+    """Returns what convergence is: as asked, or an accuracy above a threshold where one is there.
+
+    Args:
+        table: everything that was logged.
+        converged: such as "train_loss < 1.6".
+        threshold: of the accuracy on examples not trained on. Default: 0.9.
+
+    Returns:
+        The criterion; None where nothing is asked for and no such accuracy is recorded.
+
+    Raises:
+        UserError: both are given, `converged` is no comparison, or a threshold is given and no
+            accuracy is there.
+
+    Warns:
+        UserWarning: the accuracy goes above 1, so that no threshold is taken.
+    """
+    if converged is not None:
+        if threshold is not None:
+            raise UserError("converged and threshold are both given; leave one")
+        asked = parse_criterion(converged)
+        return Criterion(our_name(asked.column), asked.compare, asked.value)
+    column = table.accuracy
+    if column is None:
+        if threshold is not None:
+            raise UserError(
+                f"threshold: no run has an accuracy; name a column as converged, such as "
+                f"'train_loss < {threshold:g}', of {listed(table.frame.columns)}"
+            )
+        return None
+    highest = table.frame[column].replace(np.inf, np.nan).max()
+    if threshold is None and highest > _PERCENT:
+        warnings.warn(
+            f"{column!r} goes up to {highest:.4g} and is no share of 1: no convergence is taken "
+            f"from it; name it as converged, such as '{column} > 90'",
+            stacklevel=2,
+        )
+        return None
+    return Criterion(column, ">", DEFAULT_ACCURACY if threshold is None else threshold)
+
+
+def asked_of(
+    metrics: Sequence[str] | None = None,
+    columns: Mapping[str, str] | None = None,
+    run: str | None = None,
+    step: str | None = None,
+    converged: str | None = None,
+) -> Asked:
+    """Returns what is asked of columns; names that are no text count as theirs (0 as "0")."""
+    return Asked(
+        {str(ours): str(theirs) for ours, theirs in (columns or {}).items()},
+        None if run is None else str(run),
+        None if step is None else str(step),
+        None if metrics is None else list(map(str, metrics)),
+        () if converged is None else (parse_criterion(converged).column,),
     )
 
 
@@ -77,16 +189,17 @@ def read_metrics(
     columns: Mapping[str, str] | None = None,
     run: str | None = None,
     step: str | None = None,
+    kind: str | None = None,
+    interval: float | None = None,
+    converged: str | None = None,
+    threshold: float | None = None,
 ) -> RunTable:
-    """Reads runs from files, whatever their format.
+    """Reads runs from files, whatever their kind (`readers.kinds`).
 
-    - A file `.csv` or `.jsonl` (a JSON object a line): one long table, whose runs a column tells
-      apart.
-    - A folder of such files, all of one format: a file a run, named by its stem.
-    - A folder with a folder for each run, of the JSON files of the code of Hu et al. 2023 (see
-      `hmm.readers.paper_json`); also one of files that name their seed.
-
-    Columns are understood as in `read_csv_folder`.
+    A file holds all runs, told apart by a column; a folder holds a file or a folder for each.
+    Columns without a name (pandas writes its index so) and columns of text are ignored. An empty
+    cell, NA, null or None is a missing value; a NaN or an infinity that is written is divergence,
+    unless a number follows. Rows of one step that do not contradict each other are one record.
 
     Args:
         path: the file or folder.
@@ -94,204 +207,36 @@ def read_metrics(
             and accuracies nothing is read then. Default: those of `PAPER_METRICS` that all runs
             have.
         columns: our name -> theirs, for columns that are called otherwise there.
-        run: of one long table, the column that tells runs apart. Default: "run", or else "seed".
-        step: the column that orders the checkpoints. Default: "step", or else "epoch".
+        run: of one long table, the column that tells runs apart. Default: "run", "seed" or like.
+        step: the column that orders the records. Default: "step", "epoch" or like.
+        kind: one of `kinds.KINDS`. Default: what it looks like.
+        interval: take one record every so many steps. Default: all.
+        converged: when a run has converged, such as "train_loss < 1.6".
+        threshold: the same by the accuracy on examples not trained on. Default: 0.9.
 
     Returns:
-        The runs, cut where they diverged; see `RunTable`.
+        The runs at the union of their steps, cut where they diverged; see `RunTable`.
 
     Raises:
         UserError: there is nothing to read, or a file cannot be understood; the message names the
             file and the line or column, what is expected and what was found.
 
     Warns:
-        UserWarning: as `read_csv_folder`.
+        UserWarning: as `read_long` and `run_table`.
     """
-    path = Path(path)
-    if path.is_file():
-        if path.suffix.lower() not in TABLES:
-            raise UserError(f"{path} is none of {', '.join(TABLES)}; name a file of these")
-        table = TABLES[path.suffix.lower()](path)
-        return run_table(several_runs(table, metrics, columns, run, step), metrics)
-    if run is not None:
-        raise UserError(f"run: {run!r} is for one long table; {path} is not a file")
-    tables = _folder_tables(path)
-    runs = [single_run(*item, metrics, columns, step) for item in tables.items()]
-    return run_table(runs, metrics)
+    table = read_long(path, asked_of(metrics, columns, run, step, converged), kind).table
+    return runs_from(table, metrics, interval, converged, threshold)
 
 
-def from_pandas(
-    data: Any,
+def runs_from(
+    table: LongTable,
     metrics: Sequence[str] | None = None,
-    run: str = "seed",
-    step: str | None = None,
-    columns: Mapping[str, str] | None = None,
+    interval: float | None = None,
+    converged: str | None = None,
+    threshold: float | None = None,
 ) -> RunTable:
-    """Takes runs from one pandas frame, or from a frame for each run.
-
-    Columns are understood as in `read_csv_folder`; named index levels count as columns, and names
-    that are no text are read as theirs (0 as "0").
-
-    Args:
-        data: a frame with a row for each checkpoint of each run, or a mapping from run name to
-            the frame of that run. Runs keep the order in which they first appear.
-        metrics: columns the HMM is to see. Default: those of `PAPER_METRICS` that all runs have.
-        run: the column of a single frame that tells its runs apart.
-        step: the column that orders the checkpoints. Default: "step", or else "epoch".
-        columns: our name -> theirs, for columns that are called otherwise in the frame.
-
-    Returns:
-        The runs, cut where they diverged; see `RunTable`.
-
-    Raises:
-        UserError: a column is missing or not numeric, or a step comes twice in a run.
-
-    Warns:
-        UserWarning: as `read_csv_folder`.
-
-    Example:
-        >>> import pandas as pd
-        >>> frame = pd.DataFrame({"seed": [0, 0, 1, 1], "step": [1, 2, 1, 2], "l2": range(4)})
-        >>> from_pandas(frame).sequences.values[:, :, 0].tolist()
-        [[0.0, 1.0], [2.0, 3.0]]
-    """
-    frames = data.items() if isinstance(data, Mapping) else _split(data, str(run))
+    """Returns the runs of a long table; arguments as of `read_metrics`."""
+    if interval is not None:
+        table = every(table, interval)
     metrics = None if metrics is None else list(map(str, metrics))
-    columns = {str(ours): str(theirs) for ours, theirs in (columns or {}).items()}
-    step = None if step is None else str(step)
-    runs = []
-    for name, frame in frames:
-        frame = _with_index(frame)
-        cells = [frame.iloc[:, i] for i in range(frame.shape[1])]
-        rows = Rows(f"run {name}", "row", range(len(frame)))
-        header = renamed(rows.where, list(frame.columns), columns)
-        runs.append(make_run(str(name), rows, header, cells, step))
-    return run_table(runs, metrics)
-
-
-def from_xarray(
-    dataset: Any,
-    metrics: Sequence[str] | None = None,
-    run_dim: str = "seed",
-    step_dim: str = "step",
-) -> RunTable:
-    """Takes runs from an xarray dataset, for instance one that `trainer.train` made.
-
-    Every variable and coordinate with the dimension `step_dim`, and `run_dim` or no other, is a
-    column, as in `read_csv_folder`; the rest is ignored. Runs are named by the coordinate of
-    `run_dim`; a run shorter than the others ends in NaN.
-
-    Args:
-        dataset: an `xarray.Dataset`.
-        metrics: variables the HMM is to see. Default: those of `PAPER_METRICS` that are there.
-        run_dim: the dimension that counts runs.
-        step_dim: the dimension that counts checkpoints; its coordinate gives the steps.
-
-    Returns:
-        The runs, cut where they diverged; see `RunTable`.
-
-    Raises:
-        UserError: a dimension or a metric is missing, or a step comes twice.
-
-    Warns:
-        UserWarning: as `read_csv_folder`.
-    """
-    if not hasattr(dataset, "data_vars"):
-        raise UserError(f"from_xarray takes a Dataset; got {type(dataset).__name__}")
-    for argument, dim in (("run_dim", run_dim), ("step_dim", step_dim)):
-        if dim not in dataset.dims:
-            raise UserError(
-                f"the dataset has no dimension {dim!r} but {listed(dataset.dims)}; "
-                f"name the right one as {argument}"
-            )
-    limits.check_count("the dataset", dataset.sizes[run_dim], limits.MOST_RUNS)
-    names = [
-        name
-        for name in dict.fromkeys([step_dim, *dataset.variables])
-        if step_dim in dataset[name].dims and {run_dim, step_dim}.issuperset(dataset[name].dims)
-    ]
-    runs = []
-    for i, run in enumerate(dataset[run_dim].values):
-        record = dataset.isel({run_dim: i})
-        rows = Rows(f"run {run}", "checkpoint", range(dataset.sizes[step_dim]))
-        cells = [record[name].values for name in names]
-        runs.append(make_run(str(run), rows, list(map(str, names)), cells, step_dim))
-    return run_table(runs, metrics)
-
-
-def _folder_tables(folder: Path) -> dict[str, Table]:
-    """Name and table of each run in a folder."""
-    if not folder.is_dir():
-        raise UserError(f"there is no {folder}; name a file or folder of metrics")
-    files = {suffix: _files(folder, suffix) for suffix in TABLES}
-    released = released_tables(folder)
-    kinds = [f"*{suffix}" for suffix, paths in files.items() if paths]
-    kinds += ["JSON files of the code of Hu et al."] * bool(released)
-    if not kinds:
-        held = listed(sorted(path.name for path in folder.iterdir()))
-        raise UserError(
-            f"{folder} holds no metrics: expected files {', '.join(TABLES)}, or a folder for each "
-            f"run with files such as epoch10.json of the code of Hu et al.; found {held}"
-        )
-    if len(kinds) > 1:
-        raise UserError(f"{folder} holds {' and '.join(kinds)}; keep one kind there")
-    if released:
-        return {name: released[name] for name in sorted(released, key=natural)}
-    (paths,) = filter(None, files.values())
-    return {path.stem: TABLES[path.suffix.lower()](path) for path in paths}
-
-
-def _csv_files(folder: Path) -> list[Path]:
-    """The CSV files of a folder in natural order of their names."""
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; name one that holds a CSV file for each run")
-    paths = _files(folder, ".csv")
-    if not paths:
-        raise UserError(f"{folder} holds no file *.csv; put a CSV file for each run there")
-    return paths
-
-
-def _files(folder: Path, suffix: str) -> list[Path]:
-    """The files of a format in a folder, in natural order of their names."""
-    paths = [
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() == suffix and not path.name.startswith(".") and path.is_file()
-    ]
-    limits.check_count(str(folder), len(paths), limits.MOST_RUNS)
-    by_stem: dict[str, Path] = {}
-    for path in paths:
-        if by_stem.setdefault(path.stem, path) != path:
-            both = " and ".join(sorted([by_stem[path.stem].name, path.name]))
-            raise UserError(f"{folder}: {both} would be one run's name; rename one of them")
-    return sorted(paths, key=lambda path: natural(path.stem))
-
-
-def _with_index(frame: Any) -> Any:
-    """The frame with the named levels of its index as columns."""
-    if not hasattr(frame, "iloc"):
-        raise UserError(
-            "from_pandas takes a DataFrame or a mapping from run names to DataFrames; "
-            f"got {type(frame).__name__}"
-        )
-    levels = [name for name in frame.index.names if name is not None and name not in frame.columns]
-    frame = frame.reset_index(level=levels) if levels else frame
-    return frame.set_axis([str(name) for name in frame.columns], axis="columns")
-
-
-def _split(frame: Any, run: str) -> list[tuple[str, Any]]:
-    """Name and frame of each run in a single frame, in order of appearance."""
-    frame = _with_index(frame)
-    if list(frame.columns).count(run) != 1:
-        raise UserError(
-            f"the frame needs one column {run!r} to tell its runs apart and has "
-            f"{listed(frame.columns)}; name the right one as run, or pass a mapping of frames"
-        )
-    if frame[run].isna().any():
-        row = int(np.argmax(frame[run].isna().to_numpy()))
-        raise UserError(f"row {row} has no {run!r}; every row needs its run's name")
-    positions: dict[str, list[int]] = {}
-    for position, name in enumerate(frame[run]):
-        positions.setdefault(str(name), []).append(position)
-    limits.check_count(f"the frame, by its column {run!r},", len(positions), limits.MOST_RUNS)
-    return [(name, frame.iloc[rows].drop(columns=run)) for name, rows in positions.items()]
+    return run_table(table, metrics, criterion_of(table, converged, threshold))

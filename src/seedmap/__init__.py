@@ -2,7 +2,7 @@
 
     import seedmap as sm
 
-    runs = sm.load("runs/parities")        # or sm.from_frame(...), sm.from_arrays(...)
+    runs = sm.load("runs/parities")        # or sm.read("logs"), sm.from_frame(...)
     m = sm.fit_map(runs)
     m.num_states, m.paths, m.notes
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from seedmap.errors import UserError
     from seedmap.experiments.runs.load import load
     from seedmap.fitting import Fit, fit
+    from seedmap.logs import from_mlflow, from_tensorboard, from_wandb, read
     from seedmap.mapping import Map, fit_map
     from seedmap.runs import Runs, from_arrays, from_frame, from_xarray
     from seedmap.trainer import Data, Task, TrainingRun, train
@@ -33,8 +34,12 @@ _HOMES = {
     "fit_map": "seedmap.mapping",
     "from_arrays": "seedmap.runs",
     "from_frame": "seedmap.runs",
+    "from_mlflow": "seedmap.logs",
+    "from_tensorboard": "seedmap.logs",
+    "from_wandb": "seedmap.logs",
     "from_xarray": "seedmap.runs",
     "load": "seedmap.experiments.runs.load",
+    "read": "seedmap.logs",
     "train": "seedmap.trainer",
 }
 
@@ -52,8 +57,12 @@ __all__ = [
     "fit_map",
     "from_arrays",
     "from_frame",
+    "from_mlflow",
+    "from_tensorboard",
+    "from_wandb",
     "from_xarray",
     "load",
+    "read",
     "train",
 ]
 

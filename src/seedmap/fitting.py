@@ -11,7 +11,7 @@ from jaxtyping import Int
 
 from seedmap import hmm
 from seedmap.errors import UserError
-from seedmap.hmm.readers.run_table import listed
+from seedmap.hmm.readers.names import listed
 from seedmap.runs import Runs, check_is_runs
 
 

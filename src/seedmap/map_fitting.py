@@ -137,7 +137,12 @@ def fit_on_common_scale(
         sequences=hmm.scale_metrics(made.model.scale, sequences),
         parameters=hmm.location_model(made.model),
         leak=found,
-        notes=(*made.notes, *leak_notes(found), *_spacing_notes(runs)),
+        notes=(
+            *made.notes,
+            *_constant_notes(made.model.scale),
+            *leak_notes(found),
+            *_spacing_notes(runs),
+        ),
     )
 
 
@@ -167,6 +172,12 @@ def branches_of(fit: MapFit, seed: int = 0) -> tuple[tuple[hmm.Branch, ...], str
         made.fitted_runs, fit.decodings, steps, fit.runs.convergence, seed
     )
     return branches, hmm.branch_sentence(branches, made.paths[made.fitted_runs.rows])
+
+
+def _constant_notes(scale: hmm.Scale) -> list[str]:
+    """Names the metrics that are constant."""
+    names = ", ".join(scale.constant)
+    return [f"constant metrics, without a part in the map: {names}"] if names else []
 
 
 def leak_notes(found: hmm.Leak | None) -> list[str]:

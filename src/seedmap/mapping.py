@@ -1,6 +1,7 @@
 """From runs to their training map."""
 
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int, Real
 
-from seedmap import hmm
+from seedmap import hmm, map_exports
 from seedmap.errors import UserError, did_you_mean
 from seedmap.fitting import Fit, fit
 from seedmap.map_fitting import MapFit, branches_of, check_emission, fit_on_common_scale
@@ -103,6 +104,18 @@ class Map:
         claim = f"{sum(branch.named for branch in self.branches)} branches named"
         return figures.plot_training_map(drawn, [branch.state for branch in here], claim)
 
+    def to_csv(self, folder: str | os.PathLike[str]) -> None:
+        """Writes `runs.csv`, `states.csv` (a row a record) and `edges.csv`."""
+        map_exports.to_csv(self, folder)
+
+    def to_tensorboard(self, folder: str | os.PathLike[str]) -> None:
+        """Writes the states of every run as a scalar, and the map as a picture."""
+        map_exports.to_tensorboard(self, folder)
+
+    def to_wandb(self, run: Any) -> None:
+        """Logs the states of every run and the map to what `wandb.init` has returned."""
+        map_exports.to_wandb(self, run)
+
 
 def fit_map(
     runs: Runs,
@@ -175,7 +188,10 @@ def fit_map(
         branches, sentence = branches_of(fitted, settings.get("seed", 0))
         notes.append(sentence)
     if by_time and not np.isfinite(measured).any():
-        notes.append("no convergence is recorded: nothing is regressed, and detours are not sought")
+        why = "no convergence is recorded"
+        if runs.criterion is not None:
+            why = f"no run has converged ({runs.criterion})"
+        notes.append(f"{why}: nothing is regressed, and detours are not sought")
     else:
         notes += analysis.regression.warnings
         if method:

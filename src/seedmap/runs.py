@@ -9,9 +9,10 @@ from jaxtyping import Bool, Float, Real
 
 from seedmap import hmm
 from seedmap.errors import UserError
-from seedmap.hmm.readers.run_table import Run, RunTable, run_table
+from seedmap.hmm.readers.memory import long_of_arrays
+from seedmap.hmm.readers.run_table import RunTable, run_table
 
-DEFAULT_THRESHOLD = 0.9
+GIVEN = "given by the caller"
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +27,8 @@ class Runs:
             not recorded.
         diverged: bool [run], whether the run was cut where a metric was no longer finite.
         outcomes: whatever else was recorded, name to float64 [run, time].
+        criterion: what convergence is, such as "eval_accuracy > 0.9"; None where it is not
+            recorded.
     """
 
     sequences: hmm.Sequences
@@ -34,6 +37,7 @@ class Runs:
     convergence: Float[np.ndarray, " run"]
     diverged: Bool[np.ndarray, " run"]
     outcomes: Mapping[str, Float[np.ndarray, "run time"]]
+    criterion: str | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -49,11 +53,12 @@ class Runs:
         return self.sequences.num_runs
 
     def __repr__(self) -> str:
-        converged = int(np.isfinite(self.convergence).sum())
-        records = self.sequences.values.shape[1]
+        records, converged = self.sequences.values.shape[1], ""
+        if self.criterion is not None:
+            converged = f", {int(np.isfinite(self.convergence).sum())} converged"
         return (
-            f"Runs({len(self)} runs, up to {records} records of {len(self.metrics)} metrics, "
-            f"{converged} converged)"
+            f"Runs({len(self)} runs, up to {records} records of {len(self.metrics)} metrics"
+            f"{converged})"
         )
 
     def select(self, indices: Sequence[int]) -> "Runs":
@@ -144,64 +149,63 @@ def from_arrays(
     )
     if reached.shape != (len(arrays),) or np.isinf(reached).any():
         raise UserError(f"convergence must be {len(arrays)} numbers, one per run; NaN where none")
-    records = [
-        Run(
-            label,
-            f"run {label}",
-            "step",
-            times[: len(array)],
-            dict(zip(columns, array.T, strict=True)),
-            text={},
-        )
-        for label, array in zip(labels, arrays, strict=True)
-    ]
-    table = run_table(records, columns)
+    lengths = np.array([len(array) for array in arrays])
+    padded = np.full((len(arrays), length, width), np.nan)
+    for row, array in zip(padded, arrays, strict=True):
+        row[: len(array)] = array
+    recorded = dict(zip(columns, padded.transpose(2, 0, 1), strict=True))
+    long = long_of_arrays(labels, "step", times, recorded, lengths=lengths)
+    table = run_table(long, columns, steps=times)
     rows = [labels.index(name) for name in table.sequences.runs]
-    return runs_of_table(table, reached[rows])
+    said = None if convergence is None else GIVEN
+    return replace(runs_of_table(table), convergence=reached[rows], criterion=said)
 
 
 def from_frame(
     frame: Any,
     *,
-    run: str = "run",
+    run: str | None = None,
     step: str | None = None,
     metrics: Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
-    threshold: float = DEFAULT_THRESHOLD,
+    converged: str | None = None,
+    threshold: float | None = None,
+    every: float | None = None,
 ) -> Runs:
     """Returns runs from a pandas frame with a row for each record of each run.
 
+    Records stand at the union of the steps of all runs; what a run did not record is missing.
+
     Args:
         frame: a `pandas.DataFrame`, or a mapping from run name to the frame of that run.
-        run: column that tells the runs apart.
-        step: column that orders the records. Default: "step", or else "epoch".
+        run: column that tells the runs apart. Default: "run", "seed" or like.
+        step: column that orders the records. Default: "step", "global_step", "epoch" or like.
         metrics: columns the HMM is to see. Default: those of the paper's 14 that are there.
         columns: our name -> the frame's, for columns that are called otherwise there.
-        threshold: a run has converged at the first record whose `eval_accuracy` is above it.
+        converged: when a run has converged: at the first record that meets it, such as
+            "val_acc > 0.9" or "train_loss < 1.6". Default: by `threshold`, where an accuracy on
+            examples not trained on is recorded (`eval_accuracy`, `val_acc` and the like).
+        threshold: short for that accuracy above a threshold. Default: 0.9.
+        every: take one record every so many steps, for runs recorded at different steps.
 
     Returns:
-        The runs with at least 2 usable records, cut where a metric was no longer finite. Without a
-        column `eval_accuracy` no convergence is recorded.
+        The runs with at least 2 usable records, cut where a metric became infinite. Where nothing
+        says what convergence is, none is recorded.
 
     Raises:
-        UserError: a column is missing or not numeric, or a step comes twice in a run.
+        UserError: a column is missing or not numeric, or two rows of one step contradict.
 
     Example:
         >>> import pandas as pd
         >>> log = {"id": [7, 7, 8, 8], "iter": [0, 9, 0, 9], "norm": [1, 2, 1, 3]}
-        >>> log["val_acc"] = [0.1, 0.95, 0.1, 0.2]
-        >>> runs = from_frame(
-        ...     pd.DataFrame(log),
-        ...     run="id",
-        ...     step="iter",
-        ...     metrics=["norm"],
-        ...     columns={"eval_accuracy": "val_acc"},
-        ... )
-        >>> runs.names, runs.convergence
-        (('7', '8'), array([ 9., nan]))
+        >>> log["val/acc"] = [0.1, 0.95, 0.1, 0.2]
+        >>> runs = from_frame(pd.DataFrame(log), run="id", metrics=["norm"])
+        >>> runs.names, runs.convergence, runs.criterion
+        (('7', '8'), array([ 9., nan]), 'val/acc > 0.9')
     """
-    table = hmm.from_pandas(frame, metrics, run, step, columns)
-    return runs_of_table(table, threshold=threshold)
+    return runs_of_table(
+        hmm.from_pandas(frame, metrics, run, step, columns, every, converged, threshold)
+    )
 
 
 def from_xarray(
@@ -210,7 +214,8 @@ def from_xarray(
     run_dim: str = "seed",
     step_dim: str = "step",
     metrics: Sequence[str] | None = None,
-    threshold: float = DEFAULT_THRESHOLD,
+    converged: str | None = None,
+    threshold: float | None = None,
 ) -> Runs:
     """Returns runs from an xarray dataset, such as `seedmap.train(...).dataset`.
 
@@ -219,7 +224,8 @@ def from_xarray(
         run_dim: dimension that counts runs; its coordinate names them.
         step_dim: dimension that counts records; its coordinate says when they were made.
         metrics: variables the HMM is to see. Default: those of the paper's 14 that are there.
-        threshold: a run has converged at the first record whose `eval_accuracy` is above it.
+        converged: as of `from_frame`.
+        threshold: as of `from_frame`.
 
     Returns:
         The runs with at least 2 usable records, cut where a metric was no longer finite.
@@ -230,7 +236,7 @@ def from_xarray(
     Example:
         runs = from_xarray(run.dataset.swap_dims(step="epoch"), step_dim="epoch")
     """
-    return runs_of_table(hmm.from_xarray(dataset, metrics, run_dim, step_dim), threshold=threshold)
+    return runs_of_table(hmm.from_xarray(dataset, metrics, run_dim, step_dim, converged, threshold))
 
 
 def numbers(name: str, values: Any) -> Float[np.ndarray, "..."]:
@@ -260,28 +266,19 @@ def check_is_runs(runs: Any) -> None:
     if not isinstance(runs, Runs):
         raise UserError(
             f"runs must be seedmap.Runs, not {type(runs).__name__}: make them with "
-            "seedmap.from_arrays, from_frame, from_xarray or load"
+            "seedmap.from_arrays, from_frame, from_xarray, read or load"
         )
 
 
-def runs_of_table(
-    table: RunTable,
-    convergence: Float[np.ndarray, " run"] | None = None,
-    threshold: float = DEFAULT_THRESHOLD,
-) -> Runs:
-    """Returns the runs of a table, with times of convergence that are given or by accuracy."""
-    if convergence is None:
-        convergence = _convergence(table, threshold)
+def runs_of_table(table: RunTable) -> Runs:
+    """Returns the runs of a table."""
     diverged = np.array([name in table.cut for name in table.sequences.runs])
     return Runs(
-        table.sequences, table.steps, table.step_name, convergence, diverged, table.outcomes
+        table.sequences,
+        table.steps,
+        table.step_name,
+        table.convergence,
+        diverged,
+        table.outcomes,
+        None if table.criterion is None else str(table.criterion),
     )
-
-
-def _convergence(table: RunTable, threshold: float) -> Float[np.ndarray, " run"]:
-    """Returns the first step of each run with `eval_accuracy` above the threshold, else NaN."""
-    if "eval_accuracy" not in table.outcomes:
-        return np.full(table.sequences.num_runs, np.nan)
-    accurate = table.outcomes["eval_accuracy"] > threshold
-    first = table.steps[np.arange(len(accurate)), accurate.argmax(axis=1)]
-    return np.where(accurate.any(axis=1), first, np.nan)

@@ -75,7 +75,7 @@ def base(tmp_path_factory):
     """A run that is imported, then fitted, mapped and reported, a folder for each; CSV files."""
     base = tmp_path_factory.mktemp("base")
     write_csv(base / "csv", 0), write_csv(base / "other", 1)
-    import_metrics(base / "csv", base / "imported", METRICS, 0.9)
+    import_metrics(base / "csv", base / "imported", metrics=METRICS)
     steps = [
         ("fitted", ("fit", "--states", "2", *FIT)),
         ("mapped", ("map",)),

@@ -63,9 +63,10 @@ def test_what_users_need_of_the_default_engine_is_exported():
             assert (entry in hmm.__all__) != (entry in INSIDE)
 
 
-def test_readers_are_exported():
-    for name in importlib.import_module("seedmap.hmm.readers").__all__:
-        assert name in hmm.__all__
+def test_readers_are_imported_when_they_are_used():
+    assert set(hmm._READERS) <= set(hmm.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'read_csv'"):
+        _ = hmm.read_csv
 
 
 def test_all_names_what_is_there():

@@ -119,3 +119,9 @@ def test_leak_is_leave_one_out_and_finds_what_a_z_score_within_runs_gives_away()
     errors, spread = np.array(predicted).T
     np.testing.assert_allclose(given_away.scaled, 1 - (errors**2).sum() / (spread**2).sum())
     assert leak(common, values[:, 0], np.full(40, np.nan)) is None
+
+
+def test_metrics_that_are_constant_but_for_rounding_are_named():
+    noise = np.random.default_rng(0).normal(size=(6, 40, 2))
+    values = np.stack([noise[..., 0], 12.53 + 1e-6 * noise[..., 1]], -1)
+    assert fit_scale(from_arrays(values, metrics=["a", "b"])).constant == ("b",)

@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 
@@ -124,3 +126,17 @@ def test_split_runs_parts_the_runs_and_follows_its_seed():
 def test_split_runs_refuses(arguments, message):
     with pytest.raises(ValueError, match=message):
         split_runs(*arguments)
+
+
+@pytest.mark.parametrize(("spread", "constant"), [(1e-6, True), (1e-4, False)])
+def test_a_metric_constant_but_for_the_rounding_of_float32_is_constant(spread, constant):
+    """12.53 +- 1e-6 in every run: scaled to variance 1 it was noise that changed the states."""
+    noise = np.random.default_rng(0).normal(size=(6, 40))
+    values = np.stack([np.broadcast_to(np.arange(40.0), (6, 40)), 12.53 + spread * noise], -1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        z = z_score(from_arrays(values))
+    assert [str(each.message) for each in caught] == (
+        ["constant metrics, z-score set to 0: metric_1 (6 of 6 runs)"] if constant else []
+    )
+    assert np.allclose(z.values[:, :, 1].std(1), 0.0 if constant else 1.0)

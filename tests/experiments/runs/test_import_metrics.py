@@ -118,9 +118,11 @@ def truth():
     }
     coordinates = {"seed": list(RUNS), "step": np.array(EPOCHS, float)}
     coordinates["epoch"] = ("step", np.array(EPOCHS, float))
+    above = [[epoch for epoch in EPOCHS if rows[run, epoch]["eval_accuracy"] > 0.9] for run in RUNS]
     return xr.Dataset(
         {name: (("seed", "step"), array) for name, array in values.items()}
-        | {"diverged": ("seed", np.array([-1.0, -1.0]))},
+        | {"diverged": ("seed", np.array([-1.0, -1.0]))}
+        | {"convergence": ("seed", np.array([(times or [np.nan])[0] for times in above], float))},
         coordinates,
     )
 
@@ -164,10 +166,11 @@ def test_frames_give_the_same(tmp_path, truth):
     table = frame(rows_of()[1])
     import_frame(table, tmp_path / "long")
     parts = {run: part.drop(columns="seed") for run, part in table.groupby("seed", sort=False)}
-    import_frame(parts, tmp_path / "parts", name="mine", threshold=0.5)
+    import_frame(parts, tmp_path / "parts", threshold=0.5, name="mine")
     theirs = table.rename(columns=THEIRS | {"seed": "which"})
     import_frame(theirs, tmp_path / "mapped", run="which", columns=THEIRS)
-    for name in ("long", "parts", "mapped"):
+    same(read_dataset(tmp_path / "parts").drop_vars("convergence"), truth.drop_vars("convergence"))
+    for name in ("long", "mapped"):
         same(read_dataset(tmp_path / name), truth)
     config = json.loads((tmp_path / "parts" / "config.json").read_text())
     assert (config["experiment"], config["threshold"]) == ("mine", 0.5)
@@ -272,8 +275,9 @@ def test_missing_cells_of_json_lines_are_missing_values(tmp_path):
     lines += ['{"run": "a", "step": 3, "l2": NaN}', '{"run": "a", "step": 4, "l2": 2.5}']
     (tmp_path / "all.jsonl").write_text("\n".join(lines))
     table = read_metrics(tmp_path / "all.jsonl")
-    np.testing.assert_array_equal(table.sequences.values[0, :, 0], [1.5, np.nan, np.nan, 2.5])
-    np.testing.assert_array_equal(table.outcomes["x"], [[np.nan, 1, np.nan, np.nan]])
+    np.testing.assert_array_equal(table.sequences.values[0, :, 0], [1.5, 2.5])
+    np.testing.assert_array_equal(table.steps, [[1, 4]])
+    np.testing.assert_array_equal(table.outcomes["x"], [[np.nan, 1]])  # stands at the next record
 
 
 GOOD = "run,step,l2|a,1,1|a,2,2|"
@@ -293,7 +297,11 @@ BAD = {
     "a name that is there": (GOOD, ["--columns", "l2=step"], ["'l2' already", "other_l2=l2"]),
     "no mapping": (GOOD, ["--columns", "l2"], ["OURS=THEIRS"]),
     "unknown metric": (GOOD, ["--metrics", "l3"], ["'l3'", "nearest: 'l2'"]),
-    "a step twice": ("run,step,l2|a,1,1|a,1,2|", [], ["run a, line 3", "'step' is 1"]),
+    "a step twice": (
+        "run,step,l2|a,1,1|a,1,2|",
+        [],
+        ["all.csv, line 3", "'step' is 1 as in line 2", "'l2'"],
+    ),
     "a short row": ("run,step,l2|a,1|", [], ["line 2 has 2 cells, expected 3"]),
     "no metric": ("run,step,x|a,1,1|a,2,2|", [], ["no metric of the paper", "--metrics"]),
 }
@@ -317,7 +325,6 @@ def test_bad_tables_are_told_in_one_line(tmp_path, capsys, case):
         ({"a.jsonl": '{"step": 1}\n{"step"'}, "a.jsonl, line 2 is not JSON .column 8: Exp"),
         ({"a.jsonl": "\n"}, "a.jsonl is empty"),
         ({"a.jsonl": b"\xff"}, "a.jsonl is not UTF-8"),
-        ({"a.csv": "step,l2\n1,1\n", "b.jsonl": "{}"}, "holds .*csv and .*jsonl; keep one kind"),
         ({"notes.txt": ""}, "holds no metrics: expected .* found 'notes.txt'"),
         ({"r/epoch1.json": "{"}, "epoch1.json is not JSON"),
         ({"r/epoch1.json": '{"x": 1}'}, "epoch1.json .* expected weights under w, q, .* found 'x'"),
@@ -344,16 +351,18 @@ def test_bad_folders_are_told(tmp_path, files, message):
 
 
 def test_paths_and_flags_that_do_not_fit(tmp_path):
+    (tmp_path / "csv").mkdir()
+    (tmp_path / "csv" / "a.csv").write_text("step,l2\n1,1\n")
+    (tmp_path / "a.txt").write_text("")
     for path, run, message in (
         (tmp_path / "none", None, "there is no"),
-        (tmp_path, "id", "run: 'id' is for one long table"),
-        (tmp_path / "a.txt", None, "none of .csv, .jsonl"),
+        (tmp_path / "csv", "id", "run: 'id' is for one long table"),
+        (tmp_path / "a.txt", None, "none of trainer-state, .* csv, jsonl"),
     ):
-        (tmp_path / "a.txt").write_text("")
         with pytest.raises(ValueError, match=message):
             read_metrics(path, run=run)
     import_frame(frame(rows_of()[1]), tmp_path / "run")
     with pytest.raises(ValueError, match="is a run folder already"):
         import_metrics(tmp_path / "run", tmp_path / "again")
-    with pytest.raises(ValueError, match=re.escape("run seed2 has no column 'norm'")):
+    with pytest.raises(ValueError, match=re.escape("the frame has no column 'norm'")):
         from_pandas(frame(rows_of()[1]), columns={"l2": "norm"})

@@ -45,10 +45,10 @@ def names(folder):
 def test_metrics_imported_over_a_run_replace_it_only_when_they_are_all_there(tmp_path):
     sources = [write_csv(tmp_path / f"csv{value}", value) for value in (0, 100)]
     former = tmp_path / "former"
-    import_metrics(sources[0], former, (), 0.9)
+    import_metrics(sources[0], former)
 
     def replace(folder):
-        import_metrics(sources[1], folder, (), 0.9, overwrite=True)
+        import_metrics(sources[1], folder, overwrite=True)
 
     shutil.copytree(former, tmp_path / "whole")
     with operations() as seen:
@@ -68,18 +68,18 @@ def test_metrics_imported_over_a_run_replace_it_only_when_they_are_all_there(tmp
 def test_metrics_that_cannot_be_written_leave_the_run(tmp_path, monkeypatch):
     sources = [write_csv(tmp_path / f"csv{value}", value) for value in (0, 100)]
     folder = tmp_path / "run"
-    import_metrics(sources[0], folder, (), 0.9)
+    import_metrics(sources[0], folder)
 
     def refuse(*_):
         raise ValueError("a name that netCDF refuses")
 
     monkeypatch.setattr(run_folder, "write_dataset", refuse)
     with pytest.raises(ValueError, match="netCDF refuses"):
-        import_metrics(sources[1], folder, (), 0.9, overwrite=True)
+        import_metrics(sources[1], folder, overwrite=True)
     assert level(folder) == 0
     assert names(folder) == ["config.json", "metrics.nc"]
     with pytest.raises(ValueError, match="netCDF refuses"):
-        import_metrics(sources[1], tmp_path / "new", (), 0.9)
+        import_metrics(sources[1], tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
@@ -130,11 +130,11 @@ def test_what_was_begun_with_other_settings_is_refused_before_its_first_record(t
 def test_what_a_kill_left_does_not_keep_a_run_from_being_replaced(left, tmp_path):
     sources = [write_csv(tmp_path / f"csv{value}", value) for value in (0, 100)]
     folder = tmp_path / "run"
-    import_metrics(sources[0], folder, (), 0.9)
+    import_metrics(sources[0], folder)
     (folder / left).write_bytes(b"half")
     (folder / "training.part" / "part-0").mkdir(parents=True)
     with pytest.raises(ValueError, match="holds another run"):
-        import_metrics(sources[1], folder, (), 0.9)
-    import_metrics(sources[1], folder, (), 0.9, overwrite=True)
+        import_metrics(sources[1], folder)
+    import_metrics(sources[1], folder, overwrite=True)
     assert level(folder) == 100
     assert names(folder) == ["config.json", "metrics.nc"]

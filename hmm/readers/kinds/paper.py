@@ -12,7 +12,7 @@ without matrix metrics, so that the run counts as diverged from there.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,8 +20,10 @@ import numpy as np
 
 from seedmap import limits
 from seedmap.errors import UserError
-from seedmap.hmm.readers.run_table import Rows, listed
-from seedmap.hmm.readers.tables import Table
+from seedmap.hmm.readers.files import frame_of
+from seedmap.hmm.readers.kinds.kind import Kind
+from seedmap.hmm.readers.log import Log
+from seedmap.hmm.readers.names import listed, natural
 
 GROUPS = ("w", "q", "k", "v", "in_proj", "ffn_in", "ffn_out")
 MATRIX_METRICS = (
@@ -50,26 +52,25 @@ class _FileName(NamedTuple):
     time: int
 
 
-def released_tables(folder: Path) -> dict[str, Table]:
-    """The runs of a folder: a folder each, or files that name their seed, in natural order.
+def _find(root: Path, files: Sequence[Path]) -> list[Path]:
+    return [
+        path
+        for path in files
+        if _parse_name(path.name) is not None and root in (path.parent, path.parent.parent)
+    ]
 
-    Returns:
-        Run -> its table, a row a file; empty if there is no file of the released code.
 
-    Raises:
-        UserError: a file is not as the released code writes it, or a run's files count in both
-            steps and epochs.
-    """
+def _read(root: Path, files: Sequence[Path]) -> list[Log]:
+    """Reads a folder a run, or files that name their seed."""
     runs: dict[str, dict[Path, _FileName]] = {}
-    for parent in [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]:
-        for path in sorted(path for path in parent.iterdir() if path.is_file()):
-            stamp = _parse_name(path.name)
-            if stamp is not None:
-                own = None if parent == folder else parent.name
-                named = None if stamp.seed is None else f"seed{stamp.seed}"
-                name = "_".join(filter(None, [own, named])) or folder.name
-                runs.setdefault(name, {})[path] = stamp
-    return {name: _table(files) for name, files in runs.items()}
+    for path in files:
+        stamp = _parse_name(path.name)
+        if stamp is not None:
+            own = None if path.parent == root else path.parent.name
+            named = None if stamp.seed is None else f"seed{stamp.seed}"
+            name = "_".join(filter(None, [own, named])) or root.name
+            runs.setdefault(name, {})[path] = stamp
+    return [_log(name, runs[name]) for name in sorted(runs, key=natural)]
 
 
 def _parse_name(name: str) -> _FileName | None:
@@ -82,7 +83,7 @@ def _parse_name(name: str) -> _FileName | None:
     return _FileName(fields.get("seed"), unit, int(fields[unit]))
 
 
-def _table(files: Mapping[Path, _FileName]) -> Table:
+def _log(run: str, files: Mapping[Path, _FileName]) -> Log:
     first, stamp = next(iter(files.items()))
     for path, other in files.items():
         if other.unit != stamp.unit:
@@ -91,9 +92,8 @@ def _table(files: Mapping[Path, _FileName]) -> Table:
                 "steps; rename or part them"
             )
     records = [{stamp.unit: other.time} | _checkpoint(path) for path, other in files.items()]
-    header = list(dict.fromkeys(key for record in records for key in record))
-    cells = [[record.get(key) for record in records] for key in header]
-    return Table(Rows(str(first.parent), "file", [path.name for path in files]), header, cells)
+    frame = frame_of(records).set_axis([path.name for path in files], axis="index")
+    return Log(frame, str(first.parent), run, "file")
 
 
 def _checkpoint(path: Path) -> dict[str, float]:
@@ -160,10 +160,12 @@ def _matrix_means(path: Path, matrices: list[Mapping[str, Any] | None]) -> dict[
 
 
 def _overall(path: Path, content: Mapping[str, Any]) -> dict[str, float]:
-    """Mean, median and variance of all weights and of all biases."""
+    """Mean, median and variance of all weights and of all biases, where there are any."""
     moments: dict[str, float] = {}
     for key, letter in (("w_all", "w"), ("b_all", "b")):
         numbers = content.get(key)
+        if key == "b_all" and numbers == {}:
+            continue
         if not isinstance(numbers, Mapping) or not set(_OVERALL) <= set(numbers):
             raise UserError(
                 f"{path}: {key!r} must hold {', '.join(_OVERALL)}; found {_as_json(numbers)}"
@@ -181,3 +183,6 @@ def _outcomes(content: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
             value = value.get("accuracy")
         if isinstance(value, int | float):
             yield key, value
+
+
+PAPER = Kind("paper", "the JSON files of the code of Hu et al. 2023", _find, _read)
