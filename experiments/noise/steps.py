@@ -115,7 +115,7 @@ def _paths(folder, draft, map_from, study, fit, asked, callback) -> Paths | None
     run = Path(map_from)
     if map_from == OWN_MAP:
         run = draft / run_folder.NOISE_MAP
-        fit_own_map(folder, run, study.variants, fit, asked, callback)
+        fit_own_map(folder, run, study.variants, fit, asked, callback, study.roots)
     return read_paths(study.dataset, read_config(folder)["experiment"], run)
 
 

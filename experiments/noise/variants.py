@@ -3,7 +3,9 @@
 After Zhuang et al. 2022. A study trains a few replicas of each *variant*. Replica r of a variant
 has number r in the sources that vary and number 0 in all others, so that replica 0 of every variant
 is one and the same training, and CONTROL, where nothing varies, is that training several times
-over.
+over. With several *roots* all of this is done around as many such trainings: a root is another base
+seed, which gives another initialisation, order, ... and other examples, and its replicas are one
+block of rows. Replicas are nested in variants, and these in roots.
 """
 
 from collections.abc import Callable, Sequence
@@ -142,14 +144,23 @@ def _noise_read(task: Task) -> dict[str, bool]:
     return dict(zip(("augment", "dropout", "place"), read[:3], strict=True))
 
 
-def make_rows(variants: Sequence[Variant], root: int = 0, ulp_step: int = 0) -> Rows:
-    """Makes keys and perturbations of all replicas, variant by variant.
+def make_rows(
+    variants: Sequence[Variant], root: int = 0, ulp_step: int = 0, roots: int = 1
+) -> Rows:
+    """Makes keys and perturbations of all replicas, root by root, variant by variant.
 
     Args:
         variants: as `make_variants` gives them.
         root: number of the root key of all streams; another root is another training to vary.
         ulp_step: step before which the replicas of `ulp`, but for number 0, have a weight moved.
+        roots: roots, numbered from the first one on.
     """
+    of_roots = [_rows_of_root(variants, root + i, ulp_step) for i in range(roots)]
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *of_roots)
+
+
+def _rows_of_root(variants: Sequence[Variant], root: int, ulp_step: int) -> Rows:
+    """Makes keys and perturbations of the replicas of one root, variant by variant."""
     parts = [make_streams(range(v.replicas), _streams_of(v), root) for v in variants]
     streams = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
@@ -183,9 +194,20 @@ def _streams_of(variant: Variant) -> tuple[str, ...]:
 
 
 def rows_of(variants: Sequence[Variant]) -> dict[str, np.ndarray]:
-    """Returns the rows of each variant's replicas among all: name -> int [replica]."""
+    """Returns the rows of each variant's replicas in the block of a root: name -> [replica]."""
     ends = np.cumsum([variant.replicas for variant in variants])
     return {
         variant.name: np.arange(end - variant.replicas, end)
         for variant, end in zip(variants, ends, strict=True)
     }
+
+
+def num_rows(variants: Sequence[Variant]) -> int:
+    """Returns the rows of a root."""
+    return sum(variant.replicas for variant in variants)
+
+
+def rows_by_root(variants: Sequence[Variant], roots: int) -> dict[str, np.ndarray]:
+    """Returns the rows of each variant's replicas among all: name -> int [root, replica]."""
+    begins = num_rows(variants) * np.arange(roots)[:, None]
+    return {name: begins + rows for name, rows in rows_of(variants).items()}

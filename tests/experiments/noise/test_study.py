@@ -81,7 +81,7 @@ def study():
         batch_size=10,
         steps=STEPS,
         record_every=EVERY,
-        noise=NoiseConfig(replicas=3, fork_steps=(8,)),
+        noise=NoiseConfig(roots=1, replicas=3, fork_steps=(8,)),
         groups={"left": is_left, "right": ~is_left},
         metrics=lambda params: {"top": jnp.abs(params["first"]).max()},
         seeds_at_once=14,
@@ -352,7 +352,7 @@ def test_a_task_without_classes_has_losses_and_weights_only():
             batch_size=17,
             steps=4,
             record_every=2,
-            noise=NoiseConfig("init", replicas=2),
+            noise=NoiseConfig("init", roots=1, replicas=2),
             metrics=(),
             seeds_at_once=4,
         )
