@@ -267,7 +267,7 @@ def test_a_dataset_gives_the_runs_of_its_arrays():
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("facade") / "run"
     training = "--seeds 6 --epochs 20 --record-every 2 --hidden 8 --bits 6 --train-size 32"
-    fitting = "--states 1-2 --restarts 2 --iterations 4 --resamples 0"
+    fitting = "--emission gaussian --states 1-2 --restarts 2 --iterations 4 --resamples 0"
     assert seedmap("run", "parities", "--out", path, *training.split(), *fitting.split()) == 0
     return path
 

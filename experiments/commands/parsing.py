@@ -131,7 +131,7 @@ def one_line(box: str) -> str:
     if text.startswith("Missing from"):
         lacking = [line for line in lines if re.fullmatch(r"--\S+ [A-Z]+|[A-Z]+", line)]
         return f"{' and '.join(lacking)} must be given"
-    text = re.sub(r"\(('[^()]*'None'[^()]*)\)", _without_none, text)
+    text = re.sub(r"\(([^()]*'None'[^()]*)\)", _without_none, text)
     for pattern, words in _KNOWN:
         if match := re.fullmatch(pattern, text):
             return match.expand(words)

@@ -118,18 +118,12 @@ def read_map(experiment: str, run: Path) -> tuple[RunSummary, SavedHMM]:
     saved = load_hmm(run)
     ids.check_fit(run, config, [Mark(run / "hmm.json", saved.fit_id)])
     ids.check_map(run, config, summary.map_id)
-    if not _is_of(summary, len(saved.parameters.means)):
+    if summary.num_states != len(saved.parameters.means):
         raise UserError(
             f"{run / run_folder.SUMMARY} is not of the HMM beside it; make it anew with `seedmap "
             f"map {run}`"
         )
     return summary, saved
-
-
-def _is_of(summary: RunSummary, num_states: int) -> bool:
-    return summary.num_states == num_states and all(
-        0 <= state < num_states for state in summary.detours_on_map
-    )
 
 
 def check_metrics(run: Path, saved: SavedHMM, recorded: Container[str]) -> None:

@@ -28,7 +28,7 @@ from seedmap.hmm.forecasting.forecaster import Forecast
 from seedmap.lock import SERVICE
 
 METRICS = ("l1", "l2")
-FIT = "--restarts 1 --iterations 4 --covariance diagonal --prior weak --resamples 0".split()
+FIT = "--restarts 1 --iterations 4 --resamples 0".split()
 FIT += ["--metrics", *METRICS]
 
 _RUNS, _COMMANDS = "seedmap.experiments.runs", "seedmap.experiments.commands"
@@ -36,13 +36,12 @@ ENVIRONMENT = (f"{_RUNS}.folder:environment", f"{_COMMANDS}.import_runs:parse")
 FITTING = (
     f"{_COMMANDS}.fit:parse",
     f"{_RUNS}.fit_and_map:dataset_runs",
-    f"{_RUNS}.fit_and_map:fit_priors",
-    f"{_RUNS}.fit_and_map:fit_stability",
+    f"{_RUNS}.fit_and_map:make_fit",
 )
 ANALYSIS = (
     f"{_COMMANDS}.map:parse",
     f"{_RUNS}.fit_and_map:analyse_fitted",
-    f"{_RUNS}.fit_and_map:stability",
+    *(f"{_RUNS}.fit_and_map:{name}" for name in ("find_branches", "find_out", "stability")),
 )
 DRAWING = ("seedmap.hmm.figures.style:png", "seedmap.experiments.report.html:png")
 

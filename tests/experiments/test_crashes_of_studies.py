@@ -36,8 +36,6 @@ FIT = FitConfig(
     states="2",
     restarts=1,
     iterations=4,
-    covariance="diagonal",
-    prior="weak",
     resamples=0,
     metrics=("l1", "l2"),
 )
@@ -45,7 +43,7 @@ _RUNS, _NOISE = "seedmap.experiments.runs", "seedmap.experiments.noise"
 _COMMANDS, _REPORT = "seedmap.experiments.commands", "seedmap.experiments.report"
 DRAWING = ("seedmap.hmm.figures.style:png", f"{_REPORT}.html:png")
 MEASURING = (
-    *(f"{_RUNS}.fit_and_map:{name}" for name in ("fit_priors", "fit_stability")),
+    *(f"{_RUNS}.fit_and_map:{name}" for name in ("make_fit", "find_branches", "find_out")),
     *(f"{_RUNS}.fit_and_map:{name}" for name in ("analyse_fitted", "stability", "dataset_runs")),
     *(f"{_NOISE}.steps:{name}" for name in ("load_study", "summarise_study", "read_paths")),
     *DRAWING,

@@ -189,7 +189,6 @@ def test_a_map_of_another_experiment_is_refused(folder, tmp_path, capsys):
         ({"regression": None}, "summary.json has a 'regression' that is no mapping"),
         ({"num_states": "many"}, "summary.json has a 'num_states' of another type"),
         ({"num_states": 99}, "summary.json is not of the HMM beside it"),
-        ({"detours": [99]}, "summary.json is not of the HMM beside it"),
     ):
         (other / "summary.json").write_text(json.dumps(summary | odd))
         assert noise(*arguments, "--map", other) == 2
