@@ -19,8 +19,7 @@ from seedmap.experiments.noise.measures.intervals import mean_interval
 from seedmap.experiments.noise.measures.superiority import probability_better
 from seedmap.experiments.noise.results import Estimate, estimate, without_ends
 from seedmap.experiments.noise.study import StudyResult
-from seedmap.experiments.noise.summary import is_sampled
-from seedmap.experiments.noise.variants import Variant, rows_by_root
+from seedmap.experiments.noise.variants import Variant, is_sampled, rows_by_root
 from seedmap.experiments.report.html import flatten
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.compare import run_names

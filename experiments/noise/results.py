@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with the ends of its 95 % interval over replicas.
+    """A number with the ends of its 95 % interval over replicas, or over roots if there are several.
 
     Attributes:
         value: from all replicas.
@@ -174,6 +174,55 @@ class GroupSpread:
 
 
 @dataclass(frozen=True)
+class Survival:
+    """Convergence of a variant's replicas, those that have not converged being censored.
+
+    Attributes:
+        num: replicas, diverged ones included.
+        converged: of them.
+        horizon: time of the last record.
+        unit: of times, "epoch" or "step".
+        restricted_mean: time to convergence, one that never comes counting with the horizon; None
+            where a replica was censored before.
+        at: times at which replicas are counted.
+        at_risk: replicas that have not converged, nor been censored, before each.
+        log_rank: p-value of the log-rank test against the variant with the most sources, labels
+            exchanged within roots; None for that variant, and where nothing converges.
+    """
+
+    num: int
+    converged: int
+    horizon: float
+    unit: str
+    restricted_mean: Estimate | None
+    at: list[float]
+    at_risk: list[int]
+    log_rank: float | None
+
+
+@dataclass(frozen=True)
+class SourceComponent:
+    """What a source does to a measure: its variance component (`noise.measures.components`).
+
+    Attributes:
+        source: a source or a set of them; "root" for what they leave.
+        measure: `log_convergence_time`, `accuracy`, `loss`, `churn`, `l2_distance`, `path` or
+            `time_in_state_K`.
+        variance: within roots; of churn and distances their mean. None where it is not determined.
+        share: of all variance, in 0 .. 1; None where nothing varies, or it is not determined.
+        low: lower end of its 95 % interval; None with fewer than three roots.
+        high: upper end; None likewise.
+    """
+
+    source: str
+    measure: str
+    variance: float | None
+    share: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
 class PathDissimilarity:
     """Mean dissimilarity over pairs of replicas, by ground metric."""
 
@@ -229,9 +278,9 @@ class VariantSummary:
         replicas: how many.
         fork: step from which on they differ.
         kind: "control", "source", "together" or "fork".
-        rows: first of its replicas among all, and the first after them.
+        rows: first of its replicas among all, and the first after them, of the first root.
         num_diverged: replicas that diverged.
-        diverged: the step at which, by replica.
+        diverged: the step at which, by replica; "ROOT:REPLICA" where there are several roots.
         used: replicas left for the measures.
         parting: when and how they part.
         barrier: between pairs; None where there is no pair.
@@ -251,6 +300,7 @@ class VariantSummary:
         classes: spread of each class.
         class_ratio: of all classes.
         groups: spread of each subgroup.
+        survival: convergence; None without a threshold.
     """
 
     name: str
@@ -280,6 +330,7 @@ class VariantSummary:
     classes: list[ClassSpread] | None = None
     class_ratio: ClassRatio | None = None
     groups: list[GroupSpread] | None = None
+    survival: Survival | None = None
 
 
 @dataclass(frozen=True)
@@ -309,7 +360,8 @@ class StudySummary:
 
     Attributes:
         experiment: its name; None for a task of one's own.
-        replicas: of each variant.
+        roots: base trainings that were varied.
+        replicas: of each variant and root.
         steps: of training.
         record_every: steps between records.
         epochs: of training.
@@ -318,7 +370,8 @@ class StudySummary:
         sources: those that variants vary alone.
         whole: the variant with the most sources, which shares are of.
         control: whether nothing varies where nothing should.
-        variants: all measures, variant by variant.
+        variants: all measures, variant by variant; of several roots as `noise.pooled` has them.
+        components: of variance, source by source and measure by measure; empty with one root.
         map: the training map; None without one.
         notes: what a reader should know first.
         unused: sources asked for that the training does not draw from.
@@ -327,6 +380,7 @@ class StudySummary:
     """
 
     experiment: str | None
+    roots: int
     replicas: int
     steps: int
     record_every: int
@@ -337,6 +391,7 @@ class StudySummary:
     whole: str
     control: Control
     variants: list[VariantSummary]
+    components: list[SourceComponent]
     notes: list[str]
     map: MapSummary | None
     unused: list[str]

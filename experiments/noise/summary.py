@@ -6,6 +6,8 @@ from dataclasses import replace
 import jax
 import numpy as np
 
+from seedmap.experiments.noise.components import components_of
+from seedmap.experiments.noise.convergence import convergence_of, survival_of
 from seedmap.experiments.noise.measures.barrier import error_barrier
 from seedmap.experiments.noise.measures.divergence import growth
 from seedmap.experiments.noise.measures.groups import class_accuracy, group_rates
@@ -30,6 +32,7 @@ from seedmap.experiments.noise.measures.variance import (
     distribution_variance,
     independent_error_variance,
 )
+from seedmap.experiments.noise.pooled import pooled
 from seedmap.experiments.noise.predictions import Predictions
 from seedmap.experiments.noise.results import (
     Barrier,
@@ -47,12 +50,22 @@ from seedmap.experiments.noise.results import (
     estimate,
     without_ends,
 )
-from seedmap.experiments.noise.study import StudyResult
-from seedmap.experiments.noise.variants import CONTROL, SOURCES, Variant, rows_of
+from seedmap.experiments.noise.study import StudyResult, study_of_root
+from seedmap.experiments.noise.variants import (
+    CONTROL,
+    SOURCES,
+    Variant,
+    is_sampled,
+    rows_by_root,
+    rows_of,
+)
 
 
-def summarise_study(study: StudyResult) -> StudySummary:
-    """Takes all measures of a study, variant by variant, with 95 % intervals over replicas.
+def summarise_study(study: StudyResult, threshold: float | None = None) -> StudySummary:
+    """Takes all measures of a study, variant by variant, with 95 % intervals.
+
+    With one root intervals are over its replicas, and say nothing of other trainings; with several
+    they are over roots (`noise.pooled`), and each source has its variance components.
 
     Replicas that diverged have no part in the measures. Shares are of the variant with the most
     sources, "whole"; sources are not additive, and shares need not sum to 1. Their intervals take
@@ -62,16 +75,34 @@ def summarise_study(study: StudyResult) -> StudySummary:
 
     Args:
         study: trained.
+        threshold: evaluation accuracy above which a replica has converged; None: not asked for.
 
     Returns:
         What `noise.json` holds, without the name of an experiment, a training map and paths.
     """
+    summary = pooled([_of_root(study_of_root(study, i)) for i in range(study.roots)])
+    convergence = convergence_of(study.dataset, threshold)
+    rows = rows_by_root(study.variants, study.roots)
+    if convergence is not None:
+        variants = [
+            v
+            if v.kind == "control"  # copies of one training
+            else replace(v, survival=survival_of(convergence, rows[v.name], rows[summary.whole]))
+            for v in summary.variants
+        ]
+        summary = replace(summary, variants=variants)
+    return replace(summary, components=components_of(study, convergence))
+
+
+def _of_root(study: StudyResult) -> StudySummary:
+    """Takes all measures of one root, with intervals over its replicas."""
     variants, rows = study.variants, rows_of(study.variants)
     samples = {v.name: _Sample(study, rows[v.name]) for v in variants}
     most = max(variants, key=lambda variant: (len(variant.varied), -variant.fork)).name
     steps, logits = study.dataset.step.values, study.predictions.logits
     return StudySummary(
         experiment=None,
+        roots=1,
         replicas=variants[0].replicas,
         steps=int(steps[-1]),
         record_every=int(steps[0]),
@@ -85,6 +116,7 @@ def summarise_study(study: StudyResult) -> StudySummary:
             _variant(study, variant, rows[variant.name], samples[variant.name], samples[most])
             for variant in variants
         ],
+        components=[],
         notes=[*study.notes, *_left_out(study)],
         map=None,
         unused=[],
@@ -200,11 +232,6 @@ def _with_shares(summary: VariantSummary, own: _Sample, reference: _Sample) -> V
         else estimate(ratio_of_pairs(own.churn, reference.churn)),
         share_of_l2=estimate(ratio_of_pairs(own.weights.l2_RxR, reference.weights.l2_RxR)),
     )
-
-
-def is_sampled(variant: Variant) -> bool:
-    """Tells whether a variant's replicas are a sample; modes of precision are all there are."""
-    return variant.varied != ("precision",)
 
 
 def _with_classes(summary: VariantSummary, study: StudyResult, own: _Sample) -> VariantSummary:

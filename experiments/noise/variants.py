@@ -202,6 +202,11 @@ def rows_of(variants: Sequence[Variant]) -> dict[str, np.ndarray]:
     }
 
 
+def is_sampled(variant: Variant) -> bool:
+    """Tells whether a variant's replicas are a sample; modes of precision are all there are."""
+    return variant.varied != ("precision",)
+
+
 def num_rows(variants: Sequence[Variant]) -> int:
     """Returns the rows of a root."""
     return sum(variant.replicas for variant in variants)

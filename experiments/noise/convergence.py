@@ -1,0 +1,134 @@
+"""Convergence of a study's replicas as survival: who has not converged yet, by source and root.
+
+Replicas that have not converged by their last record are censored there, and those that diverged at
+their last finite one: none is dropped, none taken for one that converged then (Kaplan & Meier 1958).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Bool, Float, Int
+
+from seedmap.experiments.noise.measures.intervals import mean_interval
+from seedmap.experiments.noise.results import Estimate, Survival, estimate
+from seedmap.experiments.runs.dataset import convergence_times, time_unit
+from seedmap.hmm.training_map.survival import (
+    censored_times,
+    kaplan_meier,
+    log_rank,
+    restricted_mean,
+)
+
+SHUFFLES = 9999
+QUARTERS = (0.25, 0.5, 0.75)
+
+
+class Convergence(NamedTuple):
+    """Times of convergence of all replicas of a study.
+
+    Attributes:
+        time: float64 [replica], of convergence, or else of the last finite record.
+        observed: bool [replica], whether it converged.
+        unit: of the times, "epoch" or "step".
+        end: time of the last record.
+    """
+
+    time: Float[np.ndarray, " replica"]
+    observed: Bool[np.ndarray, " replica"]
+    unit: str
+    end: float
+
+
+def convergence_of(dataset: xr.Dataset, threshold: float | None) -> Convergence | None:
+    """Returns the times of convergence of a study; None where it has no accuracy or threshold.
+
+    Args:
+        dataset: records of the study.
+        threshold: evaluation accuracy above which a replica has converged.
+    """
+    if threshold is None or "eval_accuracy" not in dataset:
+        return None
+    unit = time_unit(dataset)
+    times = dataset[unit].values.astype(float)
+    finite = np.isfinite(dataset.eval_accuracy.values)
+    last = np.where(finite, times, times[0]).max(axis=1)
+    return Convergence(
+        *censored_times(convergence_times(dataset, threshold), last), unit, float(times[-1])
+    )
+
+
+def survival_of(
+    times: Convergence, rows: Int[np.ndarray, "root replica"], whole: Int[np.ndarray, "root other"]
+) -> Survival:
+    """Summarises how a variant's replicas converge, beside those of the variant of all sources.
+
+    The restricted mean is that of a root, averaged; its interval is over roots, or of a single root
+    Greenwood's. The log-rank test exchanges labels within roots, so that what replicas of a root have
+    in common does not count as many times as there are replicas; copies of a root's replica 0 are
+    not exchanged.
+
+    Args:
+        times: of all replicas of the study.
+        rows: of the variant.
+        whole: of the variant with the most sources.
+    """
+    time, observed = times.time[rows], times.observed[rows]
+    curve = kaplan_meier(time.ravel(), observed.ravel())
+    at = [share * times.end for share in QUARTERS]
+    return Survival(
+        num=curve.num_runs,
+        converged=curve.num_converged,
+        horizon=times.end,
+        unit=times.unit,
+        restricted_mean=_restricted(time, observed, times.end),
+        at=at,
+        at_risk=[int((time >= when).sum()) for when in at],
+        log_rank=None
+        if np.array_equal(rows, whole)
+        else exchange_pvalue(times.time, times.observed, rows[:, 1:], whole[:, 1:]),
+    )
+
+
+def _restricted(time, observed, end) -> Estimate | None:
+    """Returns the restricted mean; None where a replica was censored before the end."""
+    if ((time < end) & ~observed).any():
+        return None
+    if len(time) == 1:
+        found = restricted_mean(time[0], observed[0], end)
+        return Estimate(found.value, max(found.low, 0.0), min(found.high, end))
+    return estimate(mean_interval(np.minimum(time, end).mean(axis=1)), (0.0, end))
+
+
+def exchange_pvalue(
+    time: Float[np.ndarray, " run"],
+    observed: Bool[np.ndarray, " run"],
+    first: Int[np.ndarray, "root replica"],
+    second: Int[np.ndarray, "root other"],
+    shuffles: int = SHUFFLES,
+    seed: int = 0,
+) -> float | None:
+    """Returns the p-value of the log-rank test of two sets of runs, labels exchanged within roots.
+
+    Args:
+        time: of convergence or of censoring.
+        observed: whether it is that of convergence.
+        first: rows of the one set.
+        second: rows of the other.
+        shuffles: labellings drawn.
+        seed: of them.
+
+    Returns:
+        Two-sided, (1 + as extreme) / (1 + shuffles); None where nothing can be told: a set is empty
+        or nothing converges.
+    """
+    both = np.concatenate([first, second], axis=1)
+    if min(first.shape[1], second.shape[1]) == 0 or not observed[both].any():
+        return None
+    label = np.broadcast_to(np.arange(both.shape[1]) < first.shape[1], both.shape)
+    rng = np.random.default_rng(seed)
+    labels = rng.permuted(np.broadcast_to(label, (shuffles, *both.shape)).copy(), axis=-1)
+    every = np.concatenate([label[None], labels]).reshape(shuffles + 1, -1)
+    statistic = np.abs(log_rank(time[both].ravel(), observed[both].ravel(), every))
+    extreme = statistic[1:] >= statistic[0] - 1e-9
+    return float((1 + extreme.sum()) / (1 + shuffles))
