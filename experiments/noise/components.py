@@ -14,13 +14,13 @@ from seedmap.experiments.noise.convergence import Convergence
 from seedmap.experiments.noise.measures.components import (
     Component,
     Pairs,
+    SourceComponent,
     censored_pairs,
     component,
     pairs_of_distances,
     pairs_of_values,
 )
 from seedmap.experiments.noise.measures.replicas import churn, weight_distances
-from seedmap.experiments.noise.results import SourceComponent
 from seedmap.experiments.noise.study import StudyResult
 from seedmap.experiments.noise.variants import num_rows, rows_by_root
 from seedmap.hmm.training_map.dissimilarity import pairwise_dissimilarity

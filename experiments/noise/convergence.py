@@ -1,7 +1,8 @@
 """Convergence of a study's replicas as survival: who has not converged yet, by source and root.
 
-Replicas that have not converged by their last record are censored there, and those that diverged at
-their last finite one: none is dropped, none taken for one that converged then (Kaplan & Meier 1958).
+Replicas that have not converged by their last record are censored there, and those that diverged
+at their last finite one: none is dropped, none taken for one that converged then (Kaplan & Meier
+1958).
 """
 
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float, Int
+from scipy import special, stats
 
 from seedmap.experiments.noise.measures.intervals import mean_interval
 from seedmap.experiments.noise.results import Estimate, Survival, estimate
@@ -20,7 +22,6 @@ from seedmap.hmm.training_map.survival import (
     restricted_mean,
 )
 
-SHUFFLES = 9999
 QUARTERS = (0.25, 0.5, 0.75)
 
 
@@ -64,9 +65,7 @@ def survival_of(
     """Summarises how a variant's replicas converge, beside those of the variant of all sources.
 
     The restricted mean is that of a root, averaged; its interval is over roots, or of a single root
-    Greenwood's. The log-rank test exchanges labels within roots, so that what replicas of a root have
-    in common does not count as many times as there are replicas; copies of a root's replica 0 are
-    not exchanged.
+    Greenwood's. The log-rank test leaves the copies of a root's replica 0 out.
 
     Args:
         times: of all replicas of the study.
@@ -86,7 +85,7 @@ def survival_of(
         at_risk=[int((time >= when).sum()) for when in at],
         log_rank=None
         if np.array_equal(rows, whole)
-        else exchange_pvalue(times.time, times.observed, rows[:, 1:], whole[:, 1:]),
+        else log_rank_pvalue(times.time, times.observed, rows[:, 1:], whole[:, 1:]),
     )
 
 
@@ -100,35 +99,35 @@ def _restricted(time, observed, end) -> Estimate | None:
     return estimate(mean_interval(np.minimum(time, end).mean(axis=1)), (0.0, end))
 
 
-def exchange_pvalue(
+def log_rank_pvalue(
     time: Float[np.ndarray, " run"],
     observed: Bool[np.ndarray, " run"],
     first: Int[np.ndarray, "root replica"],
     second: Int[np.ndarray, "root other"],
-    shuffles: int = SHUFFLES,
-    seed: int = 0,
 ) -> float | None:
-    """Returns the p-value of the log-rank test of two sets of runs, labels exchanged within roots.
+    """Returns the p-value of the log-rank test of two sets of runs, stratified by root.
+
+    Of several roots it is that of the t test of the roots' standardised statistics: roots are
+    independent of each other, replicas of a root are not. Of a single root it is the usual one
+    (Mantel 1966), and speaks of that root alone.
 
     Args:
         time: of convergence or of censoring.
         observed: whether it is that of convergence.
         first: rows of the one set.
         second: rows of the other.
-        shuffles: labellings drawn.
-        seed: of them.
 
     Returns:
-        Two-sided, (1 + as extreme) / (1 + shuffles); None where nothing can be told: a set is empty
-        or nothing converges.
+        Two-sided; None where nothing can be told: a set is empty, nothing converges, or no root
+        differs.
     """
     both = np.concatenate([first, second], axis=1)
     if min(first.shape[1], second.shape[1]) == 0 or not observed[both].any():
         return None
-    label = np.broadcast_to(np.arange(both.shape[1]) < first.shape[1], both.shape)
-    rng = np.random.default_rng(seed)
-    labels = rng.permuted(np.broadcast_to(label, (shuffles, *both.shape)).copy(), axis=-1)
-    every = np.concatenate([label[None], labels]).reshape(shuffles + 1, -1)
-    statistic = np.abs(log_rank(time[both].ravel(), observed[both].ravel(), every))
-    extreme = statistic[1:] >= statistic[0] - 1e-9
-    return float((1 + extreme.sum()) / (1 + shuffles))
+    label = np.arange(both.shape[1]) < first.shape[1]
+    of_roots = np.array([float(log_rank(time[own], observed[own], label)) for own in both])
+    if len(of_roots) == 1:
+        return float(special.erfc(abs(of_roots[0]) / np.sqrt(2)))
+    if np.ptp(of_roots) == 0:
+        return None
+    return float(stats.ttest_1samp(of_roots, 0.0).pvalue)

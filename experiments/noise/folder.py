@@ -23,7 +23,7 @@ from seedmap.experiments.noise.predictions import (
     save_predictions,
     shared_data,
 )
-from seedmap.experiments.noise.study import NoiseConfig, StudyResult, plan_study, evaluate_replicas
+from seedmap.experiments.noise.study import NoiseConfig, StudyResult, evaluate_replicas, plan_study
 from seedmap.experiments.noise.variants import Rows, Variant, make_rows, parse_sources
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs import ids

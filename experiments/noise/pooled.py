@@ -2,9 +2,9 @@
 
 Means are those of the roots' values, with t intervals over roots. Standard deviations are the root
 mean square of the roots', and a share is the mean of a source's quantity over that of all sources
-(variance, churn, distance); their intervals are value * exp(± t s), s the first-order standard error
-of the logarithm over roots (of a ratio as of Cochran 1977, section 6.4). So an interval says what to
-expect of another root; with one root it would only say what to expect of another replica.
+(variance, churn, distance); their intervals are value * exp(± t s), s the first-order standard
+error of the logarithm over roots (of a ratio as of Cochran 1977, section 6.4). So an interval is
+of what sources do in general; that of one root is of what they do around one training.
 """
 
 from collections.abc import Callable, Sequence
@@ -141,12 +141,17 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _ratio(own: np.ndarray, other: np.ndarray) -> Estimate | None:
-    """Returns sum(own) / sum(other), paired by root, with its interval."""
+    """Returns sum(own) / sum(other), paired by root, with its interval.
+
+    Without ends where fewer than three roots have anything: they cannot say how much roots differ.
+    """
     if not len(own) or other.sum() <= 0:
         return None
     ratio = float(own.sum() / other.sum())
-    if ratio == 0 or len(own) < 2:
-        return Estimate(ratio, *((0.0, 0.0) if len(own) > 1 else (None, None)))
+    if ratio == 0 and len(own) > 1:
+        return Estimate(0.0, 0.0, 0.0)
+    if min((own > 0).sum(), (other > 0).sum()) < 3:
+        return Estimate(ratio, None, None)
     error = np.std(own - ratio * other, ddof=1) / np.sqrt(len(own)) / other.mean() / ratio
     reach = np.exp(stats.t.ppf(0.975, len(own) - 1) * error)
     return estimate(Interval(ratio, ratio / reach, ratio * reach))
@@ -193,16 +198,17 @@ def _parting(of_roots: Sequence[Parting]) -> Parting:
     return Parting(
         first_apart=[step for parting in of_roots for step in parting.first_apart],
         growth=GrowthSummary(
-            rate=_median([growth.rate for growth in growths]),
-            power=_median([growth.power for growth in growths]),
+            rate=median([growth.rate for growth in growths]),
+            power=median([growth.power for growth in growths]),
             better=max(sorted(set(kinds)), key=kinds.count) if kinds else None,
             replicas=sum(growth.replicas for growth in growths),
         ),
-        largest_churn=_median([parting.largest_churn for parting in of_roots]),
+        largest_churn=median([parting.largest_churn for parting in of_roots]),
     )
 
 
-def _median(values: Sequence[float | None]) -> float | None:
+def median(values: Sequence[float | None]) -> float | None:
+    """Returns the median of the numbers that are known; None where none is."""
     known = _known(values)
     return float(np.median(known)) if len(known) else None
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from seedmap.experiments.noise.measures.components import SourceComponent
 from seedmap.experiments.noise.measures.intervals import Interval
 from seedmap.results import named, to_json
 
@@ -16,7 +17,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with the ends of its 95 % interval over replicas, or over roots if there are several.
+    """A number with the ends of its 95 % interval over replicas, or roots if there are several.
 
     Attributes:
         value: from all replicas.
@@ -186,8 +187,8 @@ class Survival:
             where a replica was censored before.
         at: times at which replicas are counted.
         at_risk: replicas that have not converged, nor been censored, before each.
-        log_rank: p-value of the log-rank test against the variant with the most sources, labels
-            exchanged within roots; None for that variant, and where nothing converges.
+        log_rank: p-value of the log-rank test against the variant with the most sources, within
+            roots; None for that variant, and where nothing can be told.
     """
 
     num: int
@@ -198,28 +199,6 @@ class Survival:
     at: list[float]
     at_risk: list[int]
     log_rank: float | None
-
-
-@dataclass(frozen=True)
-class SourceComponent:
-    """What a source does to a measure: its variance component (`noise.measures.components`).
-
-    Attributes:
-        source: a source or a set of them; "root" for what they leave.
-        measure: `log_convergence_time`, `accuracy`, `loss`, `churn`, `l2_distance`, `path` or
-            `time_in_state_K`.
-        variance: within roots; of churn and distances their mean. None where it is not determined.
-        share: of all variance, in 0 .. 1; None where nothing varies, or it is not determined.
-        low: lower end of its 95 % interval; None with fewer than three roots.
-        high: upper end; None likewise.
-    """
-
-    source: str
-    measure: str
-    variance: float | None
-    share: float | None
-    low: float | None
-    high: float | None
 
 
 @dataclass(frozen=True)

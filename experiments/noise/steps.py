@@ -24,9 +24,9 @@ from seedmap.experiments.noise.map_paths import (
     paths_by_variant,
     read_paths,
 )
+from seedmap.experiments.noise.pooled import pooled_paths
 from seedmap.experiments.noise.report.figures import make_figures
 from seedmap.experiments.noise.report.page import write_noise_report
-from seedmap.experiments.noise.pooled import pooled_paths
 from seedmap.experiments.noise.results import PathSummary, StudySummary, without_ends
 from seedmap.experiments.noise.study import StudyResult, study_of_root
 from seedmap.experiments.noise.summary import parted_note, summarise_study
@@ -157,7 +157,8 @@ def report_study(folder: Path) -> Path:
     config, study = read_config(folder), load_study(folder)
     _check_measured(folder, summary, study)
     state = study.dataset.state.values if summary.map is not None else None
-    drawn = make_figures(summary, study.dataset, state, study.barriers)
+    convergence = convergence_of(study.dataset, config["threshold"])
+    drawn = make_figures(summary, study.dataset, state, study.barriers, convergence)
     of_map = _map_figures(folder, summary)
     with transaction(folder, (), "noise") as draft:
         save_figures(draft, drawn)

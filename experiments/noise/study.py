@@ -123,7 +123,9 @@ def check_noise(noise: NoiseConfig) -> None:
     """Raises UserError where a setting of the study is wrong for any task."""
     parse_sources(noise.sources)
     if not isinstance(noise.roots, int | np.integer) or not 1 <= noise.roots <= MAX_ROOTS:
-        raise UserError(f"--roots is {noise.roots!r}; it must be a whole number in 1 .. {MAX_ROOTS}")
+        raise UserError(
+            f"--roots is {noise.roots!r}; it must be a whole number in 1 .. {MAX_ROOTS}"
+        )
     replicas = noise.num_replicas
     if not isinstance(replicas, int | np.integer):
         raise UserError(f"--replicas is {replicas!r}; it must be a whole number")
@@ -133,8 +135,7 @@ def check_noise(noise: NoiseConfig) -> None:
         )
     if replicas > MAX_REPLICAS:
         raise UserError(
-            f"--replicas is {replicas}; every two of a variant are compared: at most "
-            f"{MAX_REPLICAS}"
+            f"--replicas is {replicas}; every two of a variant are compared: at most {MAX_REPLICAS}"
         )
     if not isinstance(noise.fork_steps, Sequence):
         raise UserError(f"--fork-steps is {noise.fork_steps!r}; give a sequence of steps")

@@ -32,7 +32,7 @@ from seedmap.experiments.noise.measures.variance import (
     distribution_variance,
     independent_error_variance,
 )
-from seedmap.experiments.noise.pooled import pooled
+from seedmap.experiments.noise.pooled import median, pooled
 from seedmap.experiments.noise.predictions import Predictions
 from seedmap.experiments.noise.results import (
     Barrier,
@@ -334,7 +334,7 @@ def _parting(study: StudyResult, variant: Variant, rows: np.ndarray) -> Parting:
         first_apart=[None if np.isnan(row).all() else int(np.nanmin(row)) for row in first],
         growth=_growth(study, variant, others),
         # Where all replicas end alike, as after grokking, they differ on the way.
-        largest_churn=_median([float(np.nanmax(row)) for row in churns if np.isfinite(row).any()]),
+        largest_churn=median([float(np.nanmax(row)) for row in churns if np.isfinite(row).any()]),
     )
 
 
@@ -350,8 +350,8 @@ def _growth(study: StudyResult, variant: Variant, others: np.ndarray) -> GrowthS
     ]
     kinds = [curve.better for curve in grown if curve.better]
     return GrowthSummary(
-        rate=_median([curve.rate for curve in grown]),
-        power=_median([curve.power for curve in grown]),
+        rate=median([curve.rate for curve in grown]),
+        power=median([curve.power for curve in grown]),
         better=max(sorted(set(kinds)), key=kinds.count) if kinds else None,
         replicas=sum(curve.rate is not None for curve in grown),
     )
@@ -381,11 +381,6 @@ def _sd(values: np.ndarray) -> float:
 
 def _ratio(sd: float, reference: float) -> float | None:
     return sd / reference if reference > 0 else None
-
-
-def _median(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.median(known)) if known else None
 
 
 def parted_note(control: Control) -> str | None:

@@ -9,7 +9,7 @@ block of rows. Replicas are nested in variants, and these in roots.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +46,16 @@ class Variant(NamedTuple):
     varied: tuple[str, ...]
     replicas: int
     fork: int = 0
+
+
+class Sized(Protocol):
+    """What has a name and a number of replicas: a variant, or its summary."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def replicas(self) -> int: ...  # noqa: D102
 
 
 class Rows(NamedTuple):
@@ -193,7 +203,7 @@ def _streams_of(variant: Variant) -> tuple[str, ...]:
     return tuple(name for name in variant.varied if name in ALGORITHMIC)
 
 
-def rows_of(variants: Sequence[Variant]) -> dict[str, np.ndarray]:
+def rows_of(variants: Sequence[Sized]) -> dict[str, np.ndarray]:
     """Returns the rows of each variant's replicas in the block of a root: name -> [replica]."""
     ends = np.cumsum([variant.replicas for variant in variants])
     return {
@@ -207,12 +217,12 @@ def is_sampled(variant: Variant) -> bool:
     return variant.varied != ("precision",)
 
 
-def num_rows(variants: Sequence[Variant]) -> int:
+def num_rows(variants: Sequence[Sized]) -> int:
     """Returns the rows of a root."""
     return sum(variant.replicas for variant in variants)
 
 
-def rows_by_root(variants: Sequence[Variant], roots: int) -> dict[str, np.ndarray]:
+def rows_by_root(variants: Sequence[Sized], roots: int) -> dict[str, np.ndarray]:
     """Returns the rows of each variant's replicas among all: name -> int [root, replica]."""
     begins = num_rows(variants) * np.arange(roots)[:, None]
     return {name: begins + rows for name, rows in rows_of(variants).items()}

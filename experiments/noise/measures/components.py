@@ -10,14 +10,15 @@ the source (Homma & Saltelli 1996): what is left to the source once all else is 
 lies between 0 and 1; those of several sources need not sum to 1, as sources act together.
 
 Both sides are means over pairs, which needs no model: of y, half the squared difference of two
-replicas of a root, and of two of different roots. Without replicas left out these are the mean
-squares of the balanced nested analysis of variance (Searle, Casella & McCulloch 1992, section 3.2):
-MSW within, and MSW + (MSB - MSW) / K in all. A distance of two trainings, such as churn, is taken in
-place of half the square.
+replicas of a root, and of two of different roots. Without replicas left out these are made of the
+mean squares of the balanced nested analysis of variance (Searle, Casella & McCulloch 1992, section
+3.2): MSW within, and MSW + (MSB - MSW) / K in all. A distance of two trainings, such as churn, is
+taken in place of half the square.
 
 Intervals resample whole roots and are share * exp(± t s), s the bootstrap's standard error of the
-log share, inflated by sqrt(R / (R - 1)), t of R - 1 degrees of freedom, cut to [0, 1]. Of 400 studies
-of 5 roots with 3 replicas each, planted shares were held with a probability of (95 % wanted)
+log share, inflated by sqrt(R / (R - 1)), t of R - 1 degrees of freedom, cut to [0, 1]. Of 400
+studies of 5 roots with 3 replicas each, planted shares were held with a probability (per cent, 95
+wanted) of
 
 | share | normal | Student's t(5) | within-root variances exponential |
 |---|---|---|---|
@@ -31,6 +32,7 @@ The intervals were 0.5 to 0.9 wide: so few roots tell a small share from a large
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -62,7 +64,7 @@ class Component(NamedTuple):
     Attributes:
         variance: within roots; of distances their mean.
         share: of all variance, at most 1; NaN where nothing varies.
-        low: lower end of the share; NaN with fewer than three roots.
+        low: lower end of the share; NaN where the source does something in fewer than three roots.
         high: upper end; NaN likewise.
     """
 
@@ -70,6 +72,28 @@ class Component(NamedTuple):
     share: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class SourceComponent:
+    """What a source does to a measure: its variance component in `noise.json`.
+
+    Attributes:
+        source: a source or a set of them; "root" for what they leave.
+        measure: `log_convergence_time`, `accuracy`, `loss`, `churn`, `l2_distance`, `path` or
+            `time_in_state_K`.
+        variance: within roots; of churn and distances their mean. None where it is not determined.
+        share: of all variance, in 0 .. 1; None where nothing varies, or it is not determined.
+        low: lower end of its 95 % interval; None where fewer than three roots show any.
+        high: upper end; None likewise.
+    """
+
+    source: str
+    measure: str
+    variance: float | None
+    share: float | None
+    low: float | None
+    high: float | None
 
 
 def pairs_of_values(y: Sequence[Float[np.ndarray, " replica"]]) -> Pairs:
@@ -85,9 +109,7 @@ def pairs_of_values(y: Sequence[Float[np.ndarray, " replica"]]) -> Pairs:
     return _pairs(y, half_square)
 
 
-def pairs_of_distances(
-    distance: Float[np.ndarray, "row row"], rows: Sequence[np.ndarray]
-) -> Pairs:
+def pairs_of_distances(distance: Float[np.ndarray, "row row"], rows: Sequence[np.ndarray]) -> Pairs:
     """Returns mean distances of replicas.
 
     Args:
@@ -115,7 +137,7 @@ def censored_pairs(
     censored: Sequence[Bool[np.ndarray, " replica"]],
     seed: int = 0,
 ) -> Pairs | None:
-    """Returns half the mean squared differences of a number that is known from below only, for some.
+    """Returns half the mean squared differences of a number of which some are known from below.
 
     Those are imputed several times over, from their posterior under y = mu + a_root + e with normal
     a and e (data augmentation, Tanner & Wong 1987; flat priors of mu and of the SD of a, Gelman
@@ -200,7 +222,7 @@ def component(
     share = float(min(variance / total, 1.0))
     if variance == 0:
         return Component(0.0, 0.0, 0.0, 0.0)
-    if num < 3:
+    if (within.mean(axis=0) > 0).sum() < 3:  # the rest says nothing of how much roots differ
         return Component(float(variance), share, np.nan, np.nan)
     counts = np.random.default_rng(seed).multinomial(num, np.full(num, 1 / num), RESAMPLES)
     counts = counts[(counts > 0).sum(1) > 1].astype(float)

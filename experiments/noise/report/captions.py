@@ -10,6 +10,28 @@ from seedmap.experiments.runs.folder import NOISE_MAP
 _REACH = "An interval that meets the edge of the axes extends beyond it."
 
 
+def components(summary: StudySummary) -> str:
+    """Returns the caption of the shares of variance."""
+    return (
+        f"Share of the variance over all trainings that is left to a source once all else is held "
+        f"(total-effect index, Homma and Saltelli 1996), from {summary.roots} roots with "
+        f"{summary.replicas} replicas a source and root, with 95 % intervals over roots. Root: "
+        f"what {summary.whole} leaves, such as the examples. An interval that leaves nearly everything "
+        "open is named as not determined."
+    )
+
+
+def survival(summary: StudySummary) -> str:
+    """Returns the caption of the convergence curves."""
+    roots = f"{summary.roots} roots" if summary.roots > 1 else "one root"
+    return (
+        "Share of replicas that have not converged (Kaplan and Meier 1958), by source, of "
+        f"{roots}; those that never converge are censored at their last record. The bands take replicas for "
+        "independent; the intervals and the log-rank test of the table are within and over roots. "
+        "The restricted mean counts a run that never converges with the time of the last record."
+    )
+
+
 def noise_budget(summary: StudySummary) -> str:
     """Returns the caption of the shares by source."""
     most = summary.whole
@@ -60,6 +82,7 @@ def divergence(summary: StudySummary) -> str:
         "identical to the bit. A straight line is exponential growth. In the middle, the slope of "
         "those lines, the local growth exponent, median over replicas. Below, the share of test "
         "examples on which the two disagree. Curves of replicas that diverged end there."
+        f"{_first_root(summary)}"
     )
 
 
@@ -80,6 +103,7 @@ def paths_by_source(summary: StudySummary) -> str:
     return (
         "Each row is a replica, coloured by its state in the training map over the steps of "
         f"training; the replicas of a variant are adjacent. The map is {_map(summary)}."
+        f"{_first_root(summary)}"
     )
 
 
@@ -92,6 +116,10 @@ def dissimilarity_by_source(summary: StudySummary) -> str:
         "converge, with 95 % intervals over replicas where they are defined. "
         f"The map is {_map(summary)}. {_REACH}"
     )
+
+
+def _first_root(summary: StudySummary) -> str:
+    return " Those of the first root are drawn." if summary.roots > 1 else ""
 
 
 def _map(summary: StudySummary) -> str:

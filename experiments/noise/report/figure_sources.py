@@ -1,0 +1,77 @@
+"""Figures of a study's sources: their shares of variance, and convergence as survival."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from seedmap.experiments.noise.components import ROOT
+from seedmap.experiments.noise.convergence import Convergence
+from seedmap.experiments.noise.report.answer import compared_measures, is_determined, lines_of
+from seedmap.experiments.noise.report.figure_parts import Look, looks, marking
+from seedmap.experiments.noise.results import StudySummary
+from seedmap.experiments.report.text import NOT_DETERMINED
+from seedmap.hmm.figures import plot_survival
+from seedmap.hmm.figures.style import GREY, INK, PALE, WIDTH, shorten, styled
+from seedmap.hmm.training_map.survival import kaplan_meier
+
+MOST_MEASURES = 4
+_TITLES = {
+    "log_convergence_time": "Convergence time",
+    "accuracy": "Accuracy",
+    "loss": "Loss",
+    "churn": "Predictions",
+    "l2_distance": "Weights",
+    "path": "Path",
+}
+_ROOT_LOOK = Look(GREY, "s", "-", "")
+
+
+@styled
+def plot_components(summary: StudySummary) -> Figure:
+    """Draws each source's share of the variance of up to four measures, a row for each source."""
+    measures = compared_measures(summary)[:MOST_MEASURES]
+    sources = [line.source for line in lines_of(summary, measures[0])]
+    for measure in measures:
+        sources += [s for line in lines_of(summary, measure) if (s := line.source) not in sources]
+    drawn = looks(summary.variants) | {ROOT: _ROOT_LOOK}
+    figure = Figure(figsize=(WIDTH, 1.2 + 0.25 * len(sources)), layout="constrained")
+    axes = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
+    for ax, measure in zip(axes, measures, strict=True):
+        by_source = {line.source: line for line in lines_of(summary, measure)}
+        for position, source in enumerate(sources):
+            ax.axhline(position, color=PALE, linewidth=0.6, zorder=0)
+            line = by_source.get(source)
+            if line is None or not is_determined(line):
+                said = {"ha": "center", "va": "center", "color": GREY, "fontsize": 6.5}
+                ax.text(50, position, NOT_DETERMINED if line else "\N{EN DASH}", **said)
+                continue
+            ends = 100 * line.low, 100 * line.high
+            ax.hlines(position, *ends, color=drawn[source].colour, linewidth=1.6)
+            ax.plot(100 * line.share, position, gid=source, **marking(drawn[source]))
+        ax.set(title=_TITLES.get(measure, measure.replace("_", " ")), xlim=(-3, 103))
+        ax.set_xticks([0, 50, 100])
+    axes[0].set_ylim(len(sources) - 0.5, -0.5)
+    axes[0].set_yticks(range(len(sources)), [shorten(source) for source in sources])
+    axes[0].tick_params(axis="y", length=0)
+    figure.supxlabel("share of the variance over all trainings (%)", color=INK, fontsize=8)
+    return figure
+
+
+def plot_convergence(
+    summary: StudySummary, times: Convergence, rows: Mapping[str, np.ndarray]
+) -> Figure:
+    """Draws the share of replicas that have not converged, by source, all roots together.
+
+    Args:
+        summary: content of `noise.json`.
+        times: of all replicas.
+        rows: of each variant, int [root, replica].
+    """
+    curves = {
+        variant.name: kaplan_meier(times.time[own], times.observed[own])
+        for variant in summary.variants
+        if variant.survival is not None and variant.kind != "fork"
+        for own in [rows[variant.name].ravel()]
+    }
+    return plot_survival(curves, times.end, times.unit)
