@@ -16,19 +16,20 @@ def components(summary: StudySummary) -> str:
         f"Share of the variance over all trainings that is left to a source once all else is held "
         f"(total-effect index, Homma and Saltelli 1996), from {summary.roots} roots with "
         f"{summary.replicas} replicas a source and root, with 95 % intervals over roots. Root: "
-        f"what {summary.whole} leaves, such as the examples. An interval that leaves nearly everything "
-        "open is named as not determined."
+        f"what {summary.whole} leaves, such as the examples. An interval that leaves nearly "
+        "everything open is named as not determined."
     )
 
 
 def survival(summary: StudySummary) -> str:
     """Returns the caption of the convergence curves."""
-    roots = f"{summary.roots} roots" if summary.roots > 1 else "one root"
+    roots = f"thin: each of {summary.roots} roots, bold: all" if summary.roots > 1 else "one root"
     return (
-        "Share of replicas that have not converged (Kaplan and Meier 1958), by source, of "
-        f"{roots}; those that never converge are censored at their last record. The bands take replicas for "
-        "independent; the intervals and the log-rank test of the table are within and over roots. "
-        "The restricted mean counts a run that never converges with the time of the last record."
+        "Share of replicas that have not converged over time (Kaplan and Meier 1958), by source "
+        f"({roots}); those that never converge are censored at their last record. Bands are 95 % "
+        "intervals that take replicas for independent; the intervals and the log-rank test of the "
+        "table are over roots. The restricted mean counts a run that never converges with the time "
+        "of the last record."
     )
 
 

@@ -1,8 +1,10 @@
 """Figures of a study's sources: their shares of variance, and convergence as survival."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from seedmap.experiments.noise.components import ROOT
@@ -11,9 +13,8 @@ from seedmap.experiments.noise.report.answer import compared_measures, is_determ
 from seedmap.experiments.noise.report.figure_parts import Look, looks, marking
 from seedmap.experiments.noise.results import StudySummary
 from seedmap.experiments.report.text import NOT_DETERMINED
-from seedmap.hmm.figures import plot_survival
 from seedmap.hmm.figures.style import GREY, INK, PALE, WIDTH, shorten, styled
-from seedmap.hmm.training_map.survival import kaplan_meier
+from seedmap.hmm.training_map.survival import SurvivalCurve, kaplan_meier
 
 MOST_MEASURES = 4
 _TITLES = {
@@ -58,20 +59,48 @@ def plot_components(summary: StudySummary) -> Figure:
     return figure
 
 
+@styled
 def plot_convergence(
     summary: StudySummary, times: Convergence, rows: Mapping[str, np.ndarray]
 ) -> Figure:
-    """Draws the share of replicas that have not converged, by source, all roots together.
+    """Draws the share of replicas that have not converged, a panel for each variant.
 
     Args:
         summary: content of `noise.json`.
         times: of all replicas.
         rows: of each variant, int [root, replica].
     """
-    curves = {
-        variant.name: kaplan_meier(times.time[own], times.observed[own])
-        for variant in summary.variants
-        if variant.survival is not None and variant.kind != "fork"
-        for own in [rows[variant.name].ravel()]
-    }
-    return plot_survival(curves, times.end, times.unit)
+    shown = [variant for variant in summary.variants if variant.survival is not None]
+    drawn, columns = looks(summary.variants), min(len(shown), 4)
+    lines = -(-len(shown) // columns)
+    figure = Figure(figsize=(WIDTH, 0.6 + 1.5 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+    for ax in axes.flat[len(shown) :]:
+        ax.set_axis_off()
+    for ax, variant in zip(axes.flat, shown, strict=False):
+        colour, own = drawn[variant.name].colour, rows[variant.name]
+        if len(own) > 1:
+            for root in own:
+                _draw_survival(ax, times, root, colour, linewidth=0.6, alpha=0.6)
+        curve = _draw_survival(ax, times, own.ravel(), colour, linewidth=1.8)
+        steps = np.r_[0.0, curve.times, times.end]
+        low, high = (np.r_[1.0, ends, ends[-1:]] for ends in (curve.low, curve.high))
+        if curve.num_converged:
+            ax.fill_between(steps, low, high, step="post", color=colour, alpha=0.15, linewidth=0)
+        title = f"{shorten(variant.name)}, {curve.num_converged} of {curve.num_runs}"
+        ax.set(xlim=(0, times.end), ylim=(-0.02, 1.02))
+        ax.set_title(title, fontsize=8)
+    figure.supxlabel(times.unit, fontsize=8)
+    figure.supylabel("share not converged", fontsize=8)
+    return figure
+
+
+def _draw_survival(
+    ax: Axes, times: Convergence, rows: np.ndarray, colour: str, **line: Any
+) -> SurvivalCurve:
+    """Draws a Kaplan-Meier curve of some replicas and returns it."""
+    curve = kaplan_meier(times.time[rows], times.observed[rows])
+    held = np.r_[1.0, curve.survival]
+    steps = np.r_[0.0, curve.times, times.end]
+    ax.step(steps, np.r_[held, held[-1]], where="post", color=colour, **line)
+    return curve

@@ -83,7 +83,8 @@ def make_figures(
 
     Returns:
         Of `components`, `survival`, `noise_budget`, `churn_accuracy`, `class_spread`,
-        `group_spread`, `divergence`, `barriers`, `paths_by_source` and `dissimilarity_by_source` those that can be drawn.
+        `group_spread`, `divergence`, `barriers`, `paths_by_source` and `dissimilarity_by_source`
+        those that can be drawn.
     """
     variants = summary.variants
     drawn = {"divergence": plot_divergence(variants, dataset)}
