@@ -348,7 +348,8 @@ _HEADER = (
 def terminal(summary: StudySummary) -> str:
     """Returns the study as an aligned table, a line for each variant; notes last."""
     rows = _rows(summary, lambda variant: _short(summary, variant))
-    return blocks(*answer(summary), aligned(_HEADER, rows), notes=summary.notes)
+    said = answer(summary) if summary.roots > 1 else []
+    return blocks(aligned(_HEADER, rows), *said, notes=summary.notes)
 
 
 def _short(summary: StudySummary, variant: VariantSummary) -> list[str]:
