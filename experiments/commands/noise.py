@@ -158,6 +158,7 @@ def settings(noise: NoiseConfig) -> dict[str, Any]:
         "replicas": noise.num_replicas,
         "ulp_step": noise.ulp_step,
         "fork_steps": list(noise.fork_steps),
+        **({"commit_steps": list(noise.commit_steps)} if noise.commit_steps else {}),
     }
 
 

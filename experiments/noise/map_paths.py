@@ -155,6 +155,12 @@ def read_paths(dataset: xr.Dataset, experiment: str, run: Path) -> Paths:
     return Paths(state, np.asarray(saved.parameters.means), summary)
 
 
+def branches_on_map(summary: RunSummary) -> list[int]:
+    """Returns the states of the map that is drawn that are named branches."""
+    maps = [pair for branch in summary.branches if branch.named for pair in branch.maps]
+    return sorted({state for size, state in maps if size == summary.num_states})
+
+
 def paths_by_variant(
     paths: Paths, dataset: xr.Dataset, variants: list[Variant], threshold: float
 ) -> dict[str, PathSummary]:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from seedmap.experiments.noise.measures.components import SourceComponent
+from seedmap.experiments.noise.measures.components import Commitment, SourceComponent
 from seedmap.experiments.noise.measures.intervals import Interval
 from seedmap.results import named, to_json
 
@@ -351,6 +351,7 @@ class StudySummary:
         control: whether nothing varies where nothing should.
         variants: all measures, variant by variant; of several roots as `noise.pooled` has them.
         components: of variance, source by source and measure by measure; empty with one root.
+        commitment: how much is fixed by which step; empty without `--commit-steps`.
         map: the training map; None without one.
         notes: what a reader should know first.
         unused: sources asked for that the training does not draw from.
@@ -371,6 +372,7 @@ class StudySummary:
     control: Control
     variants: list[VariantSummary]
     components: list[SourceComponent]
+    commitment: list[Commitment]
     notes: list[str]
     map: MapSummary | None
     unused: list[str]

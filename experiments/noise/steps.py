@@ -14,11 +14,12 @@ from matplotlib.figure import Figure
 
 from seedmap import files
 from seedmap.errors import UserError
-from seedmap.experiments.noise.components import components_of
+from seedmap.experiments.noise.components import commitment_of, components_of
 from seedmap.experiments.noise.convergence import convergence_of
 from seedmap.experiments.noise.folder import load_study
 from seedmap.experiments.noise.map_paths import (
     Paths,
+    branches_on_map,
     fit_own_map,
     map_of,
     paths_by_variant,
@@ -107,9 +108,13 @@ def _with_paths(
         for entry in summary.variants
     ]
     convergence = convergence_of(study.dataset, threshold)
-    components = components_of(study, convergence, paths.state, paths.summary.num_states)
+    on_map = (paths.state, paths.summary.num_states, branches_on_map(paths.summary))
     return replace(
-        summary, variants=variants, components=components, map=map_of(paths.summary, run)
+        summary,
+        variants=variants,
+        components=components_of(study, convergence, *on_map),
+        commitment=commitment_of(study, convergence, *on_map),
+        map=map_of(paths.summary, run),
     )
 
 

@@ -23,6 +23,7 @@ from seedmap.experiments.noise.predictions import (
     predict_rows,
 )
 from seedmap.experiments.noise.variants import (
+    COMMITTED,
     SOURCES,
     Variant,
     draws_by_place,
@@ -62,6 +63,10 @@ class NoiseConfig:
     fork_steps: tuple[int, ...] = ()
     """Steps at which records are taken; for each also a variant whose replicas share training up to
     it, then differ in order, augmentation and masks."""
+    commit_steps: tuple[int, ...] = ()
+    """Steps at which records are taken, for the commitment curve: at each also a variant for each
+    of order, augmentation and ulp, whose replicas share training up to it, then differ in that
+    alone. It needs several roots."""
 
     @property
     def num_replicas(self) -> int:
@@ -137,15 +142,28 @@ def check_noise(noise: NoiseConfig) -> None:
         raise UserError(
             f"--replicas is {replicas}; every two of a variant are compared: at most {MAX_REPLICAS}"
         )
-    if not isinstance(noise.fork_steps, Sequence):
-        raise UserError(f"--fork-steps is {noise.fork_steps!r}; give a sequence of steps")
-    steps = [("--ulp-step", noise.ulp_step), *(("--fork-steps", k) for k in noise.fork_steps)]
-    for name, step in steps:
+    for name, asked in _lists_of_steps(noise).items():
+        if not isinstance(asked, Sequence):
+            raise UserError(f"{name} is {asked!r}; give a sequence of steps")
+    for name, step in _steps_of(noise):
         if not isinstance(step, int | np.integer):
             raise UserError(f"{name} is {step!r}; it must be a whole number")
-    twice = [step for step in noise.fork_steps if noise.fork_steps.count(step) > 1]
-    if twice:
-        raise UserError(f"--fork-steps: {twice[0]} stands twice; name each step once")
+    for name, asked in _lists_of_steps(noise).items():
+        twice = [step for step in asked if asked.count(step) > 1]
+        if twice:
+            raise UserError(f"{name}: {twice[0]} stands twice; name each step once")
+    if noise.commit_steps and noise.roots == 1:
+        raise UserError("--commit-steps: a curve is over several roots; --roots is 1")
+
+
+def _lists_of_steps(noise: NoiseConfig) -> dict[str, Sequence[int]]:
+    return {"--fork-steps": noise.fork_steps, "--commit-steps": noise.commit_steps}
+
+
+def _steps_of(noise: NoiseConfig) -> list[tuple[str, int]]:
+    """Returns all steps asked for, each with its flag."""
+    lists = _lists_of_steps(noise).items()
+    return [("--ulp-step", noise.ulp_step), *((name, k) for name, asked in lists for k in asked)]
 
 
 def plan_study(
@@ -157,9 +175,7 @@ def plan_study(
         UserError: a step is not one at which a record is taken, or nothing would vary at forks.
     """
     asked = parse_sources(noise.sources)
-    for name, step in [("--ulp-step", noise.ulp_step)] + [
-        ("--fork-steps", step) for step in noise.fork_steps
-    ]:
+    for name, step in _steps_of(noise):
         if not 0 <= step < steps or step % record_every:
             raise UserError(
                 f"{name} {step}: it must be a multiple of {record_every}, the steps between "
@@ -173,6 +189,10 @@ def plan_study(
     ]
     if noise.fork_steps and not {"order", "augment", "dropout"} & set(sources):
         raise UserError("--fork-steps: nothing would differ; name order among the --sources")
+    if noise.commit_steps and not {*COMMITTED} & set(sources):
+        raise UserError("--commit-steps: nothing would differ; name order or ulp in --sources")
+    if 0 in noise.commit_steps:
+        raise UserError("--commit-steps: 0 is what every source is trained from; leave it out")
     if "accumulation" in sources and draws_by_place(task):
         notes.append(
             "the training score draws by position in the batch and ignores Noise.place: "
@@ -183,7 +203,8 @@ def plan_study(
             "the task names no classes (Task.classify): no churn, logits or classes, only losses, "
             "accuracies and weights"
         )
-    return make_variants(sources, noise.num_replicas, noise.fork_steps), notes
+    variants = make_variants(sources, noise.num_replicas, noise.fork_steps, noise.commit_steps)
+    return variants, notes
 
 
 def run_study(

@@ -6,7 +6,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 
-from seedmap.experiments.noise.components import components_of
+from seedmap.experiments.noise.components import commitment_of, components_of, most_sources
 from seedmap.experiments.noise.convergence import convergence_of, survival_of
 from seedmap.experiments.noise.measures.barrier import error_barrier
 from seedmap.experiments.noise.measures.divergence import growth
@@ -83,22 +83,24 @@ def summarise_study(study: StudyResult, threshold: float | None = None) -> Study
     summary = pooled([_of_root(study_of_root(study, i)) for i in range(study.roots)])
     convergence = convergence_of(study.dataset, threshold)
     rows = rows_by_root(study.variants, study.roots)
-    if convergence is not None:
-        variants = [
-            v
-            if v.kind == "control"  # copies of one training
-            else replace(v, survival=survival_of(convergence, rows[v.name], rows[summary.whole]))
-            for v in summary.variants
-        ]
-        summary = replace(summary, variants=variants)
-    return replace(summary, components=components_of(study, convergence))
+    survivals = {
+        name: survival_of(convergence, own, rows[summary.whole])
+        for name, own in rows.items()
+        if convergence is not None and name != CONTROL  # whose replicas are copies of one
+    }
+    return replace(
+        summary,
+        variants=[replace(v, survival=survivals.get(v.name)) for v in summary.variants],
+        components=components_of(study, convergence),
+        commitment=commitment_of(study, convergence),
+    )
 
 
 def _of_root(study: StudyResult) -> StudySummary:
     """Takes all measures of one root, with intervals over its replicas."""
     variants, rows = study.variants, rows_of(study.variants)
     samples = {v.name: _Sample(study, rows[v.name]) for v in variants}
-    most = max(variants, key=lambda variant: (len(variant.varied), -variant.fork)).name
+    most = most_sources(variants).name
     steps, logits = study.dataset.step.values, study.predictions.logits
     return StudySummary(
         experiment=None,
@@ -117,6 +119,7 @@ def _of_root(study: StudyResult) -> StudySummary:
             for variant in variants
         ],
         components=[],
+        commitment=[],
         notes=[*study.notes, *_left_out(study)],
         map=None,
         unused=[],
@@ -184,7 +187,7 @@ def _control(study: StudyResult, rows_by_name: Mapping[str, np.ndarray]) -> Cont
 
 
 def _kind(variant: Variant) -> str:
-    if variant.fork or variant.name.startswith("fork@"):
+    if variant.forks:
         return "fork"
     if variant.varied == (variant.name,):
         return "source"
@@ -341,7 +344,7 @@ def _parting(study: StudyResult, variant: Variant, rows: np.ndarray) -> Parting:
 def _growth(study: StudyResult, variant: Variant, others: np.ndarray) -> GrowthSummary:
     """Returns the growth of distances to the first replica, from where they may differ."""
     steps = study.dataset.step.values
-    begins = study.ulp_step if variant.varied == ("ulp",) else variant.fork
+    begins = study.ulp_step if variant.name == "ulp" else variant.fork
     after = steps > begins
     grown = [
         growth(row.astype(np.float64), steps[after] - begins)

@@ -28,6 +28,8 @@ IMPLEMENTATION = ("accumulation", "precision", "ulp")
 """What tools bring, imitated in the program: `trainer.noise.perturb`."""
 
 SOURCES = ALGORITHMIC + IMPLEMENTATION
+COMMITTED = ("order", "augment", "ulp")
+"""Sources that can begin to differ at a step."""
 CONTROL, ALGO, IMPL, BOTH = "CONTROL", "ALGO", "IMPL", "ALGO+IMPL"
 MODES = tuple(MANTISSA_BITS)  # float32 first: that of replica 0
 
@@ -36,7 +38,7 @@ class Variant(NamedTuple):
     """Some replicas that differ in some sources.
 
     Attributes:
-        name: a source, one of CONTROL, ALGO, IMPL and ALGO+IMPL, or "fork@STEP".
+        name: a source, one of CONTROL, ALGO, IMPL and ALGO+IMPL, or "fork@STEP" or "SOURCE@STEP".
         varied: the sources that differ between its replicas.
         replicas: number of them.
         fork: step from which on they differ; before it they share order, augmentation and masks.
@@ -46,6 +48,16 @@ class Variant(NamedTuple):
     varied: tuple[str, ...]
     replicas: int
     fork: int = 0
+
+    @property
+    def forks(self) -> bool:
+        """Whether its replicas share their first steps."""
+        return "@" in self.name
+
+    @property
+    def commits(self) -> bool:
+        """Whether they then differ in a single source, for the commitment curve."""
+        return self.forks and not self.name.startswith("fork@")
 
 
 class Sized(Protocol):
@@ -86,7 +98,10 @@ def parse_sources(text: str) -> tuple[str, ...]:
 
 
 def make_variants(
-    sources: Sequence[str], replicas: int, fork_steps: Sequence[int] = ()
+    sources: Sequence[str],
+    replicas: int,
+    fork_steps: Sequence[int] = (),
+    commit_steps: Sequence[int] = (),
 ) -> list[Variant]:
     """Returns CONTROL, each source alone, the algorithmic ones, those of tools, and all.
 
@@ -99,6 +114,8 @@ def make_variants(
             (float32, tf32, bfloat16), since another float32 replica would be a copy.
         fork_steps: steps k for a variant each whose replicas share their first k steps and then
             differ in all that is drawn in training (order, augmentation, masks).
+        commit_steps: steps k for a variant each of order, of augmentation and of rounding (one
+            weight moved by one unit in the last place), whose replicas differ in it from k on.
     """
     together = {
         ALGO: tuple(name for name in sources if name in ALGORITHMIC),
@@ -111,7 +128,13 @@ def make_variants(
             count = min(replicas, len(MODES)) if varied == ("precision",) else replicas
             variants.append(Variant(name, varied, count))
     drawn = tuple(name for name in ("order", "augment", "dropout") if name in sources)
-    return variants + [Variant(f"fork@{step}", drawn, replicas, step) for step in fork_steps]
+    variants += [Variant(f"fork@{step}", drawn, replicas, step) for step in fork_steps]
+    committed = [name for name in COMMITTED if name in sources]
+    return variants + [
+        Variant(f"{name}@{step}", (name,), replicas, step)
+        for name in committed
+        for step in commit_steps
+    ]
 
 
 def used_sources(task: Task, sources: Sequence[str]) -> tuple[str, ...]:
@@ -185,11 +208,15 @@ def _rows_of_root(variants: Sequence[Variant], root: int, ulp_step: int) -> Rows
         ]
         return jnp.asarray(np.array(values, dtype))
 
+    moved = column("ulp", lambda r: ulp_step if r else -1, -1, "int32")
+    if moved is not None:
+        at = [v.fork if v.commits else ulp_step for v in variants for _ in range(v.replicas)]
+        moved = jnp.where(moved < 0, moved, jnp.asarray(at, jnp.int32))
     bits = list(MANTISSA_BITS.values())
     perturb = Perturbations(
         accumulation=column("accumulation", lambda r: r, 0, "uint32"),
         mantissa_bits=column("precision", lambda r: bits[r % len(bits)], bits[0], "int32"),
-        ulp_step=column("ulp", lambda r: ulp_step if r else -1, -1, "int32"),
+        ulp_step=moved,
         ulp_number=column("ulp", lambda r: r, 0, "uint32"),
     )
     steps = [variant.fork for variant in variants for _ in range(variant.replicas)]

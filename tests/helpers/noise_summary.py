@@ -108,7 +108,8 @@ def make_study(
             "replicas": replicas,
         },
         "variants": variants,
-        "components": made_components(sources, paths, rng) if roots > 1 else [],
+        "components": made_components(sources, whole, paths, rng) if roots > 1 else [],
+        "commitment": [],
         "map": None,
         "notes": [],
     }
@@ -127,12 +128,12 @@ def make_study(
     return Study(found, xr.Dataset(data, {"step": steps}), decoded, barriers)
 
 
-def made_components(sources, paths, rng):
+def made_components(sources, whole, paths, rng):
     """A line for each source and measure, as `noise.components` gives them."""
     measures = ["log_convergence_time", "accuracy", "loss", "churn", "l2_distance"]
     lines = []
     for measure in measures + ["path", "time_in_state_0"] * paths:
-        for source in (*sources, "ALGO+IMPL", "root"):
+        for source in dict.fromkeys((*sources, whole, "root")):
             share = float(rng.uniform(0.05, 0.9))
             ends = {"low": share / 2, "high": min(1.0, share * 2)}
             line = {"source": source, "measure": measure, "variance": share, "share": share}

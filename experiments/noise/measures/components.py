@@ -66,12 +66,35 @@ class Component(NamedTuple):
         share: of all variance, at most 1; NaN where nothing varies.
         low: lower end of the share; NaN where the source does something in fewer than three roots.
         high: upper end; NaN likewise.
+        total: all variance.
     """
 
     variance: float
     share: float
     low: float
     high: float
+    total: float
+
+
+@dataclass(frozen=True)
+class Commitment:
+    """How much of a measure is fixed by a step, in `noise.json`.
+
+    Attributes:
+        source: what differs from the step on; "loss" for what the test loss at the step tells.
+        step: shared steps.
+        measure: `log_convergence_time` or `branch`.
+        fixed: share of the variance over all trainings; None where it is not determined.
+        low: lower end of its 95 % interval; None likewise.
+        high: upper end; None likewise.
+    """
+
+    source: str
+    step: int
+    measure: str
+    fixed: float | None
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True)
@@ -125,11 +148,16 @@ def _pairs(of_roots: Sequence[np.ndarray], apart: Callable) -> Pairs:
     within = np.full(num, np.nan)
     for i, first in enumerate(of_roots):
         for j, second in enumerate(of_roots):
-            if i != j and len(first) and len(second):
-                between[i, j] = apart(first, second).mean()
-        if len(first) > 1:
-            within[i] = apart(first, first)[np.triu_indices(len(first), 1)].mean()
+            if i != j:
+                between[i, j] = _mean(apart(first, second))
+        within[i] = _mean(apart(first, first)[np.triu_indices(len(first), 1)])
     return Pairs(within[None], between[None])
+
+
+def _mean(values: np.ndarray) -> float:
+    """Returns the mean of what is known; NaN where nothing is."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else np.nan
 
 
 def censored_pairs(
@@ -151,17 +179,52 @@ def censored_pairs(
     Returns:
         Pairs; None where fewer than half of the values are known: the model would decide then.
     """
-    marks = np.concatenate(censored)
+    samples = completed(y, censored, seed)
+    if samples is None:
+        return None
+    ends = np.cumsum([len(own) for own in y])[:-1]
+    drawn = [pairs_of_values(np.split(sample, ends)) for sample in samples]
+    return Pairs(*(np.concatenate(parts) for parts in zip(*drawn, strict=True)))
+
+
+def completed(
+    y: Sequence[Float[np.ndarray, " replica"]],
+    censored: Sequence[Bool[np.ndarray, " replica"]],
+    seed: int = 0,
+) -> Float[np.ndarray, "imputation row"] | None:
+    """Returns the values of all roots in a row, censored ones imputed, as of `censored_pairs`."""
+    values, marks = np.concatenate(y), np.concatenate(censored)
     if not marks.any():
-        return pairs_of_values(y)
+        return values[None]
     if 2 * marks.sum() > len(marks) or len(y) < 3:
         return None
-    values, root = np.concatenate(y), np.repeat(np.arange(len(y)), [len(own) for own in y])
-    drawn = [
-        pairs_of_values([sample[root == i] for i in range(len(y))])
-        for sample in _imputations(values, marks, root, len(y), np.random.default_rng(seed))
-    ]
-    return Pairs(*(np.concatenate(parts) for parts in zip(*drawn, strict=True)))
+    root = np.repeat(np.arange(len(y)), [len(own) for own in y])
+    return np.stack(_imputations(values, marks, root, len(y), np.random.default_rng(seed)))
+
+
+def squared_correlation(
+    x: Float[np.ndarray, "root replica"],
+    y: Float[np.ndarray, "imputation root replica"],
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """Returns the squared correlation of two numbers, with the percentile interval over roots.
+
+    Args:
+        x: known of every replica.
+        y: likewise, censored values imputed several times.
+        seed: of the resamples of roots.
+    """
+
+    def squared(x, y):
+        return np.corrcoef(x.ravel(), y.ravel())[0, 1] ** 2 if np.ptp(x) and np.ptp(y) else 0.0
+
+    rng, num = np.random.default_rng(seed), len(x)
+    resampled = []
+    for b in range(RESAMPLES):
+        roots = rng.integers(num, size=num)
+        resampled.append(squared(x[roots], y[b % len(y)][roots]))
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return float(np.mean([squared(x, sample) for sample in y])), float(low), float(high)
 
 
 def _imputations(bound, censored, root, num_roots, rng):
@@ -217,13 +280,14 @@ def component(
         )
     every = np.ones((len(within), num))
     variance, total = (part.mean() for part in _resampled(within, between, every))
+    variance, total = float(variance), float(total)
     if total <= 0:
-        return Component(float(variance), np.nan, np.nan, np.nan)
+        return Component(variance, np.nan, np.nan, np.nan, total)
     share = float(min(variance / total, 1.0))
     if variance == 0:
-        return Component(0.0, 0.0, 0.0, 0.0)
+        return Component(0.0, 0.0, 0.0, 0.0, total)
     if (within.mean(axis=0) > 0).sum() < 3:  # the rest says nothing of how much roots differ
-        return Component(float(variance), share, np.nan, np.nan)
+        return Component(variance, share, np.nan, np.nan, total)
     counts = np.random.default_rng(seed).multinomial(num, np.full(num, 1 / num), RESAMPLES)
     counts = counts[(counts > 0).sum(1) > 1].astype(float)
     some = np.arange(len(counts)) % len(within)
@@ -231,15 +295,16 @@ def component(
     reach = _log_error(own, all_) * np.sqrt(num / (num - 1))
     reach *= stats.t.ppf((1 + confidence) / 2, num - 1)
     low, high = np.minimum(variance / total * np.exp([-reach, reach]), 1.0)
-    return Component(float(variance), share, float(low), float(high))
+    return Component(variance, share, float(low), float(high), total)
 
 
 def _resampled(within, between, counts):
     """Returns the component within roots and the whole, each [resample]."""
     num = within.shape[1]
-    apart = np.where(np.eye(num, dtype=bool), 0.0, between)
-    pairs = counts.sum(1) ** 2 - (counts**2).sum(1)
-    whole = np.einsum("bi,bij,bj->b", counts, apart, counts) / pairs
+    known = np.isfinite(between) & ~np.eye(num, dtype=bool)
+    apart = np.where(known, between, 0.0)
+    pairs = np.einsum("bi,bij,bj->b", counts, known.astype(float), counts)
+    whole = np.einsum("bi,bij,bj->b", counts, apart, counts) / np.maximum(pairs, 1e-300)
     return (counts * within).sum(1) / counts.sum(1), whole
 
 

@@ -21,6 +21,17 @@ def components(summary: StudySummary) -> str:
     )
 
 
+def commitment(summary: StudySummary) -> str:
+    """Returns the caption of the commitment curve."""
+    return (
+        "Share of the variance over all trainings that is fixed once all but one source is given "
+        "and the first steps of that one too (replicas share them), with 95 % intervals over "
+        f"{summary.roots} roots; rounding is ulp, a unit in the last place at the step. Beside it, "
+        "what the test loss at the step tells of the convergence time: the squared correlation of "
+        "their logarithms."
+    )
+
+
 def survival(summary: StudySummary) -> str:
     """Returns the caption of the convergence curves."""
     roots = f"thin: each of {summary.roots} roots, bold: all" if summary.roots > 1 else "one root"

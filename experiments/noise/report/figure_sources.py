@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from seedmap.experiments.noise.components import ROOT
+from seedmap.experiments.noise.components import BRANCH, LOSS, ROOT
 from seedmap.experiments.noise.convergence import Convergence
 from seedmap.experiments.noise.report.answer import compared_measures, is_determined, lines_of
 from seedmap.experiments.noise.report.figure_parts import Look, looks, marking
@@ -70,7 +70,7 @@ def plot_convergence(
         times: of all replicas.
         rows: of each variant, int [root, replica].
     """
-    shown = [variant for variant in summary.variants if variant.survival is not None]
+    shown = [v for v in summary.variants if v.survival is not None and v.kind != "fork"]
     drawn, columns = looks(summary.variants), min(len(shown), 4)
     lines = -(-len(shown) // columns)
     figure = Figure(figsize=(WIDTH, 0.6 + 1.5 * lines), layout="constrained")
@@ -104,3 +104,34 @@ def _draw_survival(
     steps = np.r_[0.0, curve.times, times.end]
     ax.step(steps, np.r_[held, held[-1]], where="post", color=colour, **line)
     return curve
+
+
+@styled
+def plot_commitment(summary: StudySummary) -> Figure:
+    """Draws how much of the convergence time, and of the branch, is fixed by each step."""
+    measures = list(dict.fromkeys(point.measure for point in summary.commitment))
+    figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
+    axes = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
+    drawn = looks(summary.variants)
+    for ax, measure in zip(axes, measures, strict=True):
+        points = [p for p in summary.commitment if p.measure == measure and p.fixed is not None]
+        sources = list(dict.fromkeys(point.source for point in points))
+        for number, source in enumerate(sources):
+            own = sorted((p for p in points if p.source == source), key=lambda p: p.step)
+            steps = np.array([p.step for p in own], float)
+            look = drawn.get(source, _ROOT_LOOK)
+            style = {"color": look.colour, "linestyle": look.dash, "marker": look.marker}
+            label = "test loss at the step" if source == LOSS else source
+            ax.plot(steps, [100 * p.fixed for p in own], label=label, markersize=4, **style)
+            # Side by side, so that intervals do not hide one another.
+            beside = steps + 0.006 * number * summary.steps
+            low, high = (
+                [100 * (p.fixed if end is None else end) for p, end in ends]
+                for ends in ([(p, p.low) for p in own], [(p, p.high) for p in own])
+            )
+            ax.vlines(beside, low, high, color=look.colour, linewidth=1.0, alpha=0.7)
+        ax.set(xlabel="shared steps", ylim=(-3, 103))
+        ax.set_title("Branch" if measure == BRANCH else "Convergence time")
+        ax.legend(loc="lower right", fontsize=7)
+    axes[0].set_ylabel("fixed (% of variance)")
+    return figure

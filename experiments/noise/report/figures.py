@@ -34,7 +34,11 @@ from seedmap.experiments.noise.report.figure_parts import (
     reach,
     rows_of_intervals,
 )
-from seedmap.experiments.noise.report.figure_sources import plot_components, plot_convergence
+from seedmap.experiments.noise.report.figure_sources import (
+    plot_commitment,
+    plot_components,
+    plot_convergence,
+)
 from seedmap.experiments.noise.results import (
     Estimate,
     PathSummary,
@@ -82,7 +86,7 @@ def make_figures(
         convergence: of every replica; None without a threshold.
 
     Returns:
-        Of `components`, `survival`, `noise_budget`, `churn_accuracy`, `class_spread`,
+        Of `components`, `commitment`, `survival`, `noise_budget`, `churn_accuracy`, `class_spread`,
         `group_spread`, `divergence`, `barriers`, `paths_by_source` and `dissimilarity_by_source`
         those that can be drawn.
     """
@@ -90,6 +94,8 @@ def make_figures(
     drawn = {"divergence": plot_divergence(variants, dataset)}
     if compared_measures(summary):
         drawn["components"] = plot_components(summary)
+    if any(point.fixed is not None for point in summary.commitment):
+        drawn["commitment"] = plot_commitment(summary)
     if convergence is not None and any(variant.survival for variant in variants):
         rows = rows_by_root(variants, summary.roots)
         drawn["survival"] = plot_convergence(summary, convergence, rows)

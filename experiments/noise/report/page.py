@@ -318,6 +318,7 @@ def _survival(summary: StudySummary) -> str:
 
 
 SECTIONS = (
+    Section("When fate is decided", {"commitment": captions.commitment}),
     Section("Convergence", {"survival": captions.survival}, (_survival, _components)),
     Section("Noise budget", {"noise_budget": captions.noise_budget}, (_budget, _variants)),
     Section(
