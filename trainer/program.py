@@ -276,8 +276,8 @@ def _take_turn(
     if compare is not None:
         comparables = [comparable for _, _, comparable in results]
         distances = _distances(plan, placement, compare, groups, comparables)
-        for records, of_group in zip(by_group, distances, strict=True):
-            records[0] |= of_group
+        for records, measured in zip(by_group, distances, strict=True):
+            records[0] |= measured
     return groups, [gather(placement, records) for records in zip(*by_group, strict=True)]
 
 

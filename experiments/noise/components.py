@@ -75,16 +75,16 @@ def components_of(
         found = measure.components(study, varied, varied)
         lines += [_line(name, measure.name, part) for name, part in found.items()]
         rest = found[whole]
-        if np.isfinite(rest.share) and measure.between_roots:
+        # Where all sources together do nothing, the whole may be one odd replica of another variant.
+        if rest.share > 0 and measure.between_roots:
             lines.append(_line(ROOT, measure.name, _rest(rest)))
     return lines
 
 
 def _rest(whole: Component) -> Component:
     """Returns what the variant with the most sources leaves of the variance."""
-    share = 1 - whole.share
-    total = whole.total - whole.variance
-    return Component(max(total, 0.0), share, 1 - whole.high, 1 - whole.low, whole.total)
+    share, rest = 1 - whole.share, max(whole.total - whole.variance, 0.0)
+    return Component(rest, share, 1 - whole.high, 1 - whole.low, whole.total)
 
 
 def commitment_of(

@@ -74,7 +74,7 @@ def survival_of(
     """
     time, observed = times.time[rows], times.observed[rows]
     curve = kaplan_meier(time.ravel(), observed.ravel())
-    at = [share * times.end for share in QUARTERS]
+    at = [float(when) for when in np.quantile(times.time, QUARTERS, method="higher")]
     return Survival(
         num=curve.num_runs,
         converged=curve.num_converged,

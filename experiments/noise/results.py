@@ -185,7 +185,7 @@ class Survival:
         unit: of times, "epoch" or "step".
         restricted_mean: time to convergence, one that never comes counting with the horizon; None
             where a replica was censored before.
-        at: times at which replicas are counted.
+        at: times at which replicas are counted: quarters of those of the whole study.
         at_risk: replicas that have not converged, nor been censored, before each.
         log_rank: p-value of the log-rank test against the variant with the most sources, within
             roots; None for that variant, and where nothing can be told.

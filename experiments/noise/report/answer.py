@@ -10,7 +10,6 @@ from seedmap.experiments.noise.results import StudySummary
 from seedmap.experiments.report.text import NOT_DETERMINED, number
 
 MATTERS = 0.1  # share above which a source is said to matter
-_WIDEST = 0.8  # of an interval within 0 .. 1 that still says something
 MEASURES = {
     CONVERGENCE: "the time of convergence (its logarithm)",
     "accuracy": "test accuracy",
@@ -27,10 +26,10 @@ def measure_name(measure: str) -> str:
 
 
 def is_determined(line: SourceComponent) -> bool:
-    """Tells whether a share's interval says anything."""
+    """Tells whether a share's interval leaves out next to nothing, or nearly all variance."""
     if line.share is None or line.low is None or line.high is None:
         return False
-    return line.high - line.low <= _WIDEST
+    return line.low >= MATTERS or line.high <= 1 - MATTERS
 
 
 def share_text(line: SourceComponent) -> str:

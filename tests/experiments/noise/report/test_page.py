@@ -165,7 +165,9 @@ def planted(shares):
 
 
 def test_the_first_screen_says_which_sources_matter_how_much_and_how_sure(tmp_path):
-    study = planted({"init": (0.6, 0.4, 0.9), "ulp": (0.01, 0.004, 0.03), "root": (0.4, 0.02, 0.9)})
+    study = planted(
+        {"init": (0.6, 0.4, 0.9), "ulp": (0.01, 0.004, 0.03), "root": (0.4, 0.02, 0.95)}
+    )
     said = answer(study.summary)
     assert len(said) == 3
     assert "init over 10 % of the variance; ulp under 10 %." in said[0]
