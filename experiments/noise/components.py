@@ -75,7 +75,7 @@ def components_of(
         found = measure.components(study, varied, varied)
         lines += [_line(name, measure.name, part) for name, part in found.items()]
         rest = found[whole]
-        # Where all sources together do nothing, the whole may be one odd replica of another variant.
+        # Where all sources together do nothing, all variance may be one odd replica elsewhere.
         if rest.share > 0 and measure.between_roots:
             lines.append(_line(ROOT, measure.name, _rest(rest)))
     return lines
