@@ -1,20 +1,20 @@
-"""Our trainer beside a plain PyTorch loop: `python benchmarks/torch_loops.py [--tasks ...]`.
+"""Our trainer beside what people would write: `python benchmarks/torch_loops.py [--tasks ...]`.
 
-Seed-steps per second of the same work on the same machine: 40 seeds in one compiled program,
-against one seed at a time in PyTorch (`pip install -c constraints.txt -e '.[benchmark]'`), same
-model, shapes, batches and optimiser, nothing recorded on either side. The PyTorch loop is what one
-writes: whole-batch tensor code, all three positions of the transformer, data in memory, batches by
-a permutation of row numbers (no data loader, which would be slower).
+Seed-steps per second of the same work on the same machine: 40 seeds in groups on every core,
+against PyTorch (`pip install -c constraints.txt -e '.[benchmark]'`) one seed at a time, PyTorch
+with `torch.func` (parameters stacked, vmapped) with and without `torch.compile`, and JAX one seed
+at a time under jit; same model, shapes, batches and optimiser, nothing recorded on any side. The
+PyTorch loops are what one writes: whole-batch tensor code, all three positions of the transformer,
+data in memory, batches by a permutation of row numbers (no data loader, which would be slower).
 
 For modular arithmetic also the bound: the matrix products of our step, forward and backward, alone,
 as batched float32 products of the same shapes and number of seeds in one compiled program. Its
 seconds over the step's are the share of the step that is bare matrix product.
 
 All sides take turns in one run, each timed `--repeats` times; the least seconds count and the
-ratios are of those. `--at-once k` advances our seeds k at a time, one group after the other:
-smaller groups keep weights and activations in the processor's cache. On a machine that other work
-shares, `taskset -c 0 python benchmarks/torch_loops.py --clock cpu` compares processor seconds of a
-single core.
+ratios are of those. `--at-once k` has groups of k seeds in place of the preset's or the rule's. On
+a machine that other work shares, `taskset -c 0 python benchmarks/torch_loops.py --clock cpu`
+compares processor seconds of a single core.
 """
 
 import argparse
@@ -29,9 +29,12 @@ import jax.numpy as jnp
 import torch
 from torch import nn
 
+from seedmap.experiments.processes.cores import use_cores
 from seedmap.experiments.tasks import modular, sparse_parities
 from seedmap.experiments.tasks.base import Setup, TrainingConfig
 from seedmap.trainer import Data, make_streams, make_trainer
+from seedmap.trainer.group_size import by_network
+from seedmap.trainer.placement import in_lanes, place, share, spread
 
 
 class TorchMLP(nn.Module):
@@ -141,18 +144,98 @@ def without_tests(make_data: Callable[[jax.Array], Data]) -> Callable[[jax.Array
     return make
 
 
-def our_loop(case: Case, seeds: int, at_once: int) -> Callable[[], None]:
-    """Our trainer, compiled; each call trains every seed for the case's epochs."""
+def our_loop(case: Case, seeds: int, at_once: int | None) -> Callable[[], None]:
+    """Our trainer, compiled, groups on every core; each call trains every seed for the epochs."""
     task, optimizer, *_ = case.setup(case.config)
     task = task._replace(make_data=without_tests(task.make_data))
-    trainer = make_trainer(task, optimizer, case.config.batch_size, case.steps, lambda params: {})
-    groups = [range(first, first + at_once) for first in range(0, seeds, at_once)]
-    states = [trainer.init(make_streams(group)) for group in groups]
+    size = at_once or case.config.seeds_at_once or by_network(task)
+    placement = place(seeds, size, jax.devices())
+    trainer = make_trainer(
+        task, optimizer, case.config.batch_size, case.steps, (), mesh=placement.mesh
+    )
+    pool = share(placement, task.pool)
+    groups = [trainer.init(keys) for keys in spread(placement, make_streams(range(seeds)))]
+    walk = trainer.walk.lower(groups[0], pool).compile()
 
     def run() -> None:
-        for index, state in enumerate(states):
-            states[index], _ = trainer.advance(state)
-        jax.block_until_ready([state.step for state in states])
+        nonlocal groups
+        groups = in_lanes(placement, lambda state: jax.block_until_ready(walk(state, pool)), groups)
+
+    return run
+
+
+def jax_loop(case: Case) -> Callable[[], None]:
+    """JAX without us: one seed under jit, a scan over the steps; each call trains one seed."""
+    task, optimizer, *_ = case.setup(case.config)
+    trainer = make_trainer(
+        task._replace(make_data=without_tests(task.make_data)),
+        optimizer,
+        case.config.batch_size,
+        case.steps,
+        (),
+    )
+    state = trainer.init(make_streams(range(1)))
+    walk = trainer.walk.lower(state, task.pool).compile()
+
+    def run() -> None:
+        nonlocal state
+        state = jax.block_until_ready(walk(state, task.pool))
+
+    return run
+
+
+def torch_vmap_loop(case: Case, seeds: int, compiled: bool) -> Callable[[], None]:
+    """PyTorch with torch.func: all seeds vmapped, perhaps compiled; batches are drawn per seed.
+
+    Gradients by `grad` under `vmap` over stacked parameters; SGD with weight decay, or AdamW, as
+    functions of the stacked tensors.
+    """
+    from torch.func import functional_call, grad, stack_module_state, vmap
+
+    train = case.setup(case.config).task.make_data(jax.random.key(0)).train
+    x, y = (torch.tensor(jax.device_get(leaf)) for leaf in train)
+    if not y.is_floating_point():
+        x, y = x.long(), y.long()
+    parts = [case.counterpart(case.config) for _ in range(seeds)]
+    (first, loss_of, _), config = parts[0], case.config
+    parameters, buffers = stack_module_state([model for model, *_ in parts])
+    parameters = {name: value.detach() for name, value in parameters.items()}
+
+    def loss(own, held, inputs, labels):
+        return loss_of(functional_call(first, (own, held), (inputs,)), labels)
+
+    gradient = vmap(grad(loss))
+    adam = isinstance(config, modular.ModularConfig)
+    moments = [{name: torch.zeros_like(v) for name, v in parameters.items()} for _ in range(2)]
+
+    def step(parameters, mean, square, count, inputs, labels):
+        gradients = gradient(parameters, buffers, inputs, labels)
+        rate, decay = config.learning_rate, config.weight_decay
+        new, means, squares = {}, {}, {}
+        for name, value in parameters.items():
+            slope = gradients[name]
+            if not adam:
+                new[name] = value - rate * (slope + decay * value)
+                means[name], squares[name] = mean[name], square[name]
+                continue
+            means[name] = 0.9 * mean[name] + 0.1 * slope
+            squares[name] = 0.999 * square[name] + 0.001 * slope * slope
+            scaled = (means[name] / (1 - 0.9**count)) / (
+                (squares[name] / (1 - 0.999**count)).sqrt() + 1e-8
+            )
+            new[name] = value - rate * (scaled + decay * value)
+        return new, means, squares
+
+    advance = torch.compile(step) if compiled else step
+    count = torch.zeros(())
+
+    def run() -> None:
+        nonlocal parameters, moments, count
+        for _ in range(case.epochs):
+            orders = torch.stack([torch.randperm(len(y)) for _ in range(seeds)])
+            for rows in orders.split(config.batch_size, dim=1):
+                count = count + 1
+                parameters, *moments = advance(parameters, *moments, count, x[rows], y[rows])
 
     return run
 
@@ -269,14 +352,25 @@ def least_seconds(
 
 def report(name: str, arguments: argparse.Namespace) -> None:
     """Times a case and prints its lines."""
-    case, seeds, at_once = CASES[name], arguments.seeds, arguments.at_once or arguments.seeds
-    sides = {"ours": our_loop(case, seeds, at_once), "torch": torch_loop(case)}
+    case, seeds = CASES[name], arguments.seeds
+    sides = {
+        "ours": our_loop(case, seeds, arguments.at_once),
+        "PyTorch, one by one": torch_loop(case),
+        "PyTorch, vmap": torch_vmap_loop(case, seeds, compiled=False),
+        "PyTorch, vmap compiled": torch_vmap_loop(case, seeds, compiled=True),
+        "JAX, one by one": jax_loop(case),
+    }
+    alone = {name for name in sides if "one by one" in name}
     if isinstance(case.config, modular.ModularConfig):
-        sides["bound"] = bound_loop(case, seeds, at_once)
+        sides["bound"] = bound_loop(case, seeds, arguments.at_once or seeds)
     clock = time.process_time if arguments.clock == "cpu" else time.perf_counter
     seconds = least_seconds(sides, arguments.repeats, clock)
-    ours, theirs = seeds * case.steps / seconds["ours"], case.steps / seconds["torch"]
-    print(f"{name}: ours {ours:.0f} seed-steps/s, PyTorch {theirs:.0f}, ratio {ours / theirs:.1f}")
+    speeds = {side: (1 if side in alone else seeds) * case.steps / seconds[side] for side in sides}
+    print(f"{name}: ours {speeds['ours']:,.0f} seed-steps/s", flush=True)
+    for side, speed in speeds.items():
+        if side not in ("ours", "bound"):
+            ratio = speeds["ours"] / speed
+            print(f"  {side:<24} {speed:>10,.0f} seed-steps/s, ours {ratio:5.1f} times", flush=True)
     if "bound" in seconds:
         rate = seeds * case.steps * flops(modular_products(case.config)) / seconds["bound"]
         share = seconds["bound"] / seconds["ours"]
@@ -290,10 +384,11 @@ def main() -> None:
     )
     parser.add_argument("--tasks", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--seeds", type=int, default=40)
-    parser.add_argument("--at-once", type=int, help="a divisor of --seeds; by default all")
+    parser.add_argument("--at-once", type=int, help="seeds of a group; by default the rule's")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     arguments = parser.parse_args()
+    use_cores()
     device = jax.devices()[0]
     print(
         f"{device.device_kind}, jax {jax.__version__}, torch {torch.__version__} on "

@@ -36,6 +36,7 @@ Signatures (arrays are numpy, float64 unless said otherwise):
     fit_sweep(train, validation, config, key, callback=None) -> Sweep
     select(sweep, criterion=None, one_standard_error=False) -> Fit
     selection_table(sweep) -> list[dict]
+    hu2023_split(num_runs), fit_hu2023(train, validation, config), select_hu2023(sweep)
     best_restarts(sweep) -> dict[num_states, Fit]
     dominant_validation_runs(sweep, share=0.8) -> tuple of run names (and a UserWarning)
     num_parameters(num_states, num_metrics, covariance) -> int
@@ -140,6 +141,13 @@ from seedmap.hmm.selection.criteria import (
 )
 from seedmap.hmm.selection.cross_validation import CrossValidation
 from seedmap.hmm.selection.fits import Fit, Sweep
+from seedmap.hmm.selection.hu2023 import (
+    VisitCorrelation,
+    fit_hu2023,
+    hu2023_split,
+    select_hu2023,
+    visit_correlations,
+)
 from seedmap.hmm.selection.sweep import fit_sweep
 from seedmap.hmm.sequences import Sequences, first_records, from_arrays, split_runs, z_score
 from seedmap.hmm.sweep_io import load_sweep, save_sweep
@@ -246,6 +254,7 @@ __all__ = [
     "TrainingMap",
     "Transfer",
     "Turn",
+    "VisitCorrelation",
     "absorbed",
     "adjusted_rand_index",
     "analyse",
@@ -287,6 +296,7 @@ __all__ = [
     "first_sentences",
     "fit_and_decode",
     "fit_forecaster",
+    "fit_hu2023",
     "fit_scale",
     "fit_sweep",
     "forecast",
@@ -297,6 +307,7 @@ __all__ = [
     "from_pandas",
     "from_xarray",
     "hazard_by_state",
+    "hu2023_split",
     "importance",
     "in_units_of",
     "kaplan_meier",
@@ -340,6 +351,7 @@ __all__ = [
     "score_runs",
     "search_branches",
     "select",
+    "select_hu2023",
     "selection_table",
     "speed_sentences",
     "split_runs",
@@ -348,6 +360,7 @@ __all__ = [
     "survival_sentences",
     "to_dynamax",
     "to_hmmlearn",
+    "visit_correlations",
     "viterbi",
     "z_score",
 ]

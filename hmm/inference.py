@@ -1,7 +1,7 @@
 """Decoding with a fitted HMM: Viterbi paths, posteriors, filter, log-likelihood.
 
 Emission log-densities are computed in float64 on the host and shifted by their maximum over the
-states before Dynamax's message passing runs over them: the shift cancels in every posterior, is
+states before messages are passed over them: the shift cancels in every posterior, is
 added back to the log-likelihood, and keeps float32 exact where densities differ by thousands of
 nats.
 
@@ -53,7 +53,7 @@ def filtered(parameters: Parameters, sequences: Sequences) -> Float[np.ndarray, 
     They use no later checkpoint (Hu et al. 2023 take their importances from them).
     """
     initial, transition, shifted, _ = _prepare(parameters, sequences)
-    probabilities = np.asarray(_filter(initial, transition, shifted).filtered_probs)
+    probabilities, _ = _filter(initial, transition, shifted)
     return np.where(sequences.mask[:, :, None], probabilities, 0.0)
 
 
@@ -65,15 +65,14 @@ def filter_states(
     """Returns p(state_t = k | checkpoints 1..t) of any emission, from its log-densities."""
     if not log_densities.shape[1]:
         return np.zeros(log_densities.shape)
-    floored = (jnp.asarray(np.maximum(rows, _FLOOR), float) for rows in (initial, transition))
     shifted = log_densities - log_densities.max(-1, keepdims=True)
-    return np.asarray(_filter(*floored, jnp.asarray(shifted, float)).filtered_probs)
+    return _filter(np.maximum(initial, _FLOOR), np.maximum(transition, _FLOOR), shifted)[0]
 
 
 def log_likelihood(parameters: Parameters, sequences: Sequences) -> Float[np.ndarray, " run"]:
     """Returns the log-likelihood log p(run) of every run under the model, in nats."""
     initial, transition, shifted, shift = _prepare(parameters, sequences)
-    return shift.sum(1) + np.asarray(_filter(initial, transition, shifted).marginal_loglik)
+    return shift.sum(1) + _filter(initial, transition, shifted)[1]
 
 
 def _prepare(parameters: Parameters, sequences: Sequences):
@@ -92,12 +91,23 @@ def _prepare(parameters: Parameters, sequences: Sequences):
     return initial, transition, jnp.asarray(densities - shift[:, :, None], float), shift
 
 
-@jax.jit
-def _filter(initial, transition, log_likelihoods):
-    # Padded steps have log-density 0 in every state and so normaliser 1: nothing to mask.
-    from dynamax.hidden_markov_model import hmm_filter
+def _filter(initial, transition, log_likelihoods) -> tuple[np.ndarray, np.ndarray]:
+    """Filtered probabilities [run, time, K] and log p(run) [run], in float64.
 
-    return jax.vmap(hmm_filter, (None, None, 0))(initial, transition, log_likelihoods)
+    In NumPy: compiling Dynamax's takes longer than it runs. Padded steps have log-density 0 in
+    every state and so normaliser 1: nothing to mask.
+    """
+    initial, transition = (np.asarray(rows, float) for rows in (initial, transition))
+    densities = np.exp(np.asarray(log_likelihoods, float))
+    filtered, total = np.empty_like(densities), np.zeros(len(densities))
+    predicted = np.broadcast_to(initial, densities[:, 0].shape)
+    for time in range(densities.shape[1]):
+        joint = predicted * densities[:, time]
+        normaliser = joint.sum(1)
+        filtered[:, time] = joint / normaliser[:, None]
+        total += np.log(normaliser)
+        predicted = filtered[:, time] @ transition
+    return filtered, total
 
 
 @jax.jit

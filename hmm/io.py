@@ -154,11 +154,12 @@ def save_hmm(folder: str | os.PathLike, saved: SavedHMM) -> None:
     files.write_json(folder / "hmm.json", {**content, "fit_id": fit_id})
 
 
-def load_hmm(folder: str | os.PathLike) -> SavedHMM:
+def load_hmm(folder: str | os.PathLike, run: str | os.PathLike | None = None) -> SavedHMM:
     """Reads what `save_hmm` wrote. Nothing is unpickled.
 
     Args:
         folder: that holds `hmm.npz` and `hmm.json`.
+        run: the run folder to fit again where they are damaged; None: `folder`.
 
     Returns:
         The HMM; arrays with the dtype they were saved in, lists where tuples were in `config`,
@@ -167,14 +168,14 @@ def load_hmm(folder: str | os.PathLike) -> SavedHMM:
     Raises:
         UserError: a file is missing, damaged or of another version, or the two do not fit.
     """
-    folder = Path(folder)
-    facts = _read_facts(folder / "hmm.json")
-    arrays, fit_id = _read_arrays(folder / "hmm.npz")
+    folder, again = Path(folder), _again(Path(run or folder))
+    facts = _read_facts(folder / "hmm.json", again)
+    arrays, fit_id = _read_arrays(folder / "hmm.npz", again)
     marks = [Mark(folder / "hmm.json", facts.get("fit_id")), Mark(folder / "hmm.npz", fit_id)]
-    check_marks("fits", marks, _again(folder))
+    check_marks("fits", marks, again)
     _check(arrays, len(facts["metrics"]), str(folder / "hmm.npz"))
     if len(arrays["initial"]) != facts["num_states"]:
-        raise UserError(f"{folder}: hmm.npz and hmm.json are of different fits: {_again(folder)}")
+        raise UserError(f"{folder}: hmm.npz and hmm.json are of different fits: {again}")
     metrics, where = tuple(facts["metrics"]), str(folder / "hmm.npz")
     scale = scale_from_arrays(arrays, metrics, where)
     return SavedHMM(
@@ -271,19 +272,19 @@ def _again(folder: Path) -> str:
     return f"fit again with `seedmap fit {folder} --overwrite`"
 
 
-def _read_facts(path: Path) -> dict[str, Any]:
+def _read_facts(path: Path, again: str) -> dict[str, Any]:
     if not path.is_file():
-        raise UserError(f"{path} does not exist: {_again(path.parent)}")
+        raise UserError(f"{path} does not exist: {again}")
     try:
         facts = limits.read_json(path)
     except UserError as error:
-        raise UserError(f"{path} is damaged ({error}): {_again(path.parent)}") from None
+        raise UserError(f"{path} is damaged ({error}): {again}") from None
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise UserError(f'{path} is not a saved HMM: its "format" is not "{FORMAT}"')
     if facts.get("version") != VERSION:
         raise UserError(
             f"{path} has format version {facts.get('version')}, this program reads {VERSION}: "
-            f"use the program that wrote it, or {_again(path.parent)}"
+            f"use the program that wrote it, or {again}"
         )
     for name, kind in {**_JSON_FIELDS, "num_states": int}.items():
         if not isinstance(facts.get(name), kind):
@@ -291,17 +292,17 @@ def _read_facts(path: Path) -> dict[str, Any]:
     return facts
 
 
-def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
+def _read_arrays(path: Path, again: str) -> tuple[dict[str, np.ndarray], str | None]:
     """Returns the parameters, and the fit's id where there is one."""
     if not path.is_file():
-        raise UserError(f"{path} does not exist: {_again(path.parent)}")
+        raise UserError(f"{path} does not exist: {again}")
     try:
         with path.open("rb") as file, files.open_npz(file) as archive:
             fit_id = str(archive["fit_id"]) if "fit_id" in archive.files else None
             names = {*Parameters._fields, *archive.files} - {"fit_id"}
             return {name: archive[name] for name in sorted(names)}, fit_id
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path} is damaged ({error}): {_again(path.parent)}") from None
+        raise UserError(f"{path} is damaged ({error}): {again}") from None
 
 
 def _check(arrays: Mapping[str, np.ndarray], num_metrics: int, where: str) -> None:

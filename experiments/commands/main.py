@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
+from seedmap import timings
 from seedmap._command import leaving_at_once
 from seedmap.errors import UserError, did_you_mean, printable
 from seedmap.experiments import EXPERIMENTS
@@ -16,6 +17,7 @@ from seedmap.experiments.commands import COMMANDS
 from seedmap.experiments.processes.cores import take_flag, use_cores
 from seedmap.experiments.report.terminal import plain_where_needed
 
+TIMINGS = "--timings"
 _FORMAT = warnings.formatwarning
 _LONGEST = 2000  # characters of a message
 _FEWEST_COLUMNS = 40  # a help text in fewer takes minutes to lay out
@@ -33,7 +35,7 @@ experiments:
 
 `seedmap COMMAND --help` and `seedmap run EXPERIMENT --help` list every flag with its default. With
 every command goes `--cpu-devices N`, the cores of a CPU to train on: by default all; 1 for one. It
-changes the time alone.
+changes the time alone. And `--timings`: where the time went, at the end.
 """
 
 
@@ -60,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _command(argv: Sequence[str]) -> None:
     argv, cpu_devices = take_flag(argv)
+    with_timings = TIMINGS in argv
+    argv = [word for word in argv if word != TIMINGS]
     if not argv:
         raise UserError(f"name a command: {', '.join(COMMANDS)}")
     from seedmap.experiments.commands.devices import check_flags
@@ -77,7 +81,11 @@ def _command(argv: Sequence[str]) -> None:
         use_cores(cpu_devices)
         module = import_module(f"seedmap.experiments.commands.{command.module}")
     keep_compiled_programs()
+    if with_timings:
+        timings.start()
     getattr(module, command.function)(argv[len(name.split()) :])
+    if found := timings.measured():
+        print(timings.table(found), file=sys.stderr)
 
 
 def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:

@@ -64,6 +64,15 @@ def survival(summary: RunSummary) -> str:
     return " ".join(part.sentences) if part else ""
 
 
+def published_map(summary: RunSummary) -> str:
+    """Returns the caption of the map by the published method."""
+    if not summary.published:
+        return ""
+    return " ".join(
+        ("The same runs by the method of Hu et al. (2023).", *summary.published.sentences)
+    )
+
+
 def path_or_speed(summary: RunSummary) -> str:
     """Returns the caption of the figure of path or speed."""
     part = summary.findings.path_or_speed

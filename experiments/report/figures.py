@@ -10,6 +10,7 @@ from seedmap.experiments.runs.engines import GaussianSweep
 from seedmap.experiments.runs.findings import Findings
 from seedmap.experiments.runs.fit_and_map import Mapped, findings_of
 from seedmap.experiments.runs.fitted import Fitted
+from seedmap.experiments.runs.methods import published_analysis
 from seedmap.experiments.runs.summary import RunSummary
 from seedmap.hmm import figures
 from seedmap.hmm.autoregressive.map_sweep import MapSweep
@@ -34,6 +35,9 @@ def make_figures(mapped: Mapped) -> dict[str, Figure]:
         ),
     }
     drawn |= _figures_over_time(fitted, analysis) | _selection_figures(fitted, summary)
+    if fitted.published is not None:
+        theirs = published_analysis(fitted, question)
+        drawn["published_map"] = figures.plot_training_map(theirs.training_map, theirs.detours)
     return drawn | _findings_figures(findings_of(mapped))
 
 

@@ -191,6 +191,23 @@ def _bag(summary: RunSummary) -> str:
     return html.table(header, rows)
 
 
+def _published(summary: RunSummary) -> str:
+    """Shows both methods side by side."""
+    theirs, regression = summary.published, summary.regression
+    if not theirs:
+        return ""
+    header = ("", "this map", "Hu et al. (2023)")
+    rows = [
+        ("states", summary.num_states, theirs.num_states),
+        ("forks", summary.headline, theirs.forking),
+        ("detour states", summary.detours, theirs.detours),
+        ("R² of the bag of states", regression.r2, theirs.r2),
+        ("R² on left-out runs", regression.leave_one_out_r2, theirs.leave_one_out_r2),
+        ("agreement of the decodings (adjusted Rand index)", None, theirs.adjusted_rand),
+    ]
+    return html.table(header, rows)
+
+
 def _branch_table(summary: RunSummary) -> str:
     """Shows every branch with what speaks for it."""
     header = (
@@ -352,6 +369,9 @@ SECTIONS = (
         "Number of states",
         {"model_selection": captions.model_selection, "held_out": captions.held_out},
         (_selection, _held_out),
+    ),
+    Section(
+        "The published method beside it", {"published_map": captions.published_map}, (_published,)
     ),
     Section(
         "Reliability of the map",

@@ -15,15 +15,24 @@ from seedmap.experiments.runs.robustness import (
     fit_priors,
     fit_stability,
     pass_callbacks,
+    restart_stability,
 )
-from seedmap.experiments.runs.settings import AUTOREGRESSIVE, emission_of, map_settings, split
+from seedmap.experiments.runs.settings import (
+    AUTOREGRESSIVE,
+    emission_of,
+    map_settings,
+    split,
+    sweep_config,
+)
 from seedmap.experiments.tasks.base import FitConfig
+from seedmap.fitting import Fit
 from seedmap.hmm.autoregressive.map_sweep import MapSweep, map_sweep, save_map_sweep
 from seedmap.hmm.io import SavedHMM
 from seedmap.hmm.sequences import FIRST_RECORDS
 from seedmap.hmm.sweep_io import save_sweep
 from seedmap.map_fitting import MapFit, fit_on_common_scale
-from seedmap.results import to_json
+from seedmap.published import fit_published
+from seedmap.results import from_json, to_json
 from seedmap.runs import Runs
 
 
@@ -92,20 +101,57 @@ def make_fit(runs: Runs, config: FitConfig, callback: Callback | None) -> Made:
     Raises:
         UserError: a setting is out of range, or the data allow no fit.
     """
+    if config.method is not None:
+        return _published(runs, config, callback)
     if emission_of(config) == AUTOREGRESSIVE:
         return _autoregressive(runs, config, callback)
     return _gaussian(runs, config, callback)
 
 
+def fit_beside(runs: Runs, config: FitConfig) -> SavedHMM | None:
+    """Returns the HMM by the published method where methods are to be compared.
+
+    Its settings are the published ones but for the seed.
+
+    Args:
+        runs: what to fit to.
+        config: of the fit that it stands beside.
+    """
+    if not config.compare_methods:
+        return None
+    return _published(runs, FitConfig(method="hu2023", fit_seed=config.fit_seed), None).saved
+
+
+def _published(runs: Runs, config: FitConfig, callback: Callback | None) -> Made:
+    settings = sweep_config(config)
+    fitted = fit_published(
+        runs,
+        states=settings.states,
+        restarts=settings.restarts,
+        iterations=settings.iterations,
+        covariance=settings.covariance,
+        validation_runs=config.validation_runs,
+        seed=config.fit_seed,
+        callback=callback,
+    )
+    alone = {"refits": None, "priors": [], "fit_id": None}
+    return _made(fitted, from_json(FitStability, to_json(restart_stability(fitted) | alone)))
+
+
 def _gaussian(runs: Runs, config: FitConfig, callback: Callback | None) -> Made:
     callbacks = pass_callbacks(config, callback)
     fitted, other = fit_priors(runs, config, callbacks)
+    return _made(fitted, fit_stability(fitted, other, config, callbacks))
+
+
+def _made(fitted: Fit, stability: FitStability) -> Made:
+    """A Gaussian HMM as it is saved."""
     return Made(
         sequences=fitted.sequences,
         paths=fitted.paths,
         saved=SavedHMM.from_sweep(fitted.sweep, fitted.parameters, fitted.scale),
         sweep=GaussianSweep(fitted.sweep, fitted.chosen),
-        stability=fit_stability(fitted, other, config, callbacks),
+        stability=stability,
         decodings={},
         agreement=None,
         notes=fitted.notes,

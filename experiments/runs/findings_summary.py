@@ -79,3 +79,30 @@ class FindingsSummary:
     survival: SurvivalSummary | None
     path_or_speed: PathOrSpeedSummary | None
     moves_first: MovesFirstSummary | None
+
+
+@dataclass(frozen=True)
+class PublishedSummary:
+    """What the published method says of the same runs.
+
+    Attributes:
+        num_states: chosen.
+        forking: by the published definition.
+        detours: likewise.
+        r2: of the time of convergence on the bag of states, runs that never converge at the end.
+        leave_one_out_r2: likewise.
+        f_pvalue: likewise.
+        adjusted_rand: agreement of its decoding with the map's.
+        leak: what first records tell of the time of convergence as it sees them.
+        sentences: why the two differ.
+    """
+
+    num_states: int
+    forking: bool
+    detours: list[int]
+    r2: float | None
+    leave_one_out_r2: float | None
+    f_pvalue: float | None
+    adjusted_rand: float | None
+    leak: hmm.Leak | None
+    sentences: list[str]

@@ -21,7 +21,12 @@ from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs import ids, session
 from seedmap.experiments.runs.analysis import Analysis, analyse
 from seedmap.experiments.runs.dataset import check_usable, dataset_runs, seed_rows
-from seedmap.experiments.runs.engines import held_out_scores, make_fit, save_any_sweep
+from seedmap.experiments.runs.engines import (
+    fit_beside,
+    held_out_scores,
+    make_fit,
+    save_any_sweep,
+)
 from seedmap.experiments.runs.findings import (
     Findings,
     find_branches,
@@ -30,6 +35,7 @@ from seedmap.experiments.runs.findings import (
 )
 from seedmap.experiments.runs.fitted import Fitted, changed_config, read_fitted, read_run
 from seedmap.experiments.runs.import_metrics import NewRun
+from seedmap.experiments.runs.methods import compare_methods
 from seedmap.experiments.runs.robustness import stability
 from seedmap.experiments.runs.settings import check_fit, check_threshold
 from seedmap.experiments.runs.summary import (
@@ -41,7 +47,9 @@ from seedmap.experiments.runs.summary import (
 )
 from seedmap.experiments.tasks.base import FitConfig, MapConfig
 from seedmap.hmm.io import save_hmm
+from seedmap.published import visit_notes
 from seedmap.results import to_json
+from seedmap.timings import timed
 from seedmap.transaction import claim, transaction
 
 
@@ -103,7 +111,9 @@ def fit_run(
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             runs = dataset_runs(dataset, config.metrics)
-        made = make_fit(runs, config, callback)
+        with timed("fit"):
+            made = make_fit(runs, config, callback)
+            published = fit_beside(runs, config)
         notes = [str(w.message) for w in caught if w.category is UserWarning] + list(made.notes)
         fit_id = ids.fit_id(trained[ids.TRAINING], config, made.saved.parameters)
         made = made.with_id(fit_id)
@@ -120,8 +130,9 @@ def fit_run(
             made.stability,
             made.decodings,
             made.agreement,
+            published and replace(published, fit_id=fit_id),
         )
-        stale = (run_folder.MAPS, *run_folder.FROM_MAP)
+        stale = (run_folder.MAPS, run_folder.PUBLISHED, *run_folder.FROM_MAP)
         _write_fit(result, stale if new is None else run_folder.OWN)
         return result
 
@@ -133,6 +144,8 @@ def _write_fit(fitted: Fitted, replaces: Collection[str]) -> None:
         save_hmm(draft, fitted.saved)
         files.write_json(draft / run_folder.STABILITY, fitted.stability)
         run_folder.write_dataset(draft, fitted.dataset)
+        if fitted.published is not None:
+            save_hmm(draft / run_folder.PUBLISHED, fitted.published)
         if fitted.decodings:
             run_folder.write_netcdf(draft / run_folder.MAPS, _maps(fitted))
         files.write_json(draft / run_folder.CONFIG, fitted.config)
@@ -203,12 +216,15 @@ def map_run(fitted: Fitted, asked: MapConfig | None = None) -> Mapped:
     asked = MapConfig() if asked is None else asked
     check_threshold(asked.threshold)
     folder, config = fitted.folder, fitted.config
-    question = asked
-    if asked.threshold is None:
-        question = replace(asked, threshold=config["threshold"])
-    analysis = analyse_fitted(fitted, question)
-    branches, headline = find_branches(fitted, analysis)
-    findings = find_out(fitted, analysis, branches, question.outcome == "convergence")
+    question = replace(
+        asked,
+        threshold=config["threshold"] if asked.threshold is None else asked.threshold,
+        censored=asked.censored or ("cap" if config["fit"].get("method") else "exclude"),
+    )
+    with timed("tests"):
+        analysis = analyse_fitted(fitted, question)
+        branches, headline = find_branches(fitted, analysis)
+        findings = find_out(fitted, analysis, branches, question.outcome == "convergence")
     summary = summarise(
         fitted.dataset,
         analysis,
@@ -217,12 +233,13 @@ def map_run(fitted: Fitted, asked: MapConfig | None = None) -> Mapped:
             selection=fitted.saved.selection,
             scale=fitted.saved.z_score["per"],
             held_out=held_out_scores(fitted.saved, fitted.sweep, fitted.sequences),
-            fit_notes=config["fit_notes"],
+            fit_notes=[*config["fit_notes"], *_notes_of_method(fitted, analysis)],
             odd=fitted.odd,
             branches=branches,
             headline=headline,
             resolution=resolution_of(fitted.sweep),
             findings=findings.summary,
+            published=compare_methods(fitted, analysis, question),
         ),
     )
     robustness = stability(analysis, fitted.stability)
@@ -236,6 +253,13 @@ def map_run(fitted: Fitted, asked: MapConfig | None = None) -> Mapped:
         files.write_json(draft / run_folder.CONFIG, config)
         files.write_json(draft / run_folder.SUMMARY, to_json(summary))
     return Mapped(replace(fitted, config=config), question, analysis, findings, summary)
+
+
+def _notes_of_method(fitted: Fitted, analysis: Analysis) -> list[str]:
+    """What the published method tests of detours."""
+    if fitted.config["fit"].get("method") is None:
+        return []
+    return visit_notes(analysis.paths, analysis.outcome, analysis.training_map.num_states)
 
 
 def read_mapped(folder: Path) -> Mapped:

@@ -51,6 +51,7 @@ class Fitted:
             of Gaussian HMMs.
         agreement: float64 [run, time], share of the refits that give each record its state; None of
             Gaussian HMMs.
+        published: the HMM by the published method; None where methods are not compared.
     """
 
     folder: Path
@@ -63,6 +64,7 @@ class Fitted:
     stability: FitStability
     decodings: Mapping[int, np.ndarray]
     agreement: np.ndarray | None
+    published: SavedHMM | None
 
     @property
     def odd(self) -> tuple[str, ...]:
@@ -159,6 +161,9 @@ def read_fitted(folder: Path) -> Fitted:
         sweep = load_map_sweep(path, of)
     again = f"fit {folder} --overwrite"
     stability = read_result(FitStability, folder, run_folder.STABILITY, again)
+    published, beside = None, folder / run_folder.PUBLISHED / "hmm.json"
+    if config["fit"].get("compare_methods"):
+        published = load_hmm(folder / run_folder.PUBLISHED, folder)
     maps = None
     if saved.model is not None:
         maps = run_folder.read_netcdf(folder, run_folder.MAPS, again)
@@ -169,6 +174,7 @@ def read_fitted(folder: Path) -> Fitted:
             Mark(folder / "hmm.json", saved.fit_id),
             Mark(folder / run_folder.METRICS, dataset.state.attrs.get(ids.FIT)),
             Mark(folder / run_folder.STABILITY, stability.fit_id),
+            *([] if published is None else [Mark(beside, published.fit_id)]),
             *([] if maps is None else [Mark(folder / run_folder.MAPS, maps.attrs.get(ids.FIT))]),
         ],
     )
@@ -180,6 +186,7 @@ def read_fitted(folder: Path) -> Fitted:
         *(folder, config, dataset, sequences, paths, saved, sweep, stability),
         decodings=decodings,
         agreement=agreement,
+        published=published,
     )
 
 

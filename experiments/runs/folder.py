@@ -29,6 +29,7 @@ METRICS = "metrics.nc"
 SWEEP = "sweep.json"
 STABILITY = "stability.json"
 MAPS = "maps.nc"  # the states at every number of states
+PUBLISHED = "published"  # the HMM by the published method, where methods are compared
 SUMMARY = "summary.json"
 REPORT = "report.html"
 FIGURES = "figures"
@@ -45,7 +46,7 @@ NOISE_MAP = "map"  # the run whose training map a study's replicas are read with
 HMM = ("hmm.npz", "hmm.json")
 FILES = (CONFIG, METRICS, LOG, SWEEP, STABILITY, MAPS, SUMMARY, REPORT, FORECAST, BASELINES, *HMM)
 FILES += (PREDICTIONS, BARRIERS, NOISE)
-OWN = {*FILES, FIGURES, CHECKPOINT, TRAINING, NOISE_MAP}  # and drafts of them
+OWN = {*FILES, PUBLISHED, FIGURES, CHECKPOINT, TRAINING, NOISE_MAP}  # and drafts of them
 FROM_MAP = (SUMMARY, REPORT, FIGURES)  # what a new fit makes stale
 _OURS = {CONFIG: ("versions", "seedmap"), IMPORT: ("pattern",)}  # keys that tell our files
 

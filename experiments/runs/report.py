@@ -10,6 +10,7 @@ from seedmap.experiments.report.run import write_report
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.fit_and_map import Mapped
 from seedmap.experiments.runs.fitted import changed_config
+from seedmap.timings import timed
 from seedmap.transaction import transaction
 
 
@@ -17,8 +18,9 @@ def report_run(mapped: Mapped) -> Path:
     """Draws every figure of a mapped run and writes `report.html`; returns its path."""
     started = time.perf_counter()
     folder, config = mapped.fitted.folder, mapped.fitted.config
-    drawn = make_figures(mapped)
-    with transaction(folder, (run_folder.REPORT,), "report") as draft:
+    with timed("figures"):
+        drawn = make_figures(mapped)
+    with timed("figures"), transaction(folder, (run_folder.REPORT,), "report") as draft:
         write_report(
             draft / run_folder.REPORT,
             f"Training map of {config['experiment']}",

@@ -137,7 +137,18 @@ def emission_of(config: FitConfig) -> str:
         UserError: a setting contradicts another.
     """
     given = {name for name in GAUSSIAN_ONLY if getattr(config, name) not in (None, False)}
-    return check_emission(config.emission, config.scale, {_flag(name) for name in given})
+    if config.method is None:
+        return check_emission(config.emission, config.scale, {_flag(name) for name in given})
+    settled = given - {"covariance"}
+    if config.validation_share is not None:
+        settled |= {"validation_share"}
+    if config.emission == AUTOREGRESSIVE:
+        settled |= {"emission"}
+    if config.scale == "common":
+        settled |= {"scale"}
+    if settled:
+        raise UserError(f"{_flag(min(settled))} is settled by --method {config.method}; omit it")
+    return "gaussian"
 
 
 def check_fit(config: FitConfig) -> None:
@@ -152,6 +163,8 @@ def check_fit(config: FitConfig) -> None:
         raise UserError(f"--fit-seed is {config.fit_seed}; it must lie in 0 .. 2**32 - 1")
     if config.resamples < 0:
         raise UserError(f"--resamples is {config.resamples}; it must be 0 (none) or more")
+    if config.compare_methods and config.method:
+        raise UserError("--compare-methods sets --method hu2023 beside another fit; omit --method")
     if emission_of(config) == AUTOREGRESSIVE:
         map_settings(config)
     else:
@@ -208,6 +221,8 @@ def split(runs: Sequence[str], config: FitConfig) -> tuple[np.ndarray, np.ndarra
         UserError: a run to hold out does not exist, or none is left to train on.
     """
     share = validation_share(config)
+    if config.method and not config.validation_runs:
+        return hmm.hu2023_split(len(runs))
     if not share and not config.validation_runs:
         return np.arange(len(runs)), np.arange(0)
     return split_by_name(runs, share, config.validation_runs, config.fit_seed)

@@ -10,7 +10,11 @@ import xarray as xr
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.analysis import Analysis
 from seedmap.experiments.runs.dataset import time_unit
-from seedmap.experiments.runs.findings_summary import FindingsSummary, Resolution
+from seedmap.experiments.runs.findings_summary import (
+    FindingsSummary,
+    PublishedSummary,
+    Resolution,
+)
 from seedmap.experiments.runs.read_result import read_result
 from seedmap.experiments.tasks.base import MapConfig
 from seedmap.hmm import Branch
@@ -240,6 +244,7 @@ class RunSummary:
     notes: list[str]
     stability: Stability | None = None
     seconds: Seconds | None = None
+    published: PublishedSummary | Absent = ABSENT  # where methods are compared
     map_id: str | None = None  # which all files of the map carry
 
     @property
@@ -276,6 +281,7 @@ class SummaryParts(NamedTuple):
         headline: what they say.
         resolution: the number of states at other temperings; None of a Gaussian HMM.
         findings: survival, path or speed, what moves first.
+        published: what the published method says; None where methods are not compared.
     """
 
     selection: list[dict[str, Any]]
@@ -287,6 +293,7 @@ class SummaryParts(NamedTuple):
     headline: str
     resolution: Resolution | None
     findings: FindingsSummary
+    published: PublishedSummary | None
 
 
 def summarise(
@@ -338,6 +345,7 @@ def summarise(
             for edge in tmap.edges
         ],
         notes=_notes(dataset, analysis, parts),
+        published=ABSENT if parts.published is None else parts.published,
     )
 
 

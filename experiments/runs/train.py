@@ -25,6 +25,7 @@ from seedmap.experiments.runs.settings import MIN_SEEDS, check_saving, check_tra
 from seedmap.experiments.tasks.base import Experiment, TrainingConfig
 from seedmap.identity import Mark, check_marks, identify
 from seedmap.lock import lock
+from seedmap.timings import timed
 from seedmap.trainer import (
     Perturbations,
     Progress,
@@ -102,7 +103,8 @@ def train_run(
     """
     check_training(config, fewest=MIN_SEEDS if study is None else 1)
     check_saving(save_seconds)
-    setup = experiment.setup(config)
+    with timed("data"):
+        setup = experiment.setup(config)
     first = config.first_seed if study is None else 0
     seeds = range(first, first + config.seeds)
     check_width()
@@ -116,7 +118,7 @@ def train_run(
     with _claimed(folder, work, overwrite, resume):
         if resume and session.is_complete(folder, work):
             return True
-        with _begun(folder, work, resume):
+        with timed("train"), _begun(folder, work, resume):
             run = train(
                 setup.task,
                 setup.optimizer,

@@ -61,6 +61,11 @@ class FitConfig:
     """Starts of EM for each number of states."""
     iterations: int | None = None
     """EM iterations of each start at most; None: 60, Gaussian 32."""
+    method: Literal["hu2023"] | None = None
+    """The published procedure as its released code has it, definitions of forks and detours
+    included: Gaussian, its own split, prior, choice and caps."""
+    compare_methods: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Also fit by --method hu2023, and show both maps in the report."""
     emission: Literal["autoregressive", "gaussian"] | None = None
     """What a record is in a state: a motion from the one before, or one draw; None: autoregressive,
     but gaussian where --prior, --covariance or another setting of Gaussian HMMs is given."""
@@ -105,9 +110,10 @@ class MapConfig:
     outcome: str = "convergence"
     """Outcome that the regression explains: convergence (its time), or the last value of a recorded
     variable such as eval_loss."""
-    censored: Literal["exclude", "cap"] = "exclude"
+    censored: Literal["exclude", "cap"] | None = None
     """Runs that never converge: exclude them from the regression, or cap their time at the end of
-    training (as the code of Hu et al. (2023) does)."""
+    training (as the code of Hu et al. (2023) does); None: exclude, but cap after --method
+    hu2023."""
 
 
 class Setup(NamedTuple):

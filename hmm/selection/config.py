@@ -8,6 +8,7 @@ from seedmap.errors import UserError
 from seedmap.hmm.em.emissions import covariance_family
 
 PRIORS = {"held-out": (1e-4, 1e-2, 1e-1, 1.0, 10.0), "weak": (1e-4,)}  # scales to choose from
+HMMLEARN = "hmmlearn"
 PSEUDO_COUNT = 1e-2
 
 
@@ -25,8 +26,9 @@ class SweepConfig:
             adds to every state on each axis, so that the variances of a state with n checkpoints
             are at least s / n. "held-out": for each K the scale of `PRIORS` under which held-out
             runs are most likely, see `hmm.selection.cross_validation`. "weak": 1e-4 (Dynamax's
-            default), near maximum likelihood as in the paper. Both add a pseudo-count of 0.01 for
-            every transition and initial state, so that no run is impossible.
+            default), near maximum likelihood. Both add a pseudo-count of 0.01 for
+            every transition and initial state, so that no run is impossible. "hmmlearn": that of
+            `hmm.fit_hu2023`.
         tolerance: A fit has converged when an iteration raises its penalised log-likelihood by less
             than this share of it (or of the number of checkpoints, if that is larger).
     """
@@ -40,7 +42,7 @@ class SweepConfig:
 
     def __post_init__(self):
         covariance_family(self.covariance)  # raises if there is none
-        if self.prior not in PRIORS:
+        if self.prior not in (*PRIORS, HMMLEARN):
             raise UserError(f"prior must be one of {', '.join(PRIORS)}; got {self.prior!r}")
         for name, values in (
             ("states", self.states),

@@ -1,7 +1,7 @@
 """From runs to an HMM that is chosen among many fits, and every run decoded by it."""
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,15 +127,16 @@ def check_seed(seed: int) -> None:
 def fit(
     runs: Runs,
     *,
+    method: str | None = None,
     states: int | Sequence[int] = range(1, 9),
     restarts: int = 5,
     iterations: int = 32,
     covariance: str = "full",
-    prior: str = "held-out",
-    scale: str = "run",
+    prior: str | None = None,
+    scale: str | None = None,
     criterion: str | None = None,
     one_standard_error: bool = False,
-    validation_share: float = 0.2,
+    validation_share: float | None = None,
     validation_runs: Sequence[str] = (),
     seed: int = 0,
     callback: Callable[[int, int], None] | None = None,
@@ -147,24 +148,50 @@ def fit(
 
     Args:
         runs: at least 5.
+        method: "hu2023": as the code released with Hu et al. 2023 does
+            (`seedmap.hmm.selection.hu2023`), which settles prior, scale, criterion,
+            one_standard_error and validation_share.
         states: numbers of states to try, or the one to take.
         restarts: starts of EM for each number of states.
         iterations: EM iterations of each start.
         covariance: of the emissions, one of `seedmap.hmm.COVARIANCES`.
-        prior: "held-out" or "weak", see `seedmap.hmm.SweepConfig`.
-        scale: "run" or "common", what metrics are z-scored by: each run (Hu et al. 2023), or the
-            training runs pooled.
+        prior: "held-out" or "weak", see `seedmap.hmm.SweepConfig`. Default: "held-out".
+        scale: "run" (the default) or "common", what metrics are z-scored by: each run (Hu et al.
+            2023), or the training runs pooled.
         criterion: what chooses the number of states, one of `seedmap.hmm.CRITERIA`; by default
             the one that suits the prior.
         one_standard_error: take the fewest states within one standard error of the best.
-        validation_share: share of the runs held out.
+        validation_share: share of the runs held out, 0.2 by default.
         validation_runs: names of the runs to hold out, in place of a random share.
-        seed: of the split and of the starts.
-        callback: called with (EM iterations done, in all), first before compilation.
+        seed: of the split and of the starts; with a method, of the starts.
+        callback: called with (EM iterations done, in all), first before compilation; with a method,
+            fits in place of iterations.
 
     Raises:
         UserError: an argument is out of its range, or the data allow no fit.
     """
+    if method is not None:
+        settled = {
+            "criterion": criterion,
+            "one_standard_error": one_standard_error or None,
+            "prior": prior,
+            "scale": None if scale == "run" else scale,
+            "validation_share": validation_share,
+        }
+        return _by_method(
+            method,
+            settled,
+            runs=runs,
+            states=states,
+            restarts=restarts,
+            iterations=iterations,
+            covariance=covariance,
+            validation_runs=validation_runs,
+            seed=seed,
+            callback=callback,
+        )
+    scale = "run" if scale is None else scale
+    validation_share = 0.2 if validation_share is None else validation_share
     check_is_runs(runs)
     if criterion not in (None, *hmm.CRITERIA):
         raise UserError(f"criterion must be one of {', '.join(hmm.CRITERIA)}; got {criterion!r}")
@@ -176,7 +203,7 @@ def fit(
         restarts=restarts,
         iterations=iterations,
         covariance=covariance,
-        prior=prior,
+        prior="held-out" if prior is None else prior,
     )
     train, held_out = split_by_name(runs.names, validation_share, validation_runs, seed)
     with warnings.catch_warnings(record=True) as caught:
@@ -209,3 +236,14 @@ def fit(
         notes=tuple(notes),
         scale=common,
     )
+
+
+def _by_method(method: str, settled: Mapping[str, Any], **arguments: Any) -> Fit:
+    """Returns a fit by a published method, after refusing settings that it settles itself."""
+    from seedmap import published  # here, for it builds on this module
+
+    published.check_method(method)
+    given = [name for name, value in settled.items() if value is not None]
+    if given:
+        raise UserError(f"{given[0]} is settled by method {method!r}; leave it out")
+    return published.fit_published(**arguments)

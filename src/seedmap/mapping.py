@@ -12,6 +12,7 @@ from seedmap import hmm
 from seedmap.errors import UserError, did_you_mean
 from seedmap.fitting import Fit, fit
 from seedmap.map_fitting import MapFit, branches_of, check_emission, fit_on_common_scale
+from seedmap.published import check_method, fit_published, visit_notes
 from seedmap.runs import Runs, check_is_runs, numbers
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def fit_map(
     runs: Runs,
     *,
     outcome: Sequence[float] | Real[np.ndarray, " run"] | None = None,
+    method: str | None = None,
     emission: str | None = None,
     scale: str | None = None,
     **settings: Any,
@@ -120,13 +122,16 @@ def fit_map(
         runs: at least 5.
         outcome: [run], a number measured on each run for the regression on the bag of states, NaN
             where there is none. Default: the time of convergence.
+        method: "hu2023": the procedure of Hu et al. 2023 as their released code has it
+            (`seedmap.hmm.selection.hu2023`), their definitions of forks and detours included.
         emission: "autoregressive" or "gaussian". Default: "autoregressive", but "gaussian" where a
             setting is given that only Gaussian HMMs have.
         scale: "common" or, with Gaussian HMMs only, "run": what metrics are z-scored by. Default:
             "common", but "run" with Gaussian HMMs (Hu et al. 2023).
         **settings: states, restarts, iterations, validation_runs, seed, callback; resamples, of
             autoregressive HMMs; covariance, prior, criterion, one_standard_error and
-            validation_share, of Gaussian ones, see `seedmap.fit`.
+            validation_share, of Gaussian ones, see `seedmap.fit`. With a method: states, restarts,
+            iterations, covariance, validation_runs, seed and callback.
 
     Raises:
         UserError: a setting is unknown or out of its range, or the data allow no fit.
@@ -139,19 +144,22 @@ def fit_map(
         >>> fit_map(from_arrays(values), states=(1, 2), restarts=2).num_states
         2
     """
-    meant = _check_settings(settings, emission, scale)
+    meant = _check_settings(settings, method, emission, scale)
     check_is_runs(runs)
     by_time = outcome is None
     measured = runs.convergence if outcome is None else numbers("outcome", outcome)
     if measured.shape != (len(runs),) or np.isinf(measured).any():
         raise UserError(f"outcome must be {len(runs)} numbers, one per run; NaN where none")
     fitted: MapFit | Fit
-    if meant == "autoregressive":
+    rows = np.arange(len(runs))
+    if method:
+        fitted = fit_published(runs, **settings)
+    elif meant == "autoregressive":
         fitted = fit_on_common_scale(runs, **settings)
         rows = fitted.on_the_map
     else:
         fitted = fit(runs, scale=scale or "run", **settings)
-        rows = np.arange(len(runs))
+    cap = float(np.nanmax(runs.steps)) if method and by_time and _converge(runs) else None
     analysis = hmm.analyse(
         fitted.parameters,
         fitted.sequences.select(rows),
@@ -159,6 +167,7 @@ def fit_map(
         measured[rows],
         converged=np.isfinite(runs.convergence)[rows] if by_time else None,
         complete=~runs.diverged[rows],
+        cap=cap,
     )
     branches: tuple[hmm.Branch, ...] = ()
     notes = list(fitted.notes)
@@ -169,23 +178,48 @@ def fit_map(
         notes.append("no convergence is recorded: nothing is regressed, and detours are not sought")
     else:
         notes += analysis.regression.warnings
+        if method:
+            notes += visit_notes(analysis.paths, analysis.outcome, fitted.num_states)
     return Map(fitted, analysis, branches, tuple(notes))
 
 
+def _converge(runs: Runs) -> bool:
+    return bool(np.isfinite(runs.convergence).any())
+
+
 def _settings_of(function: Callable) -> set[str]:
-    return set(inspect.signature(function).parameters) - {"runs", "scale"}
+    return set(inspect.signature(function).parameters) - {"runs", "scale", "method"}
 
 
-def _check_settings(settings: Mapping[str, Any], emission: str | None, scale: str | None) -> str:
+def _check_settings(
+    settings: Mapping[str, Any], method: str | None, emission: str | None, scale: str | None
+) -> str:
     """Returns the emission that is meant, after refusing settings that there are not."""
+    check_method(method)
     gaussian, default = _settings_of(fit), _settings_of(fit_on_common_scale)
     for name in settings:
         if name not in gaussian | default:
             known = sorted(gaussian | default)
             hint = did_you_mean(name, known)
             raise UserError(f"unknown setting {name!r}{hint}; known: {', '.join(known)}")
+    if method:
+        return _check_published(settings, method, emission, scale)
     meant = check_emission(emission, scale, set(settings) & (gaussian - default))
     other = set(settings) & (default - gaussian)
     if meant == "gaussian" and other:
         raise UserError(f"{min(other)} belongs to emission 'autoregressive'; leave it out")
     return meant
+
+
+def _check_published(
+    settings: Mapping[str, Any], method: str, emission: str | None, scale: str | None
+) -> str:
+    """Returns the emission of the published method, after refusing what it has not."""
+    other = sorted(set(settings) - _settings_of(fit_published))
+    if emission not in (None, "gaussian"):
+        other = ["emission", *other]
+    if scale not in (None, "run"):
+        other = ["scale", *other]
+    if other:
+        raise UserError(f"{other[0]} is settled by method {method!r}; leave it out")
+    return "gaussian"

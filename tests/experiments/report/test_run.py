@@ -370,7 +370,7 @@ def test_every_figure_has_a_caption_of_its_own(tmp_path):
     captions = [
         section.figures[name](read(SUMMARY)) for section in SECTIONS for name in section.figures
     ]
-    assert len(set(captions)) == len(names) == 11
+    assert len(set(captions)) == len(names) == 12
     for caption in captions:
         assert caption in page.text()
     assert "states 2 and 4 (dashed)" in page.text()

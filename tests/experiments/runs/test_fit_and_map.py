@@ -12,9 +12,11 @@ import seedmap as sm
 from helpers.command import seedmap
 from helpers.relaxing import relaxing_runs
 from seedmap import hmm
+from seedmap.experiments.runs import engines
 from seedmap.experiments.runs.fit_and_map import findings_of, read_mapped
 from seedmap.experiments.runs.fitted import read_fitted
 from seedmap.experiments.runs.import_metrics import import_frame
+from seedmap.experiments.tasks.base import FitConfig
 from seedmap.trainer import PAPER_METRICS
 
 NUM_RUNS, RECORDS = 24, 48
@@ -133,6 +135,58 @@ def test_a_gaussian_hmm_on_the_common_scale(folder, tmp_path):
     )
     assert content["resolution"] is None
     assert not (out / "maps.nc").exists()
+
+
+PUBLISHED = ("--states", "1-3", "--restarts", 2, "--iterations", 10)
+
+
+def test_the_published_method_by_the_command(folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert seedmap("fit", folder, "--out", out, "--method", "hu2023", *PUBLISHED) == 0
+    assert seedmap("map", out) == 0
+    settings = {"states": (1, 2, 3), "restarts": 2, "iterations": 10}
+    m = sm.fit_map(sm.load(folder), method="hu2023", **settings)
+    np.testing.assert_array_equal(read_fitted(out).paths, m.paths)
+    content = json.loads((out / "summary.json").read_text())
+    assert content["regression"]["censoring"] == "cap"
+    assert content["regression"]["r2"] == pytest.approx(m.analysis.regression.r2)
+    assert (content["forking"], content["detours"]) == (m.forking, [*m.detours])
+    assert {*m.notes} - {*content["notes"]} <= {*m.analysis.regression.warnings}
+    assert seedmap("report", out) == 0
+    for flags, words in [
+        (("--method", "hu2023", "--prior", "weak"), "--prior is settled by --method hu2023"),
+        (("--method", "hu2023", "--scale", "common"), "--scale is settled by"),
+        (("--method", "hu2023", "--compare-methods"), "omit --method"),
+        (("--method", "hu2023", "--covariance", "shared"), "full or diagonal; got 'shared'"),
+    ]:
+        capsys.readouterr()
+        assert seedmap("fit", out, "--overwrite", *flags) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_methods_side_by_side(folder, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    published = FitConfig(method="hu2023", states="1-3", restarts=2, iterations=10)
+    beside = engines._published
+    monkeypatch.setattr(engines, "_published", lambda runs, *_: beside(runs, published, None))
+    assert seedmap("fit", folder, "--out", out, *FITTING, "--compare-methods") == 0
+    assert seedmap("map", out) == 0
+    assert seedmap("report", out) == 0
+    content = json.loads((out / "summary.json").read_text())
+    settings = {"states": (1, 2, 3), "restarts": 2, "iterations": 10}
+    m = sm.fit_map(sm.load(folder), method="hu2023", **settings)
+    theirs = content["published"]
+    assert theirs["num_states"] == m.num_states
+    assert theirs["r2"] == pytest.approx(m.analysis.regression.r2)
+    assert (theirs["forking"], theirs["detours"]) == (m.forking, [*m.detours])
+    ours = read_fitted(out)
+    agreement = hmm.adjusted_rand_index(ours.paths[ours.on_the_map], m.paths[ours.on_the_map])
+    assert theirs["adjusted_rand"] == pytest.approx(agreement)
+    page = (out / "report.html").read_text()
+    assert "The published method beside it" in page
+    assert theirs["sentences"][0] in page.replace("&#x27;", "'")
+    (out / "published" / "hmm.json").unlink()
+    assert seedmap("map", out) == 2
 
 
 def test_maps_of_another_fit_or_damaged_ones_are_refused(folder, tmp_path, capsys):

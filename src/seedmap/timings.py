@@ -1,0 +1,156 @@
+"""Where the wall time of a command goes: parts that add up to it.
+
+    with timed("fit"):      # counts from here to the end of the block, less what other parts take
+        ...
+
+Nothing is measured until `start` is called. Parts are those of the main thread; compilation, on
+whatever thread, is taken out of the part that waits for it. The metrics of a training are computed
+in its compiled program and count there.
+"""
+
+import builtins
+import os
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+IMPORTS, COMPILE, OTHER = "imports", "compile", "other"
+_COMPILING = "/jax/core/compile/"
+_LONGEST = 12  # programs that are named
+
+
+@dataclass
+class _Clock:
+    """Times so far; `stack` holds the parts that the main thread is in, the innermost last."""
+
+    began: float
+    last: float
+    stack: list[str] = field(default_factory=lambda: [OTHER])
+    parts: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    compiling: list[tuple[float, float, str]] = field(default_factory=list)  # from, to, part
+    programs: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def turn(self) -> None:
+        """Counts the time since the last turn for the part the main thread is in."""
+        now = time.perf_counter()
+        self.parts[self.stack[-1]] += now - self.last
+        self.last = now
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Where the time went, in seconds of wall time.
+
+    Attributes:
+        total: since the process began.
+        parts: by name; they add up to the total.
+        programs: what tracing, lowering and compiling each program took, on all threads.
+    """
+
+    total: float
+    parts: dict[str, float]
+    programs: dict[str, float]
+
+
+_clock: _Clock | None = None
+
+
+def start() -> None:
+    """Begins to measure; the time since the process began counts as imports."""
+    global _clock
+    now = time.perf_counter()
+    before = _seconds_of_the_process()
+    _clock = _Clock(now - before, now)
+    _clock.parts[IMPORTS] += before
+    builtins.__import__ = _timed_import(builtins.__import__)
+    from jax import monitoring
+
+    monitoring.register_event_duration_secs_listener(_compiled)
+
+
+@contextmanager
+def timed(part: str) -> Iterator[None]:
+    """Counts the block for a part; other threads than the main one are left out."""
+    clock = _clock
+    if clock is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    clock.turn()
+    clock.stack.append(part)
+    try:
+        yield
+    finally:
+        clock.turn()
+        clock.stack.pop()
+
+
+def measured() -> Timings | None:
+    """Returns the times so far; None where nothing is measured."""
+    clock = _clock
+    if clock is None:
+        return None
+    clock.turn()
+    parts = dict(clock.parts)
+    for part in {name for *_, name in clock.compiling}:
+        seconds = _covered([(a, b) for a, b, name in clock.compiling if name == part])
+        taken = min(seconds, parts[part])
+        parts[part] -= taken
+        parts[COMPILE] = parts.get(COMPILE, 0.0) + taken
+    return Timings(time.perf_counter() - clock.began, parts, dict(clock.programs))
+
+
+def table(found: Timings) -> str:
+    """Returns the parts, the longest first, and the programs that took longest to compile."""
+    rows = sorted(found.parts.items(), key=lambda row: -row[1])
+    rows.append(("in all", found.total))
+    programs = sorted(found.programs.items(), key=lambda row: -row[1])[:_LONGEST]
+    lines = [f"{name:<10} {value:7.2f} s  {value / found.total:5.1%}" for name, value in rows]
+    lines += [f"  compile {name:<40} {value:7.2f} s" for name, value in programs]
+    return "\n".join(lines)
+
+
+def _compiled(event: str, duration_secs: float, **facts: Any) -> None:
+    """Hears of every trace, lowering and compilation; they may lie within each other."""
+    if _clock is None or not event.startswith(_COMPILING):
+        return
+    now = time.perf_counter()
+    _clock.compiling.append((now - duration_secs, now, _clock.stack[-1]))
+    name = str(facts.get("fun_name", "?")).removeprefix("jit(").removesuffix(")")
+    _clock.programs[name] += duration_secs
+
+
+def _covered(intervals: list[tuple[float, float]]) -> float:
+    """Length of the union of intervals."""
+    total, end = 0.0, -float("inf")
+    for low, high in sorted(intervals):
+        total += max(0.0, high - max(low, end))
+        end = max(end, high)
+    return total
+
+
+def _timed_import(load: Any) -> Any:
+    """An `__import__` that counts what it loads, modules that were there already left out."""
+
+    def timed_import(name: str, *arguments: Any, **options: Any) -> Any:
+        if name in sys.modules or (_clock is not None and _clock.stack[-1] == IMPORTS):
+            return load(name, *arguments, **options)
+        with timed(IMPORTS):
+            return load(name, *arguments, **options)
+
+    return timed_import
+
+
+def _seconds_of_the_process() -> float:
+    """How long this process has run; 0 where the system does not say."""
+    try:
+        ticks = float(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        up = float(Path("/proc/uptime").read_text().split()[0])
+        return max(0.0, up - ticks / os.sysconf("SC_CLK_TCK"))
+    except (OSError, ValueError, IndexError):
+        return 0.0
