@@ -119,9 +119,9 @@ def _how_much(lines: list[SourceComponent]) -> str:
 
 def _how_sure(summary: StudySummary, lines: list[SourceComponent]) -> str:
     known = sum(map(is_determined, lines))
+    open_ = ", the others need more --roots" if known < len(lines) else ""
     control = {True: "exactly zero", False: "not zero", None: "not known"}[summary.control.exact]
     return (
         f"This rests on {summary.roots} roots with {summary.replicas} replicas a source; "
-        f"{known} of {len(lines)} shares are determined, the others need more --roots; CONTROL is "
-        f"{control}."
+        f"{known} of {len(lines)} shares are determined{open_}; CONTROL is {control}."
     )

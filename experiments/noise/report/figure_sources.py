@@ -124,7 +124,7 @@ def plot_commitment(summary: StudySummary) -> Figure:
             label = "test loss at the step" if source == LOSS else source
             ax.plot(steps, [100 * p.fixed for p in own], label=label, markersize=4, **style)
             # Side by side, so that intervals do not hide one another.
-            beside = steps + 0.006 * number * summary.steps
+            beside = steps + 0.002 * number * summary.steps
             low, high = (
                 [100 * (p.fixed if end is None else end) for p, end in ends]
                 for ends in ([(p, p.low) for p in own], [(p, p.high) for p in own])
