@@ -1,8 +1,8 @@
 """Paths of replicas through the training map, by the source that varies.
 
 The training map of Hu et al. (2023) is read by replicas that differ, as in Zhuang et al. (2022), in
-one source of noise alone. If those that differ only in rounding take the paths that other seeds
-take, the forks of the map are not the seed's doing.
+one source of noise alone. How much of the difference of paths is a source's own, with its interval,
+is in `noise.components` (`path`, `branch`).
 """
 
 from collections.abc import Callable, Container

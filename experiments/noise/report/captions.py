@@ -49,11 +49,10 @@ def noise_budget(summary: StudySummary) -> str:
     most = summary.whole
     return (
         f"Each source alone, and each set, relative to {most} (line at 1): variance of accuracy, "
-        "churn and distance of unit weight vectors, with 95 % intervals over replicas; CONTROL is "
-        f"measured too: it is 0 if its replicas are identical. The share of {most} is 1 by "
-        "definition. Training is chaotic, so sources are not additive: each alone may cause nearly "
-        "all of the variation, and shares do not sum to 1. Beyond 1, large shares are on a "
-        f"logarithmic axis. {_REACH}"
+        f"churn and distance of unit weight vectors, with 95 % intervals over {_units(summary)}; "
+        "CONTROL is measured too: it is 0 if its replicas are identical. The share of "
+        f"{most} is 1 by definition. Sources act together, so shares need not sum to 1. Beyond 1, "
+        f"large shares are on a logarithmic axis. {_REACH}"
     )
 
 
@@ -125,9 +124,13 @@ def dissimilarity_by_source(summary: StudySummary) -> str:
         "Mean dissimilarity over pairs of a variant's replicas (0: the same shares of time in all "
         "states, 1: no state in common), replicas that pass a detour state, and the standard "
         "deviations of the time spent in such states and of the time of convergence of those that "
-        "converge, with 95 % intervals over replicas where they are defined. "
+        f"converge, with 95 % intervals over {_units(summary)} where they are defined. "
         f"The map is {_map(summary)}. {_REACH}"
     )
+
+
+def _units(summary: StudySummary) -> str:
+    return "roots" if summary.roots > 1 else "replicas"
 
 
 def _first_root(summary: StudySummary) -> str:
