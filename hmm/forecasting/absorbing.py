@@ -60,28 +60,12 @@ def absorbed(
         >>> absorbed(np.eye(1), np.array([0.5]), np.ones((1, 1)), num_left=3)
         array([[0.   , 0.5  , 0.75 , 0.875]])
     """
-    total = beliefs.sum(axis=1, keepdims=True)  # 1 up to rounding
-    return np.clip(1 - beliefs @ staying(transition, exits, num_left) / total, 0, 1)
-
-
-def staying(
-    transition: Float[np.ndarray, "state state"], exits: Float[np.ndarray, " state"], num_left: int
-) -> Float[np.ndarray, "state checkpoint"]:
-    """Returns the probability not to converge within h = 0, 1, ... checkpoints, C^h 1.
-
-    Args:
-        transition: float [state, state], A.
-        exits: float [state], e_j.
-        num_left: number of checkpoints to come.
-
-    Returns:
-        float64 [state, 1 + num_left].
-    """
-    chain = (1 - exits)[:, None] * transition
+    staying = (1 - exits)[:, None] * transition
     left = [np.ones(len(exits))]
     for _ in range(num_left):
-        left.append(chain @ left[-1])
-    return np.stack(left, axis=1)
+        left.append(staying @ left[-1])
+    total = beliefs.sum(axis=1, keepdims=True)  # 1 up to rounding
+    return np.clip(1 - beliefs @ np.stack(left, axis=1) / total, 0, 1)
 
 
 def pass_probabilities(

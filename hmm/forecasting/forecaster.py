@@ -3,20 +3,17 @@
     forecaster = fit_forecaster(train, outcome, steps)      # runs trained to the end, raw metrics
     forecast(forecaster, values)                            # values so far [time, metric], raw
 
-Convergence is one more state of the chain, an absorbing one: the training map's HMM
-(`hmm.autoregressive`) is fitted to the checkpoints of the training runs before they converge, and
-each of its states has a probability to converge at the next checkpoint. Filtered states and powers
-of the transition matrix then give everything in closed form. Nothing looks ahead: the scale is that
-of the training runs pooled (`hmm.features`), and states are filtered, not smoothed. A chain knows
-no clock, so its distribution is mixed with that of time alone (Kaplan-Meier, given no convergence
-so far). The number of states and the share of the mixture are chosen, and intervals are calibrated,
-by forecasts of training runs that the HMM has not seen. What forecasts are worth is measured on
-other runs, by `hmm.forecasting.skill`.
+The training map's HMM (`hmm.autoregressive`) is fitted to the checkpoints of the training runs
+before they converge. A run's forecast at a checkpoint is the Kaplan-Meier curve of the training
+runs that had not converged by then, by state (`hmm.forecasting.landmark`), mixed with that of time
+alone. Nothing looks ahead: the scale is that of the training runs pooled (`hmm.features`), and
+states are filtered, not smoothed. The number of states and the share of the mixture are chosen, and
+intervals are calibrated, by forecasts of training runs that the HMM has not seen. What forecasts
+are worth is measured on other runs, by `hmm.forecasting.skill`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
@@ -28,8 +25,7 @@ from seedmap.hmm.autoregressive.model import default_tempering
 from seedmap.hmm.autoregressive.records import records_of
 from seedmap.hmm.autoregressive.starts import draw_labels, progress_along_the_way
 from seedmap.hmm.features import apply_scale, fit_scale
-from seedmap.hmm.forecasting.absorbing import exit_probabilities, staying
-from seedmap.hmm.forecasting.reference import by_time_alone
+from seedmap.hmm.forecasting.landmark import distribution_by_state, distribution_by_time
 from seedmap.hmm.forecasting.scores import brier_by_run, outcome_weights
 from seedmap.hmm.sequences import Sequences, from_arrays
 
@@ -60,53 +56,17 @@ class ForecastSettings:
 
 
 @dataclass(frozen=True, eq=False)
-class Chain:
-    """An HMM of the time before convergence, and convergence.
-
-    Attributes:
-        model: from raw metrics to states.
-        exits: float64 [state], probability e_k to converge at the next checkpoint.
-        num_steps: number of checkpoints of training.
-    """
-
-    model: MapModel
-    exits: Float[np.ndarray, " state"]
-    num_steps: int
-
-    @cached_property
-    def staying(self) -> Float[np.ndarray, "state checkpoint"]:
-        """Probability not to converge within 0, 1, ... checkpoints from each state."""
-        return staying(self.model.parameters.transition, self.exits, self.num_steps - 1)
-
-    def distribution(
-        self, beliefs: Float[np.ndarray, "run state"], index: int
-    ) -> Float[np.ndarray, "run checkpoint"]:
-        """Returns the probability that runs have converged by each checkpoint to come.
-
-        Args:
-            beliefs: float [run, state], filtered states at checkpoint `index`.
-            index: of the checkpoint, counted from the run's first.
-
-        Returns:
-            float64 [run, 1 + checkpoints to come], from 0 at the checkpoint itself to the
-            probability of convergence in training.
-        """
-        total = beliefs.sum(axis=1, keepdims=True)  # 1 up to rounding
-        return np.clip(1 - beliefs @ self.staying[:, : self.num_steps - index] / total, 0, 1)
-
-
-@dataclass(frozen=True, eq=False)
 class Forecaster:
     """What forecasts rest on; made by `fit_forecaster`.
 
     Attributes:
-        chain: learnt from all training runs.
-        share: of the chain in the mixture with time alone, between 0 and 1.
+        model: from raw metrics to states, learnt from all training runs.
+        share: of the states in the mixture with time alone, between 0 and 1.
         steps: float64 [time], step of each checkpoint.
-        fold_chains: learnt without each fold, with the same number of states.
         folds: int [run], the fold that a training run is in.
-        beliefs: float [run, time, state], filtered states of training runs under the chain that has
-            not seen them, 0 once they have converged or ended.
+        beliefs: float [1 + fold, run, time, state], filtered states of all training runs under the
+            model of all of them, and under that of all but those of each fold; 0 once they have
+            converged or ended.
         arrivals: int [run], index of the first checkpoint at which a training run has converged;
             for one that never did, the number of its checkpoints.
         observed: bool [run], False for a run that never converged.
@@ -114,12 +74,11 @@ class Forecaster:
             censoring and averaged over checkpoints and horizons.
     """
 
-    chain: Chain
+    model: MapModel
     share: float
     steps: Float[np.ndarray, " time"]
-    fold_chains: tuple[Chain, ...]
     folds: Int[np.ndarray, " run"]
-    beliefs: Float[np.ndarray, "run time state"]
+    beliefs: Float[np.ndarray, "model run time state"]
     arrivals: Int[np.ndarray, " run"]
     observed: Bool[np.ndarray, " run"]
     errors: dict[int, float]
@@ -127,7 +86,7 @@ class Forecaster:
     @property
     def num_states(self) -> int:
         """Number of states that was chosen."""
-        return self.chain.model.num_states
+        return self.model.num_states
 
     def at_risk(self, index: int) -> Int[np.ndarray, " n"]:
         """Training runs, int [n], that have not converged or ended by checkpoint `index`."""
@@ -138,28 +97,53 @@ class Forecaster:
     ) -> Float[np.ndarray, "run checkpoint"]:
         """Returns the probability that other runs have converged by each checkpoint to come.
 
-        Arguments as those of `Chain.distribution`, beliefs of the chain of all training runs.
+        Args:
+            beliefs: float [run, state], filtered states at checkpoint `index`.
+            index: of the checkpoint, counted from the run's first.
+
+        Returns:
+            float64 [run, 1 + checkpoints to come], from 0 at the checkpoint itself to the
+            probability of convergence in training.
+
+        Raises:
+            UserError: every training run has converged or ended by then.
         """
-        return self._mix(self.chain.distribution(beliefs, index), np.ones_like(self.observed))
+        runs = self.at_risk(index)
+        if not len(runs):
+            raise UserError(
+                f"every training run has converged or ended by step {self.steps[index]:g}: "
+                "nothing is known of runs that take longer"
+            )
+        states, time = self._parts(runs, 0, beliefs, index)
+        return self.share * states + (1 - self.share) * time
 
     def left_out(self, index: int) -> Float[np.ndarray, "n checkpoint"]:
         """Distributions at checkpoint `index` of the runs at risk, learnt without their folds."""
-        runs = self.at_risk(index)
-        found = np.empty((len(runs), len(self.steps) - index))
-        for fold, chain in enumerate(self.fold_chains):
-            mine = self.folds[runs] == fold
-            own = chain.distribution(self.beliefs[runs[mine], index], index)
-            found[mine] = self._mix(own, self.folds != fold)
-        return found
+        states, time = self.left_out_parts(index)
+        return self.share * states + (1 - self.share) * time
 
-    def _mix(self, own: np.ndarray, learnt: np.ndarray) -> np.ndarray:
-        """Distributions of a chain mixed with that of time alone, of the runs learnt from."""
+    def left_out_parts(
+        self, index: int
+    ) -> tuple[Float[np.ndarray, "n checkpoint"], Float[np.ndarray, "n checkpoint"]]:
+        """The same by states and by time alone, not mixed yet."""
+        runs = self.at_risk(index)
+        states, time = np.zeros((2, len(runs), len(self.steps) - index))
+        for fold in np.unique(self.folds[runs]):
+            mine = self.folds[runs] == fold
+            if not mine.all():  # else none is left to learn from, and convergence is not foreseen
+                own = self.beliefs[1 + fold, runs[mine], index]
+                states[mine], time[mine] = self._parts(runs[~mine], 1 + fold, own, index)
+        return states, time
+
+    def _parts(self, learnt: np.ndarray, model: int, beliefs: np.ndarray, index: int):
+        """Distributions by states and by time alone, from training runs at risk."""
+        known = (self.arrivals[learnt], self.observed[learnt])
         num_steps = len(self.steps)
-        index = num_steps - own.shape[1]
-        if not (learnt & (self.arrivals > index)).any():
-            return own
-        time = by_time_alone(self.arrivals[learnt], self.observed[learnt], index, num_steps)
-        return self.share * own + (1 - self.share) * time
+        own = self.beliefs[model, learnt, index]
+        return (
+            distribution_by_state(own, *known, beliefs, index, num_steps),
+            distribution_by_time(*known, index, num_steps),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -332,19 +316,12 @@ def _learn(
     steps: np.ndarray,
 ) -> Forecaster:
     """The forecaster of one number of states: models of all runs, and without each fold."""
-    chains, left_out = [], np.zeros((*before.values.shape[:2], models[0].num_states))
-    for fold, model in enumerate(models, start=-1):
-        beliefs, learnt = filter_runs(model, before), folds != fold
-        exits = exit_probabilities(beliefs[learnt], before.lengths[learnt], observed[learnt])
-        chains.append(Chain(model, exits, len(steps)))
-        left_out[~learnt] = beliefs[~learnt]
     return Forecaster(
-        chain=chains[0],
+        model=models[0],
         share=1.0,
         steps=steps,
-        fold_chains=tuple(chains[1:]),
         folds=folds,
-        beliefs=left_out,
+        beliefs=np.stack([filter_runs(model, before) for model in models]),
         arrivals=before.lengths,
         observed=observed,
         errors={},
@@ -356,24 +333,28 @@ def _with_best_share(forecaster: Forecaster) -> tuple[float, Forecaster]:
 
     The score is quadratic in the share, so that three shares tell it for all.
     """
-    none, half, all_ = (_left_out_error(replace(forecaster, share=s)) for s in (0.0, 0.5, 1.0))
+    none, half, all_ = np.mean([_losses(forecaster, i) for i in _landmarks(forecaster)], axis=0)
     curvature = 2 * (none + all_ - 2 * half)
     slope = all_ - none - curvature
     share = float(np.clip(-slope / (2 * curvature), 0, 1)) if curvature > _ROUNDING else 0.0
-    return none + (slope + curvature * share) * share, replace(forecaster, share=share)
+    return float(none + (slope + curvature * share) * share), replace(forecaster, share=share)
 
 
-def _left_out_error(forecaster: Forecaster) -> float:
-    """Mean Brier score of training runs left out, over checkpoints with enough runs at risk."""
-    last = len(forecaster.steps) - 1  # from where nothing is to come
+def _landmarks(forecaster: Forecaster) -> list[int]:
+    """Checkpoints with enough runs at risk and others to come, evenly spread."""
+    last = len(forecaster.steps) - 1
     indices = [i for i in range(last) if len(forecaster.at_risk(i)) >= MIN_AT_RISK]
-    chosen = np.unique(np.linspace(0, len(indices) - 1, _LANDMARKS).round().astype(int))
-    errors = []
-    for index in (indices[i] for i in chosen):
-        runs = forecaster.at_risk(index)
-        known = (forecaster.arrivals[runs], forecaster.observed[runs])
-        errors.append(brier_by_run(forecaster.left_out(index), *known, index).mean())
-    return float(np.mean(errors))
+    chosen = np.linspace(0, len(indices) - 1, _LANDMARKS).round().astype(int)
+    return [indices[i] for i in np.unique(chosen)]
+
+
+def _losses(forecaster: Forecaster, index: int) -> list[float]:
+    """Brier scores at a checkpoint if the share of the states is 0, 1/2 and 1."""
+    runs = forecaster.at_risk(index)
+    known = (forecaster.arrivals[runs], forecaster.observed[runs])
+    states, time = forecaster.left_out_parts(index)
+    mixtures = (time, (states + time) / 2, states)
+    return [float(brier_by_run(each, *known, index).mean()) for each in mixtures]
 
 
 def forecast(
@@ -390,10 +371,10 @@ def forecast(
         The forecast.
 
     Raises:
-        UserError: other metrics, more checkpoints than the forecaster knows steps for, or a level
-            outside (0, 1).
+        UserError: other metrics, more checkpoints than the forecaster knows steps for, a level
+            outside (0, 1), or a step by which every training run has converged or ended.
     """
-    model = forecaster.chain.model
+    model = forecaster.model
     run = from_arrays([values], metrics=model.scale.metrics, runs=["so far"])
     index = int(run.lengths[0]) - 1
     if index >= len(forecaster.steps):
@@ -444,7 +425,7 @@ def interval(
 
     By the distribution function F of each run at risk (Chernozhukov, Wüthrich & Zhu 2021): the
     score of an outcome is |F - 1/2|, with F taken half-way through the outcome's own probability.
-    Scores are those of training runs under chains that have not seen them, each with weight w by
+    Scores are those of training runs under models that have not seen them, each with weight w by
     inverse probability of censoring. An interval holds the outcomes whose score is no more than the
     least one by which a share `level` of sum w + 1 is reached, 1 being the new run; all, if that is
     never (Tibshirani et al. 2019). Not to converge in training is an outcome too, the last.

@@ -1,11 +1,11 @@
-"""Forecasts that an HMM has to beat: by time alone, and by a regression on the raw metrics."""
+"""The forecast that an HMM has to beat: by a regression on the raw metrics."""
 
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Real
+from jaxtyping import Float, Int, Real
 
-from seedmap.hmm.forecasting.scores import outcome_weights, survival_at
+from seedmap.hmm.forecasting.scores import outcome_weights
 
 PENALTIES = 10.0 ** np.arange(-2, 7)
 """Ridge penalties tried; metrics are standardised, so the largest is the mean alone."""
@@ -21,30 +21,6 @@ class Ridge(NamedTuple):
 
     predictions: Float[np.ndarray, " new_run"]
     residuals: Float[np.ndarray, " run"]
-
-
-def by_time_alone(
-    arrivals: Int[np.ndarray, " run"],
-    observed: Bool[np.ndarray, " run"],
-    index: int,
-    num_steps: int,
-) -> Float[np.ndarray, " checkpoint"]:
-    """Returns the Kaplan-Meier distribution of convergence, given none up to a checkpoint.
-
-    Args:
-        arrivals: int [run], first checkpoint at which a run has converged, or else their number.
-        observed: bool [run], whether it converged.
-        index: of the checkpoint.
-        num_steps: number of checkpoints of training.
-
-    Returns:
-        float64 [1 + checkpoints to come], as `absorbed`.
-    """
-    at_risk = arrivals > index
-    # The last checkpoint of a run that ends is the last at which it is known not to have converged.
-    times = np.where(observed, arrivals, arrivals - 1)
-    checkpoints = np.arange(index, num_steps)
-    return 1 - survival_at(times[at_risk], observed[at_risk], checkpoints)
 
 
 def by_regression(
@@ -70,7 +46,7 @@ def by_regression(
         index: of the checkpoint.
 
     Returns:
-        float64 [new run, 1 + checkpoints to come], as `absorbed`.
+        float64 [new run, 1 + checkpoints to come], from 0 on.
     """
     converges = ~np.isnan(outcome)
     weights = outcome_weights(arrivals, converges, len(steps))

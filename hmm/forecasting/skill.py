@@ -16,7 +16,8 @@ from seedmap.hmm.forecasting.forecaster import (
     fit_forecaster,
     interval,
 )
-from seedmap.hmm.forecasting.reference import by_regression, by_time_alone
+from seedmap.hmm.forecasting.landmark import distribution_by_time
+from seedmap.hmm.forecasting.reference import by_regression
 from seedmap.hmm.forecasting.scores import (
     bootstrap,
     brier_by_run,
@@ -195,7 +196,7 @@ def _forecasts(given: ScoredSet, index: int, level: float) -> _Forecasts | None:
     if converges[at_risk].sum() < MIN_AT_RISK or len(scored) == 0:
         return None
     test, forecaster = given.test.select(scored), given.forecaster
-    hmm = forecaster.distribution(filter_runs(forecaster.chain.model, test)[:, index], index)
+    hmm = forecaster.distribution(filter_runs(forecaster.model, test)[:, index], index)
     regression = by_regression(
         given.train.values[at_risk, index],
         given.train_outcome[at_risk],
@@ -204,7 +205,7 @@ def _forecasts(given: ScoredSet, index: int, level: float) -> _Forecasts | None:
         steps,
         index,
     )
-    time = by_time_alone(learnt, converges, index, len(steps))
+    time = distribution_by_time(learnt[at_risk], converges[at_risk], index, len(steps))
     arrivals, observed = arrivals[scored], observed[scored]
     low, high = interval(forecaster, hmm, index, level)
     came = np.append(steps, np.inf)[np.where(observed, arrivals, len(steps))]
