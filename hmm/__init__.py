@@ -101,13 +101,8 @@ from seedmap.hmm.features import (
 )
 from seedmap.hmm.forecasting.absorbing import absorbed, exit_probabilities, pass_probabilities
 from seedmap.hmm.forecasting.causal import causal_z_score
-from seedmap.hmm.forecasting.forecaster import (
-    Forecast,
-    Forecaster,
-    ForecastSettings,
-    fit_forecaster,
-    forecast,
-)
+from seedmap.hmm.forecasting.fitting import ForecastSettings, fit_forecaster
+from seedmap.hmm.forecasting.forecaster import Forecast, Forecaster, forecast
 from seedmap.hmm.forecasting.skill import ScoredSet, SkillRow, forecast_skill, left_out_folds
 from seedmap.hmm.inference import filtered, log_likelihood, posterior, viterbi
 from seedmap.hmm.io import (

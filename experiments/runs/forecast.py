@@ -15,7 +15,8 @@ from seedmap.experiments.runs import ids
 from seedmap.experiments.runs.dataset import convergence_times, seed_rows, time_unit
 from seedmap.experiments.runs.fitted import read_run, threshold_of
 from seedmap.hmm import figures
-from seedmap.hmm.forecasting.forecaster import Forecast, fit_forecaster, forecast
+from seedmap.hmm.forecasting.fitting import fit_forecaster
+from seedmap.hmm.forecasting.forecaster import Forecast, forecast
 from seedmap.hmm.forecasting.skill import ScoredSet, SkillRow, forecast_skill
 from seedmap.hmm.readers.read import from_xarray
 from seedmap.results import to_json

@@ -8,14 +8,13 @@ from jaxtyping import Bool, Float, Int, Real
 
 from seedmap.errors import UserError
 from seedmap.hmm.autoregressive.map_model import filter_runs
-from seedmap.hmm.forecasting.forecaster import (
+from seedmap.hmm.forecasting.fitting import (
     MIN_AT_RISK,
-    Forecaster,
     ForecastSettings,
     arrivals_of,
     fit_forecaster,
-    interval,
 )
+from seedmap.hmm.forecasting.forecaster import Forecaster, interval
 from seedmap.hmm.forecasting.landmark import distribution_by_time
 from seedmap.hmm.forecasting.reference import by_regression
 from seedmap.hmm.forecasting.scores import (
@@ -29,6 +28,8 @@ from seedmap.hmm.forecasting.scores import (
 )
 from seedmap.hmm.sequences import Sequences
 from seedmap.hmm.training_map.survival import Interval
+
+_Statistic = Callable[[np.ndarray], np.ndarray]  # of how often each run counts [resample, run]
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,20 +226,22 @@ def _pool(made: Sequence[_Forecasts]) -> _Forecasts | None:
     """All forecasts as one, `group` telling the sets apart."""
     if not made:
         return None
-    fields = zip(*(vars(each).values() for each in made), strict=True)
-    *joined, _ = (np.concatenate(field) for field in fields)
-    return _Forecasts(*joined, np.repeat(np.arange(len(made)), [len(m.group) for m in made]))
+    joined = {
+        name: np.concatenate([getattr(each, name) for each in made]) for name in vars(made[0])
+    }
+    joined["group"] = np.repeat(np.arange(len(made)), [len(each.group) for each in made])
+    return _Forecasts(**joined)
 
 
 def _row(upto: float, made: _Forecasts, index: int, level: float, seed: int) -> SkillRow:
     num_steps, known = index + made.hmm.shape[1], (made.arrivals, made.observed)
     num_runs, width = len(made.arrivals), float(np.median(made.width))
 
-    def brier(distribution: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    def brier(distribution: np.ndarray) -> _Statistic:
         losses = brier_by_run(distribution, *known, index)
         return lambda counts: counts @ losses / num_runs
 
-    def c_index(distribution: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    def c_index(distribution: np.ndarray) -> _Statistic:
         waits = expected_wait(distribution)
         pairs = concordance_pairs(waits, *known, num_steps, made.group)
         return lambda counts: concordance(counts, *pairs)
@@ -255,14 +258,12 @@ def _row(upto: float, made: _Forecasts, index: int, level: float, seed: int) -> 
     )
 
 
-def _compare(made: _Forecasts, score, seed: int) -> Comparison:
+def _compare(made: _Forecasts, score: Callable[[np.ndarray], _Statistic], seed: int) -> Comparison:
     """A score, a function of a distribution, of the three forecasts."""
     hmm, regression, time = map(score, (made.hmm, made.regression, made.time))
-    num_runs = len(made.arrivals)
-    return Comparison(
-        *(bootstrap(each, num_runs, seed) for each in (hmm, regression, time)),
-        *(
-            bootstrap(lambda counts, other=other: hmm(counts) - other(counts), num_runs, seed)
-            for other in (regression, time)
-        ),
-    )
+
+    def over(other: _Statistic) -> _Statistic:
+        return lambda counts: hmm(counts) - other(counts)
+
+    statistics = (hmm, regression, time, over(regression), over(time))
+    return Comparison(*(bootstrap(each, len(made.arrivals), seed) for each in statistics))
