@@ -73,7 +73,7 @@ def distribution_by_state(
     """
     weights = beliefs + _PRIOR / len(beliefs)
     curves = distribution_by_weight(weights, arrivals, observed, index, num_steps)
-    return new @ curves / new.sum(axis=1, keepdims=True)  # 1 up to rounding
+    return np.clip(new @ curves / new.sum(axis=1, keepdims=True), 0, 1)  # rounding
 
 
 def distribution_by_time(

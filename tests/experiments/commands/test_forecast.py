@@ -114,7 +114,6 @@ def test_skill_is_written_beside_the_forecasts(run, capsys):
     assert (run / "figures" / "forecast.png").is_file()
     early = next(row for row in rows if row["upto"] > 30)  # the first metric has told by then
     assert early["num_runs"] == 20
-    assert early["brier"]["over_time"]["high"] < 0
     assert early["brier"]["hmm"]["value"] < early["brier"]["time"]["value"]
     assert "forecast.png" in capsys.readouterr().out
 
