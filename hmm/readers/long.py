@@ -8,6 +8,7 @@ there.
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -43,17 +44,17 @@ class LongTable:
     text: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     unread: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def runs(self) -> list[str]:
         """Names of the runs."""
         return [str(name) for name in self.frame.index.levels[0]]
 
-    @property
+    @cached_property
     def codes(self) -> Int[np.ndarray, " row"]:
         """The run of each row, as its position in `runs`."""
         return np.asarray(self.frame.index.codes[0], int)
 
-    @property
+    @cached_property
     def steps(self) -> Float[np.ndarray, " row"]:
         """The step of each row."""
         return self.frame.index.get_level_values(1).to_numpy(float)

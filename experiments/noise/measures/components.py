@@ -284,9 +284,7 @@ def component(
     if total <= 0:
         return Component(variance, np.nan, np.nan, np.nan, total)
     share = float(min(variance / total, 1.0))
-    if variance == 0:
-        return Component(0.0, 0.0, 0.0, 0.0, total)
-    if (within.mean(axis=0) > 0).sum() < 3:  # the rest says nothing of how much roots differ
+    if (within.mean(axis=0) > 0).sum() < 3:  # of few, or none, no bound follows
         return Component(variance, share, np.nan, np.nan, total)
     counts = np.random.default_rng(seed).multinomial(num, np.full(num, 1 / num), RESAMPLES)
     counts = counts[(counts > 0).sum(1) > 1].astype(float)
