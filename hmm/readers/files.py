@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from seedmap import limits
-from seedmap.errors import UserError
+from seedmap.errors import UserError, printable
 from seedmap.hmm.readers.log import Log
 
 GZIP = ".gz"
@@ -153,7 +153,10 @@ def frame_of(records: Sequence[dict[str, Any]], index: Sequence[int] | None = No
     columns = [
         pd.Series([row[i] for row in cells], frame.index, object) for i in range(len(header))
     ]
-    return pd.concat([frame, *columns], axis="columns").set_axis(header, axis="columns")
+    return pd.concat([frame, *columns], axis="columns").set_axis(
+        [printable(key) for key in header],
+        axis="columns",  # pandas holds no surrogates
+    )
 
 
 def read_json_lines(path: Path, run: str | None = None) -> Log:

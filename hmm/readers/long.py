@@ -8,6 +8,7 @@ there.
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -43,7 +44,7 @@ class LongTable:
     text: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     unread: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def runs(self) -> list[str]:
         """Names of the runs."""
         return [str(name) for name in self.frame.index.levels[0]]

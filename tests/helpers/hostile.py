@@ -70,7 +70,7 @@ TABLES = {
     "csv: a file of terabytes": (table(sparse), ["GB of memory"]),
     "csv: 20 000 columns": (
         table(WIDE + "a,1" + ",1" * 20_000 + "\n"),
-        ["--metrics", "20002 columns"],
+        ["--metrics", "20000 columns"],
     ),
     "csv: a run for each record": (
         table("run,step,l1\n" + "".join(f"{i},1,1\n" for i in range(1_000_000))),
@@ -79,10 +79,6 @@ TABLES = {
     "csv: a run that is longer than all others": (
         table(f"run,step,l1\n{FEW}" + "".join(f"z,{i},1\n" for i in range(100_000))),
         ["one run has 100000 records", "15001 runs at most 2", "GB"],
-    ),
-    "csv: a name with a slash": (
-        table("run,step,a/b\na,1,1\na,2,2\n", "--metrics", "a/b"),
-        ["--metrics: 'a/b' has a slash"],
     ),
     "csv: an id as a metric": (
         table(GOOD.replace("l2", "seed"), "--metrics", "l1", "seed"),
