@@ -72,6 +72,7 @@ From there to what the states mean, and back to files:
     predict_outcome(bag, outcome, new_bag) -> [new run]; prediction_r2(predicted, outcome)
     fit_forecaster(sequences, outcome, steps) -> Forecaster
     forecast(forecaster, values, level=0.8) -> Forecast
+    left_out_folds(sequences, outcome, steps) -> ScoredSet each; forecast_skill(sets, upto) -> rows
     save_hmm(folder, saved), load_hmm(folder) -> SavedHMM; also hmmlearn's and Dynamax's models
 
 `hmm.figures` draws.
@@ -103,8 +104,9 @@ from seedmap.hmm.features import (
 )
 from seedmap.hmm.forecasting.absorbing import absorbed, exit_probabilities, pass_probabilities
 from seedmap.hmm.forecasting.causal import causal_z_score
-from seedmap.hmm.forecasting.forecaster import Forecast, Forecaster, fit_forecaster, forecast
-from seedmap.hmm.forecasting.skill import Skill, SkillRow, forecast_skill
+from seedmap.hmm.forecasting.fitting import ForecastSettings, fit_forecaster
+from seedmap.hmm.forecasting.forecaster import Forecast, Forecaster, forecast
+from seedmap.hmm.forecasting.skill import ScoredSet, SkillRow, forecast_skill, left_out_folds
 from seedmap.hmm.inference import filtered, log_likelihood, posterior, viterbi
 from seedmap.hmm.io import (
     SavedHMM,
@@ -235,6 +237,7 @@ __all__ = [
     "Fit",
     "FittedRuns",
     "Forecast",
+    "ForecastSettings",
     "Forecaster",
     "GroupSurvival",
     "Interval",
@@ -250,10 +253,10 @@ __all__ = [
     "RunTable",
     "SavedHMM",
     "Scale",
+    "ScoredSet",
     "Sequences",
     "SingleThreshold",
     "SizeCandidate",
-    "Skill",
     "SkillRow",
     "StateHazard",
     "SurvivalCurve",
@@ -321,6 +324,7 @@ __all__ = [
     "kaplan_meier",
     "kmeans",
     "leak",
+    "left_out_folds",
     "load_hmm",
     "load_sweep",
     "location_model",

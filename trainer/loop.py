@@ -54,6 +54,8 @@ class Replicas:
         compare: also record how far each replica is from the first one, and since when
             (`trainer.metrics.replica_distance`); a `seeds_at_once` that is not given is then one at
             which copies of a replica stay alike to the bit.
+        families: equal parts of the replicas, in their order, such as those of several base
+            trainings; with `compare` each replica is compared with the first of its own family.
     """
 
     vary: Sequence[str] = Streams._fields
@@ -61,6 +63,7 @@ class Replicas:
     streams: Streams | None = None
     perturb: Perturbations | None = None
     compare: bool = False
+    families: int = 1
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,7 @@ def train(
         seeds_at_once=seeds_at_once,
         devices=tuple(devices or jax.local_devices()),
         report=on_progress or (lambda progress: None),
+        families=replicas.families,
     )
     if saving is None:
         return _train_in_memory(plan)
@@ -193,6 +197,10 @@ def _check_replicas(replicas: Replicas, num_seeds: int) -> None:
     if replicas.streams is not None and len(replicas.streams.init) != num_seeds:
         raise UserError(
             f"streams are of {len(replicas.streams.init)} replicas, for {num_seeds} seeds"
+        )
+    if replicas.families < 1 or num_seeds % replicas.families:
+        raise UserError(
+            f"families is {replicas.families}; it must divide the number of replicas, {num_seeds}"
         )
 
 

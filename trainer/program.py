@@ -72,6 +72,8 @@ class Plan(NamedTuple):
         seeds_at_once: replicas vmapped together; None: by `trainer.group_size`.
         devices: of this process, to be used.
         report: called with how far it is.
+        families: equal parts of the replicas, in their order; where replicas are compared, each is
+            with the first of its own.
     """
 
     recipe: Recipe
@@ -84,6 +86,7 @@ class Plan(NamedTuple):
     seeds_at_once: int | None
     devices: tuple[jax.Device, ...]
     report: Callable[[Progress], None]
+    families: int = 1
 
     @property
     def record_every(self) -> int:
@@ -272,10 +275,36 @@ def _take_turn(
     by_group = [records for _, records, _ in results]
     if compare is not None:
         comparables = [comparable for _, _, comparable in results]
-        first = first_of(compared(groups[0], comparables[0]))
-        for state, comparable, records in zip(groups, comparables, by_group, strict=True):
-            records[0] |= compare(first, state, comparable)
+        distances = _distances(plan, placement, compare, groups, comparables)
+        for records, measured in zip(by_group, distances, strict=True):
+            records[0] |= measured
     return groups, [gather(placement, records) for records in zip(*by_group, strict=True)]
+
+
+def _distances(
+    plan: Plan,
+    placement: Placement,
+    compare: Callable[[Compared, TrainState, Comparable], Any],
+    groups: Sequence[TrainState],
+    comparables: Sequence[Comparable],
+) -> Iterator[dict[str, Any]]:
+    """Measures how far each replica is from the first of its family, group by group."""
+    whole = [compared(*pair) for pair in zip(groups, comparables, strict=True)]
+    size, length = len(plan.seeds) // plan.families, placement.rows.shape[1]
+    firsts = [
+        first_of(whole[row // length], row % length) for row in range(0, len(plan.seeds), size)
+    ]
+    for rows, state, comparable in zip(placement.rows, groups, comparables, strict=True):
+        families = rows // size
+        own = families[0]
+        distances = compare(firsts[own], state, comparable)
+        for family in np.unique(families[families != own]):
+            others = compare(firsts[family], state, comparable)
+            distances = {
+                name: jnp.where(families == family, others[name], value)
+                for name, value in distances.items()
+            }
+        yield distances
 
 
 def all_done(state: TrainState) -> bool:

@@ -154,9 +154,11 @@ def settings(noise: NoiseConfig) -> dict[str, Any]:
 
     return {
         "asked": list(parse_sources(noise.sources)),
-        "replicas": noise.replicas,
+        **({} if noise.roots == 1 else {"roots": noise.roots}),
+        "replicas": noise.num_replicas,
         "ulp_step": noise.ulp_step,
         "fork_steps": list(noise.fork_steps),
+        **({"commit_steps": list(noise.commit_steps)} if noise.commit_steps else {}),
     }
 
 
@@ -170,8 +172,9 @@ def cost(prepared: Prepared, seconds: float) -> str:
     replicas, steps = prepared.config.seeds, prepared.steps
     total = seconds * replicas * steps
     minutes = f"{total / 60:.0f} min" if total >= 120 else f"{total:.0f} s"
-    count = len(prepared.variants)
+    count, roots = len(prepared.variants), prepared.roots
+    around = f" around each of {roots} roots" if roots > 1 else ""
     return (
-        f"{count} variant{'s' * (count > 1)}, {replicas} replicas in all x {steps} steps x "
+        f"{count} variant{'s' * (count > 1)}{around}, {replicas} replicas in all x {steps} steps x "
         f"{1000 * seconds:.3g} ms a step = {minutes} of training, without records"
     )

@@ -19,8 +19,7 @@ from seedmap.experiments.noise.measures.intervals import mean_interval
 from seedmap.experiments.noise.measures.superiority import probability_better
 from seedmap.experiments.noise.results import Estimate, estimate, without_ends
 from seedmap.experiments.noise.study import StudyResult
-from seedmap.experiments.noise.summary import is_sampled
-from seedmap.experiments.noise.variants import Variant, rows_of
+from seedmap.experiments.noise.variants import Variant, is_sampled, rows_by_root
 from seedmap.experiments.report.html import flatten
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.compare import run_names
@@ -157,14 +156,16 @@ def compare_pair(first: Run, second: Run) -> list[PairSummary]:
     Raises:
         UserError: they have no variant in common.
     """
-    positions, rows = [rows_of(run.study.variants) for run in (first, second)], []
+    positions = [rows_by_root(run.study.variants, run.study.roots) for run in (first, second)]
+    rows = []
     for variant in first.study.variants:
         if not any(_alike(variant, theirs) for theirs in second.study.variants):
             continue
         name = variant.name
         differences = [
             difference(take_replica(first.study, i), take_replica(second.study, j))
-            for i, j in zip(positions[0][name], positions[1][name], strict=False)
+            for of_root in zip(positions[0][name], positions[1][name], strict=True)
+            for i, j in zip(*of_root, strict=False)
         ]
         row = replace(
             summarise_pair((first.name, second.name), name, differences),
@@ -187,7 +188,7 @@ def _alike(first: Variant, second: Variant) -> bool:
 
 
 def _accuracies(run: Run, variant: str) -> np.ndarray:
-    rows = rows_of(run.study.variants)[variant]
+    rows = rows_by_root(run.study.variants, run.study.roots)[variant].ravel()
     rows = rows[run.study.diverged[rows] < 0]
     return run.study.predictions.correct[rows].mean(axis=1, dtype=np.float64)
 
@@ -249,6 +250,7 @@ def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
         "data (SHA-256)": noise.get("data"),
         **{name: value for name, value in hyperparameters.items() if name not in OWN_OF_A_RUN},
         "ulp_step": noise.get("ulp_step"),
+        "roots": noise.get("roots", 1),
     }
 
 

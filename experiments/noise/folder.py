@@ -17,14 +17,13 @@ import xarray as xr
 
 from seedmap.errors import UserError
 from seedmap.experiments.noise.check_folder import check_together, read_variants
-from seedmap.experiments.noise.check_task import check_logits, check_predictions
+from seedmap.experiments.noise.check_task import check_predictions, check_root
 from seedmap.experiments.noise.predictions import (
     load_predictions,
-    predict_rows,
     save_predictions,
     shared_data,
 )
-from seedmap.experiments.noise.study import NoiseConfig, StudyResult, barriers_of, plan_study
+from seedmap.experiments.noise.study import NoiseConfig, StudyResult, evaluate_replicas, plan_study
 from seedmap.experiments.noise.variants import Rows, Variant, make_rows, parse_sources
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs import ids
@@ -54,6 +53,7 @@ class Prepared(NamedTuple):
         steps: of training.
         record_every: steps between records.
         notes: what a reader should know first.
+        roots: base trainings that are varied.
     """
 
     experiment: Experiment
@@ -64,6 +64,7 @@ class Prepared(NamedTuple):
     steps: int
     record_every: int
     notes: list[str]
+    roots: int
 
 
 def prepare(experiment: Experiment, config: TrainingConfig, noise: NoiseConfig) -> Prepared:
@@ -81,12 +82,13 @@ def prepare(experiment: Experiment, config: TrainingConfig, noise: NoiseConfig) 
     setup = experiment.setup(config)
     check_sizes(setup.task, config.batch_size, config.record_every)
     steps, record_every = schedule(config, setup.task.num_train)
+    check_root(config.first_seed + noise.roots - 1)
     check_predictions(setup.task, setup.groups, config.first_seed)
     variants, notes = plan_study(setup.task, noise, record_every, steps)
-    rows = make_rows(variants, config.first_seed, noise.ulp_step)
+    rows = make_rows(variants, config.first_seed, noise.ulp_step, noise.roots)
     config = replace(config, seeds=len(rows.streams.init))
     once = replace(experiment, setup=lambda _: setup)
-    return Prepared(once, setup, config, variants, rows, steps, record_every, notes)
+    return Prepared(once, setup, config, variants, rows, steps, record_every, notes, noise.roots)
 
 
 def trial(prepared: Prepared) -> Choice:
@@ -158,10 +160,10 @@ def train_study(
     def finish(draft: Path, run: TrainingRun, training_id: str) -> None:
         shapes = jax.eval_shape(lambda key: init_model(setup.task, key), jax.random.key(0))
         model = unnest(shapes, {"params": run.params, "state": run.state})
-        predictions = predict_rows(setup.task, model, setup.groups, root)
-        check_logits(predictions.logits, run.diverged)
+        predictions, errors = evaluate_replicas(
+            setup.task, variants, model, setup.groups, run.diverged, root, prepared.roots
+        )
         save_predictions(draft, predictions._replace(training_id=training_id))
-        errors = barriers_of(setup.task, variants, model, run.diverged, root)
         barriers = xr.Dataset(
             {"error": (("variant", "pair", "point"), errors)},
             {"variant": [v.name for v in variants]},
@@ -173,7 +175,7 @@ def train_study(
         **noise,
         "variants": [variant._asdict() for variant in variants],
         "notes": prepared.notes,
-        "data": fingerprint(setup.task, root),
+        "data": fingerprint(setup.task, root, prepared.roots),
     }
     train_run(
         prepared.experiment,
@@ -184,17 +186,18 @@ def train_study(
         resume=resume,
         save_seconds=save_seconds,
         on_progress=on_progress,
-        study=Study(content, *prepared.rows, finish),
+        study=Study(content, *prepared.rows, finish, prepared.roots),
     )
 
 
-def fingerprint(task: Task, root: int) -> str:
-    """Computes the SHA-256 of the examples a study trains and tests on."""
+def fingerprint(task: Task, root: int, roots: int = 1) -> str:
+    """Computes the SHA-256 of the examples a study trains and tests on, root after root."""
     digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(shared_data(task, root)):
-        values = np.asarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {values.dtype} {values.shape}".encode())
-        digest.update(np.ascontiguousarray(values).tobytes())
+    for number in range(root, root + roots):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(shared_data(task, number)):
+            values = np.asarray(leaf)
+            digest.update(f"{jax.tree_util.keystr(path)} {values.dtype} {values.shape}".encode())
+            digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
 
 
@@ -208,7 +211,7 @@ def load_study(folder: Path) -> StudyResult:
     config = run_folder.read_json(folder, run_folder.CONFIG, "noise EXPERIMENT", ("experiment",))
     if "noise" not in config:
         raise UserError(f"{folder} holds no study of noise; make one with `seedmap noise`")
-    variants, notes = read_variants(folder, config["noise"])
+    variants, notes, roots = read_variants(folder, config["noise"])
     made_by = "noise EXPERIMENT --overwrite"  # what is trained would not be trained again without
     dataset = run_folder.read_dataset(folder, made_by)
     if not (folder / run_folder.BARRIERS).is_file():
@@ -228,7 +231,7 @@ def load_study(folder: Path) -> StudyResult:
         Mark(folder / run_folder.BARRIERS, stored.attrs.get(ids.TRAINING)),
     ]
     ids.check_training(folder, config, dataset, others)
-    check_together(folder, variants, dataset, params, predictions, barriers)
+    check_together(folder, variants, roots, dataset, params, predictions, barriers)
     return StudyResult(
         variants,
         dataset,
@@ -238,4 +241,5 @@ def load_study(folder: Path) -> StudyResult:
         barriers,
         notes,
         config["noise"].get("ulp_step", 0),
+        roots,
     )

@@ -1,8 +1,8 @@
 """Paths of replicas through the training map, by the source that varies.
 
 The training map of Hu et al. (2023) is read by replicas that differ, as in Zhuang et al. (2022), in
-one source of noise alone. If those that differ only in rounding take the paths that other seeds
-take, the forks of the map are not the seed's doing.
+one source of noise alone. How much of the difference of paths is a source's own, with its interval,
+is in `noise.components` (`path`, `branch`).
 """
 
 from collections.abc import Callable, Container
@@ -22,7 +22,7 @@ from seedmap.experiments.noise.results import (
     PathSummary,
     estimate,
 )
-from seedmap.experiments.noise.variants import CONTROL, Variant, rows_of
+from seedmap.experiments.noise.variants import CONTROL, Variant, rows_by_root, rows_of
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs import ids
 from seedmap.experiments.runs.dataset import (
@@ -67,10 +67,12 @@ def fit_own_map(
     fit: FitConfig,
     asked: MapConfig,
     callback: Callable[[int, int], None] | None = None,
+    roots: int = 1,
 ) -> None:
     """Fits an HMM to a study's own replicas, in a run folder like any other.
 
-    Copies of replica 0 have no part in it: those of CONTROL, and the first of every variant.
+    Copies of a root's replica 0 have no part in it: those of CONTROL, and the first of every
+    variant.
 
     Args:
         folder: of the study.
@@ -79,12 +81,18 @@ def fit_own_map(
         fit: how to fit.
         asked: what to ask of the map.
         callback: as of `fit_run`.
+        roots: of the study.
 
     Raises:
         UserError: the replicas allow no fit.
     """
-    rows = rows_of(variants)
-    kept = [0, *(row for name, own in rows.items() if name != CONTROL for row in own[1:])]
+    rows = rows_by_root(variants, roots)
+    kept = [
+        row
+        for root in range(roots)
+        for name, own in rows.items()
+        for row in (own[root][:1] if name == CONTROL else own[root][1:])
+    ]
     study, config = read_run(folder)
     dataset = study.isel(seed=kept).drop_vars(DISTANCES, errors="ignore")
     map_run(fit_run(target, fit, callback, NewRun(config, dataset)), asked)
@@ -145,6 +153,12 @@ def read_paths(dataset: xr.Dataset, experiment: str, run: Path) -> Paths:
     state = np.full((dataset.sizes["seed"], read.paths.shape[1]), -1, np.int32)
     state[seed_rows(dataset, read.sequences.runs)] = read.paths
     return Paths(state, np.asarray(saved.parameters.means), summary)
+
+
+def branches_on_map(summary: RunSummary) -> list[int]:
+    """Returns the states of the map that is drawn that are named branches."""
+    maps = [pair for branch in summary.branches if branch.named for pair in branch.maps]
+    return sorted({state for size, state in maps if size == summary.num_states})
 
 
 def paths_by_variant(

@@ -1,7 +1,7 @@
 """Predictions of trained replicas, and of networks on the line between two, on test examples."""
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +26,8 @@ class Predictions(NamedTuple):
         correct: float32 [replica, example], 1.0 where the replica is right (a share of its parts
             where an example has several).
         logits: float32 [replica, example, class]; None where the task has no classes.
-        label: int32 [example]; None likewise.
+        label: int32 [example], or [root, example] where there are several roots, whose examples
+            are their own; None likewise.
         groups: subgroups by name, bool [example].
         training_id: of the study, as its files carry it; None where they do not.
     """
@@ -42,6 +43,32 @@ class Predictions(NamedTuple):
     def classes(self) -> np.ndarray | None:
         """The class each example is taken for: int [replica, example]."""
         return None if self.logits is None else self.logits.argmax(axis=-1)
+
+    def of_root(self, number: int, rows: slice) -> "Predictions":
+        """Returns those of one of several roots, whose replicas have these rows."""
+        return self._replace(
+            loss=self.loss[rows],
+            correct=self.correct[rows],
+            logits=None if self.logits is None else self.logits[rows],
+            label=None if self.label is None else self.label[number],
+        )
+
+
+def joined_predictions(of_roots: Sequence[Predictions]) -> Predictions:
+    """Returns the predictions of all roots; those of one as they are."""
+    if len(of_roots) == 1:
+        return of_roots[0]
+
+    def joined(name: str, join: Callable) -> np.ndarray | None:
+        values = [getattr(each, name) for each in of_roots]
+        return None if values[0] is None else join(values)
+
+    return of_roots[0]._replace(
+        loss=joined("loss", np.concatenate),
+        correct=joined("correct", np.concatenate),
+        logits=joined("logits", np.concatenate),
+        label=joined("label", np.stack),
+    )
 
 
 def predict_rows(

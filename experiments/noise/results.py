@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from seedmap.experiments.noise.measures.components import Commitment, SourceComponent
 from seedmap.experiments.noise.measures.intervals import Interval
 from seedmap.results import named, to_json
 
@@ -16,7 +17,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with the ends of its 95 % interval over replicas.
+    """A number with the ends of its 95 % interval over replicas, or roots if there are several.
 
     Attributes:
         value: from all replicas.
@@ -174,6 +175,33 @@ class GroupSpread:
 
 
 @dataclass(frozen=True)
+class Survival:
+    """Convergence of a variant's replicas, those that have not converged being censored.
+
+    Attributes:
+        num: replicas, diverged ones included.
+        converged: of them.
+        horizon: time of the last record.
+        unit: of times, "epoch" or "step".
+        restricted_mean: time to convergence, one that never comes counting with the horizon; None
+            where a replica was censored before.
+        at: times at which replicas are counted: quarters of those of the whole study.
+        at_risk: replicas that have not converged, nor been censored, before each.
+        log_rank: p-value of the log-rank test against the variant with the most sources, within
+            roots; None for that variant, and where nothing can be told.
+    """
+
+    num: int
+    converged: int
+    horizon: float
+    unit: str
+    restricted_mean: Estimate | None
+    at: list[float]
+    at_risk: list[int]
+    log_rank: float | None
+
+
+@dataclass(frozen=True)
 class PathDissimilarity:
     """Mean dissimilarity over pairs of replicas, by ground metric."""
 
@@ -229,9 +257,9 @@ class VariantSummary:
         replicas: how many.
         fork: step from which on they differ.
         kind: "control", "source", "together" or "fork".
-        rows: first of its replicas among all, and the first after them.
+        rows: first of its replicas among all, and the first after them, of the first root.
         num_diverged: replicas that diverged.
-        diverged: the step at which, by replica.
+        diverged: the step at which, by replica; "ROOT:REPLICA" where there are several roots.
         used: replicas left for the measures.
         parting: when and how they part.
         barrier: between pairs; None where there is no pair.
@@ -251,6 +279,7 @@ class VariantSummary:
         classes: spread of each class.
         class_ratio: of all classes.
         groups: spread of each subgroup.
+        survival: convergence; None without a threshold.
     """
 
     name: str
@@ -280,6 +309,7 @@ class VariantSummary:
     classes: list[ClassSpread] | None = None
     class_ratio: ClassRatio | None = None
     groups: list[GroupSpread] | None = None
+    survival: Survival | None = None
 
 
 @dataclass(frozen=True)
@@ -309,7 +339,8 @@ class StudySummary:
 
     Attributes:
         experiment: its name; None for a task of one's own.
-        replicas: of each variant.
+        roots: base trainings that were varied.
+        replicas: of each variant and root.
         steps: of training.
         record_every: steps between records.
         epochs: of training.
@@ -318,7 +349,9 @@ class StudySummary:
         sources: those that variants vary alone.
         whole: the variant with the most sources, which shares are of.
         control: whether nothing varies where nothing should.
-        variants: all measures, variant by variant.
+        variants: all measures, variant by variant; of several roots as `noise.pooled` has them.
+        components: of variance, source by source and measure by measure; empty with one root.
+        commitment: how much is fixed by which step; empty without `--commit-steps`.
         map: the training map; None without one.
         notes: what a reader should know first.
         unused: sources asked for that the training does not draw from.
@@ -327,6 +360,7 @@ class StudySummary:
     """
 
     experiment: str | None
+    roots: int
     replicas: int
     steps: int
     record_every: int
@@ -337,6 +371,8 @@ class StudySummary:
     whole: str
     control: Control
     variants: list[VariantSummary]
+    components: list[SourceComponent]
+    commitment: list[Commitment]
     notes: list[str]
     map: MapSummary | None
     unused: list[str]

@@ -14,19 +14,24 @@ from matplotlib.figure import Figure
 
 from seedmap import files
 from seedmap.errors import UserError
+from seedmap.experiments.noise.components import commitment_of, components_of
+from seedmap.experiments.noise.convergence import convergence_of
 from seedmap.experiments.noise.folder import load_study
 from seedmap.experiments.noise.map_paths import (
     Paths,
+    branches_on_map,
     fit_own_map,
     map_of,
     paths_by_variant,
     read_paths,
 )
+from seedmap.experiments.noise.pooled import pooled_paths
 from seedmap.experiments.noise.report.figures import make_figures
 from seedmap.experiments.noise.report.page import write_noise_report
-from seedmap.experiments.noise.results import StudySummary, without_ends
-from seedmap.experiments.noise.study import StudyResult
-from seedmap.experiments.noise.summary import is_sampled, parted_note, summarise_study
+from seedmap.experiments.noise.results import PathSummary, StudySummary, without_ends
+from seedmap.experiments.noise.study import StudyResult, study_of_root
+from seedmap.experiments.noise.summary import parted_note, summarise_study
+from seedmap.experiments.noise.variants import is_sampled, num_rows
 from seedmap.experiments.report.figures import make_figures as make_map_figures
 from seedmap.experiments.report.out_folder import save_figures
 from seedmap.experiments.runs import folder as run_folder
@@ -68,7 +73,8 @@ def measure_study(
         UserError: the folder holds no study, or the map is of another experiment.
     """
     study, config = load_study(folder), read_config(folder)
-    summary = replace(summarise_study(study), experiment=config["experiment"])
+    threshold = config["threshold"]
+    summary = replace(summarise_study(study, threshold), experiment=config["experiment"])
     unused = [name for name in config["noise"]["asked"] if name not in summary.sources]
     notes = summary.notes
     replaces = {run_folder.NOISE, run_folder.REPORT, run_folder.FIGURES}
@@ -83,7 +89,7 @@ def measure_study(
             paths = None
         if paths is not None:
             run = run_folder.NOISE_MAP if map_from == OWN_MAP else str(Path(map_from).absolute())
-            summary = _with_paths(summary, study, paths, config["threshold"], run)
+            summary = _with_paths(summary, study, paths, threshold, run)
             run_folder.write_dataset(draft, _with_states(study.dataset, paths))
         parted = parted_note(summary.control)
         notes = notes if parted is None else [parted, *notes]
@@ -96,17 +102,34 @@ def _with_paths(
     summary: StudySummary, study: StudyResult, paths: Paths, threshold: float, run: str
 ) -> StudySummary:
     """Adds what the replicas' paths through a map say, and the map itself, by its run."""
-    by_variant = paths_by_variant(paths, study.dataset, study.variants, threshold)
+    of_roots = [_paths_of_root(study, paths, threshold, i) for i in range(study.roots)]
     variants = [
-        replace(
-            entry,
-            paths=by_variant[variant.name]
-            if is_sampled(variant)
-            else without_ends(by_variant[variant.name]),
-        )
-        for variant, entry in zip(study.variants, summary.variants, strict=True)
+        replace(entry, paths=pooled_paths([of_root[entry.name] for of_root in of_roots]))
+        for entry in summary.variants
     ]
-    return replace(summary, variants=variants, map=map_of(paths.summary, run))
+    convergence = convergence_of(study.dataset, threshold)
+    on_map = (paths.state, paths.summary.num_states, branches_on_map(paths.summary))
+    return replace(
+        summary,
+        variants=variants,
+        components=components_of(study, convergence, *on_map),
+        commitment=commitment_of(study, convergence, *on_map),
+        map=map_of(paths.summary, run),
+    )
+
+
+def _paths_of_root(
+    study: StudyResult, paths: Paths, threshold: float, number: int
+) -> dict[str, PathSummary]:
+    """Summarises the paths of one root's replicas, by variant."""
+    size = num_rows(study.variants)
+    own = paths._replace(state=paths.state[number * size : (number + 1) * size])
+    dataset = study_of_root(study, number).dataset
+    found = paths_by_variant(own, dataset, study.variants, threshold)
+    return {
+        v.name: found[v.name] if is_sampled(v) else without_ends(found[v.name])
+        for v in study.variants
+    }
 
 
 def _paths(folder, draft, map_from, study, fit, asked, callback) -> Paths | None:
@@ -115,7 +138,7 @@ def _paths(folder, draft, map_from, study, fit, asked, callback) -> Paths | None
     run = Path(map_from)
     if map_from == OWN_MAP:
         run = draft / run_folder.NOISE_MAP
-        fit_own_map(folder, run, study.variants, fit, asked, callback)
+        fit_own_map(folder, run, study.variants, fit, asked, callback, study.roots)
     return read_paths(study.dataset, read_config(folder)["experiment"], run)
 
 
@@ -139,7 +162,8 @@ def report_study(folder: Path) -> Path:
     config, study = read_config(folder), load_study(folder)
     _check_measured(folder, summary, study)
     state = study.dataset.state.values if summary.map is not None else None
-    drawn = make_figures(summary, study.dataset, state, study.barriers)
+    convergence = convergence_of(study.dataset, config["threshold"])
+    drawn = make_figures(summary, study.dataset, state, study.barriers, convergence)
     of_map = _map_figures(folder, summary)
     with transaction(folder, (), "noise") as draft:
         save_figures(draft, drawn)

@@ -16,13 +16,20 @@ import xarray as xr
 
 from seedmap.errors import UserError
 from seedmap.experiments.noise.check_task import check_logits, check_predictions, check_root
-from seedmap.experiments.noise.predictions import Predictions, errors_between, predict_rows
+from seedmap.experiments.noise.predictions import (
+    Predictions,
+    errors_between,
+    joined_predictions,
+    predict_rows,
+)
 from seedmap.experiments.noise.variants import (
+    COMMITTED,
     SOURCES,
     Variant,
     draws_by_place,
     make_rows,
     make_variants,
+    num_rows,
     parse_sources,
     rows_of,
     used_sources,
@@ -35,38 +42,54 @@ from seedmap.trainer.recipe import Optimizer
 BARRIER_PAIRS = 3  # of each variant: replicas 0 and 1, 2 and 3, 4 and 5
 BARRIER_POINTS = 11
 MAX_REPLICAS = 10_000  # of a variant; pairs of them are a matrix
+MAX_ROOTS = 1000
 
 
 @dataclass(frozen=True)
 class NoiseConfig:
-    """Sources, replicas and perturbation of a study."""
+    """Sources, roots, replicas and perturbation of a study."""
 
     sources: str = ",".join(SOURCES)
     """Sources of noise, separated by commas, or none: initialisation, order of the examples,
     augmentation and masks; order of the sums over a batch, precision of products (float32, tf32,
     bfloat16), and one weight moved by one unit in the last place."""
-    replicas: int = 10
-    """Replicas of each variant, at least 2."""
+    roots: int = 5
+    """Base trainings that are varied, each of another base seed and with examples of its own. What
+    a source does in general, with an interval, takes several."""
+    replicas: int | None = None
+    """Replicas of each variant and root, at least 2. By default 3, or 10 of a single root."""
     ulp_step: int = 0
     """Step before which that weight is moved: 0, or a step at which a record is taken."""
     fork_steps: tuple[int, ...] = ()
     """Steps at which records are taken; for each also a variant whose replicas share training up to
     it, then differ in order, augmentation and masks."""
+    commit_steps: tuple[int, ...] = ()
+    """Steps at which records are taken, for the commitment curve: at each also a variant for each
+    of order, augmentation and ulp, whose replicas share training up to it, then differ in that
+    alone. It needs several roots."""
+
+    @property
+    def num_replicas(self) -> int:
+        """Replicas of each variant and root, their default filled in."""
+        if self.replicas is None:
+            return 10 if self.roots == 1 else 3
+        return self.replicas
 
 
 class StudyResult(NamedTuple):
     """A study that has been trained.
 
     Attributes:
-        variants: which replicas there are; they stand in this order.
+        variants: which replicas each root has; they stand in this order, root after root.
         dataset: records [seed, step] of the trainer, "seed" counting replicas.
         params: final parameters, leaves [replica, ...].
         diverged: int [replica], step at which it diverged, else -1.
         predictions: on the test examples.
-        barriers: float [variant, pair, point], errors along the line between two replicas; NaN
-            where a variant has fewer pairs, or one of a pair diverged.
+        barriers: float [variant, pair, point], errors along the line between two replicas, up to 3
+            pairs of each root; NaN where a variant has fewer, or one of a pair diverged.
         notes: what a reader should know first.
         ulp_step: step before which the replicas of `ulp` have a weight moved.
+        roots: how many there are.
     """
 
     variants: list[Variant]
@@ -77,31 +100,70 @@ class StudyResult(NamedTuple):
     barriers: np.ndarray
     notes: list[str]
     ulp_step: int = 0
+    roots: int = 1
+
+
+def study_of_root(study: StudyResult, number: int) -> StudyResult:
+    """Returns one root's part of a study: what a study of that root alone is.
+
+    Args:
+        study: of any number of roots.
+        number: of the root, from 0.
+    """
+    if study.roots == 1:
+        return study
+    size, pairs = num_rows(study.variants), study.barriers.shape[1] // study.roots
+    rows = slice(number * size, (number + 1) * size)
+    return study._replace(
+        dataset=study.dataset.isel(seed=rows),
+        params=jax.tree.map(lambda leaf: leaf[rows], study.params),
+        diverged=study.diverged[rows],
+        predictions=study.predictions.of_root(number, rows),
+        barriers=study.barriers[:, number * pairs : (number + 1) * pairs],
+        roots=1,
+    )
 
 
 def check_noise(noise: NoiseConfig) -> None:
     """Raises UserError where a setting of the study is wrong for any task."""
     parse_sources(noise.sources)
-    if not isinstance(noise.replicas, int | np.integer):
-        raise UserError(f"--replicas is {noise.replicas!r}; it must be a whole number")
-    if noise.replicas < 2:
+    if not isinstance(noise.roots, int | np.integer) or not 1 <= noise.roots <= MAX_ROOTS:
         raise UserError(
-            f"--replicas is {noise.replicas}; a spread needs at least 2 replicas of each variant"
+            f"--roots is {noise.roots!r}; it must be a whole number in 1 .. {MAX_ROOTS}"
         )
-    if noise.replicas > MAX_REPLICAS:
+    replicas = noise.num_replicas
+    if not isinstance(replicas, int | np.integer):
+        raise UserError(f"--replicas is {replicas!r}; it must be a whole number")
+    if replicas < 2:
         raise UserError(
-            f"--replicas is {noise.replicas}; every two of a variant are compared: at most "
-            f"{MAX_REPLICAS}"
+            f"--replicas is {replicas}; a spread needs at least 2 replicas of each variant"
         )
-    if not isinstance(noise.fork_steps, Sequence):
-        raise UserError(f"--fork-steps is {noise.fork_steps!r}; give a sequence of steps")
-    steps = [("--ulp-step", noise.ulp_step), *(("--fork-steps", k) for k in noise.fork_steps)]
-    for name, step in steps:
+    if replicas > MAX_REPLICAS:
+        raise UserError(
+            f"--replicas is {replicas}; every two of a variant are compared: at most {MAX_REPLICAS}"
+        )
+    for name, asked in _lists_of_steps(noise).items():
+        if not isinstance(asked, Sequence):
+            raise UserError(f"{name} is {asked!r}; give a sequence of steps")
+    for name, step in _steps_of(noise):
         if not isinstance(step, int | np.integer):
             raise UserError(f"{name} is {step!r}; it must be a whole number")
-    twice = [step for step in noise.fork_steps if noise.fork_steps.count(step) > 1]
-    if twice:
-        raise UserError(f"--fork-steps: {twice[0]} stands twice; name each step once")
+    for name, asked in _lists_of_steps(noise).items():
+        twice = [step for step in asked if asked.count(step) > 1]
+        if twice:
+            raise UserError(f"{name}: {twice[0]} stands twice; name each step once")
+    if noise.commit_steps and noise.roots == 1:
+        raise UserError("--commit-steps: a curve is over several roots; --roots is 1")
+
+
+def _lists_of_steps(noise: NoiseConfig) -> dict[str, Sequence[int]]:
+    return {"--fork-steps": noise.fork_steps, "--commit-steps": noise.commit_steps}
+
+
+def _steps_of(noise: NoiseConfig) -> list[tuple[str, int]]:
+    """Returns all steps asked for, each with its flag."""
+    lists = _lists_of_steps(noise).items()
+    return [("--ulp-step", noise.ulp_step), *((name, k) for name, asked in lists for k in asked)]
 
 
 def plan_study(
@@ -113,9 +175,7 @@ def plan_study(
         UserError: a step is not one at which a record is taken, or nothing would vary at forks.
     """
     asked = parse_sources(noise.sources)
-    for name, step in [("--ulp-step", noise.ulp_step)] + [
-        ("--fork-steps", step) for step in noise.fork_steps
-    ]:
+    for name, step in _steps_of(noise):
         if not 0 <= step < steps or step % record_every:
             raise UserError(
                 f"{name} {step}: it must be a multiple of {record_every}, the steps between "
@@ -129,6 +189,10 @@ def plan_study(
     ]
     if noise.fork_steps and not {"order", "augment", "dropout"} & set(sources):
         raise UserError("--fork-steps: nothing would differ; name order among the --sources")
+    if noise.commit_steps and not {*COMMITTED} & set(sources):
+        raise UserError("--commit-steps: nothing would differ; name order or ulp in --sources")
+    if 0 in noise.commit_steps:
+        raise UserError("--commit-steps: 0 is what every source is trained from; leave it out")
     if "accumulation" in sources and draws_by_place(task):
         notes.append(
             "the training score draws by position in the batch and ignores Noise.place: "
@@ -139,7 +203,8 @@ def plan_study(
             "the task names no classes (Task.classify): no churn, logits or classes, only losses, "
             "accuracies and weights"
         )
-    return make_variants(sources, noise.replicas, noise.fork_steps), notes
+    variants = make_variants(sources, noise.num_replicas, noise.fork_steps, noise.commit_steps)
+    return variants, notes
 
 
 def run_study(
@@ -169,7 +234,7 @@ def run_study(
         metrics: what to record of the weights.
         seeds_at_once: replicas vmapped together; None: as of `trainer.train`, but one at which
             copies of a replica stay alike to the bit.
-        root: number of the training that is varied.
+        root: number of the training that is varied, the first of them where there are several.
         on_progress: as of `trainer.train`.
 
     Returns:
@@ -180,11 +245,12 @@ def run_study(
     """
     check_noise(noise)
     check_root(root)
+    check_root(root + noise.roots - 1)
     check_sizes(task, batch_size, record_every)
     check_steps(steps, record_every)
     check_predictions(task, groups or {}, root)
     variants, notes = plan_study(task, noise, record_every, steps)
-    rows = make_rows(variants, root, noise.ulp_step)
+    rows = make_rows(variants, root, noise.ulp_step, noise.roots)
     run = train(
         task,
         optimizer,
@@ -194,22 +260,59 @@ def run_study(
         record_every=record_every,
         metrics=metrics,
         seeds_at_once=seeds_at_once,
-        replicas=Replicas(streams=rows.streams, perturb=rows.perturb, compare=True),
+        replicas=Replicas(
+            streams=rows.streams, perturb=rows.perturb, compare=True, families=noise.roots
+        ),
         on_progress=on_progress,
     )
     model = Variables(run.params, run.state)
-    predictions = predict_rows(task, model, groups or {}, root)
-    check_logits(predictions.logits, run.diverged)
+    tested = evaluate_replicas(task, variants, model, groups or {}, run.diverged, root, noise.roots)
     return StudyResult(
         variants,
         run.dataset,
         run.params,
         run.diverged,
-        predictions,
-        barriers_of(task, variants, model, run.diverged, root),
+        *tested,
         notes,
         noise.ulp_step,
+        noise.roots,
     )
+
+
+def evaluate_replicas(
+    task: Task,
+    variants: Sequence[Variant],
+    model: Variables,
+    groups: Mapping[str, np.ndarray],
+    diverged: np.ndarray,
+    root: int,
+    roots: int,
+) -> tuple[Predictions, np.ndarray]:
+    """Takes predictions and errors on lines of all replicas, each on the examples of its root.
+
+    Args:
+        task: what they learned.
+        variants: of each root.
+        model: leaves [replica, ...].
+        groups: subgroups of the test examples.
+        diverged: int [replica], the step at which it diverged, else -1.
+        root: number of the first root.
+        roots: how many there are.
+
+    Returns:
+        Predictions, and errors [variant, pair, point], of all roots.
+
+    Raises:
+        UserError: logits are not finite though the replica is.
+    """
+    size, predictions, barriers = num_rows(variants), [], []
+    for i in range(roots):
+        rows = slice(i * size, (i + 1) * size)
+        own = jax.tree.map(lambda leaf, rows=rows: leaf[rows], model)
+        predictions.append(predict_rows(task, own, groups, root + i))
+        check_logits(predictions[-1].logits, diverged[rows])
+        barriers.append(barriers_of(task, variants, own, diverged[rows], root + i))
+    return joined_predictions(predictions), np.concatenate(barriers, axis=1)
 
 
 def barriers_of(

@@ -6,6 +6,8 @@ from dataclasses import replace
 import jax
 import numpy as np
 
+from seedmap.experiments.noise.components import commitment_of, components_of, most_sources
+from seedmap.experiments.noise.convergence import convergence_of, survival_of
 from seedmap.experiments.noise.measures.barrier import error_barrier
 from seedmap.experiments.noise.measures.divergence import growth
 from seedmap.experiments.noise.measures.groups import class_accuracy, group_rates
@@ -30,6 +32,7 @@ from seedmap.experiments.noise.measures.variance import (
     distribution_variance,
     independent_error_variance,
 )
+from seedmap.experiments.noise.pooled import median, pooled
 from seedmap.experiments.noise.predictions import Predictions
 from seedmap.experiments.noise.results import (
     Barrier,
@@ -47,12 +50,22 @@ from seedmap.experiments.noise.results import (
     estimate,
     without_ends,
 )
-from seedmap.experiments.noise.study import StudyResult
-from seedmap.experiments.noise.variants import CONTROL, SOURCES, Variant, rows_of
+from seedmap.experiments.noise.study import StudyResult, study_of_root
+from seedmap.experiments.noise.variants import (
+    CONTROL,
+    SOURCES,
+    Variant,
+    is_sampled,
+    rows_by_root,
+    rows_of,
+)
 
 
-def summarise_study(study: StudyResult) -> StudySummary:
-    """Takes all measures of a study, variant by variant, with 95 % intervals over replicas.
+def summarise_study(study: StudyResult, threshold: float | None = None) -> StudySummary:
+    """Takes all measures of a study, variant by variant, with 95 % intervals.
+
+    With one root intervals are over its replicas, and say nothing of other trainings; with several
+    they are over roots (`noise.pooled`), and each source has its variance components.
 
     Replicas that diverged have no part in the measures. Shares are of the variant with the most
     sources, "whole"; sources are not additive, and shares need not sum to 1. Their intervals take
@@ -62,16 +75,36 @@ def summarise_study(study: StudyResult) -> StudySummary:
 
     Args:
         study: trained.
+        threshold: evaluation accuracy above which a replica has converged; None: not asked for.
 
     Returns:
         What `noise.json` holds, without the name of an experiment, a training map and paths.
     """
+    summary = pooled([_of_root(study_of_root(study, i)) for i in range(study.roots)])
+    convergence = convergence_of(study.dataset, threshold)
+    rows = rows_by_root(study.variants, study.roots)
+    survivals = {
+        name: survival_of(convergence, own, rows[summary.whole])
+        for name, own in rows.items()
+        if convergence is not None and name != CONTROL  # whose replicas are copies of one
+    }
+    return replace(
+        summary,
+        variants=[replace(v, survival=survivals.get(v.name)) for v in summary.variants],
+        components=components_of(study, convergence),
+        commitment=commitment_of(study, convergence),
+    )
+
+
+def _of_root(study: StudyResult) -> StudySummary:
+    """Takes all measures of one root, with intervals over its replicas."""
     variants, rows = study.variants, rows_of(study.variants)
     samples = {v.name: _Sample(study, rows[v.name]) for v in variants}
-    most = max(variants, key=lambda variant: (len(variant.varied), -variant.fork)).name
+    most = most_sources(variants).name
     steps, logits = study.dataset.step.values, study.predictions.logits
     return StudySummary(
         experiment=None,
+        roots=1,
         replicas=variants[0].replicas,
         steps=int(steps[-1]),
         record_every=int(steps[0]),
@@ -85,6 +118,8 @@ def summarise_study(study: StudyResult) -> StudySummary:
             _variant(study, variant, rows[variant.name], samples[variant.name], samples[most])
             for variant in variants
         ],
+        components=[],
+        commitment=[],
         notes=[*study.notes, *_left_out(study)],
         map=None,
         unused=[],
@@ -152,7 +187,7 @@ def _control(study: StudyResult, rows_by_name: Mapping[str, np.ndarray]) -> Cont
 
 
 def _kind(variant: Variant) -> str:
-    if variant.fork or variant.name.startswith("fork@"):
+    if variant.forks:
         return "fork"
     if variant.varied == (variant.name,):
         return "source"
@@ -200,11 +235,6 @@ def _with_shares(summary: VariantSummary, own: _Sample, reference: _Sample) -> V
         else estimate(ratio_of_pairs(own.churn, reference.churn)),
         share_of_l2=estimate(ratio_of_pairs(own.weights.l2_RxR, reference.weights.l2_RxR)),
     )
-
-
-def is_sampled(variant: Variant) -> bool:
-    """Tells whether a variant's replicas are a sample; modes of precision are all there are."""
-    return variant.varied != ("precision",)
 
 
 def _with_classes(summary: VariantSummary, study: StudyResult, own: _Sample) -> VariantSummary:
@@ -307,14 +337,14 @@ def _parting(study: StudyResult, variant: Variant, rows: np.ndarray) -> Parting:
         first_apart=[None if np.isnan(row).all() else int(np.nanmin(row)) for row in first],
         growth=_growth(study, variant, others),
         # Where all replicas end alike, as after grokking, they differ on the way.
-        largest_churn=_median([float(np.nanmax(row)) for row in churns if np.isfinite(row).any()]),
+        largest_churn=median([float(np.nanmax(row)) for row in churns if np.isfinite(row).any()]),
     )
 
 
 def _growth(study: StudyResult, variant: Variant, others: np.ndarray) -> GrowthSummary:
     """Returns the growth of distances to the first replica, from where they may differ."""
     steps = study.dataset.step.values
-    begins = study.ulp_step if variant.varied == ("ulp",) else variant.fork
+    begins = study.ulp_step if variant.name == "ulp" else variant.fork
     after = steps > begins
     grown = [
         growth(row.astype(np.float64), steps[after] - begins)
@@ -323,8 +353,8 @@ def _growth(study: StudyResult, variant: Variant, others: np.ndarray) -> GrowthS
     ]
     kinds = [curve.better for curve in grown if curve.better]
     return GrowthSummary(
-        rate=_median([curve.rate for curve in grown]),
-        power=_median([curve.power for curve in grown]),
+        rate=median([curve.rate for curve in grown]),
+        power=median([curve.power for curve in grown]),
         better=max(sorted(set(kinds)), key=kinds.count) if kinds else None,
         replicas=sum(curve.rate is not None for curve in grown),
     )
@@ -354,11 +384,6 @@ def _sd(values: np.ndarray) -> float:
 
 def _ratio(sd: float, reference: float) -> float | None:
     return sd / reference if reference > 0 else None
-
-
-def _median(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.median(known)) if known else None
 
 
 def parted_note(control: Control) -> str | None:

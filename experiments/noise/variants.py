@@ -3,11 +3,13 @@
 After Zhuang et al. 2022. A study trains a few replicas of each *variant*. Replica r of a variant
 has number r in the sources that vary and number 0 in all others, so that replica 0 of every variant
 is one and the same training, and CONTROL, where nothing varies, is that training several times
-over.
+over. With several *roots* all of this is done around as many such trainings: a root is another base
+seed, which gives another initialisation, order, ... and other examples, and its replicas are one
+block of rows. Replicas are nested in variants, and these in roots.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +28,8 @@ IMPLEMENTATION = ("accumulation", "precision", "ulp")
 """What tools bring, imitated in the program: `trainer.noise.perturb`."""
 
 SOURCES = ALGORITHMIC + IMPLEMENTATION
+COMMITTED = ("order", "augment", "ulp")
+"""Sources that can begin to differ at a step."""
 CONTROL, ALGO, IMPL, BOTH = "CONTROL", "ALGO", "IMPL", "ALGO+IMPL"
 MODES = tuple(MANTISSA_BITS)  # float32 first: that of replica 0
 
@@ -34,7 +38,7 @@ class Variant(NamedTuple):
     """Some replicas that differ in some sources.
 
     Attributes:
-        name: a source, one of CONTROL, ALGO, IMPL and ALGO+IMPL, or "fork@STEP".
+        name: a source, one of CONTROL, ALGO, IMPL and ALGO+IMPL, or "fork@STEP" or "SOURCE@STEP".
         varied: the sources that differ between its replicas.
         replicas: number of them.
         fork: step from which on they differ; before it they share order, augmentation and masks.
@@ -44,6 +48,26 @@ class Variant(NamedTuple):
     varied: tuple[str, ...]
     replicas: int
     fork: int = 0
+
+    @property
+    def forks(self) -> bool:
+        """Whether its replicas share their first steps."""
+        return "@" in self.name
+
+    @property
+    def commits(self) -> bool:
+        """Whether they then differ in a single source, for the commitment curve."""
+        return self.forks and not self.name.startswith("fork@")
+
+
+class Sized(Protocol):
+    """What has a name and a number of replicas: a variant, or its summary."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def replicas(self) -> int: ...  # noqa: D102
 
 
 class Rows(NamedTuple):
@@ -74,7 +98,10 @@ def parse_sources(text: str) -> tuple[str, ...]:
 
 
 def make_variants(
-    sources: Sequence[str], replicas: int, fork_steps: Sequence[int] = ()
+    sources: Sequence[str],
+    replicas: int,
+    fork_steps: Sequence[int] = (),
+    commit_steps: Sequence[int] = (),
 ) -> list[Variant]:
     """Returns CONTROL, each source alone, the algorithmic ones, those of tools, and all.
 
@@ -87,6 +114,8 @@ def make_variants(
             (float32, tf32, bfloat16), since another float32 replica would be a copy.
         fork_steps: steps k for a variant each whose replicas share their first k steps and then
             differ in all that is drawn in training (order, augmentation, masks).
+        commit_steps: steps k for a variant each of order, of augmentation and of rounding (one
+            weight moved by one unit in the last place), whose replicas differ in it from k on.
     """
     together = {
         ALGO: tuple(name for name in sources if name in ALGORITHMIC),
@@ -99,7 +128,13 @@ def make_variants(
             count = min(replicas, len(MODES)) if varied == ("precision",) else replicas
             variants.append(Variant(name, varied, count))
     drawn = tuple(name for name in ("order", "augment", "dropout") if name in sources)
-    return variants + [Variant(f"fork@{step}", drawn, replicas, step) for step in fork_steps]
+    variants += [Variant(f"fork@{step}", drawn, replicas, step) for step in fork_steps]
+    committed = [name for name in COMMITTED if name in sources]
+    return variants + [
+        Variant(f"{name}@{step}", (name,), replicas, step)
+        for name in committed
+        for step in commit_steps
+    ]
 
 
 def used_sources(task: Task, sources: Sequence[str]) -> tuple[str, ...]:
@@ -142,14 +177,23 @@ def _noise_read(task: Task) -> dict[str, bool]:
     return dict(zip(("augment", "dropout", "place"), read[:3], strict=True))
 
 
-def make_rows(variants: Sequence[Variant], root: int = 0, ulp_step: int = 0) -> Rows:
-    """Makes keys and perturbations of all replicas, variant by variant.
+def make_rows(
+    variants: Sequence[Variant], root: int = 0, ulp_step: int = 0, roots: int = 1
+) -> Rows:
+    """Makes keys and perturbations of all replicas, root by root, variant by variant.
 
     Args:
         variants: as `make_variants` gives them.
         root: number of the root key of all streams; another root is another training to vary.
         ulp_step: step before which the replicas of `ulp`, but for number 0, have a weight moved.
+        roots: roots, numbered from the first one on.
     """
+    of_roots = [_rows_of_root(variants, root + i, ulp_step) for i in range(roots)]
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *of_roots)
+
+
+def _rows_of_root(variants: Sequence[Variant], root: int, ulp_step: int) -> Rows:
+    """Makes keys and perturbations of the replicas of one root, variant by variant."""
     parts = [make_streams(range(v.replicas), _streams_of(v), root) for v in variants]
     streams = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
@@ -164,11 +208,15 @@ def make_rows(variants: Sequence[Variant], root: int = 0, ulp_step: int = 0) -> 
         ]
         return jnp.asarray(np.array(values, dtype))
 
+    moved = column("ulp", lambda r: ulp_step if r else -1, -1, "int32")
+    if moved is not None:
+        at = [v.fork if v.commits else ulp_step for v in variants for _ in range(v.replicas)]
+        moved = jnp.where(moved < 0, moved, jnp.asarray(at, jnp.int32))
     bits = list(MANTISSA_BITS.values())
     perturb = Perturbations(
         accumulation=column("accumulation", lambda r: r, 0, "uint32"),
         mantissa_bits=column("precision", lambda r: bits[r % len(bits)], bits[0], "int32"),
-        ulp_step=column("ulp", lambda r: ulp_step if r else -1, -1, "int32"),
+        ulp_step=moved,
         ulp_number=column("ulp", lambda r: r, 0, "uint32"),
     )
     steps = [variant.fork for variant in variants for _ in range(variant.replicas)]
@@ -182,10 +230,26 @@ def _streams_of(variant: Variant) -> tuple[str, ...]:
     return tuple(name for name in variant.varied if name in ALGORITHMIC)
 
 
-def rows_of(variants: Sequence[Variant]) -> dict[str, np.ndarray]:
-    """Returns the rows of each variant's replicas among all: name -> int [replica]."""
+def rows_of(variants: Sequence[Sized]) -> dict[str, np.ndarray]:
+    """Returns the rows of each variant's replicas in the block of a root: name -> [replica]."""
     ends = np.cumsum([variant.replicas for variant in variants])
     return {
         variant.name: np.arange(end - variant.replicas, end)
         for variant, end in zip(variants, ends, strict=True)
     }
+
+
+def is_sampled(variant: Variant) -> bool:
+    """Tells whether a variant's replicas are a sample; modes of precision are all there are."""
+    return variant.varied != ("precision",)
+
+
+def num_rows(variants: Sequence[Sized]) -> int:
+    """Returns the rows of a root."""
+    return sum(variant.replicas for variant in variants)
+
+
+def rows_by_root(variants: Sequence[Sized], roots: int) -> dict[str, np.ndarray]:
+    """Returns the rows of each variant's replicas among all: name -> int [root, replica]."""
+    begins = num_rows(variants) * np.arange(roots)[:, None]
+    return {name: begins + rows for name, rows in rows_of(variants).items()}

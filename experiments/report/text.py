@@ -6,6 +6,8 @@ from typing import Any, Protocol, runtime_checkable
 
 DASH = "\N{EN DASH}"
 UNDEFINED = "undefined"
+NOT_DETERMINED = "not determined"
+WIDEST = 100.0  # high over low of an interval above 0 that still says something
 _MINUS = "\N{MINUS SIGN}"
 
 
@@ -80,10 +82,18 @@ def p_equals(p: float | None) -> str:
     return "p is undefined" if p is None else f"p = {p:.2g}"
 
 
+def says_nothing(estimate: Interval) -> bool:
+    """Tells whether an interval's ends are so many times apart that its value means nothing."""
+    low, high = estimate.low, estimate.high
+    return low is not None and high is not None and low > 0 and high / low >= WIDEST
+
+
 def interval(
     estimate: Interval | None, factor: float = 1.0, unit: str = "", digits: int = 3
 ) -> str:
     """Returns `3.10 % [2.80, 3.40]`, or the bare value where the ends are unknown or alike.
+
+    Where the ends are a factor of 100 or more apart it is `not determined`.
 
     Args:
         estimate: the value and its ends.
@@ -93,6 +103,8 @@ def interval(
     """
     if estimate is None or estimate.value is None:
         return DASH
+    if says_nothing(estimate):
+        return NOT_DETERMINED
     value = number(factor * estimate.value, digits) + unit
     if estimate.low is None or estimate.high is None or estimate.low == estimate.high:
         return value

@@ -1,12 +1,11 @@
 """Forecasts of a run's seeds from the checkpoints so far, each made without that seed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from seedmap import files, hmm
 from seedmap.errors import UserError
@@ -16,14 +15,15 @@ from seedmap.experiments.runs import ids
 from seedmap.experiments.runs.dataset import convergence_times, seed_rows, time_unit
 from seedmap.experiments.runs.fitted import read_run, threshold_of
 from seedmap.hmm import figures
-from seedmap.hmm.forecasting.forecaster import Forecast, fit_forecaster, forecast
-from seedmap.hmm.forecasting.skill import forecast_skill
+from seedmap.hmm.forecasting.fitting import fit_forecaster
+from seedmap.hmm.forecasting.forecaster import Forecast, forecast
+from seedmap.hmm.forecasting.skill import ScoredSet, SkillRow, forecast_skill
 from seedmap.hmm.readers.memory import from_xarray
 from seedmap.results import to_json
 from seedmap.transaction import transaction
 
 FOLDS = 5
-FEWEST = 5  # records before the first time at which skill is measured
+FEWEST = 5  # records that skill is measured from at least
 SKILL_POINTS = 8  # times at which skill is measured, evenly spread up to the last convergence
 
 
@@ -61,6 +61,7 @@ class Forecasts:
         unit: of times, "epoch" or "step".
         upto: the last time seen.
         forecasts: of each seed that had not converged by then.
+        skill: what such forecasts are worth, at several times; None where it was not measured.
     """
 
     training_id: str
@@ -69,6 +70,7 @@ class Forecasts:
     unit: str
     upto: float
     forecasts: list[SeedForecast]
+    skill: list[SkillRow] | None = None
 
 
 class Raw(NamedTuple):
@@ -117,15 +119,18 @@ def forecast_run(
         folder: a run folder with metrics and `eval_accuracy`.
         upto: the last time seen, in epochs where the run knows them, else in steps.
         callback: called with (groups done, groups in all).
-        skill: whether to write `figures/forecast.png` as well, see `plot_skill`.
+        skill: whether to score forecasts of all seeds, each left out, at several times
+            (`hmm.forecasting.skill`), and draw `figures/forecast.png`.
 
     Returns:
         What is written.
 
     Raises:
-        UserError: the folder is no run, or too few of its seeds converge after `upto`.
+        UserError: the folder is no run, or too few of its seeds converge after the first
+            record, or to measure skill.
     """
-    sequences, convergence, steps, unit, config = load_raw(folder)
+    raw = load_raw(folder)
+    sequences, convergence, steps, unit, config = raw
     if not np.isfinite(upto):
         raise UserError(f"--upto is {upto}; it must be a time between the records")
     seen = int(np.searchsorted(steps, upto, side="right"))
@@ -135,34 +140,45 @@ def forecast_run(
         raise UserError(
             f"--upto {upto:g} is beyond the last record, at {steps[-1]:g}; choose an earlier time"
         )
-    order = np.random.default_rng(0).permutation(sequences.num_runs)
-    groups = np.array_split(order, min(FOLDS, sequences.num_runs))
-    rows = []
-    for done, group in enumerate(groups):
-        if callback is not None:
-            callback(done, len(groups))
+    times = _skill_times(folder, raw) if skill else None
+    rows, sets = [], []
+    for group, others in _groups(sequences.num_runs, callback):
         waiting = [
             run
             for run in group
             if not convergence[run] <= steps[seen - 1] and sequences.lengths[run] >= seen
         ]
-        if not waiting:
+        if not waiting and not skill:
             continue
-        others = np.setdiff1d(order, group)
-        model = fit_forecaster(sequences.select(others), convergence[others], steps)
+        train, test = sequences.select(others), sequences.select(group)
+        model = fit_forecaster(train, convergence[others], steps)
+        sets.append(ScoredSet(model, train, convergence[others], test, convergence[group]))
         for run in waiting:
             made = forecast(model, sequences.values[run, :seen])
             rows.append(_row(sequences.runs[run], made, convergence[run]))
-    if callback is not None:
-        callback(len(groups), len(groups))
+    scores = forecast_skill(sets, times) if skill else None
     made = Forecasts(
-        config[ids.TRAINING], ids.map_id(config), threshold_of(config), unit, upto, rows
+        config[ids.TRAINING], ids.map_id(config), threshold_of(config), unit, upto, rows, scores
     )
-    drawn = {"forecast": plot_skill(folder)} if skill else {}
+    drawn = {} if scores is None else {"forecast": figures.plot_forecast_skill(scores, unit)}
     with transaction(folder, (), "forecast") as draft:
         files.write_json(draft / run_folder.FORECAST, made)
         save_figures(draft, drawn)
     return made
+
+
+def _groups(
+    num_runs: int, callback: Callable[[int, int], None] | None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields each group of runs to leave out, and the others."""
+    order = np.random.default_rng(0).permutation(num_runs)
+    groups = np.array_split(order, min(FOLDS, num_runs))
+    for done, group in enumerate(groups):
+        if callback is not None:
+            callback(done, len(groups))
+        yield group, np.setdiff1d(order, group)
+    if callback is not None:
+        callback(len(groups), len(groups))
 
 
 def load_raw(folder: Path) -> Raw:
@@ -178,19 +194,13 @@ def load_raw(folder: Path) -> Raw:
     return Raw(sequences, convergence, dataset[unit].values.astype(float), unit, config)
 
 
-def plot_skill(folder: Path) -> Figure:
-    """Measures what forecasts of this run's seeds are worth, and draws it.
-
-    Left-out skill of the HMM, of a regression on the raw metrics and of the median, against the
-    time seen (`hmm.forecasting.skill`).
-    """
-    sequences, convergence, steps, unit, _ = load_raw(folder)
-    if len(steps) <= FEWEST or not np.isfinite(convergence).any():
+def _skill_times(folder: Path, raw: Raw) -> np.ndarray:
+    """Times at which skill is measured."""
+    num_converging = int(np.isfinite(raw.convergence).sum())
+    if len(raw.steps) <= FEWEST or not num_converging:
         raise UserError(
             f"--skill needs more than {FEWEST} records and seeds that converge; {folder} has "
-            f"{len(steps)} records and {int(np.isfinite(convergence).sum())} such seeds"
+            f"{len(raw.steps)} records and {num_converging} such seeds"
         )
-    last = np.nanmax(convergence)
-    points = np.linspace(0, last, SKILL_POINTS + 2)[1:-1]
-    rows = forecast_skill(sequences, convergence, steps, points[points >= steps[FEWEST]])
-    return figures.plot_forecast_skill(rows, unit)
+    points = np.linspace(0, np.nanmax(raw.convergence), SKILL_POINTS + 2)[1:-1]
+    return points[points >= raw.steps[0]]

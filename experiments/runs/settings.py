@@ -177,13 +177,14 @@ def map_settings(config: FitConfig) -> hmm.MapSettings:
     Raises:
         UserError: a flag is out of its range.
     """
+    given = {} if config.iterations is None else {"iterations": config.iterations}
     return hmm.MapSettings(
         states=parse_states(config.states),
         restarts=config.restarts,
         final_restarts=max(config.restarts, hmm.MapSettings.final_restarts),
-        iterations=config.iterations or hmm.MapSettings.iterations,
         resamples=config.resamples,
         seed=config.fit_seed,
+        **given,
     )
 
 

@@ -53,12 +53,14 @@ class Study(NamedTuple):
         perturb: noise of tools to imitate [replica].
         finish: called with a folder to write further files of the run to, the run, and the id of
             the training, for these files to carry.
+        families: equal parts of the replicas, each compared with its own first one.
     """
 
     settings: dict[str, Any]
     streams: Streams
     perturb: Perturbations
     finish: Callable[[Path, TrainingRun, str], None]
+    families: int = 1
 
 
 def train_run(
@@ -129,6 +131,7 @@ def train_run(
                     streams=study and study.streams,
                     perturb=study and study.perturb,
                     compare=study is not None,
+                    families=1 if study is None else study.families,
                 ),
                 metrics=choose(config.record, setup.rule, config.spectrum),
                 threshold=threshold,

@@ -23,8 +23,8 @@ from seedmap.hmm.autoregressive.model import (
 from seedmap.hmm.autoregressive.records import padded
 from seedmap.hmm.em.threads import side_by_side
 
-_STATES = 8  # numbers of states are padded to multiples of this: one program for a whole sweep
-_LANES = 64  # states, padding included, that advance together: they fit the cache
+_FEW_STATES, _STATES = 4, 10  # states are padded to the former, else to multiples of the latter
+_LANES = 4  # fits that advance together: they fit the cache, and few stand idle at the end
 _ITERATIONS = 8  # between two looks at which fits are done
 _THREADS = 4  # at most
 
@@ -114,8 +114,9 @@ def make_fits(
         return _in_lanes(records, lengths, {i: jobs[i] for i in mine}, size, regularisation, report)
 
     batches = []
-    for size in sorted({_padded_states(job) for job in jobs}):
-        mine = [i for i, job in enumerate(jobs) if _padded_states(job) == size]
+    sizes = [_padded_states(job.num_states) for job in jobs]
+    for size in sorted({*sizes}):
+        mine = [i for i, own in enumerate(sizes) if own == size]
         batches += [(size, mine[k::threads]) for k in range(threads) if mine[k::threads]]
     found: dict[int, Fitted] = {}
     for part in side_by_side(work, batches, threads):
@@ -129,14 +130,14 @@ def num_threads(records: Records) -> int:
     return min(_THREADS, os.cpu_count() or 1) if device.platform == "cpu" else 1
 
 
-def _padded_states(job: Job) -> int:
-    return padded(job.num_states, _STATES)
+def _padded_states(num_states: int) -> int:
+    """Two programs for a map and its search for branches: most fits have few states."""
+    return _FEW_STATES if num_states <= _FEW_STATES else padded(num_states, _STATES)
 
 
 def _in_lanes(records, lengths, jobs: dict[int, Job], size: int, regularisation, report):
     """The fits of some jobs whose numbers of states are padded to `size`."""
-    lanes = _LANES // size
-    waiting, held = deque(jobs), np.full(lanes, -1)
+    waiting, held = deque(jobs), np.full(_LANES, -1)
     progress: Progress | None = None
     ended: dict[int, Progress] = {}
     while waiting or (held >= 0).any():
@@ -225,8 +226,8 @@ def score_models(
         temperings: tau of each model.
     """
     found: list[Scored] = []
-    for begin in range(0, len(models), _LANES // _STATES):
-        chunk = slice(begin, begin + _LANES // _STATES)
+    for begin in range(0, len(models), _LANES):
+        chunk = slice(begin, begin + _LANES)
         found += _score_chunk(records, lengths, models[chunk], temperings[chunk])
     return found
 
@@ -245,15 +246,14 @@ def log_densities(
 def _score_chunk(records, lengths, models, temperings) -> list[Scored]:
     """`score_models` of as many models as there are lanes, or fewer."""
     sizes = [len(model.initial) for model in models]
-    size, lanes = padded(max(sizes), _STATES), _LANES // _STATES
-    idle = lanes - len(models)
+    size, idle = _padded_states(max(sizes)), _LANES - len(models)
     width, num_runs = _num_components(records), records.mask.shape[1]
     padding = [_pad(model, size, width) for model in models]
     stacked = jax.tree.map(lambda *a: np.stack(a), *padding, *idle * padding[-1:])
     dtype = records.products.dtype
     question = Question(
         np.arange(size) < np.array(sizes + idle * sizes[-1:])[:, None],
-        np.ones((lanes, num_runs), dtype),
+        np.ones((_LANES, num_runs), dtype),
         np.array([*temperings, *idle * temperings[-1:]], dtype),
     )
     stacked = jax.tree.map(lambda a: a.astype(dtype), stacked)

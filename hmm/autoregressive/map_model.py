@@ -115,7 +115,9 @@ def filter_runs(model: MapModel, sequences: Sequences) -> Float[np.ndarray, "run
         later = filter_states(parameters.initial, parameters.transition, logs[:, 1:])
     first = np.exp(logs[:, :1] - logs[:, :1].max(2, keepdims=True))
     probabilities = np.concatenate([first / first.sum(2, keepdims=True), later], 1)
-    return np.where(features.mask[:, :, None], probabilities, 0.0)
+    spare = features.x.shape[1] - probabilities.shape[1]  # where every run is over
+    padded = np.pad(probabilities, ((0, 0), (0, spare), (0, 0)))
+    return np.where(features.mask[:, :, None], padded, 0.0)
 
 
 def location_model(model: MapModel) -> gaussian.Parameters:

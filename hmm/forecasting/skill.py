@@ -1,258 +1,269 @@
 """What forecasts of convergence are worth on runs that had no part in learning them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Real
+from jaxtyping import Bool, Float, Int, Real
 
 from seedmap.errors import UserError
-from seedmap.hmm.forecasting.causal import MINIMUM, causal_z_score
-from seedmap.hmm.forecasting.forecaster import (
-    FORECAST_SWEEP,
+from seedmap.hmm.autoregressive.map_model import filter_runs
+from seedmap.hmm.forecasting.fitting import (
     MIN_AT_RISK,
-    Forecaster,
-    convergence_distribution,
+    ForecastSettings,
+    arrivals_of,
     fit_forecaster,
-    interval,
-    median,
 )
-from seedmap.hmm.inference import filtered
-from seedmap.hmm.selection.config import SweepConfig
+from seedmap.hmm.forecasting.forecaster import Forecaster, interval
+from seedmap.hmm.forecasting.landmark import distribution_by_time
+from seedmap.hmm.forecasting.reference import by_regression
+from seedmap.hmm.forecasting.scores import (
+    bootstrap,
+    brier_by_run,
+    concordance,
+    concordance_pairs,
+    coverage,
+    expected_wait,
+    outcome_weights,
+)
 from seedmap.hmm.sequences import Sequences
+from seedmap.hmm.training_map.survival import Interval
 
-PENALTIES = 10.0 ** np.arange(-2, 7)
-"""Ridge penalties tried; metrics are standardised, so the largest is the mean alone."""
+_Statistic = Callable[[np.ndarray], np.ndarray]  # of how often each run counts [resample, run]
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredSet:
+    """Runs to score a forecaster on, and the runs it has learnt from, all in raw metrics.
+
+    Attributes:
+        forecaster: learnt from `train`.
+        train: the runs learnt from.
+        train_outcome: float [run], step of convergence, NaN where it never came.
+        test: other runs: left out, or of fresh seeds.
+        outcome: float [run], likewise.
+    """
+
+    forecaster: Forecaster
+    train: Sequences
+    train_outcome: Float[np.ndarray, " run"]
+    test: Sequences
+    outcome: Float[np.ndarray, " test_run"]
 
 
 @dataclass(frozen=True)
-class Skill:
-    """Skill 1 - MAE / MAE(mean) of a forecaster over left-out runs, and its standard error.
+class Comparison:
+    """A score of the three forecasts on the same runs, with 95 % intervals over runs.
 
     Attributes:
-        value: 1 is perfect, 0 no better than the mean.
-        standard_error: over runs, of the ratio of two means (linearised; Cochran 1977, 6.4).
+        hmm: of `hmm.forecasting.forecaster`.
+        regression: of a regression on the raw metrics of the last checkpoint seen.
+        time: of time alone, Kaplan-Meier given no convergence so far.
+        over_regression: HMM less regression, paired.
+        over_time: HMM less time alone, paired.
     """
 
-    value: float
-    standard_error: float
+    hmm: Interval
+    regression: Interval
+    time: Interval
+    over_regression: Interval
+    over_time: Interval
 
 
 @dataclass(frozen=True)
 class SkillRow:
-    """Left-out forecasts made at one step.
+    """Scores of forecasts made at one step.
 
     Attributes:
         upto: the step; nothing after it was read.
-        num_runs: left-out runs that converge later and were forecast.
-        mean_error: mean absolute error of forecasting the mean, in units of the steps.
-        hmm: skill of `hmm.forecasting.forecaster`.
-        regression: skill of ridge regression of log remaining time on the raw metrics at the step.
-        median: skill of the median without looking at the run. Times are skewed and errors
-            absolute, so it beats the mean; only what is above it is knowledge of the run.
-        coverage: share of `num_runs` inside the HMM's interval.
+        num_runs: runs forecast: all that had not converged nor ended.
+        num_converging: those of them that were seen to converge later.
+        brier: Brier score over all horizons to come, weighted for censoring; 0 is perfect.
+        concordance: C-index, weighted for censoring; 0.5 knows nothing.
+        coverage: share of runs inside the HMM's interval.
         level: share that the interval is to hold.
-        width: median width of the interval; infinite where it is unbounded for half of the runs.
+        width: median width of the interval; None where it is unbounded for half of the runs.
     """
 
     upto: float
     num_runs: int
-    mean_error: float
-    hmm: Skill
-    regression: Skill
-    median: Skill
-    coverage: float
+    num_converging: int
+    brier: Comparison
+    concordance: Comparison
+    coverage: Interval
     level: float
-    width: float
+    width: float | None
 
 
-def forecast_skill(
+def left_out_folds(
     sequences: Sequences,
     outcome: Real[np.ndarray, " run"],
     steps: Real[np.ndarray, " time"],
-    upto: Sequence[float] | Real[np.ndarray, " step"],
     folds: int = 5,
-    config: SweepConfig = FORECAST_SWEEP,
-    seed: int = 0,
-    level: float = 0.8,
-    minimum: int = MINIMUM,
-) -> list[SkillRow]:
-    """Forecasts each run from the other folds' runs, at several steps, and by simpler means.
-
-    At a step, only runs that converge later take part, left out or learnt from: those that have
-    converged need no forecast. Runs that never converge are learnt from (by the HMM as censored;
-    the mean and the regression cannot use them) and not scored. All forecasts end with training.
+    settings: ForecastSettings | None = None,
+) -> Iterator[ScoredSet]:
+    """Yields the runs in groups, each with a forecaster learnt from the others alone.
 
     Args:
         sequences: raw metrics of all runs.
         outcome: float [run], step of convergence; NaN for a run that did not converge.
         steps: [time], step of each checkpoint, increasing.
-        upto: steps to forecast at; the last checkpoint not after each is the last one seen.
-        folds: groups of runs, each left out in turn.
-        config: sweep of the HMM.
-        seed: of the folds and of the HMM.
-        level: of the intervals.
-        minimum: checkpoints before the first forecast.
-
-    Returns:
-        A row for each step at which at least 5 left-out runs can be forecast (from at least 5
-        training runs that converge later) and the mean is not exact.
+        folds: number of groups.
+        settings: of the forecasters; its seed draws the groups.
 
     Raises:
-        UserError: as `fit_forecaster`, folds that are not between 2 and the number of runs, or a
-            step before the first forecast.
+        UserError: as `fit_forecaster`, or folds that are not between 2 and the number of runs.
     """
-    outcome, steps = np.asarray(outcome, dtype=float), np.asarray(steps, dtype=float)
-    indices = _last_seen(steps, np.asarray(upto, dtype=float), minimum)
-    by_fold = [
-        [_forecasts(split, index, level) for index in indices.tolist()]
-        for split in _splits(sequences, outcome, steps, folds, config, seed, minimum)
-    ]
-    by_step = [np.concatenate(folds, axis=1) for folds in zip(*by_fold, strict=True)]
-    rows = [_row(float(step), made, level) for step, made in zip(upto, by_step, strict=True)]
-    return [row for row in rows if row is not None]
+    if not 2 <= folds <= sequences.num_runs:
+        raise UserError(f"folds must lie between 2 and {sequences.num_runs} runs, not {folds}")
+    settings = settings or ForecastSettings()
+    order = np.random.default_rng(settings.seed).permutation(sequences.num_runs)
+    for fold in range(folds):
+        left_out = np.sort(order[fold::folds])
+        learnt = np.setdiff1d(order, left_out)
+        train = sequences.select(learnt)
+        made = fit_forecaster(train, outcome[learnt], steps, settings)
+        test = sequences.select(left_out)
+        yield ScoredSet(made, train, outcome[learnt], test, outcome[left_out])
 
 
-def _last_seen(steps: np.ndarray, upto: np.ndarray, minimum: int) -> np.ndarray:
+def forecast_skill(
+    sets: Sequence[ScoredSet],
+    upto: Sequence[float] | Real[np.ndarray, " step"],
+    level: float = 0.8,
+    seed: int = 0,
+) -> list[SkillRow]:
+    """Scores forecasts of runs that were not learnt from, at several steps, beside simpler ones.
+
+    Runs that never converge are scored like the others, and those that end before training does
+    count by the weights of the others. Several sets, such as folds, make one table.
+
+    Args:
+        sets: forecasters and the runs to score them on, of one sequence of steps.
+        upto: steps to forecast at; the last checkpoint not after each is the last one seen.
+        level: of the intervals.
+        seed: of the resamples of runs.
+
+    Returns:
+        A row for each step before the last at which at least 5 runs can be forecast, from at least
+        5 training runs that converge later.
+
+    Raises:
+        UserError: a step before the first checkpoint, an outcome after a run's last checkpoint, or
+            runs with another number of checkpoints than those learnt from.
+    """
+    steps = sets[0].forecaster.steps
+    indices = _last_seen(steps, np.asarray(upto, dtype=float))
+    rows = []
+    for step, index in zip(upto, indices.tolist(), strict=True):
+        made = [_forecasts(each, index, level) for each in sets] if index < len(steps) - 1 else []
+        pooled = _pool([each for each in made if each is not None])
+        if pooled is not None and len(pooled.arrivals) >= MIN_AT_RISK:
+            rows.append(_row(float(step), pooled, index, level, seed))
+    return rows
+
+
+def _last_seen(steps: np.ndarray, upto: np.ndarray) -> np.ndarray:
     """Index of the last checkpoint not after each step, int [step]."""
     indices = np.searchsorted(steps, upto, side="right") - 1
-    if (indices < minimum - 1).any():
+    if (indices < 0).any():
         raise UserError(
-            f"step {upto.min():g} is before the first forecast, at checkpoint {minimum}; the steps "
-            f"run from {steps[0]:g} to {steps[-1]:g}"
+            f"step {upto.min():g} is before the first checkpoint; the steps run from {steps[0]:g} "
+            f"to {steps[-1]:g}"
         )
     return indices
 
 
 @dataclass(frozen=True, eq=False)
-class _Split:
-    """One fold: what was learnt, the runs learnt from and those left out, in raw metrics."""
+class _Forecasts:
+    """Forecasts of runs at risk by all three, and what became of the runs; arrays by run."""
 
-    forecaster: Forecaster
-    train: Sequences
-    train_outcome: np.ndarray  # [training run]
-    left_out: Sequences
-    outcome: np.ndarray  # [left-out run]
-
-
-def _splits(sequences, outcome, steps, folds, config, seed, minimum) -> Iterator[_Split]:
-    """Leave out each fold in turn."""
-    if not 2 <= folds <= sequences.num_runs:
-        raise UserError(f"folds must lie between 2 and {sequences.num_runs} runs, not {folds}")
-    order = np.random.default_rng(seed).permutation(sequences.num_runs)
-    for fold in range(folds):
-        left_out = np.sort(order[fold::folds])
-        learnt = np.setdiff1d(order, left_out)
-        train = sequences.select(learnt)
-        forecaster = fit_forecaster(train, outcome[learnt], steps, config, seed, minimum)
-        yield _Split(
-            forecaster, train, outcome[learnt], sequences.select(left_out), outcome[left_out]
-        )
+    hmm: np.ndarray  # [run, checkpoint], as are the next two
+    regression: np.ndarray
+    time: np.ndarray
+    held: Bool[np.ndarray, " run"]  # whether the interval holds what came
+    width: Float[np.ndarray, " run"]
+    arrivals: Int[np.ndarray, " run"]
+    observed: Bool[np.ndarray, " run"]
+    group: Int[np.ndarray, " run"]
 
 
-def _forecasts(split: _Split, index: int, level: float) -> np.ndarray:
-    """Truth, the forecasts of mean, median, regression and HMM, low and high: float [7, run]."""
-    forecaster, now = split.forecaster, split.forecaster.steps[index]
-    later = np.flatnonzero(split.train_outcome > now)  # False for NaN
-    scored = np.flatnonzero(split.outcome > now)
-    if len(later) < MIN_AT_RISK or len(scored) == 0:
-        return np.empty((7, 0))
-    left_out = split.left_out.select(scored)
-    beliefs = filtered(forecaster.parameters, causal_z_score(left_out, forecaster.minimum))
-    beliefs = beliefs[:, index - forecaster.minimum + 1]
-    distribution = convergence_distribution(forecaster, beliefs, index)
-    remaining = ridge(
-        split.train.values[later, index],
-        np.log(split.train_outcome[later] - now),
-        left_out.values[:, index],
-    )
-    forecasts = [
-        np.full(len(scored), split.train_outcome[later].mean()),
-        np.full(len(scored), _median(split, index)),
-        now + np.exp(remaining),
-        median(forecaster, distribution, index),
-    ]
-    ends = interval(forecaster, distribution, index, level)
-    return np.stack([split.outcome[scored], *np.minimum(forecasts, forecaster.steps[-1]), *ends])
-
-
-def _median(split: _Split, index: int) -> float:
-    """Kaplan-Meier median of the training runs at risk; infinite where there is none."""
-    steps = split.forecaster.steps
-    last = steps[split.train.lengths - 1]
-    times = np.where(np.isnan(split.train_outcome), last, split.train_outcome)
-    at_risk = times > steps[index]
-    observed = at_risk & ~np.isnan(split.train_outcome)
-    from scipy import stats  # here, for it takes half a second that `import hmm` need not take
-
-    sample = stats.CensoredData(uncensored=times[observed], right=times[at_risk & ~observed])
-    survival = stats.ecdf(sample).sf
-    reached = survival.probabilities <= 0.5
-    return float(survival.quantiles[reached.argmax()]) if reached.any() else np.inf
-
-
-def _row(upto: float, made: np.ndarray, level: float) -> SkillRow | None:
-    """The row of one step from `_forecasts` of all folds; None where skill is undefined."""
-    truth, *forecasts, low, high = made
-    mean, median, regression, medians = np.abs(np.stack(forecasts) - truth)
-    if len(truth) < MIN_AT_RISK or not mean.any():
+def _forecasts(given: ScoredSet, index: int, level: float) -> _Forecasts | None:
+    """The forecasts of one set; None where it has too few runs to learn from, or none to score."""
+    steps = given.forecaster.steps
+    learnt, converges = arrivals_of(given.train, given.train_outcome, steps)
+    arrivals, observed = arrivals_of(given.test, given.outcome, steps)
+    at_risk, scored = np.flatnonzero(learnt > index), np.flatnonzero(arrivals > index)
+    if converges[at_risk].sum() < MIN_AT_RISK or len(scored) == 0:
         return None
+    test, forecaster = given.test.select(scored), given.forecaster
+    hmm = forecaster.distribution(filter_runs(forecaster.model, test)[:, index], index)
+    regression = by_regression(
+        given.train.values[at_risk, index],
+        given.train_outcome[at_risk],
+        learnt[at_risk],
+        test.values[:, index],
+        steps,
+        index,
+    )
+    time = distribution_by_time(learnt[at_risk], converges[at_risk], index, len(steps))
+    arrivals, observed = arrivals[scored], observed[scored]
+    low, high = interval(forecaster, hmm, index, level)
+    came = np.append(steps, np.inf)[np.where(observed, arrivals, len(steps))]
+    return _Forecasts(
+        hmm=hmm,
+        regression=regression,
+        time=np.tile(time, (len(scored), 1)),
+        held=(low <= came) & (came <= high),
+        width=high - np.where(np.isinf(low), steps[-1], low),
+        arrivals=arrivals,
+        observed=observed,
+        group=np.zeros(len(scored), int),
+    )
+
+
+def _pool(made: Sequence[_Forecasts]) -> _Forecasts | None:
+    """All forecasts as one, `group` telling the sets apart."""
+    if not made:
+        return None
+    joined = {
+        name: np.concatenate([getattr(each, name) for each in made]) for name in vars(made[0])
+    }
+    joined["group"] = np.repeat(np.arange(len(made)), [len(each.group) for each in made])
+    return _Forecasts(**joined)
+
+
+def _row(upto: float, made: _Forecasts, index: int, level: float, seed: int) -> SkillRow:
+    num_steps, known = index + made.hmm.shape[1], (made.arrivals, made.observed)
+    num_runs, width = len(made.arrivals), float(np.median(made.width))
+
+    def brier(distribution: np.ndarray) -> _Statistic:
+        losses = brier_by_run(distribution, *known, index)
+        return lambda counts: counts @ losses / num_runs
+
+    def c_index(distribution: np.ndarray) -> _Statistic:
+        waits = expected_wait(distribution)
+        pairs = concordance_pairs(waits, *known, num_steps, made.group)
+        return lambda counts: concordance(counts, *pairs)
+
     return SkillRow(
         upto=upto,
-        num_runs=len(truth),
-        mean_error=float(mean.mean()),
-        hmm=skill(medians, mean),
-        regression=skill(regression, mean),
-        median=skill(median, mean),
-        coverage=float(((low <= truth) & (truth <= high)).mean()),
+        num_runs=num_runs,
+        num_converging=int(made.observed.sum()),
+        brier=_compare(made, brier, seed),
+        concordance=_compare(made, c_index, seed),
+        coverage=coverage(made.held, outcome_weights(*known, num_steps)),
         level=level,
-        width=float(np.median(high - low)),
+        width=width if np.isfinite(width) else None,
     )
 
 
-def skill(errors: Real[np.ndarray, " run"], reference: Real[np.ndarray, " run"]) -> Skill:
-    """Returns the skill 1 - mean(errors) / mean(reference) of absolute errors [run], n >= 2 runs.
+def _compare(made: _Forecasts, score: Callable[[np.ndarray], _Statistic], seed: int) -> Comparison:
+    """A score, a function of a distribution, of the three forecasts."""
+    hmm, regression, time = map(score, (made.hmm, made.regression, made.time))
 
-    Its standard error is sd(errors - (1 - skill) reference) / (sqrt(n) mean(reference)).
+    def over(other: _Statistic) -> _Statistic:
+        return lambda counts: hmm(counts) - other(counts)
 
-    Example:
-        >>> skill(np.array([1.0, 1.0]), np.array([2.0, 2.0]))
-        Skill(value=0.5, standard_error=0.0)
-    """
-    ratio = errors.mean() / reference.mean()
-    deviation = (errors - ratio * reference).std(ddof=1)
-    error = deviation / (np.sqrt(len(errors)) * reference.mean())
-    return Skill(float(1 - ratio), float(error))
-
-
-def ridge(
-    features: Real[np.ndarray, "run feature"],
-    outcome: Real[np.ndarray, " run"],
-    new: Real[np.ndarray, "new_run feature"],
-) -> Float[np.ndarray, " new_run"]:
-    """Predicts by ridge regression with an intercept, its penalty chosen by leave-one-out error.
-
-    Features are standardised; one that does not vary, or is missing anywhere, has no part. With H
-    the hat matrix of a penalty, the error of a left-out run is its residual / (1 - H_ii).
-
-    Args:
-        features: float [run, feature].
-        outcome: float [run].
-        new: float [other run, feature].
-
-    Returns:
-        Predictions for the new runs, float64 [other run].
-    """
-    known = ~np.isnan(np.vstack([features, new])).any(axis=0)
-    features, new = features[:, known], new[:, known]
-    mean, std = features.mean(axis=0), features.std(axis=0)
-    scale = np.where(std > 1e-9 * np.abs(mean), std, np.inf)
-    left, singular, right = np.linalg.svd((features - mean) / scale, full_matrices=False)
-    centred = outcome - outcome.mean()
-    shrinkage = singular**2 / (singular**2 + PENALTIES[:, None])  # [penalty, direction]
-    fitted = (shrinkage * (left.T @ centred)) @ left.T
-    leverage = shrinkage @ (left.T**2) + 1 / len(outcome)
-    errors = (centred - fitted) / (1 - leverage)
-    best = int(np.argmin((errors**2).sum(axis=1)))
-    coordinates = singular / (singular**2 + PENALTIES[best]) * (left.T @ centred)
-    return outcome.mean() + (new - mean) / scale @ right.T @ coordinates
+    statistics = (hmm, regression, time, over(regression), over(time))
+    return Comparison(*(bootstrap(each, len(made.arrivals), seed) for each in statistics))

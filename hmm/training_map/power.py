@@ -5,12 +5,14 @@ The shares found are those of a simulation (`benchmarks/branch_power.py`), inter
 """
 
 from collections.abc import Sequence
+from itertools import count
 
 import numpy as np
 from jaxtyping import Int
 
-from seedmap.hmm.training_map.branch_candidates import smallest_group
+from seedmap.hmm.training_map.branch_candidates import SMALLEST_GROUP, smallest_group
 from seedmap.hmm.training_map.branches import Branch
+from seedmap.hmm.training_map.visits import SHORTEST_STAY
 
 USUAL_SHARE = 0.3
 RUNS, RECORDS, SHARES = (20, 40, 80), (4, 8, 16, 32), (0.1, 0.2, 0.3, 0.5)
@@ -100,13 +102,26 @@ def branch_sentence(branches: Sequence[Branch], paths: Int[np.ndarray, "run time
     if 2 * least > num_runs:
         return f"forks not sought: {2 * least} runs are needed, there are {num_runs}"
     if not named:
-        power = branch_power(num_runs, records_per_phase(paths))
-        return (
-            f"no fork found (a fork of {USUAL_SHARE:.0%} of the runs would have been found in "
-            f"about {round(power, 1):.0%} of such cases)"
-        ).replace("%", " %")
+        return f"no fork found ({_what_was_possible(num_runs, records_per_phase(paths))})".replace(
+            "%", " %"
+        )
     detours = sum(branch.detour for branch in named)
     forks = "1 branch" if len(named) == 1 else f"{len(named)} branches"
     if not detours:
         return forks
     return f"{forks}, {'1 a detour' if detours == 1 else f'{detours} of them detours'}"
+
+
+def _what_was_possible(num_runs: int, records: float) -> str:
+    """How often a fork would have been found, or what is too little to find any."""
+    needed = next(n for n in count(2 * SMALLEST_GROUP) if branch_power(n, records) > 0)
+    fork = f"a fork of {USUAL_SHARE:.0%} of the runs"
+    if num_runs < needed:
+        return f"too few runs for the test: for {fork} {needed} are needed, there are {num_runs}"
+    if records < SHORTEST_STAY:
+        return (
+            f"too few records for the test: {SHORTEST_STAY} in a state are needed, runs have "
+            f"{records:g} at the median"
+        )
+    power = branch_power(num_runs, records)
+    return f"{fork} would have been found in about {round(power, 1):.0%} of such cases"

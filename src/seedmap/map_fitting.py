@@ -227,7 +227,7 @@ def check_emission(emission: str | None, scale: str | None, gaussian_only: set[s
         )
     if meant == "autoregressive" and scale == "run":
         raise UserError(
-            "scale 'run' belongs to emission 'gaussian': it tells from the first record on when a "
-            "run converges"
+            "scale 'run' belongs to emission 'gaussian', which give too: it tells from the first "
+            "record on when a run converges"
         )
     return meant

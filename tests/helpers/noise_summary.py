@@ -62,6 +62,7 @@ def make_study(
     paths=True,
     records=200,
     seed=0,
+    roots=1,
 ):
     """Every source brings about the same churn, as chaos makes it; CONTROL is exactly zero.
 
@@ -89,6 +90,7 @@ def make_study(
     data |= {"churn": (("seed", "step"), churn)} if num_classes else {}
     found = {
         "experiment": "parities",
+        "roots": roots,
         "replicas": replicas,
         "steps": int(steps[-1]),
         "record_every": 160,
@@ -106,6 +108,8 @@ def make_study(
             "replicas": replicas,
         },
         "variants": variants,
+        "components": made_components(sources, whole, paths, rng) if roots > 1 else [],
+        "commitment": [],
         "map": None,
         "notes": [],
     }
@@ -122,6 +126,19 @@ def make_study(
                 height = rng.uniform(0.2, 0.5)
                 barriers[i, pair] = 0.1 + 4 * height * share * (1 - share)
     return Study(found, xr.Dataset(data, {"step": steps}), decoded, barriers)
+
+
+def made_components(sources, whole, paths, rng):
+    """A line for each source and measure, as `noise.components` gives them."""
+    measures = ["log_convergence_time", "accuracy", "loss", "churn", "l2_distance"]
+    lines = []
+    for measure in measures + ["path", "time_in_state_0"] * paths:
+        for source in dict.fromkeys((*sources, whole, "root")):
+            share = float(rng.uniform(0.05, 0.9))
+            ends = {"low": share / 2, "high": min(1.0, share * 2)}
+            line = {"source": source, "measure": measure, "variance": share, "share": share}
+            lines.append(line | ends)
+    return lines
 
 
 def distances(v, steps, rng):
@@ -161,7 +178,7 @@ def variant(v, whole, lost, num_classes, groups, paths, rng):
     }
     names = "accuracy cross_entropy churn l2_distance angle logit_correlation ensemble_gain "
     names += "test_set_variance distribution_variance share_of_variance share_of_churn share_of_l2 "
-    names += "classes class_ratio groups"
+    names += "classes class_ratio groups survival"
     found |= dict.fromkeys(names.split())
     if lost:
         return found

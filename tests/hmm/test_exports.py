@@ -21,7 +21,10 @@ MODULES = [name for name in NAMES if name.partition(".")[0] not in ENGINE]
 HELPERS = {  # between modules
     *("best_scale", "robust", "robust_error"),
     *("check_num_runs", "filter_states"),
-    *("convergence_distribution", "interval", "median", "ridge", "skill"),
+    *("arrivals_of", "interval", "median", "Ridge", "ridge", "by_regression", "Comparison"),
+    *("distribution_by_state", "distribution_by_time", "distribution_by_weight"),
+    *("bootstrap", "brier_by_run", "concordance", "concordance_pairs", "coverage"),
+    *("expected_wait", "outcome_weights", "recorded_beyond", "survival_at"),
     *("HmmlearnGaussian", "num_iterations"),
     *("Transitions", "transitions_made"),
     *("BranchCandidate", "candidates", "smallest_group", "Visits", "find_visits"),

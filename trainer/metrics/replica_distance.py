@@ -49,9 +49,14 @@ class Compared(NamedTuple):
     diverged: Int[Array, " replica"]
 
 
-def first_of(replicas: Compared) -> Compared:
-    """Returns the first replica alone, its axis kept."""
-    return jax.tree.map(lambda leaf: leaf[:1], replicas)
+def first_of(replicas: Compared, row: int | Int[Array, ""] = 0) -> Compared:
+    """Returns the first replica of a family alone, its axis kept.
+
+    Args:
+        replicas: all of a group.
+        row: where in the group the family begins.
+    """
+    return jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, row, 1), replicas)
 
 
 def distance_to_first(

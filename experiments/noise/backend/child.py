@@ -24,7 +24,7 @@ def train_child(argv: Sequence[str], answer: Callable[..., None]) -> None:
     name, folder = argv[0], Path(argv[1])
     experiment, options, chosen = parse_backend(argv[2:])
     (setting,) = [setting for setting in chosen if setting.name == name]
-    noise = NoiseConfig(sources="none", replicas=setting.copies)
+    noise = NoiseConfig(sources="none", roots=1, replicas=setting.copies)
     config = replace(options.training, seeds_at_once=setting.at_once)
     prepared = prepare(experiment, config, noise)
 

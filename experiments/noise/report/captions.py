@@ -10,16 +10,49 @@ from seedmap.experiments.runs.folder import NOISE_MAP
 _REACH = "An interval that meets the edge of the axes extends beyond it."
 
 
+def components(summary: StudySummary) -> str:
+    """Returns the caption of the shares of variance."""
+    return (
+        f"Share of the variance over all trainings that is left to a source once all else is held "
+        f"(total-effect index, Homma and Saltelli 1996), from {summary.roots} roots with "
+        f"{summary.replicas} replicas a source and root, with 95 % intervals over roots. Root: "
+        f"what {summary.whole} leaves, such as the examples. An interval that leaves nearly "
+        "everything open is named as not determined."
+    )
+
+
+def commitment(summary: StudySummary) -> str:
+    """Returns the caption of the commitment curve."""
+    return (
+        "Share of the variance over all trainings that is fixed once all but one source is given "
+        "and the first steps of that one too (replicas share them), with 95 % intervals over "
+        f"{summary.roots} roots; rounding is ulp, a unit in the last place at the step. Beside it, "
+        "what the test loss at the step tells of the convergence time: the squared correlation of "
+        "their logarithms."
+    )
+
+
+def survival(summary: StudySummary) -> str:
+    """Returns the caption of the convergence curves."""
+    roots = f"thin: each of {summary.roots} roots, bold: all" if summary.roots > 1 else "one root"
+    return (
+        "Share of replicas that have not converged over time (Kaplan and Meier 1958), by source "
+        f"({roots}); those that never converge are censored at their last record. Bands are 95 % "
+        "intervals that take replicas for independent; the intervals and the log-rank test of the "
+        "table are over roots. The restricted mean counts a run that never converges with the time "
+        "of the last record."
+    )
+
+
 def noise_budget(summary: StudySummary) -> str:
     """Returns the caption of the shares by source."""
     most = summary.whole
     return (
         f"Each source alone, and each set, relative to {most} (line at 1): variance of accuracy, "
-        "churn and distance of unit weight vectors, with 95 % intervals over replicas; CONTROL is "
-        f"measured too: it is 0 if its replicas are identical. The share of {most} is 1 by "
-        "definition. Training is chaotic, so sources are not additive: each alone may cause nearly "
-        "all of the variation, and shares do not sum to 1. Beyond 1, large shares are on a "
-        f"logarithmic axis. {_REACH}"
+        f"churn and distance of unit weight vectors, with 95 % intervals over {_units(summary)}; "
+        "CONTROL is measured too: it is 0 if its replicas are identical. The share of "
+        f"{most} is 1 by definition. Sources act together, so shares need not sum to 1. Beyond 1, "
+        f"large shares are on a logarithmic axis. {_REACH}"
     )
 
 
@@ -60,6 +93,7 @@ def divergence(summary: StudySummary) -> str:
         "identical to the bit. A straight line is exponential growth. In the middle, the slope of "
         "those lines, the local growth exponent, median over replicas. Below, the share of test "
         "examples on which the two disagree. Curves of replicas that diverged end there."
+        f"{_first_root(summary)}"
     )
 
 
@@ -80,6 +114,7 @@ def paths_by_source(summary: StudySummary) -> str:
     return (
         "Each row is a replica, coloured by its state in the training map over the steps of "
         f"training; the replicas of a variant are adjacent. The map is {_map(summary)}."
+        f"{_first_root(summary)}"
     )
 
 
@@ -89,9 +124,17 @@ def dissimilarity_by_source(summary: StudySummary) -> str:
         "Mean dissimilarity over pairs of a variant's replicas (0: the same shares of time in all "
         "states, 1: no state in common), replicas that pass a detour state, and the standard "
         "deviations of the time spent in such states and of the time of convergence of those that "
-        "converge, with 95 % intervals over replicas where they are defined. "
+        f"converge, with 95 % intervals over {_units(summary)} where they are defined. "
         f"The map is {_map(summary)}. {_REACH}"
     )
+
+
+def _units(summary: StudySummary) -> str:
+    return "roots" if summary.roots > 1 else "replicas"
+
+
+def _first_root(summary: StudySummary) -> str:
+    return " Those of the first root are drawn." if summary.roots > 1 else ""
 
 
 def _map(summary: StudySummary) -> str:

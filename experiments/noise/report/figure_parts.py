@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 
 from seedmap.experiments.noise.results import Estimate, VariantSummary
 from seedmap.experiments.noise.variants import ALGO, BOTH, CONTROL, IMPL, IMPLEMENTATION, SOURCES
+from seedmap.experiments.report.text import DASH, NOT_DETERMINED, says_nothing
 from seedmap.hmm.figures.style import GREY, INK, PALE, shorten, state_colour
 
 LABEL_HEIGHT = 0.125  # inches a label of 7 points needs
@@ -130,14 +131,18 @@ def has_values(rows: Sequence[Row]) -> bool:
 
 
 def draw_rows(ax: Axes, rows: Sequence[Row], name: bool = True) -> None:
-    """Draws a row of dot and interval for each variant, the first on top; a dash for nothing."""
+    """Draws a row of dot and interval for each variant, the first on top; a dash for nothing.
+
+    An interval that says nothing is not drawn, nor its value, and named as not determined.
+    """
     look = looks([row.variant for row in rows])
     for position, row in enumerate(rows):
         drawn = look[row.variant.name]
         ax.axhline(position, color=PALE, linewidth=0.6, zorder=0)
-        if row.value is None:
+        if row.value is None or says_nothing(row):
             at = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 7}
-            ax.annotate("\N{EN DASH}", (0.01, position), color=GREY, **at)
+            text = DASH if row.value is None else NOT_DETERMINED
+            ax.annotate(text, (0.01, position), color=GREY, **at)
             continue
         if row.low is not None and row.high is not None:
             ax.hlines(position, row.low, row.high, color=drawn.colour, linewidth=1.6)
@@ -166,6 +171,7 @@ def reach(rows: Sequence[Row], most: float = 3.0) -> float:
     With few replicas an interval may reach a thousand times as far as its value; drawn whole, it
     would press all values together.
     """
+    rows = [row for row in rows if not says_nothing(row)]
     values = [row.value for row in rows if row.value is not None]
     ends = [row.high for row in rows if row.high is not None]
     largest = max(values, default=0.0)

@@ -13,6 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from seedmap.experiments.noise.convergence import Convergence
+from seedmap.experiments.noise.report.answer import compared_measures
 from seedmap.experiments.noise.report.figure_curves import (
     plot_barriers,
     plot_divergence,
@@ -32,12 +34,18 @@ from seedmap.experiments.noise.report.figure_parts import (
     reach,
     rows_of_intervals,
 )
+from seedmap.experiments.noise.report.figure_sources import (
+    plot_commitment,
+    plot_components,
+    plot_convergence,
+)
 from seedmap.experiments.noise.results import (
     Estimate,
     PathSummary,
     StudySummary,
     VariantSummary,
 )
+from seedmap.experiments.noise.variants import rows_by_root
 from seedmap.hmm.figures.style import (
     GREY,
     INK,
@@ -64,6 +72,7 @@ def make_figures(
     dataset: xr.Dataset,
     paths: np.ndarray | None = None,
     barriers: np.ndarray | None = None,
+    convergence: Convergence | None = None,
 ) -> dict[str, Figure]:
     """Returns all figures of a study that it has numbers for, by name.
 
@@ -74,13 +83,22 @@ def make_figures(
         paths: decoded states of every replica, int [row, time], -1 where a replica has no record.
         barriers: errors along lines between two replicas, float [variant, pair, point], NaN where
             there is no such pair.
+        convergence: of every replica; None without a threshold.
 
     Returns:
-        Of `noise_budget`, `churn_accuracy`, `class_spread`, `group_spread`, `divergence`,
-        `barriers`, `paths_by_source` and `dissimilarity_by_source` those that can be drawn.
+        Of `components`, `commitment`, `survival`, `noise_budget`, `churn_accuracy`, `class_spread`,
+        `group_spread`, `divergence`, `barriers`, `paths_by_source` and `dissimilarity_by_source`
+        those that can be drawn.
     """
     variants = summary.variants
     drawn = {"divergence": plot_divergence(variants, dataset)}
+    if compared_measures(summary):
+        drawn["components"] = plot_components(summary)
+    if any(point.fixed is not None for point in summary.commitment):
+        drawn["commitment"] = plot_commitment(summary)
+    if convergence is not None and any(variant.survival for variant in variants):
+        rows = rows_by_root(variants, summary.roots)
+        drawn["survival"] = plot_convergence(summary, convergence, rows)
     if has_shares(summary):
         drawn["noise_budget"] = plot_budget(summary)
     if any(variant.churn for variant in variants):

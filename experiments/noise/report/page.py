@@ -13,6 +13,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from seedmap.experiments.noise.report import captions
+from seedmap.experiments.noise.report.answer import answer, left_out, share_text
 from seedmap.experiments.noise.report.figures import share
 from seedmap.experiments.noise.report.headlines import RATES, headlines, what_varies, when_apart
 from seedmap.experiments.noise.results import Estimate, RateSpread, StudySummary, VariantSummary
@@ -26,6 +27,7 @@ from seedmap.experiments.report.text import (
     mean_and_sd,
     number,
     of,
+    p_value,
     percent,
 )
 from seedmap.experiments.runs.folder import REPORT
@@ -65,12 +67,21 @@ def write_noise_report(
     Raises:
         UserError: a figure's file is missing.
     """
+    first = {name: figures[name] for name in ("components",) if name in figures}
     parts = [
+        page.titled(
+            "Which sources matter, how much, how sure",
+            *(
+                page.figure(name, each, captions.components(summary))
+                for name, each in first.items()
+            ),
+            page.paragraph(" ".join([*answer(summary), *left_out(summary)])),
+        ),
         html.notes(list(dict.fromkeys([*notes, *summary.notes]))),
         page.titled("What was found", page.bullets(headlines(summary))),
         *(page.render(section, summary, figures) for section in SECTIONS),
         _map(summary, map_figures),
-        page.further_figures(SECTIONS, figures),
+        page.further_figures(SECTIONS, {k: v for k, v in figures.items() if k not in first}),
         html.details("All numbers", _all_numbers(summary)),
         page.titled("Configuration", page.numbers(config)),
     ]
@@ -105,14 +116,14 @@ def _rows(
     return [[variant.name, *cells(variant)] for variant in summary.variants]
 
 
-def _replicas(variant: VariantSummary) -> str:
-    used, all_ = variant.used, variant.replicas
+def _replicas(summary: StudySummary, variant: VariantSummary) -> str:
+    used, all_ = variant.used, summary.roots * variant.replicas
     return str(all_) if used == all_ else of(used, all_)
 
 
 def _variants(summary: StudySummary) -> str:
     header = ("variant", "replicas", "what varies between them")
-    return html.table(header, _rows(summary, lambda v: (_replicas(v), what_varies(v))))
+    return html.table(header, _rows(summary, lambda v: (_replicas(summary, v), what_varies(v))))
 
 
 def _budget(summary: StudySummary) -> str:
@@ -268,7 +279,47 @@ def _path_cells(variant: VariantSummary) -> list[str]:
     ]
 
 
+def _components(summary: StudySummary) -> str:
+    """Returns every component, a row for each source."""
+    measures = list(dict.fromkeys(line.measure for line in summary.components))
+    if not measures:
+        return ""
+    by_place = {(line.source, line.measure): line for line in summary.components}
+    sources = list(dict.fromkeys(line.source for line in summary.components))
+    rows = [
+        [
+            source,
+            *(share_text(line) if (line := by_place.get((source, m))) else DASH for m in measures),
+        ]
+        for source in sources
+    ]
+    header = ("source", *(measure.replace("_", " ") for measure in measures))
+    return html.details("Shares of variance of every measure", html.table(header, rows))
+
+
+def _survival(summary: StudySummary) -> str:
+    having = [variant for variant in summary.variants if variant.survival]
+    if not having:
+        return ""
+    one = having[0].survival
+    header = (
+        *("variant", "converge", f"restricted mean, {one.unit}s", f"p against {summary.whole}"),
+        *(f"at risk at {when:.0f}" for when in one.at),
+    )
+    rows = [
+        (
+            *(variant.name, of(s.converged, s.num), _interval(s.restricted_mean, digits=4)),
+            *(DASH if s.log_rank is None else p_value(s.log_rank), *map(str, s.at_risk)),
+        )
+        for variant in having
+        for s in [variant.survival]
+    ]
+    return html.table(header, rows)
+
+
 SECTIONS = (
+    Section("When fate is decided", {"commitment": captions.commitment}),
+    Section("Convergence", {"survival": captions.survival}, (_survival, _components)),
     Section("Noise budget", {"noise_budget": captions.noise_budget}, (_budget, _variants)),
     Section(
         "Top line and disagreement",
@@ -298,12 +349,13 @@ _HEADER = (
 def terminal(summary: StudySummary) -> str:
     """Returns the study as an aligned table, a line for each variant; notes last."""
     rows = _rows(summary, lambda variant: _short(summary, variant))
-    return blocks(aligned(_HEADER, rows), notes=summary.notes)
+    said = answer(summary) if summary.roots > 1 else []
+    return blocks(aligned(_HEADER, rows), *said, notes=summary.notes)
 
 
 def _short(summary: StudySummary, variant: VariantSummary) -> list[str]:
     return [
-        _replicas(variant),
+        _replicas(summary, variant),
         _accuracy(variant),
         interval(variant.churn, 100.0),
         number(variant.l2_distance and variant.l2_distance.value),

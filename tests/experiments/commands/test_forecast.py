@@ -12,7 +12,7 @@ from seedmap import files
 from seedmap.errors import UserError
 from seedmap.experiments.commands import main as cli
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs.forecast import plot_skill
+from seedmap.experiments.runs.forecast import forecast_run
 
 ONSETS = np.tile([6, 10, 16, 22], 5)  # records at which the runs jump, long after they part
 
@@ -96,13 +96,26 @@ def test_skill_needs_records_and_convergence(run, tmp_path):
     run_folder.write_dataset(few, run_folder.read_dataset(run).isel(step=slice(5)))
     shutil.copy(run / "config.json", few)
     with pytest.raises(UserError, match="--skill needs more than 5 records and seeds that conv"):
-        plot_skill(few)
+        forecast_run(few, 30, skill=True)
+    assert not (few / "forecast.json").exists()
 
 
 def test_when_all_have_converged_there_is_nothing_to_forecast(run, capsys):
     cli.main(["forecast", str(run), "--upto", "290"])
     assert "all have converged" in capsys.readouterr().out
     assert forecasts(run) == []
+
+
+@pytest.mark.slow
+def test_skill_is_written_beside_the_forecasts(run, capsys):
+    cli.main(["forecast", str(run), "--upto", "90", "--skill"])
+    assert_of_schema(run / "forecast.json")
+    rows = json.loads((run / "forecast.json").read_text())["skill"]
+    assert (run / "figures" / "forecast.png").is_file()
+    early = next(row for row in rows if row["upto"] > 30)  # the first metric has told by then
+    assert early["num_runs"] == 20
+    assert early["brier"]["hmm"]["value"] < early["brier"]["time"]["value"]
+    assert "forecast.png" in capsys.readouterr().out
 
 
 @pytest.mark.slow

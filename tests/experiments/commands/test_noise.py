@@ -20,7 +20,7 @@ from seedmap.trainer.group_size import Choice
 
 TINY = (
     *("--hidden", 8, "--bits", 6, "--train-size", 64, "--test-size", 40, "--epochs", 40),
-    *("--record-every", 4, "--seeds-at-once", 8),
+    *("--record-every", 4, "--seeds-at-once", 8, "--roots", 1),
 )
 
 
@@ -135,6 +135,7 @@ def test_the_cost_is_told_before_training(folder, tmp_path, capsys):
     [
         (("--sources", "init,kernels"), "--sources: 'kernels' is unknown"),
         (("--replicas", 1), "--replicas is 1; a spread needs at least 2"),
+        (("--roots", 0), "--roots is 0; it must be a whole number in 1 .. 1000"),
         (("--seeds", 7), "--seeds is a flag of `seedmap run`"),
         (("--vary", "init"), "--vary is a flag of `seedmap run`"),
         (("--precision", "tf32"), "--precision is one of the --sources"),
@@ -194,6 +195,38 @@ def test_a_map_of_another_experiment_is_refused(folder, tmp_path, capsys):
         assert noise(*arguments, "--map", other) == 2
         assert says in capsys.readouterr().err
     assert (folder / "report.html").is_file()  # nothing is cleared for a map that is refused
+
+
+def test_a_study_of_several_roots_from_its_words_to_its_report(tmp_path, capsys):
+    arguments = ("--sources", "init,ulp", "--roots", 3, "--replicas", 2, "--map", "none")
+    path = tmp_path / "study"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("seedmap.experiments.noise.study.BARRIER_PAIRS", 1)
+        assert noise(*arguments, "--out", path) == 0
+    said = capsys.readouterr()
+    assert "4 variants around each of 3 roots, 24 replicas in all" in said.err
+    assert_of_schema(path / "noise.json")
+    found = json.loads((path / "noise.json").read_text())
+    assert found["roots"] == 3
+    assert found["control"] == {
+        "exact": True,
+        "first_apart": None,
+        "diverged": None,
+        "replicas": 3 * (2 + 3),
+    }
+    measures = {line["measure"] for line in found["components"]}
+    assert {"log_convergence_time", "accuracy", "loss", "churn", "l2_distance"} == measures
+    sources = {line["source"] for line in found["components"]}
+    assert sources == {"init", "ulp", "ALGO+IMPL", "root"}
+    assert found["variants"][1]["survival"]["num"] == 6
+    study = load_study(path)
+    assert study.predictions.label.shape == (3, 40)
+    assert "Which sources matter, how much, how sure" in (path / "report.html").read_text()
+    config = json.loads((path / "config.json").read_text())
+    config["noise"]["roots"] = 2
+    (path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"is not of the 16 replicas that config.json names"):
+        load_study(path)
 
 
 def test_a_study_cut_short_is_not_collected_as_a_run(folder, tmp_path, capsys):

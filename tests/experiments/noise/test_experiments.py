@@ -12,7 +12,7 @@ from seedmap.experiments import EXPERIMENTS
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_study_of_every_experiment_goes_through(name, tmp_path):
     """A minute each; two where the network is a ResNet18."""
-    study = ("--replicas", 2, "--sources", "init,accumulation,ulp", "--map", "none")
+    study = ("--roots", 1, "--replicas", 2, "--sources", "init,accumulation,ulp", "--map", "none")
     assert seedmap("noise", name, "--preset", "quick", *study, "--out", tmp_path / "a") == 0
     found = json.loads((tmp_path / "a" / "noise.json").read_text())
     names = ["CONTROL", "init", "accumulation", "ulp", "IMPL", "ALGO+IMPL"]

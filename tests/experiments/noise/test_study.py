@@ -7,6 +7,7 @@ import optax
 import pytest
 import xarray as xr
 
+from helpers.noise_task import TASK, jittered, logits, make_data, score
 from seedmap.experiments.noise import (
     churn,
     independent_error_variance,
@@ -29,47 +30,10 @@ from seedmap.experiments.noise.variants import (
 )
 from seedmap.experiments.report.text import DASH
 from seedmap.results import to_json
-from seedmap.trainer import Data, Noise, Task, Variables, in_drawn_order, make_streams
+from seedmap.trainer import Variables, make_streams
 
 SOURCES = ("init", "order", "augment", "dropout", "accumulation", "precision", "ulp")
 EVERY, STEPS = 4, 12
-
-
-def make_data(_):
-    x = jax.random.normal(jax.random.key(1), (60, 6))
-    y = (x[:, 0] * x[:, 1] > 0).astype(jnp.int32)
-    return Data((x[:34], y[:34]), (x[34:], y[34:]))
-
-
-def logits(params, x):
-    return jnp.tanh(x @ params["first"]) @ params["second"]
-
-
-def score_of(out, y):
-    loss = jax.nn.logsumexp(out, axis=-1) - jnp.take_along_axis(out, y[:, None], 1)[:, 0]
-    return loss, (jnp.argmax(out, -1) == y).astype(jnp.float32)
-
-
-def score(params, batch):
-    return score_of(logits(params, batch[0]), batch[1])
-
-
-def jittered(params, batch, noise: Noise):
-    def jitter(x):
-        return x + 0.1 * jax.random.normal(noise.augment, x.shape)
-
-    return score(params, (in_drawn_order(jitter, batch[0], noise), batch[1]))
-
-
-def init(key):
-    first, second = jax.random.split(key)
-    return {
-        "first": jax.random.normal(first, (6, 8)),
-        "second": jax.random.normal(second, (8, 2)),
-    }
-
-
-TASK = Task(init, make_data, score, 34, jittered, classify=lambda p, b: (logits(p, b[0]), b[1]))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +45,7 @@ def study():
         batch_size=10,
         steps=STEPS,
         record_every=EVERY,
-        noise=NoiseConfig(replicas=3, fork_steps=(8,)),
+        noise=NoiseConfig(roots=1, replicas=3, fork_steps=(8,)),
         groups={"left": is_left, "right": ~is_left},
         metrics=lambda params: {"top": jnp.abs(params["first"]).max()},
         seeds_at_once=14,
@@ -352,7 +316,7 @@ def test_a_task_without_classes_has_losses_and_weights_only():
             batch_size=17,
             steps=4,
             record_every=2,
-            noise=NoiseConfig("init", replicas=2),
+            noise=NoiseConfig("init", roots=1, replicas=2),
             metrics=(),
             seeds_at_once=4,
         )

@@ -214,6 +214,8 @@ def test_maps_of_another_fit_or_damaged_ones_are_refused(folder, tmp_path, capsy
         (("--scale", "run", "--emission", "autoregressive"), "scale 'run' belongs to"),
         (("--scale", "run"), "scale 'run' belongs to"),
         (("--validation-share", "1.5"), "--validation-share is 1.5"),
+        (("--iterations", "0"), "iterations must be at least 1"),
+        (("--emission", "gaussian", "--iterations", "0"), "iterations must be at least 1"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(folder, flags, words, capsys):

@@ -185,7 +185,7 @@ def test_float32_decodes_as_float64_does():
 
 def test_like_data_and_any_number_of_fits_share_one_compilation():
     features, like = features_of(), features_of((38, 40, 35, 40, 40, 40, 30), seed=1)
-    fits_of(features, jobs_of(features, (1, 2)))
+    fits_of(features, jobs_of(features, (1, 10)))
     before = [program._cache_size() for program in (start, advance, evaluate)]
-    fits_of(like, jobs_of(like, (8, 3, 5) * 4, iterations=7))
+    fits_of(like, jobs_of(like, (8, 3, 5, 4) * 4, iterations=7))
     assert [program._cache_size() for program in (start, advance, evaluate)] == before

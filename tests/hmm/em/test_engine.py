@@ -111,7 +111,9 @@ def test_a_fit_does_not_depend_on_the_rest_of_the_sweep(sweep):
         (same,) = (
             f for f in sweep.fits if (f.num_states, f.restart) == (one.num_states, one.restart)
         )
-        np.testing.assert_allclose(one.parameters.means, same.parameters.means, atol=1e-3)
+        # Of equally good short runs rounding may take one with the states in another order.
+        means = (np.array(sorted(f.parameters.means.tolist())) for f in (one, same))
+        np.testing.assert_allclose(*means, atol=1e-3)
         np.testing.assert_allclose(one.train_log_likelihood, same.train_log_likelihood, rtol=1e-5)
 
 

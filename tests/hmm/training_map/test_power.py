@@ -77,6 +77,16 @@ def test_sentences():
     unnamed = replace(BRANCH, named=False)
     assert branch_sentence([unnamed], PATHS) == branch_sentence([], PATHS)
     assert branch_sentence([], PATHS[:5]) == "forks not sought: 6 runs are needed, there are 5"
+    assert branch_sentence([], PATHS[:8]) == (
+        "no fork found (too few runs for the test: for a fork of 30 % of the runs 9 are needed, "
+        "there are 8)"
+    )
+    assert "would have been found" in branch_sentence([], PATHS[:9])
+    assert branch_sentence([], PATHS[:, ::12]) == (
+        "no fork found (too few records for the test: 2 in a state are needed, runs have 1 at the "
+        "median)"
+    )
+    assert "would have been found" in branch_sentence([], PATHS[:, ::6])
     assert branch_sentence([BRANCH], PATHS) == "1 branch"
     detour = replace(BRANCH, detour=True)
     assert branch_sentence([detour, BRANCH], PATHS) == "2 branches, 1 a detour"

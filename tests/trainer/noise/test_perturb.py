@@ -251,6 +251,36 @@ def test_data_are_the_same_at_every_precision():
     assert found.dataset.distance.values[1, 0] > 1e-5  # training is at its precision all the same
 
 
+@pytest.mark.parametrize("seeds_at_once", [6, 2])
+def test_each_replica_is_compared_with_the_first_of_its_family(seeds_at_once):
+    """Groups of 2 straddle the families of 3, whose firsts are replicas 0 and 3."""
+    streams = same_streams(6, ("init",), [0, 1, 0, 7, 2, 7])
+
+    def distances(families):
+        found = train(
+            TASK,
+            optax.adam(0.03),
+            range(6),
+            batch_size=BATCH,
+            steps=EVERY,
+            record_every=EVERY,
+            metrics=lambda params: {"top": jnp.abs(params["first"]).max()},
+            replicas=Replicas(streams=streams, compare=True, families=families),
+            seeds_at_once=seeds_at_once,
+        )
+        return found.dataset, flat(found.params)
+
+    records, weights = distances(2)
+    expected = np.linalg.norm(weights - weights[[0, 0, 0, 3, 3, 3]], axis=1)
+    np.testing.assert_allclose(records.distance[:, 0], expected, rtol=1e-4, atol=1e-9)
+    assert np.isnan(records.first_apart.values[[0, 2, 3, 5], 0]).all()
+    assert (records.first_apart.values[[1, 4], 0] == 1).all()
+    alone, _ = distances(1)
+    assert alone.distance.values[3, 0] > 0
+    with pytest.raises(ValueError, match="families is 4; it must divide the number of replicas, 6"):
+        distances(4)
+
+
 def test_what_cannot_be_compared_is_refused():
     with pytest.raises(ValueError, match="streams are of 2 replicas, for 3 seeds"):
         run(3, same_streams(2))

@@ -102,14 +102,37 @@ def test_control_that_is_not_zero_stands_where_its_replicas_put_it(study):
 
 def test_budget_goes_on_in_logarithms_where_intervals_are_huge(study):
     found = copy.deepcopy(study.found)
-    found["variants"][1]["share_of_variance"] = {"value": 5.0, "low": 0.1, "high": 1e9}
+    found["variants"][1]["share_of_variance"] = {"value": 5.0, "low": 4.0, "high": 399.0}
     panels = panels_of(make_figures(read(found), study.dataset)["noise_budget"])
     ax = panels["Variance of accuracy"]
     assert ax.get_xscale() == "symlog"
     assert ax.get_xlim()[0] < 0
-    assert 500 <= ax.get_xlim()[1] < 1e3
+    assert 399 <= ax.get_xlim()[1] < 500
     np.testing.assert_allclose(points(ax)["CONTROL"], [[0, 0]])
     assert panels["Churn"].get_xscale() == "linear"
+
+
+def test_an_interval_that_says_nothing_is_named_and_scales_no_axis(study):
+    found = copy.deepcopy(study.found)
+    found["variants"][1]["share_of_variance"] = {"value": 0.034, "low": 4e-15, "high": 3e11}
+    ax = panels_of(make_figures(read(found), study.dataset)["noise_budget"])["Variance of accuracy"]
+    assert ax.get_xscale() == "linear"
+    assert found["variants"][1]["name"] not in points(ax)
+    assert "not determined" in [text.get_text() for text in ax.texts]
+
+
+def test_components_are_drawn_where_they_are_determined():
+    study = make_study(("init", "ulp"), roots=5, paths=False)
+    for line in study.found["components"]:
+        if (line["source"], line["measure"]) == ("init", "accuracy"):
+            line |= {"share": 0.5, "low": 0.02, "high": 0.99}
+    panels = panels_of(make_figures(study.summary, study.dataset)["components"])
+    lines = {(c["source"], c["measure"]): c for c in study.found["components"]}
+    ulp = lines["ulp", "log_convergence_time"]
+    np.testing.assert_allclose(points(panels["Convergence time"])["ulp"], [[100 * ulp["share"], 1]])
+    assert "init" not in points(panels["Accuracy"])
+    assert "not determined" in [text.get_text() for text in panels["Accuracy"].texts]
+    assert "components" not in make_figures(make_study(("init",)).summary, study.dataset)
 
 
 def test_churn_is_shown_against_the_spread_of_accuracy(study, figures):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from helpers.noise_summary import ALL_FORKS, LONG, draw, interval, make_study, panels_of, read
+from seedmap.experiments.noise.report.answer import answer
 from seedmap.experiments.noise.report.figures import make_figures
 from seedmap.experiments.noise.report.headlines import headlines
 from seedmap.experiments.noise.report.page import SECTIONS, terminal, write_noise_report
@@ -150,6 +151,36 @@ def test_the_terminal_has_a_line_for_each_variant_and_notes_last():
     assert cells[4][-3:] == ["1.0", "1.0", "1"]
     assert lines[-1] == "note: read this"
     assert all(line[start - 1] == " " for line in lines[:-1] for start in starts)
+
+
+def planted(shares):
+    """A study of 5 roots with these components: source -> share, low, high, of convergence."""
+    study = make_study(("init", "ulp"), roots=5, records=10)
+    study.found["components"] = [
+        {"source": s, "measure": m, "variance": e[0], "share": e[0], "low": e[1], "high": e[2]}
+        for m in ("log_convergence_time", "accuracy")
+        for s, e in (shares if m != "accuracy" else dict.fromkeys(shares, (None,) * 3)).items()
+    ]
+    return study
+
+
+def test_the_first_screen_says_which_sources_matter_how_much_and_how_sure(tmp_path):
+    study = planted(
+        {"init": (0.6, 0.4, 0.9), "ulp": (0.01, 0.004, 0.03), "root": (0.4, 0.02, 0.95)}
+    )
+    said = answer(study.summary)
+    assert len(said) == 3
+    assert "init over 10 % of the variance; ulp under 10 %." in said[0]
+    assert "init 60 % [40, 90]; ulp 1.0 % [0.40, 3.0]; root not determined." in said[1]
+    assert "5 roots with 10 replicas a source; 2 of 3 shares are determined" in said[2]
+    page = unescape(write(tmp_path, study, draw(study)))
+    assert page.index('id="components"') < page.index(said[0]) < page.index("What was found")
+    assert "Left out, as too little of it varies, or is known" in page
+    assert "to compare sources: test accuracy." in page
+    assert all(sentence in terminal(study.summary) for sentence in said)
+    nothing = answer(planted({"init": (0.5, 0.0, 1.0), "ulp": (None,) * 3}).summary)
+    assert nothing[0].startswith("These 5 roots do not tell which sources matter")
+    assert "it says what happens around this training" in answer(small().summary)[0]
 
 
 def test_sentences_say_what_the_numbers_do():

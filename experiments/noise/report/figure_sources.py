@@ -1,0 +1,137 @@
+"""Figures of a study's sources: their shares of variance, and convergence as survival."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from seedmap.experiments.noise.components import BRANCH, LOSS, ROOT
+from seedmap.experiments.noise.convergence import Convergence
+from seedmap.experiments.noise.report.answer import compared_measures, is_determined, lines_of
+from seedmap.experiments.noise.report.figure_parts import Look, looks, marking
+from seedmap.experiments.noise.results import StudySummary
+from seedmap.experiments.report.text import NOT_DETERMINED
+from seedmap.hmm.figures.style import GREY, INK, PALE, WIDTH, shorten, styled
+from seedmap.hmm.training_map.survival import SurvivalCurve, kaplan_meier
+
+MOST_MEASURES = 4
+_TITLES = {
+    "log_convergence_time": "Convergence time",
+    "accuracy": "Accuracy",
+    "loss": "Loss",
+    "churn": "Predictions",
+    "l2_distance": "Weights",
+    "path": "Path",
+}
+_ROOT_LOOK = Look(GREY, "s", "-", "")
+
+
+@styled
+def plot_components(summary: StudySummary) -> Figure:
+    """Draws each source's share of the variance of up to four measures, a row for each source."""
+    measures = compared_measures(summary)[:MOST_MEASURES]
+    sources = [line.source for line in lines_of(summary, measures[0])]
+    for measure in measures:
+        sources += [s for line in lines_of(summary, measure) if (s := line.source) not in sources]
+    drawn = looks(summary.variants) | {ROOT: _ROOT_LOOK}
+    figure = Figure(figsize=(WIDTH, 1.2 + 0.25 * len(sources)), layout="constrained")
+    axes = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
+    for ax, measure in zip(axes, measures, strict=True):
+        by_source = {line.source: line for line in lines_of(summary, measure)}
+        for position, source in enumerate(sources):
+            ax.axhline(position, color=PALE, linewidth=0.6, zorder=0)
+            line = by_source.get(source)
+            if line is None or not is_determined(line):
+                said = {"ha": "center", "va": "center", "color": GREY, "fontsize": 6.5}
+                ax.text(50, position, NOT_DETERMINED if line else "\N{EN DASH}", **said)
+                continue
+            ends = 100 * line.low, 100 * line.high
+            ax.hlines(position, *ends, color=drawn[source].colour, linewidth=1.6)
+            ax.plot(100 * line.share, position, gid=source, **marking(drawn[source]))
+        ax.set(title=_TITLES.get(measure, measure.replace("_", " ")), xlim=(-3, 103))
+        ax.set_xticks([0, 50, 100])
+    axes[0].set_ylim(len(sources) - 0.5, -0.5)
+    axes[0].set_yticks(range(len(sources)), [shorten(source) for source in sources])
+    axes[0].tick_params(axis="y", length=0)
+    figure.supxlabel("share of the variance over all trainings (%)", color=INK, fontsize=8)
+    return figure
+
+
+@styled
+def plot_convergence(
+    summary: StudySummary, times: Convergence, rows: Mapping[str, np.ndarray]
+) -> Figure:
+    """Draws the share of replicas that have not converged, a panel for each variant.
+
+    Args:
+        summary: content of `noise.json`.
+        times: of all replicas.
+        rows: of each variant, int [root, replica].
+    """
+    shown = [v for v in summary.variants if v.survival is not None and v.kind != "fork"]
+    drawn, columns = looks(summary.variants), min(len(shown), 4)
+    lines = -(-len(shown) // columns)
+    figure = Figure(figsize=(WIDTH, 0.6 + 1.5 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+    for ax in axes.flat[len(shown) :]:
+        ax.set_axis_off()
+    for ax, variant in zip(axes.flat, shown, strict=False):
+        colour, own = drawn[variant.name].colour, rows[variant.name]
+        if len(own) > 1:
+            for root in own:
+                _draw_survival(ax, times, root, colour, linewidth=0.6, alpha=0.6)
+        curve = _draw_survival(ax, times, own.ravel(), colour, linewidth=1.8)
+        steps = np.r_[0.0, curve.times, times.end]
+        low, high = (np.r_[1.0, ends, ends[-1:]] for ends in (curve.low, curve.high))
+        if curve.num_converged:
+            ax.fill_between(steps, low, high, step="post", color=colour, alpha=0.15, linewidth=0)
+        title = f"{shorten(variant.name)}, {curve.num_converged} of {curve.num_runs}"
+        ax.set(xlim=(0, times.end), ylim=(-0.02, 1.02))
+        ax.set_title(title, fontsize=8)
+    figure.supxlabel(times.unit, fontsize=8)
+    figure.supylabel("share not converged", fontsize=8)
+    return figure
+
+
+def _draw_survival(
+    ax: Axes, times: Convergence, rows: np.ndarray, colour: str, **line: Any
+) -> SurvivalCurve:
+    """Draws a Kaplan-Meier curve of some replicas and returns it."""
+    curve = kaplan_meier(times.time[rows], times.observed[rows])
+    held = np.r_[1.0, curve.survival]
+    steps = np.r_[0.0, curve.times, times.end]
+    ax.step(steps, np.r_[held, held[-1]], where="post", color=colour, **line)
+    return curve
+
+
+@styled
+def plot_commitment(summary: StudySummary) -> Figure:
+    """Draws how much of the convergence time, and of the branch, is fixed by each step."""
+    measures = list(dict.fromkeys(point.measure for point in summary.commitment))
+    figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
+    axes = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
+    drawn = looks(summary.variants)
+    for ax, measure in zip(axes, measures, strict=True):
+        points = [p for p in summary.commitment if p.measure == measure and p.fixed is not None]
+        sources = list(dict.fromkeys(point.source for point in points))
+        for number, source in enumerate(sources):
+            own = sorted((p for p in points if p.source == source), key=lambda p: p.step)
+            steps = np.array([p.step for p in own], float)
+            look = drawn.get(source, _ROOT_LOOK)
+            style = {"color": look.colour, "linestyle": look.dash, "marker": look.marker}
+            label = "test loss at the step" if source == LOSS else source
+            ax.plot(steps, [100 * p.fixed for p in own], label=label, markersize=4, **style)
+            # Side by side, so that intervals do not hide one another.
+            beside = steps + 0.002 * number * summary.steps
+            low, high = (
+                [100 * (p.fixed if end is None else end) for p, end in ends]
+                for ends in ([(p, p.low) for p in own], [(p, p.high) for p in own])
+            )
+            ax.vlines(beside, low, high, color=look.colour, linewidth=1.0, alpha=0.7)
+        ax.set(xlabel="shared steps", ylim=(-3, 103))
+        ax.set_title("Branch" if measure == BRANCH else "Convergence time")
+        ax.legend(loc="lower right", fontsize=7)
+    axes[0].set_ylabel("fixed (% of variance)")
+    return figure
