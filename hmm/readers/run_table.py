@@ -72,12 +72,12 @@ def run_table(
         UserWarning: names the runs left out, the paper's metrics that only some runs have, and
             steps that differ much between runs.
     """
+    limits.check_padding(np.bincount(long.codes).tolist(), len(long.frame.columns) + 1)
     chosen = _shared_metrics(long) if metrics is None else _chosen_metrics(long, metrics)
     _check_criterion(long, criterion)
     rows = long.frame[list(chosen)].to_numpy(float)
     some = ~np.isnan(rows).all(1)
     axis = np.unique(long.steps[some]) if steps is None else steps
-    limits.check_padding(np.bincount(long.codes).tolist(), len(long.frame.columns) + 1)
     size = limits.size_of((len(long.runs), len(axis), len(long.frame.columns) + 1), 8)
     limits.check_memory("all runs at the union of their steps", size)
     values = np.full((len(long.runs), len(axis), len(chosen)), np.nan)
@@ -121,7 +121,8 @@ def every(long: LongTable, interval: float) -> LongTable:
     steps = np.ceil(long.steps / interval) * interval
     frame = long_frame(long.frame, long.runs, long.codes, steps)
     thinned = frame.groupby(level=[0, 1], sort=False, observed=True).last()
-    codes = np.array([long.runs.index(str(run)) for run in thinned.index.get_level_values(0)], int)
+    position = {name: i for i, name in enumerate(long.runs)}
+    codes = np.array([position[str(run)] for run in thinned.index.get_level_values(0)], int)
     kept = thinned.index.get_level_values(1).to_numpy(float)
     return replace(long, frame=long_frame(thinned, long.runs, codes, kept))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from seedmap import limits
-from seedmap.errors import UserError
+from seedmap.errors import UserError, printable
 from seedmap.hmm.readers.files import (
     frame_of,
     head,
@@ -82,7 +82,7 @@ def _read_json(path: Path, run: str | None) -> Log:
     if isinstance(content, list) and all(isinstance(record, dict) for record in content):
         return Log(frame_of(content), str(path), run, "record")
     lists = content if isinstance(content, dict) else {}
-    columns = {name: cells for name, cells in lists.items() if isinstance(cells, list)}
+    columns = {printable(name): of for name, of in lists.items() if isinstance(of, list)}
     if not columns or len({len(cells) for cells in columns.values()}) > 1:
         raise UserError(
             f"{path} is neither a list of records nor an object of lists of one length; write "
