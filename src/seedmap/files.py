@@ -282,7 +282,10 @@ def make_folder(path: Path) -> None:
 
 def remove_empty(path: Path) -> bool:
     """Removes a folder that holds nothing; returns whether it did."""
-    if not path.is_dir() or any(path.iterdir()):
+    try:
+        if any(path.iterdir()):
+            return False
+    except (FileNotFoundError, NotADirectoryError):  # removed by another process just now, perhaps
         return False
     announce("remove", path)
     with suppress(OSError):  # filled, or removed, by another process just now

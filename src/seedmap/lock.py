@@ -84,7 +84,12 @@ def _take(folder: Path, path: Path, shared: bool) -> int:
     while True:
         if path.parent.is_symlink():
             raise UserError(f"{path.parent} is a link, which no command makes; remove it")
-        files.make_folder(path.parent)
+        try:
+            files.make_folder(path.parent)
+        except FileExistsError:
+            if os.path.lexists(path.parent) and not path.parent.is_dir():
+                raise
+            continue  # it was made by another, and removed just now
         files.announce("write", path)  # what others are to lock cannot be a draft
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
