@@ -51,7 +51,7 @@ def plot_forecast_skill(rows: Sequence[SkillRow], unit: str = "step") -> Figure:
     figure.legend(*brier.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     shown = rows[:: -(-len(rows) // (_MOST_TICKS // 2))]
     brier.set_xticks(
-        [row.upto for row in shown], [f"{row.upto:g}\n({row.num_runs})" for row in shown]
+        [row.upto for row in shown], [f"{row.upto:.3g}\n({row.num_runs})" for row in shown]
     )
     brier.set_xlabel(f"{unit}s seen (and runs)")
     for ax in (concordance, coverage):

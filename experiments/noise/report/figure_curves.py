@@ -221,11 +221,14 @@ def _rise(variant: VariantSummary) -> str:
 def plot_paths(
     variants: Sequence[VariantSummary], paths: np.ndarray, steps: np.ndarray, num_states: int
 ) -> Figure:
-    """Draws the state of every replica over time, variant by variant, in the map's colours.
+    """Draws the state of every replica of the first root over time, variant by variant.
+
+    Colours are the map's.
 
     Args:
         variants: of `noise.json`.
-        paths: int [row, time], -1 where a replica has no record, shown grey.
+        paths: int [row, time], -1 where a replica has no record, shown grey; rows of further roots
+            are not drawn.
         steps: when each record was taken, [time].
         num_states: of the map.
 
@@ -237,6 +240,7 @@ def plot_paths(
     """
     if paths.shape[1] != len(steps):
         raise UserError(f"paths have {paths.shape[1]} records, but the study has {len(steps)}")
+    paths = paths[: max(variant.rows[1] for variant in variants)]
     fewest = min(end - first for first, end in (variant.rows for variant in variants))
     row = max(0.05, 0.14 / fewest)
     height = min(_MOST_HEIGHT, 1.3 + row * len(paths))

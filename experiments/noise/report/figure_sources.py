@@ -77,6 +77,8 @@ def plot_convergence(
     axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     for ax in axes.flat[len(shown) :]:
         ax.set_axis_off()
+    for ax in axes.flat[max(0, len(shown) - columns) : len(shown)]:
+        ax.tick_params(labelbottom=True)  # of each column the last that is drawn
     for ax, variant in zip(axes.flat, shown, strict=False):
         colour, own = drawn[variant.name].colour, rows[variant.name]
         if len(own) > 1:

@@ -333,6 +333,14 @@ def test_records_a_replica_does_not_have_are_masked(study):
     assert texts == [f"state {k}" for k in range(6)] + ["no record"]
 
 
+def test_paths_of_further_roots_are_left_out(study):
+    """Rows of variants are of the first root; below them there are no labels."""
+    twice = np.concatenate([study.paths, study.paths[::-1]])
+    figure = plot_paths(study.summary.variants, twice, study.dataset.step.values, 6)
+    mesh = next(c for c in figure.axes[0].collections if isinstance(c, QuadMesh))
+    np.testing.assert_array_equal(mesh.get_array().reshape(study.paths.shape), study.paths)
+
+
 def test_paths_of_another_length_are_refused(study):
     with pytest.raises(ValueError, match="paths have 7 records, but the study has 200"):
         make_figures(study.summary, study.dataset, study.paths[:, :7])
