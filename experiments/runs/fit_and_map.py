@@ -116,23 +116,17 @@ def fit_run(
             published = fit_beside(runs, config)
         notes = [str(w.message) for w in caught if w.category is UserWarning] + list(made.notes)
         fit_id = ids.fit_id(trained[ids.TRAINING], config, made.saved.parameters)
-        made = made.with_id(fit_id)
+        made = replace(made.with_id(fit_id), notes=tuple(notes))
         changes = {"fit": asdict(config), "fit_notes": notes, ids.FIT: fit_id}
         changed = changed_config(
             ids.without_map(trained), changes, {"fit": time.perf_counter() - started}
         )
         result = Fitted(
-            folder,
-            changed,
-            _with_states(dataset, made.sequences, made.paths, fit_id),
-            made.sequences,
-            made.paths,
-            made.saved,
-            made.sweep,
-            made.stability,
-            made.decodings,
-            made.agreement,
-            published and replace(published, fit_id=fit_id),
+            **vars(made),
+            folder=folder,
+            config=changed,
+            dataset=_with_states(dataset, made.sequences, made.paths, fit_id),
+            published=published and replace(published, fit_id=fit_id),
         )
         stale = (run_folder.MAPS, run_folder.PUBLISHED, *run_folder.FROM_MAP)
         _write_fit(result, stale if new is None else run_folder.OWN)

@@ -14,7 +14,7 @@ from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs import ids
 from seedmap.experiments.runs.dataset import raw_sequences, seed_rows, time_unit
-from seedmap.experiments.runs.engines import AnySweep, GaussianSweep
+from seedmap.experiments.runs.engines import AnySweep, GaussianSweep, Made
 from seedmap.experiments.runs.read_result import read_result
 from seedmap.experiments.runs.robustness import FitStability
 from seedmap.hmm.autoregressive.map_sweep import MapSweep, load_map_sweep
@@ -34,36 +34,19 @@ _CONFIG_TYPES: dict[str, tuple[type, ...]] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class Fitted(Made):
     """A run whose HMM is fitted, as its folder holds it.
 
     Attributes:
         folder: of the run.
         config: content of `config.json`.
         dataset: metrics, outcomes and decoded states of all seeds.
-        sequences: metrics [run, time, metric] of the seeds the HMM can use, in the units of its
-            means.
-        paths: int32 [run, time], decoded states, -1 past a run's end.
-        saved: the HMM, states in canonical order.
-        sweep: what it was chosen among.
-        stability: content of `stability.json`.
-        decodings: by number of states, int32 [run, time], paths of other numbers of states; none
-            of Gaussian HMMs.
-        agreement: float64 [run, time], share of the refits that give each record its state; None of
-            Gaussian HMMs.
         published: the HMM by the published method; None where methods are not compared.
     """
 
     folder: Path
     config: dict[str, Any]
     dataset: xr.Dataset
-    sequences: hmm.Sequences
-    paths: np.ndarray
-    saved: SavedHMM
-    sweep: AnySweep
-    stability: FitStability
-    decodings: Mapping[int, np.ndarray]
-    agreement: np.ndarray | None
     published: SavedHMM | None
 
     @property
@@ -183,9 +166,17 @@ def read_fitted(folder: Path) -> Fitted:
     paths = dataset.state.values[rows, :steps]
     decodings, agreement = _read_maps(folder, rows, steps, maps)
     return Fitted(
-        *(folder, config, dataset, sequences, paths, saved, sweep, stability),
+        sequences=sequences,
+        paths=paths,
+        saved=saved,
+        sweep=sweep,
+        stability=stability,
         decodings=decodings,
         agreement=agreement,
+        notes=tuple(config["fit_notes"]),
+        folder=folder,
+        config=config,
+        dataset=dataset,
         published=published,
     )
 
