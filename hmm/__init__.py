@@ -67,7 +67,6 @@ From there to what the states mean, and back to files:
     path_or_speed(features) -> PathOrSpeed; moves_first(values, steps, event, metrics) -> MovesFirst
     best_threshold(values, outcome, metrics) -> SingleThreshold, beside the bag of states
     pool({name: sequences}) -> Sequences
-    apply_model(parameters, metrics, sequences) -> Transfer: a model on runs of another experiment
     read_runs(saved, raw) -> Reading; read_beliefs(saved, raw): any runs by a saved HMM
     predict_outcome(bag, outcome, new_bag) -> [new run]; prediction_r2(predicted, outcome)
     fit_forecaster(sequences, outcome, steps) -> Forecaster
@@ -102,7 +101,6 @@ from seedmap.hmm.features import (
     leak,
     scale_metrics,
 )
-from seedmap.hmm.forecasting.absorbing import absorbed, exit_probabilities, pass_probabilities
 from seedmap.hmm.forecasting.causal import causal_z_score
 from seedmap.hmm.forecasting.fitting import ForecastSettings, fit_forecaster
 from seedmap.hmm.forecasting.forecaster import Forecast, Forecaster, forecast
@@ -201,8 +199,6 @@ from seedmap.hmm.training_map.survival import (
     survival_by_group,
 )
 from seedmap.hmm.training_map.transfer import (
-    Transfer,
-    apply_model,
     check_same_metrics,
     pool,
 )
@@ -263,13 +259,10 @@ __all__ = [
     "Sweep",
     "SweepConfig",
     "TrainingMap",
-    "Transfer",
     "Turn",
     "VisitCorrelation",
-    "absorbed",
     "adjusted_rand_index",
     "analyse",
-    "apply_model",
     "apply_scale",
     "bag_of_states",
     "belief_gradient",
@@ -298,7 +291,6 @@ __all__ = [
     "early_bag_regression",
     "edge_inclusion",
     "edge_recurrence",
-    "exit_probabilities",
     "explained_by",
     "filter_runs",
     "filtered",
@@ -337,7 +329,6 @@ __all__ = [
     "num_parameters",
     "only_metrics",
     "pairwise_dissimilarity",
-    "pass_probabilities",
     "path_or_speed",
     "permutation_pvalue",
     "permute",

@@ -24,8 +24,9 @@ batch is at most the training set, so `--batch-size` goes down with `--prime`.
 `--preset cpu` of `modular` is a smaller network on (x + y) mod 59 (45 % train, learning rate 3e-3,
 batches of half the training set); that of `modular-stabilised` the network of Hu et al. (2023) for
 200 epochs. What 40 seeds of either found, and the time it took, is in
-`experiments/results/RESULTS.md`: all grok, the former at 482 ± 180 epochs on a map that forks after
-convergence, the latter at 115 ± 14 on one path.
+`experiments/results/RESULTS.md` (`seedmap run modular --preset cpu`, the same of
+`modular-stabilised`; 2026-11-21, by Gaussian HMMs): all grok, the former at 482 ± 180 epochs, the
+latter at 115 ± 14.
 """
 
 import math

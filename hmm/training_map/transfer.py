@@ -6,31 +6,10 @@ course over its own length; runs of more checkpoints weigh more in a joint fit.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
-
-import numpy as np
-from jaxtyping import Float, Int
 
 from seedmap.errors import UserError
-from seedmap.hmm.inference import log_likelihood, viterbi
-from seedmap.hmm.parameters import Parameters
 from seedmap.hmm.sequences import Sequences, from_arrays
 from seedmap.hmm.training_map.baselines import only_metrics
-from seedmap.hmm.training_map.regression import bag_of_states
-
-
-class Transfer(NamedTuple):
-    """How a model reads runs that it may never have seen.
-
-    Attributes:
-        paths: int32 [run, time], decoded states, -1 on padding.
-        log_likelihood: float64 [run], log p(run) in nats.
-        bag: float64 [run, state], share of each run's checkpoints in each state.
-    """
-
-    paths: Int[np.ndarray, "run time"]
-    log_likelihood: Float[np.ndarray, " run"]
-    bag: Float[np.ndarray, "run state"]
 
 
 def check_same_metrics(groups: Mapping[str, Sequence[str]]) -> None:
@@ -83,24 +62,3 @@ def pool(groups: Mapping[str, Sequences]) -> Sequences:
         metrics=metrics,
         runs=[f"{name}/{run}" for name, runs in ordered.items() for run in runs.runs],
     )
-
-
-def apply_model(parameters: Parameters, metrics: Sequence[str], sequences: Sequences) -> Transfer:
-    """Reads runs with a model of other runs, its parameters unchanged ("zero-shot").
-
-    Args:
-        parameters: the model.
-        metrics: its metrics, in its order.
-        sequences: the runs, z-scored as those it was fitted to.
-
-    Returns:
-        Decoding, log-likelihood and bag of states of every run.
-
-    Raises:
-        UserError: the runs have other metrics than the model.
-    """
-    check_same_metrics({"the model": metrics, "the data": sequences.metrics})
-    ordered = only_metrics(sequences, metrics)
-    paths = viterbi(parameters, ordered)
-    bag = bag_of_states(paths, len(parameters.means))
-    return Transfer(paths, log_likelihood(parameters, ordered), bag)

@@ -128,8 +128,8 @@ def test_joint_fit_is_the_fit_of_the_concatenated_sequences(folders):
 
 def test_a_model_on_its_own_run_gives_its_own_map(folders):
     one, _ = read_runs(folders)
-    read = hmm.apply_model(one.saved.parameters, one.saved.metrics, one.analysis.sequences)
-    np.testing.assert_array_equal(read.paths, one.dataset.state.values)
+    paths = hmm.viterbi(one.saved.parameters, one.analysis.sequences)
+    np.testing.assert_array_equal(paths, one.dataset.state.values)
     (row,) = to_json(read_with(one, [one]))
     found = summary(folders[0])
     assert row["r2"] == row["own_r2"] == found["regression"]["r2"]
