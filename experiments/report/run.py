@@ -108,7 +108,6 @@ _SIZES = {
     "num_states": "states",
     "num_parameters": "parameters",
     "icl": "ICL (nats)",
-    "bic": "BIC (nats)",
     "log_likelihood": "log-likelihood per record",
     "agreement": "agreement of halves",
     "chance": "by chance",

@@ -1,20 +1,12 @@
 """The number of states: a sweep over K, each K's stability between halves, and the choice.
 
-K is chosen by BIC among the K that two halves of the runs agree on. BIC (Schwarz 1978) is Laplace's
-approximation of the evidence, in which a parameter counts by the records that speak of it; those of
-a state's emission and of the transitions out of it by the records in that state:
+K is chosen by ICL among the K that two halves of the runs agree on. ICL (Biernacki, Celeux and
+Govaert 2000) counts the likelihood of the runs together with their decoding:
 
-    BIC = -2 L + (K - 1) log R + sum_k (p_k + K - 1) log(tau n_k),
+    ICL = -2 L* + p log(tau N),
 
-with L the tempered log-likelihood, R the number of runs, p_k the parameters of an emission and n_k
-the records in state k, of which the share tau counts as independent. ICL (Biernacki, Celeux and
-Govaert 2000) takes the likelihood of the runs together with their best paths, and all records for
-every parameter:
-
-    ICL = -2 L* + p log(tau N).
-
-It is given beside BIC but stops too early: a best path pays for its transitions in full where the
-records that ask for them are tempered. One state is always a candidate.
+with L* the tempered log-likelihood of the best paths and N the number of records, of which the
+share tau counts as independent. One state is always a candidate.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -74,7 +66,6 @@ class SizeCandidate:
         fit: the start of highest score.
         num_parameters: p.
         icl: tempered, in nats; low is good.
-        bic: likewise; what K is chosen by.
         halves: float64 [pair], adjusted Rand index of the decodings of all runs by the fits to
             two halves of them; empty for K = 1, and where none were fitted.
         chance: the mean of that index over segmentations drawn at random from the starts.
@@ -86,7 +77,6 @@ class SizeCandidate:
     fit: Fitted
     num_parameters: int
     icl: float
-    bic: float
     halves: Float[np.ndarray, " pair"]
     chance: float
     scores: Float[np.ndarray, " restart"]
@@ -132,7 +122,7 @@ def sweep_states(
 ) -> tuple[SizeCandidate, ...]:
     """Returns the candidates, in the order of the plan's states, one of them chosen.
 
-    Halves are fitted for the K of lowest BIC first, and on until they agree: that K is the choice.
+    Halves are fitted for the K of lowest ICL first, and on until they agree: that K is the choice.
     Of the others two pairs of halves are fitted if the plan says so.
 
     Args:
@@ -149,7 +139,7 @@ def sweep_states(
     ]
     fits = iter(make_fits(material.records, material.lengths, jobs, report=report))
     candidates = {k: _candidate(material, plan, k, fits, restarts[k]) for k in plan.states}
-    for k in sorted(plan.states, key=lambda k: (candidates[k].bic, k)):
+    for k in sorted(plan.states, key=lambda k: (candidates[k].icl, k)):
         candidates[k] = _judged(material, plan, [candidates[k]], plan.pairs, report)[0]
         if candidates[k].eligible:
             break
@@ -197,16 +187,15 @@ def candidate_row(candidate: SizeCandidate) -> dict[str, Any]:
     """Returns what speaks for and against a candidate as plain values, its model left out.
 
     Returns:
-        `num_states`, `num_parameters`, `icl`, `bic`, `log_likelihood` per record and `scores` of
-        every start (both divided by tau), `iterations`, `agreement`, `halves`, `chance`,
-        `eligible` and `reason`; None where a number is not there.
+        `num_states`, `num_parameters`, `icl`, `log_likelihood` per record and `scores` of every
+        start (both divided by tau), `iterations`, `agreement`, `halves`, `chance`, `eligible` and
+        `reason`; None where a number is not there.
     """
     fit, agreement = candidate.fit, candidate.agreement
     return {
         "num_states": candidate.num_states,
         "num_parameters": candidate.num_parameters,
         "icl": candidate.icl,
-        "bic": candidate.bic,
         "log_likelihood": fit.score / fit.tempering,
         "scores": (candidate.scores / fit.tempering).tolist(),
         "iterations": fit.iterations,
@@ -233,7 +222,7 @@ def draw_halves(
 
 
 def choose(candidates: Sequence[SizeCandidate]) -> SizeCandidate:
-    """Returns the eligible candidate of lowest BIC; the one halves agree on most if none is.
+    """Returns the eligible candidate of lowest ICL; the one halves agree on most if none is.
 
     Of equal ones that with fewer states.
     """
@@ -241,7 +230,7 @@ def choose(candidates: Sequence[SizeCandidate]) -> SizeCandidate:
     if not eligible:
         judged = [c for c in candidates if len(c.halves)]
         return max(judged, key=lambda c: (c.agreement, -c.num_states))
-    return min(eligible, key=lambda c: (c.bic, c.num_states))
+    return min(eligible, key=lambda c: (c.icl, c.num_states))
 
 
 def final_fit(
@@ -272,23 +261,11 @@ def _candidate(material: Material, plan: Plan, k: int, fits: Iterator[Fitted], r
         fit=best,
         num_parameters=free,
         icl=float(deviance + free * np.log(best.tempering * material.num_counted)),
-        bic=_bic(material, best, free),
         halves=np.ones(0),
         chance=_chance(material, plan, k),
         scores=np.array([fit.score for fit in mine]),
         reason="",
     )
-
-
-def _bic(material: Material, fit: Fitted, num_parameters: int) -> float:
-    """BIC in nats, see the module; a state of less than one record has no penalty."""
-    k = len(fit.parameters.initial)
-    visits = fit.paths[:, 1:, None] == np.arange(k)
-    records = fit.tempering * (material.run_weights @ visits.sum(1))
-    of_state = (num_parameters - (k - 1)) / k
-    penalty = (k - 1) * np.log(material.run_weights.sum())
-    penalty += of_state * np.log(np.maximum(records, 1)).sum()
-    return float(penalty - 2 * material.run_weights @ fit.run_log_likelihood)
 
 
 def _chance(material: Material, plan: Plan, k: int) -> float:
@@ -313,10 +290,10 @@ def _with_reasons(candidates: list[SizeCandidate]) -> tuple[SizeCandidate, ...]:
             f"which is below {AGREEMENT}"
         )
         if candidate is chosen:
-            stable = "lowest BIC of the numbers of states that halves of the runs agree on"
+            stable = "lowest ICL of the numbers of states that halves of the runs agree on"
             return stable if candidate.eligible else f"halves agree on it most; {apart}"
-        if candidate.bic < chosen.bic:
+        if candidate.icl < chosen.icl:
             return apart
-        return f"BIC is {candidate.bic - chosen.bic:.0f} nats above that of the chosen one"
+        return f"ICL is {candidate.icl - chosen.icl:.0f} nats above the lowest"
 
     return tuple(replace(candidate, reason=reason(candidate)) for candidate in candidates)

@@ -38,7 +38,6 @@ class SizeRow:
         num_states: K.
         num_parameters: p.
         icl: tempered, in nats; low is good.
-        bic: likewise; what K is chosen by.
         log_likelihood: of the best start, in nats per record.
         scores: of every start, likewise.
         iterations: of EM, of the best start.
@@ -52,7 +51,6 @@ class SizeRow:
     num_states: int
     num_parameters: int
     icl: float
-    bic: float
     log_likelihood: float
     scores: list[float]
     iterations: int

@@ -73,7 +73,7 @@ def plot_model_selection(sweep: Sweep, num_states: int, criterion: str | None = 
 def plot_sizes(sizes: Sequence[SizeRow | SizeCandidate], num_states: int) -> Figure:
     """Show what speaks for and against each number of states of a map.
 
-    Left BIC over its lowest; right the agreement of fits to halves of the runs, a dot a pair,
+    Left ICL over its lowest; right the agreement of fits to halves of the runs, a dot a pair,
     beside that of segmentations drawn at random and the least that is asked for. A band marks the
     chosen number of states.
 
@@ -85,11 +85,11 @@ def plot_sizes(sizes: Sequence[SizeRow | SizeCandidate], num_states: int) -> Fig
         The figure.
     """
     figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
-    bic, halves = figure.subplots(1, 2)
+    icl, halves = figure.subplots(1, 2)
     candidates = [row.num_states for row in sizes]
-    over = np.array([row.bic for row in sizes])
-    bic.plot(candidates, over - over.min(), marker="o", markersize=4, gid="bic", **_FIRST)
-    bic.set(title="Likelihood and size", ylabel="BIC over its lowest (nats)")
+    over = np.array([row.icl for row in sizes])
+    icl.plot(candidates, over - over.min(), marker="o", markersize=4, gid="icl", **_FIRST)
+    icl.set(title="Likelihood and size", ylabel="ICL over its lowest (nats)")
     for row in sizes:
         dots = [row.num_states] * len(row.halves)
         halves.plot(dots, row.halves, ".", color=INK, markersize=4, alpha=0.6)
@@ -99,7 +99,7 @@ def plot_sizes(sizes: Sequence[SizeRow | SizeCandidate], num_states: int) -> Fig
     halves.plot(candidates, chance, label="by chance", gid="chance", **_SECOND)
     halves.axhline(AGREEMENT, color=GREY, linewidth=0.8, linestyle=":", label="least asked for")
     halves.set(title="Agreement of halves", ylabel="adjusted Rand index", ylim=(-0.05, 1.05))
-    for ax in (bic, halves):
+    for ax in (icl, halves):
         _mark_candidates(ax, candidates, num_states)
     figure.legend(*halves.get_legend_handles_labels(), loc="outside upper right", ncols=3)
     figure.supxlabel("number of states", fontsize=8)

@@ -234,15 +234,9 @@ BRANCH = Branch(
     maps=((5, 3), (6, 4)),
 )
 SIZE = {
-    **{"num_states": 6, "num_parameters": 90, "icl": 1234.5, "bic": 1222.5},
-    **{
-        "log_likelihood": -2.5,
-        "scores": [-2.5],
-        "iterations": 40,
-        "agreement": 0.96875,
-        "halves": [0.96875],
-    },
-    **{"chance": 0.40625, "eligible": True, "reason": "lowest BIC"},
+    **{"num_states": 6, "num_parameters": 90, "icl": 1234.5, "log_likelihood": -2.5},
+    **{"scores": [-2.5], "iterations": 40, "agreement": 0.96875, "halves": [0.96875]},
+    **{"chance": 0.40625, "eligible": True, "reason": "lowest ICL"},
 }
 MAPPED = SUMMARY | {
     **{"emission": "autoregressive", "scale": "common", "odd_runs": ["14"]},
@@ -259,7 +253,7 @@ def test_branches_are_claims_with_what_speaks_for_them(tmp_path):
     assert "metrics on the scale of all runs pooled" in text
     row = "3 5 yes yes 3 4 4.25 4 of 3 needed 0.75 0.625 1.8 (1.2 to \N{INFINITY}) 0.003"
     assert f"p of the delay {row}" in text
-    assert "why chosen or not 6 90 1234 1222 -2.5 0.9688 0.4062 lowest BIC" in text
+    assert "why chosen or not 6 90 1234 -2.5 0.9688 0.4062 lowest ICL" in text
     again = read(to_json(read(MAPPED)))
     assert again.branches == [BRANCH]
     assert again.detours_on_map == [4]  # where the branch is among 6 states
