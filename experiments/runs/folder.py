@@ -278,7 +278,8 @@ def save_params(folder: Path, params: Any, training_id: str) -> None:
     Raises:
         OSError: they cannot be written; the error names the folder.
     """
-    path, about = folder / CHECKPOINT, {"training_id": training_id}
+    path = folder / CHECKPOINT
+    about = {"training_id": training_id, CHECKSUM: identify(None, _named_leaves(params))}
     files.announce("write", path)
     absl = logging.getLogger("absl")  # where Orbax tells of every error at length
     before = absl.level
@@ -295,15 +296,26 @@ def save_params(folder: Path, params: Any, training_id: str) -> None:
         absl.setLevel(before)
 
 
+def _named_leaves(params: Any) -> dict[str, np.ndarray]:
+    """Returns the arrays of a tree under the names that `checkpoint/` has them by."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {dotted(path): np.asarray(leaf) for path, leaf in leaves}
+
+
 def params_id(folder: Path) -> str | None:
     """Returns the id of the training that `checkpoint/` is of; None where it carries none.
 
     Raises:
         UserError: what Orbax writes of it is damaged.
     """
+    return _about_params(folder, "training_id")
+
+
+def _about_params(folder: Path, name: str) -> str | None:
+    """Returns what was written of `checkpoint/` beside its arrays; None where it was not."""
     path = folder / CHECKPOINT / "_CHECKPOINT_METADATA"
     try:
-        return limits.read_json(path)["custom_metadata"].get("training_id")
+        return limits.read_json(path)["custom_metadata"].get(name)
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}); restore it, or train anew") from None
 
@@ -316,7 +328,7 @@ def load_params(folder: Path, made_by: str = "train") -> Any:
         made_by: the command to make it with, for messages.
 
     Raises:
-        UserError: there is no checkpoint in the folder, or it is damaged.
+        UserError: there is no checkpoint in the folder, or it is damaged or was changed.
     """
     path = (folder / CHECKPOINT).resolve()
     if not path.is_dir():
@@ -327,7 +339,7 @@ def load_params(folder: Path, made_by: str = "train") -> Any:
         # Not of a Checkpointer, which warns of what is not there.
         with closing(ocp.PyTreeCheckpointHandler()) as handler:
             tree = handler.metadata(path).tree
-        return jax.tree_util.tree_map_with_path(lambda keys, _: arrays[dotted(keys)].read(), tree)
+        read = jax.tree_util.tree_map_with_path(lambda keys, _: arrays[dotted(keys)].read(), tree)
     # Broad on purpose: a damaged folder of Orbax's raises anything from AttributeError to what its
     # storage library says, and all of it means the same.
     except Exception as error:
@@ -335,6 +347,8 @@ def load_params(folder: Path, made_by: str = "train") -> Any:
         raise UserError(
             f"{path} is damaged and cannot be read ({reason}); restore it, or train anew"
         ) from None
+    check_content(path, _named_leaves(read), _about_params(folder, CHECKSUM), "train anew")
+    return read
 
 
 def git_commit() -> str | None:

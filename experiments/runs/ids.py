@@ -1,7 +1,7 @@
 """Ids of a run's training, fit and map: what its files carry, and whether they are the same.
 
-    training_id    config.json, metrics.nc; of a study also checkpoint/, predictions.npz,
-                   barriers.nc, noise.json and its map/
+    training_id    config.json, metrics.nc, checkpoint/ (with the checksum of its arrays); of a
+                   study also predictions.npz, barriers.nc, noise.json and its map/
     fit_id         config.json, hmm.json, hmm.npz, sweep.json, stability.json, maps.nc, `state` in
                    metrics.nc
     map_id         summary.json, report.html, forecast.json, baselines.json; it follows from the fit
