@@ -83,8 +83,8 @@ def gram_values(matrices: Float[Array, "matrix row column"]) -> Float[Array, "ma
     the eigenvalues themselves have the same bound and meet it wherever W has zeros in its
     spectrum; lengths of W v_i do not, since the null space is found to within eps (s_1 / s_r)^2
     (s_r the smallest value that is not zero): a matrix of low rank, as weight decay makes, keeps
-    its zeros. In the tests (random, low-rank, geometric and power-law spectra) no value is off by
-    more than 1.2e-4 s_1, and no mean by more than 5e-4 of itself.
+    its zeros. Measured on random, low-rank, geometric and power-law spectra: c at most 0.21, that
+    is values off by up to 1.6e-4 s_1, and no mean by more than 5e-4 of itself.
 
     Args:
         matrices: float [matrix, row, column].

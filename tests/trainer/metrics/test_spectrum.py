@@ -63,7 +63,11 @@ def summary(values):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", SPECTRA)
 def test_gram_values_are_within_their_bound(name, shape):
-    """min(c eps s_1^2 / s, sqrt(c eps) s_1) at c = 4, and sums far better than that."""
+    """min(c eps s_1^2 / s, sqrt(c eps) s_1) at c = 4, no value beyond sqrt(eps) s_1.
+
+    How far the worst value is off differs between machines by half (their kernels round otherwise):
+    7e-5 to 1.6e-4 of s_1 over 20 draws.
+    """
     matrix = example(name, shape)
     expected = truth(matrix)
     ours = np.sort(jax.jit(gram_values)(matrix[None])[0])[::-1]
@@ -72,7 +76,7 @@ def test_gram_values_are_within_their_bound(name, shape):
     error = np.abs(ours - expected)
     # Values at a rounding of the largest are known to a few roundings only.
     assert (error <= bound + 4 * EPS * expected[0]).all()
-    assert error.max() < 1.2e-4 * expected[0]
+    assert error.max() < np.sqrt(EPS) * expected[0]
     assert abs(ours.mean() / expected.mean() - 1) < 5e-4
     exact = np.asarray(jax.jit(exact_values)(matrix[None])[0])
     assert np.abs(exact - expected).max() < 10 * EPS * expected[0]
