@@ -1,6 +1,6 @@
 """Figures of a fitted HMM: pure functions from data to `matplotlib.figure.Figure`.
 
-Use `save` or `png` to write one. The same state has the same colour in all of them.
+Use `save`, `png` or `svg` to write one. The same state has the same colour in all of them.
 """
 
 from seedmap.hmm.figures.comparison import Experiment, plot_comparison, plot_shared_states
@@ -14,7 +14,7 @@ from seedmap.hmm.figures.graph import plot_training_map
 from seedmap.hmm.figures.runs import plot_convergence, plot_losses, plot_state_raster
 from seedmap.hmm.figures.selection import plot_held_out, plot_model_selection, plot_sizes
 from seedmap.hmm.figures.semantics import plot_coefficients, plot_dissimilarity
-from seedmap.hmm.figures.style import png, save, state_colour
+from seedmap.hmm.figures.style import png, save, state_colour, svg
 
 __all__ = [
     "Experiment",
@@ -36,4 +36,5 @@ __all__ = [
     "png",
     "save",
     "state_colour",
+    "svg",
 ]

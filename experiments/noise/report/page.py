@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -47,7 +48,7 @@ def write_noise_report(
     summary: StudySummary,
     figures: Mapping[str, Figure],
     config: Mapping[str, Any],
-    map_figures: Mapping[str, Figure | str | Path] = {},
+    map_figures: Mapping[str, Figure] = MappingProxyType({}),
     notes: Sequence[str] = (),
 ) -> Path:
     """Writes `report.html` of a study, whole or not at all.
@@ -57,42 +58,38 @@ def write_noise_report(
         summary: content of `noise.json`.
         figures: as `experiments.noise.report.figures.make_figures` draws them; others come last.
         config: content of `config.json`.
-        map_figures: figures of the training map that paths were read with, each a figure or the
-            path of a PNG file.
+        map_figures: figures of the training map that paths were read with.
         notes: what a reader should know first; those of the study follow them.
 
     Returns:
         The path written.
-
-    Raises:
-        UserError: a figure's file is missing.
     """
-    first = {name: figures[name] for name in ("components",) if name in figures}
-    parts = [
+    lead = {name: figures[name] for name in ("components",) if name in figures}
+    first = [
         page.titled(
             "Which sources matter, how much, how sure",
-            *(
-                page.figure(name, each, captions.components(summary))
-                for name, each in first.items()
-            ),
+            *(html.figure(name, each, captions.components(summary)) for name, each in lead.items()),
             page.paragraph(" ".join([*answer(summary), *left_out(summary)])),
         ),
         html.notes(list(dict.fromkeys([*notes, *summary.notes]))),
+    ]
+    parts = [
         page.titled("What was found", page.bullets(headlines(summary))),
         *(page.render(section, summary, figures) for section in SECTIONS),
         _map(summary, map_figures),
-        page.further_figures(SECTIONS, {k: v for k, v in figures.items() if k not in first}),
+        page.further_figures(SECTIONS, {k: v for k, v in figures.items() if k not in lead}),
+        html.details("Settings and timings", page.numbers(config)),
         html.details("All numbers", _all_numbers(summary)),
-        page.titled("Configuration", page.numbers(config)),
     ]
     title = f"Randomness by its source: {summary.experiment or 'a study'}"
-    return html.write_page(Path(folder) / REPORT, title, parts)
+    path = Path(folder) / REPORT
+    return html.write_page(path, title, parts, first, command=config.get("command"))
 
 
 def _map(summary: StudySummary, drawn: Drawn) -> str:
     """Returns HTML of the training map, with its caption."""
     pieces = [
-        html.figure(f"map_{name}", html.image_source(name, figure), _MAP_CAPTIONS.get(name, ""))
+        html.figure(f"map_{name}", figure, _MAP_CAPTIONS.get(name, ""))
         for name, figure in drawn.items()
     ]
     about = () if summary.map is None else vars(summary.map).items()
