@@ -7,9 +7,10 @@
   const $ = (id) => document.getElementById(id);
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const short = (value) => value === null ? "never" : String(Number(value.toPrecision(5)));
-  const name = (state) => content.names[state] ? `${state} ${content.names[state]}` : `state ${state}`;
   const chosen = {size: sizes.findIndex((s) => s.size === content.chosen), lit: null, why: "", key: ""};
   const size = () => sizes[chosen.size];
+  const given = (state) => size().size === content.chosen ? content.names[state] : undefined;
+  const name = (state) => given(state) ? `${state} ${given(state)}` : `state ${state}`;
   const lit = (run) => chosen.lit === null || chosen.lit.has(run);
 
   const decoded = content.curves.map(({values}) => {
@@ -127,7 +128,7 @@
       rim_width: here.map((s) => s.detour ? 2.5 : chosen.key === `s${s.k}` ? 4 : 1),
       dash: here.map((s) => s.detour ? [5, 3] : []), caption_colour: here.map(() => css("--ink")),
       share: here.map((s) => `${(100 * s.share).toPrecision(2)} %`), runs: here.map((s) => `${s.runs} of ${total}`),
-      caption: here.map((s) => [content.names[s.k], `${(100 * s.share).toPrecision(2)} % of time`,
+      caption: here.map((s) => [given(s.k), `${(100 * s.share).toPrecision(2)} % of time`,
         narrow ? `${s.runs}/${total}` : `${s.runs} of ${total} runs`,
         s.detour ? "detour" : ""].filter(Boolean).join("\n")),
     };
