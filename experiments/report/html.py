@@ -37,13 +37,18 @@ def write_page(
         style: CSS of some part, beside that of every page.
         command: what made the page, to be copied.
     """
-    write_text(path, _page(title, parts, first, style, command))
+    write_text(path, page_text(title, parts, first, style, command))
     return path
 
 
-def _page(
-    title: str, parts: Iterable[str], first: Iterable[str], style: str, command: str | None
+def page_text(
+    title: str,
+    parts: Iterable[str],
+    first: Iterable[str] = (),
+    style: str = "",
+    command: str | None = None,
 ) -> str:
+    """Returns what `write_page` writes."""
     above, below = "\n".join(filter(None, first)), "\n".join(filter(None, parts))
     words = glossary(above + below)
     if words:

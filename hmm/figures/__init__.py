@@ -11,6 +11,7 @@ from seedmap.hmm.figures.findings import (
 )
 from seedmap.hmm.figures.forecast import plot_forecast_skill
 from seedmap.hmm.figures.graph import plot_training_map
+from seedmap.hmm.figures.metrics import plot_metric, plot_metrics
 from seedmap.hmm.figures.runs import plot_convergence, plot_losses, plot_state_raster
 from seedmap.hmm.figures.selection import plot_held_out, plot_model_selection, plot_sizes
 from seedmap.hmm.figures.semantics import plot_coefficients, plot_dissimilarity
@@ -25,6 +26,8 @@ __all__ = [
     "plot_forecast_skill",
     "plot_held_out",
     "plot_losses",
+    "plot_metric",
+    "plot_metrics",
     "plot_model_selection",
     "plot_moves_first",
     "plot_path_or_speed",

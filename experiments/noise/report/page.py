@@ -14,7 +14,13 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from seedmap.experiments.noise.report import captions
-from seedmap.experiments.noise.report.answer import answer, left_out, share_text
+from seedmap.experiments.noise.report.answer import (
+    answer,
+    compared_measures,
+    left_out,
+    share_text,
+)
+from seedmap.experiments.noise.report.figure_sources import plot_components
 from seedmap.experiments.noise.report.figures import share
 from seedmap.experiments.noise.report.headlines import RATES, headlines, what_varies, when_apart
 from seedmap.experiments.noise.results import Estimate, RateSpread, StudySummary, VariantSummary
@@ -32,6 +38,7 @@ from seedmap.experiments.report.text import (
     percent,
 )
 from seedmap.experiments.runs.folder import REPORT
+from seedmap.showing import card
 
 MOST_CLASSES = 200  # whose numbers are written out one by one
 _MAP_CAPTIONS = {
@@ -348,6 +355,13 @@ def terminal(summary: StudySummary) -> str:
     rows = _rows(summary, lambda variant: _short(summary, variant))
     said = answer(summary) if summary.roots > 1 else []
     return blocks(aligned(_HEADER, rows), *said, notes=summary.notes)
+
+
+def card_of(summary: StudySummary) -> str:
+    """Returns the HTML by which a study shows itself in a notebook."""
+    figure = plot_components(summary) if compared_measures(summary) else None
+    said = [*answer(summary), *summary.notes]
+    return card(repr(summary), figure, said, _HEADER, _rows(summary, lambda v: _short(summary, v)))
 
 
 def _short(summary: StudySummary, variant: VariantSummary) -> list[str]:
