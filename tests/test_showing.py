@@ -1,6 +1,7 @@
 """Objects in a notebook: short reprs, HTML of their own, names of states, one tree, a page."""
 
 import csv
+import io
 import json
 import re
 from html import unescape
@@ -85,12 +86,15 @@ def test_names_of_states_are_kept_everywhere(mapped, tmp_path):
     assert "generalising" in named._repr_html_()
     assert named.to_xarray()["states"].state_name.values.tolist() == ["memorising", "generalising"]
     named.to_csv(tmp_path)
-    rows = list(csv.DictReader((tmp_path / "states.csv").open()))
+    rows, arrows = (
+        list(csv.DictReader(io.StringIO((tmp_path / f"{name}.csv").read_text())))
+        for name in ("states", "edges")
+    )
     assert {(row["state"], row["name"]) for row in rows} == {
         ("0", "memorising"),
         ("1", "generalising"),
     }
-    assert next(csv.DictReader((tmp_path / "edges.csv").open()))["to_name"] == "generalising"
+    assert arrows[0]["to_name"] == "generalising"
     assert content_of(named.explore().page)["names"] == {"0": "memorising", "1": "generalising"}
     with pytest.raises(sm.UserError, match=r"no state 2; states are 0 to 1"):
         mapped.rename({2: "late"})

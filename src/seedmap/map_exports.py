@@ -66,9 +66,10 @@ def to_xarray(m: "Map") -> "xr.DataTree":
 
     Returns:
         Groups `runs` (metrics [run, record, metric], step and state [run, record], what became of
-        each run), `states` (state_name, share of records, visits, and mean [state, metric] in standard
-        deviations), `edges`, and of the default map `sizes` (what speaks for each number of states,
-        and state [num_states, run, record]); the headline and the notes are attributes.
+        each run), `states` (state_name, share of records, visits, and mean [state, metric] in
+        standard deviations), `edges`, and of the default map `sizes` (what speaks for each
+        number of states, and state [num_states, run, record]); the headline and the notes are
+        attributes.
     """
     import xarray as xr
 
