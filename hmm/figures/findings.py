@@ -79,7 +79,7 @@ def plot_path_or_speed(found: PathOrSpeed) -> Figure:
     figure = Drawing(figsize=(WIDTH, 1.3), layout="constrained")
     ax = figure.subplots()
     ax.barh(0, found.timing, color=state_colour(0), height=0.5)
-    hatched = {"facecolor": PALE, "edgecolor": GREY, "hatch": "////"}
+    hatched: dict[str, Any] = {"facecolor": PALE, "edgecolor": GREY, "hatch": "////"}
     ax.barh(0, found.place, left=found.timing, height=0.5, **hatched)
     around = [[max(found.timing - found.low, 0)], [max(found.high - found.timing, 0)]]
     ax.errorbar(found.timing, 0, xerr=around, color=INK, capsize=3)

@@ -112,9 +112,8 @@ class _States(NamedTuple):
 
 def _draw_small(ax: Axes, states: _States, edges: Sequence[Edge]) -> None:
     """The map on axes of any size."""
-    figure = figure_of(ax)
-    size = ax.get_window_extent().size / figure.dpi
-    ax.set(xlim=(0, size[0]), ylim=(0, size[1]))
+    box, dpi = ax.get_window_extent(), figure_of(ax).dpi
+    ax.set(xlim=(0, box.width / dpi), ylim=(0, box.height / dpi))
     ax.set_axis_off()
     scene = _draw_states(ax, states, _layers(states.map))
     texts = [_percent(edge.num_runs / states.map.num_runs) for edge in edges]
@@ -287,7 +286,9 @@ def _size(text: Text) -> np.ndarray:
     """Width and height of a text with its frame, in inches, float [2]."""
     if not text.get_text():
         return np.zeros(2)
-    frame, dpi = text.get_bbox_patch(), text.get_figure(root=True).dpi
+    figure, frame = text.get_figure(root=True), text.get_bbox_patch()
+    assert figure is not None
+    dpi = figure.dpi
     renderer = RendererAgg(1, 1, dpi)  # of any canvas: it measures only
     extent = text.get_window_extent(renderer)
     if frame is not None:

@@ -140,10 +140,14 @@ def _number_stays(ax: Axes, paths: np.ndarray, edges: np.ndarray) -> None:
             if edges[end] - edges[start] < _LONG_STAY * (edges[-1] - edges[0]):
                 continue
             state = int(path[start])
-            chip = {"boxstyle": "round,pad=0.15", "facecolor": state_colour(state), "lw": 0}
+            chip: dict[str, Any] = {
+                "boxstyle": "round,pad=0.15",
+                "facecolor": state_colour(state),
+                "lw": 0,
+            }
             middle = (edges[start] + edges[end]) / 2
-            text = {"color": text_colour(state_colour(state)), "bbox": chip, "gid": "stay"}
-            ax.text(middle, row, str(state), **style, **text)
+            style |= {"color": text_colour(state_colour(state)), "bbox": chip}
+            ax.text(middle, row, str(state), gid="stay", **style)
 
 
 def _group_sizes(convergence: np.ndarray, diverged: np.ndarray) -> tuple[int, int, int]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from jaxtyping import Bool, Float, Real
@@ -66,6 +66,10 @@ class Runs:
             f"{converged})"
         )
 
+    @overload
+    def plot(self, metric: str | None = None, ax: None = None) -> "Figure": ...
+    @overload
+    def plot(self, metric: str, ax: "Axes") -> "Axes": ...
     def plot(self, metric: str | None = None, ax: "Axes | None" = None) -> "Figure | Axes":
         """Draws metrics over time, a line a run.
 

@@ -303,7 +303,8 @@ def plot_groups(variants: list[VariantSummary]) -> Figure:
                 ax.plot(*zip(*points, strict=True), gid=name, **marking(look[name], 4.5))
         _scale_ratios(ax, ratios)
         ax.axvline(1, color=INK, linewidth=0.8, zorder=0)
-        ax.set(title=title, xlabel="SD over SD of all test examples")
+        ax.set_title(title)
+    figure.supxlabel("SD over SD of all test examples", fontsize=8)
     axes[0].set_ylim(len(groups) - 0.5, -0.5)
     names = [f"{shorten(group.group, 26)} ({group.size})" for group in groups]
     axes[0].set_yticks(range(len(groups)), names)
