@@ -52,6 +52,7 @@ def test_nothing_of_convergence_where_it_is_not_recorded(made):
         paths=m.paths,
         odd=(),
         edges=(),
+        names={},
     )
     frames = map_exports.map_frames(bare)
     assert "convergence" not in frames["runs"]

@@ -378,6 +378,15 @@ class StudySummary:
     unused: list[str]
     training_id: str | None
 
+    def __repr__(self) -> str:
+        whose = f"{self.roots} roots x {len(self.variants)} variants x {self.replicas} replicas"
+        return f"StudySummary({self.experiment or 'a study'}: {whose}, {len(self.notes)} notes)"
+
+    def _repr_html_(self) -> str:
+        from seedmap.experiments.noise.report.page import card_of  # which builds on this module
+
+        return card_of(self)
+
     def variant(self, name: str) -> VariantSummary | None:
         """Returns the variant of that name; None where there is none."""
         return next((variant for variant in self.variants if variant.name == name), None)

@@ -102,6 +102,11 @@ class StudyResult(NamedTuple):
     ulp_step: int = 0
     roots: int = 1
 
+    def __repr__(self) -> str:
+        names = ", ".join(variant.name for variant in self.variants)
+        replicas = f"{len(self.diverged)} replicas, {int((self.diverged >= 0).sum())} diverged"
+        return f"StudyResult({self.roots} roots of {names}; {replicas})"
+
 
 def study_of_root(study: StudyResult, number: int) -> StudyResult:
     """Returns one root's part of a study: what a study of that root alone is.

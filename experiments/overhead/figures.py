@@ -14,6 +14,7 @@ from seedmap.hmm.figures.style import (
     INK,
     PALE,
     WIDTH,
+    Drawing,
     add_legend,
     say_nothing_to_show,
     set_log_scale,
@@ -53,7 +54,7 @@ def plot_overhead(results: Sequence[Result]) -> Figure:
     networks = list(dict.fromkeys(result.network for result in results))
     rows, columns = -(-max(1, len(modes)) // _PANELS), min(_PANELS, max(1, len(modes)))
     height = rows * (0.75 + 0.2 * len(networks)) + 0.2
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure = Drawing(figsize=(WIDTH, height), layout="constrained")
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     for ax in axes[len(modes) :]:
         ax.set_visible(False)
@@ -106,7 +107,7 @@ def plot_kernels(results: Sequence[Result]) -> Figure | None:
     sizes = sorted({result.kernel_size for result in results})
     if len(sizes) < 2:
         return None
-    figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
+    figure = Drawing(figsize=(WIDTH, 2.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.set(title="Time of a training step", ylabel="milliseconds a seed")
     right.set(title="Over the default mode", ylabel="time / default")

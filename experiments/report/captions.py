@@ -107,9 +107,19 @@ def convergence(summary: RunSummary) -> str:
     """Returns the caption of the histogram of convergence times."""
     times = summary.convergence
     return (
-        f"Times at which the runs first exceed an evaluation accuracy of {cell(times.threshold)}, "
-        f"on average at {times.unit} {cell(times.mean)}."
+        f"Times at which the runs first have {criterion(summary)}, on average at {times.unit} "
+        f"{cell(times.mean)}."
     )
+
+
+def criterion(summary: RunSummary) -> str:
+    """Returns when a run has converged, in words."""
+    times = summary.convergence
+    if times.criterion:
+        return times.criterion
+    if not summary.num_converged:
+        return "no criterion that is recorded"
+    return f"evaluation accuracy above {times.threshold:.4g}"  # of a map made before it was named
 
 
 def model_selection(summary: RunSummary) -> str:

@@ -44,7 +44,9 @@ def write_comparison(folder: Path, comparison: Comparison, joint: Joint | None =
         files.write_json(draft / JSON, to_json(comparison))
         out_folder.write_csv(draft / CSV, [flat(row) for row in comparison.runs])
         out_folder.save_figures(draft, drawn)
-        html.write_page(draft / HTML, "Runs compared", _parts(comparison, drawn))
+        first, parts = _parts(comparison, drawn)
+        made_by = run_folder.command().get("command")
+        html.write_page(draft / HTML, "Runs compared", parts, first, command=made_by)
         if joint is not None:
             joint.save(draft)
     return folder / HTML
@@ -186,14 +188,11 @@ _CAPTIONS = {
 }
 
 
-def _parts(comparison: Comparison, drawn: Mapping[str, Figure]) -> list[str]:
-    """Returns the page's HTML."""
-    images = {name: page.figure(name, figure, _CAPTIONS[name]) for name, figure in drawn.items()}
-    parts = [
-        html.notes(comparison.notes),
-        html.table(_HEADER, _table_rows(comparison.runs)),
-        images["comparison"],
-    ]
+def _parts(comparison: Comparison, drawn: Mapping[str, Figure]) -> tuple[list[str], list[str]]:
+    """Returns the page's HTML: what stands above its table of contents, and what under it."""
+    images = {name: html.figure(name, figure, _CAPTIONS[name]) for name, figure in drawn.items()}
+    first = [images["comparison"], html.notes(comparison.notes)]
+    parts = [page.titled("The runs", html.table(_HEADER, _table_rows(comparison.runs)))]
     joint = _joint(comparison)
     if joint is not None:
         heading, sentences, rows = joint
@@ -201,4 +200,4 @@ def _parts(comparison: Comparison, drawn: Mapping[str, Figure]) -> list[str]:
         parts.append(
             page.titled(heading, page.paragraph(sentences), table, images["shared_states"])
         )
-    return [*parts, page.all_numbers(comparison)]
+    return first, [*parts, page.all_numbers(comparison)]

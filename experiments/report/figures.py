@@ -4,6 +4,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
+from seedmap.experiments.report import captions
 from seedmap.experiments.runs.analysis import Analysis
 from seedmap.experiments.runs.dataset import seed_rows, time_unit
 from seedmap.experiments.runs.engines import GaussianSweep
@@ -28,7 +29,7 @@ def make_figures(mapped: Mapped) -> dict[str, Figure]:
     summary, detours = mapped.summary, mapped.summary.detours_on_map
     drawn = {
         "training_map": figures.plot_training_map(analysis.training_map, detours, _claim(summary)),
-        "convergence": _convergence_figure(dataset, analysis, question.threshold),
+        "convergence": _convergence_figure(dataset, analysis, captions.criterion(summary)),
         "coefficients": figures.plot_coefficients(regression, detours, measure),
         "dissimilarity": figures.plot_dissimilarity(
             pairwise_dissimilarity(analysis.bag, "discrete"), runs
@@ -37,7 +38,9 @@ def make_figures(mapped: Mapped) -> dict[str, Figure]:
     drawn |= _figures_over_time(fitted, analysis) | _selection_figures(fitted, summary)
     if fitted.published is not None:
         theirs = published_analysis(fitted, question)
-        drawn["published_map"] = figures.plot_training_map(theirs.training_map, theirs.detours)
+        drawn["published_map"] = figures.plot_training_map(
+            theirs.training_map, theirs.detours, heading="Map by the method of Hu et al. (2023)"
+        )
     return drawn | _findings_figures(findings_of(mapped))
 
 
@@ -46,12 +49,12 @@ def _claim(summary: RunSummary) -> str | None:
     return None if summary.resolution is None else summary.headline.partition(" (")[0]
 
 
-def _convergence_figure(dataset: xr.Dataset, analysis: Analysis, threshold: float) -> Figure:
+def _convergence_figure(dataset: xr.Dataset, analysis: Analysis, criterion: str) -> Figure:
     diverged = (dataset.diverged.values >= 0) & np.isnan(analysis.convergence)
     times = dataset[time_unit(dataset)].values.astype(float)
     return figures.plot_convergence(
         analysis.convergence,
-        threshold,
+        criterion,
         time_unit(dataset),
         num_diverged=int(diverged.sum()),
         resolution=float(np.median(np.diff(times))),

@@ -1,72 +1,127 @@
-"""The parts of an HTML page that opens anywhere: figures inlined, no script, no network."""
+"""The parts of an HTML page that opens anywhere: figures and scripts inlined, no network."""
 
-import base64
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from seedmap.errors import UserError
+from seedmap.experiments.report.glossary import explained, glossary
 from seedmap.experiments.report.text import cell
 from seedmap.files import write_text
-from seedmap.hmm.figures import png
+from seedmap.hmm.figures import svg
 
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; margin: 0; }
-main { max-width: 60rem; margin: 0 auto; padding: 1rem; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
-figure { margin: 1rem 0; } img { max-width: 100%; height: auto; }
-figcaption { color: #444; font-size: .95rem; max-width: 46rem; }
-.table { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .9rem; margin: .5rem 0; }
-th, td { text-align: left; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #ddd;
-  vertical-align: top; }
-td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
-aside { border-left: 4px solid #d55e00; background: #fdf3ec; padding: .2rem 1rem; }
-summary { cursor: pointer; margin: .5rem 0; }
-"""
+_DRAWN = re.compile(r"#(?:222222|6f6f6f|e6e6e6|fdfdfd)")
+_FOLLOWS = {"#222222": "--ink", "#6f6f6f": "--grey", "#e6e6e6": "--pale", "#fdfdfd": "--paper"}
+_HEADING = re.compile(r'<h2 id="([^"]+)">(.*?)</h2>')
 
 
-def write_page(path: Path, title: str, parts: Iterable[str]) -> Path:
-    """Writes a page of the given HTML parts, whole or not at all; empty parts are left out."""
-    write_text(path, _page(title, parts))
+def write_page(
+    path: Path,
+    title: str,
+    parts: Iterable[str],
+    first: Iterable[str] = (),
+    style: str = "",
+    command: str | None = None,
+) -> Path:
+    """Writes a page of the given HTML parts, whole or not at all; empty parts are left out.
+
+    Args:
+        path: file to write.
+        title: of the page.
+        parts: of the page, under a table of their headings.
+        first: what stands above that table.
+        style: CSS of some part, beside that of every page.
+        command: what made the page, to be copied.
+    """
+    write_text(path, page_text(title, parts, first, style, command))
     return path
 
 
-def _page(title: str, parts: Iterable[str]) -> str:
-    title = escape(title)
+def page_text(
+    title: str,
+    parts: Iterable[str],
+    first: Iterable[str] = (),
+    style: str = "",
+    command: str | None = None,
+) -> str:
+    """Returns what `write_page` writes."""
+    above, below = "\n".join(filter(None, first)), "\n".join(filter(None, parts))
+    words = glossary(above + below)
+    if words:
+        below += "\n" + details("Glossary", words)
+    made = [command_line(command)] if command else []
+    body = [f"<h1>{escape(title)}</h1>", *made, above, contents(below), below]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f"<h1>{title}</h1>\n" + "\n".join(filter(None, parts)) + "\n</main>\n</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>{_own_file('page.css')}{style}</style>\n</head>\n"
+        "<body>\n<main>\n" + "\n".join(filter(None, body)) + "\n</main>\n"
+        f"<script>{_own_file('page.js')}</script>\n</body>\n</html>\n"
     )
 
 
-def image_source(name: str, figure: Figure | str | Path) -> str:
-    """Returns the figure's PNG as a data URI.
-
-    Raises:
-        UserError: a figure's file is missing.
-    """
-    if isinstance(figure, Figure):
-        content = png(figure)
-    elif Path(figure).is_file():
-        content = Path(figure).read_bytes()
-    else:
-        raise UserError(f"figure {name}: there is no file {figure}; draw it again")
-    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
+def _own_file(name: str) -> str:
+    return (files("seedmap.experiments.report") / name).read_text(encoding="utf-8")
 
 
-def figure(name: str, source: str, caption: str) -> str:
-    """Returns an image with its caption."""
-    label = escape(name.replace("_", " "))
+def contents(page: str) -> str:
+    """Returns the table of a page's headings; nothing where there are fewer than three."""
+    headings = _HEADING.findall(page)
+    items = "".join(f'<li><a href="#{at}">{heading}</a></li>' for at, heading in headings)
+    return f'<nav aria-label="Contents"><ol>{items}</ol></nav>' if len(headings) > 2 else ""
+
+
+def heading(text: str) -> str:
+    """Returns a heading of a part, which the table of contents names."""
+    return f'<h2 id="part-{_slug(text)}">{escape(text)}</h2>'
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def command_line(command: str) -> str:
+    """Returns a command with a button that copies it."""
+    button = '<button type="button" data-copy>Copy</button>'
+    return f'<div class="command"><code>{escape(command)}</code>{button}</div>'
+
+
+def inline_svg(name: str, figure: Figure) -> str:
+    """Returns a figure as SVG that is part of the page: its ink and paper are those of the page."""
+    drawn = svg(figure)
+    drawn = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{_slug(name)}-", drawn)  # unique in the page
+    drawn = _DRAWN.sub(lambda match: f"var({_FOLLOWS[match[0]]}, {match[0]})", drawn)
+    label = escape(name.replace("_", " "), quote=True)
+    natural = f"--natural: {96 * figure.get_figwidth():.0f}px"
+    box = re.search(r'viewBox="[^"]*"', drawn)
+    assert box is not None
+    start = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+    start += f'{box[0]} role="img" aria-label="{label}" style="{natural}">'
+    return start + drawn[drawn.index(">") + 1 :]
+
+
+def figure(name: str, drawn: Figure, caption: str) -> str:
+    """Returns a figure with its caption and a button that saves it."""
+    button = f'<button type="button" data-svg="{escape(name, quote=True)}">SVG</button>'
     return (
-        f'<figure id="{escape(name)}">\n<img src="{source}" alt="{label}">\n'
-        f"<figcaption>{escape(caption)}</figcaption>\n</figure>"
+        f'<figure id="{escape(name)}">\n<div class="picture">{inline_svg(name, drawn)}</div>\n'
+        f"<figcaption>{explained(caption)} {button}</figcaption>\n</figure>"
     )
+
+
+def key_numbers(numbers: Iterable[tuple[str, str, str]]) -> str:
+    """Returns numbers that stand out: label, value, and what it is beside or made of."""
+    items = "\n".join(
+        f"<div><dt>{explained(label)}</dt><dd>{escape(value)}"
+        + (f"<small>{escape(beside)}</small>" if beside else "")
+        + "</dd></div>"
+        for label, value, beside in numbers
+    )
+    return f'<dl class="numbers">\n{items}\n</dl>'
 
 
 def notes(sentences: Sequence[str]) -> str:
@@ -82,9 +137,15 @@ def details(heading: str, content: str) -> str:
     return f"<details>\n<summary>{escape(heading)}</summary>\n{content}\n</details>"
 
 
+def same_as_figure(figure: str) -> str:
+    """Returns a figure of what the page also shows to explore: folded where scripts run."""
+    start = '<details class="static" open>\n<summary>The same as a figure</summary>'
+    return f"{start}\n{figure}\n</details>"
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Returns a table; numbers are formatted, all text is escaped."""
-    head = "".join(f"<th>{escape(label)}</th>" for label in header)
+    head = "".join(f"<th>{explained(label)}</th>" for label in header)
     body = "\n".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
     if not body:
         return ""

@@ -63,8 +63,12 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def save_figures(folder: Path, drawn: Mapping[str, Figure]) -> dict[str, Path]:
-    """Writes `figures/NAME.png` for each figure; returns their paths by name."""
-    return {
-        name: hmm_figures.save(figure, folder / run_folder.FIGURES / f"{name}.png")
-        for name, figure in drawn.items()
-    }
+    """Writes `figures/NAME.png` for each figure; returns their paths by name.
+
+    What stands where is settled with it: the page draws the same figures once more.
+    """
+    paths = {}
+    for name, figure in drawn.items():
+        paths[name] = hmm_figures.save(figure, folder / run_folder.FIGURES / f"{name}.png")
+        figure.set_layout_engine("none")
+    return paths

@@ -3,10 +3,9 @@
 The HTML of each piece is that of `experiments.report.html`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from matplotlib.figure import Figure
@@ -15,8 +14,8 @@ from seedmap.experiments.report import html
 from seedmap.results import to_json
 
 Subject = TypeVar("Subject")
-Drawn = Mapping[str, Figure | str | Path]
-"""Figures by name, each a figure or the path of a PNG file."""
+Drawn = Mapping[str, Figure]
+"""Figures by name."""
 
 
 @dataclass(frozen=True)
@@ -35,40 +34,37 @@ class Section(Generic[Subject]):
     tables: tuple[Callable[[Subject], str], ...] = ()
 
 
-def render(section: Section[Subject], subject: Subject, drawn: Drawn) -> str:
+def render(
+    section: Section[Subject],
+    subject: Subject,
+    drawn: Drawn,
+    folded: Collection[str] = (),
+    lead: str = "",
+) -> str:
     """Returns the HTML of a section: the figures that were drawn, then the tables.
 
-    Raises:
-        UserError: a figure's file is missing.
+    Figures whose names are in `folded`, which the page shows to explore as well, are folded where
+    scripts run; `lead` is HTML that stands before them.
     """
-    pieces = [
-        figure(name, drawn[name], caption(subject))
-        for name, caption in section.figures.items()
-        if name in drawn
-    ]
+    pieces = [lead]
+    for name, caption in section.figures.items():
+        if name in drawn:
+            figure = html.figure(name, drawn[name], caption(subject))
+            pieces.append(html.same_as_figure(figure) if name in folded else figure)
     return titled(section.heading, *pieces, *(table(subject) for table in section.tables))
 
 
 def further_figures(sections: Iterable[Section], drawn: Drawn) -> str:
     """Returns the HTML of the figures that no section names, without captions."""
     known = {name for section in sections for name in section.figures}
-    pieces = [figure(name, drawn[name], "") for name in drawn if name not in known]
+    pieces = [html.figure(name, drawn[name], "") for name in drawn if name not in known]
     return titled("Further figures", *pieces)
 
 
 def titled(heading: str, *pieces: str) -> str:
     """Returns pieces of HTML under a heading; nothing where all are empty."""
     pieces = tuple(filter(None, pieces))
-    return "\n".join([f"<h2>{escape(heading)}</h2>", *pieces]) if pieces else ""
-
-
-def figure(name: str, drawn: Figure | str | Path, caption: str) -> str:
-    """Returns a figure with its caption.
-
-    Raises:
-        UserError: its file is missing.
-    """
-    return html.figure(name, html.image_source(name, drawn), caption)
+    return "\n".join([html.heading(heading), *pieces]) if pieces else ""
 
 
 def paragraph(sentences: str) -> str:

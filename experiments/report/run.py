@@ -8,10 +8,14 @@ from typing import Any
 
 from seedmap.experiments.report import captions, html, page
 from seedmap.experiments.report.captions import measure
+from seedmap.experiments.report.key_numbers import key_numbers
 from seedmap.experiments.report.page import Drawn, Section
 from seedmap.experiments.report.text import fixed, mean_and_sd
 from seedmap.experiments.runs.summary import RunSummary
 from seedmap.hmm import Delay
+from seedmap.hmm.explorer.content import Explored, to_content
+from seedmap.hmm.explorer.embed import explorer
+from seedmap.hmm.explorer.embed import style as explorer_style
 from seedmap.hmm.figures.semantics import MORE_TIME
 from seedmap.hmm.figures.style import signed
 from seedmap.results import ABSENT, to_json
@@ -23,7 +27,7 @@ def write_report(
     summary: RunSummary,
     config: Mapping[str, Any],
     figures: Drawn,
-    notes: Sequence[str] = (),
+    explored: Explored | None = None,
 ) -> Path:
     """Writes the report of a run as one self-contained HTML file, whole or not at all.
 
@@ -36,24 +40,28 @@ def write_report(
         title: Title of the report.
         summary: Content of `summary.json`.
         config: Content of `config.json`.
-        figures: Figures by name, each a figure or the path of a PNG file.
-        notes: Warnings, shown first.
+        figures: Figures by name.
+        explored: What is shown to explore; None: figures alone.
 
     Returns:
         The path written.
-
-    Raises:
-        UserError: A figure's file is missing.
     """
-    parts = [
-        html.notes(notes),
-        _headline(summary),
-        *(page.render(section, summary, figures) for section in SECTIONS),
-        page.further_figures(SECTIONS, figures),
-        page.all_numbers(summary, "All numbers of the summary"),
-        page.titled("Configuration", page.numbers(config)),
+    parts = None if explored is None else explorer(to_content(explored))
+    folded = _IN_THE_EXPLORER if parts else ()
+    first = [
+        page.render(MAP, summary, figures, folded, parts.map if parts else ""),
+        html.key_numbers(key_numbers(summary)),
+        html.notes(summary.notes),
     ]
-    return html.write_page(Path(path), title, parts)
+    rest = [
+        parts.runs if parts else "",
+        *(page.render(section, summary, figures, folded) for section in SECTIONS),
+        page.further_figures((MAP, *SECTIONS), figures),
+        html.details("Settings and timings", _facts(summary) + "\n" + page.numbers(config)),
+        page.all_numbers(summary, "All numbers of the summary"),
+    ]
+    style = explorer_style() if parts else ""
+    return html.write_page(Path(path), title, rest, first, style, config.get("command"))
 
 
 def _records(records: Sequence[Mapping[str, Any]]) -> str:
@@ -63,7 +71,7 @@ def _records(records: Sequence[Mapping[str, Any]]) -> str:
     return html.table([key.replace("_", " ") for key in keys], rows)
 
 
-def _headline(summary: RunSummary) -> str:
+def _facts(summary: RunSummary) -> str:
     times = summary.convergence
     when = mean_and_sd(times.mean, times.std)
     rows = [
@@ -71,7 +79,7 @@ def _headline(summary: RunSummary) -> str:
         ("diverged", summary.num_diverged),
         ("converged", summary.num_converged),
         ("time of convergence", f"{when} ({times.unit}; mean ± standard deviation)"),
-        ("converged means", f"evaluation accuracy above {times.threshold:.4g}"),
+        ("converged means", captions.criterion(summary)),
         ("states", summary.num_states),
         ("branches", summary.headline),
         ("detour states", summary.detours),
@@ -336,14 +344,12 @@ def _instead(summary: RunSummary, seed: int | str) -> str:
     return "diverged" if seed in summary.diverged_seeds else "never"
 
 
+_IN_THE_EXPLORER = ("training_map", "state_raster", "losses")
+MAP = Section("Training map", {"training_map": captions.training_map})
 SECTIONS = (
+    Section("Branches, arrows and states", {}, (_branch_table, _transitions, _visits)),
     Section(
-        "Training map",
-        {"training_map": captions.training_map},
-        (_branch_table, _transitions, _visits),
-    ),
-    Section(
-        "States over time",
+        "Runs beside each other",
         {
             "state_raster": captions.state_raster,
             "losses": captions.losses,

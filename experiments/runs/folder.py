@@ -5,7 +5,9 @@ import io
 import logging
 import os
 import re
+import shlex
 import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -388,4 +390,13 @@ def environment() -> dict[str, Any]:
         },
         "variables": {name: os.environ[name] for name in ARITHMETIC if name in os.environ},
         "git_commit": git_commit(),
+        **command(),
     }
+
+
+def command() -> dict[str, str]:
+    """Returns the `seedmap` command that runs, as it can be typed; nothing of another program."""
+    program, *arguments = sys.argv or [""]
+    if "seedmap" not in (Path(program).name, Path(program).parent.name):  # python -m seedmap
+        return {}
+    return {"command": shlex.join(["seedmap", *arguments])}

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 from seedmap import files
+from seedmap.experiments.report.explored import explored
 from seedmap.experiments.report.figures import make_figures
 from seedmap.experiments.report.out_folder import save_figures
 from seedmap.experiments.report.run import write_report
@@ -21,13 +22,14 @@ def report_run(mapped: Mapped) -> Path:
     with timed("figures"):
         drawn = make_figures(mapped)
     with timed("figures"), transaction(folder, (run_folder.REPORT,), "report") as draft:
+        save_figures(draft, drawn)
         write_report(
             draft / run_folder.REPORT,
             f"Training map of {config['experiment']}",
             mapped.summary,
             config,
-            save_figures(draft, drawn),
-            mapped.summary.notes,
+            drawn,
+            explored(mapped),
         )
         seconds = {"report": time.perf_counter() - started}
         files.write_json(draft / run_folder.CONFIG, changed_config(config, {}, seconds))

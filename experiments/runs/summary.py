@@ -9,7 +9,7 @@ import xarray as xr
 
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.analysis import Analysis
-from seedmap.experiments.runs.dataset import time_unit
+from seedmap.experiments.runs.dataset import criterion_of, time_unit
 from seedmap.experiments.runs.findings_summary import (
     FindingsSummary,
     PublishedSummary,
@@ -28,11 +28,13 @@ class Convergence:
     """Times at which the runs converge.
 
     Attributes:
-        threshold: evaluation accuracy above which a run has converged.
+        threshold: the number of the criterion of convergence.
         unit: "epoch" or "step".
         values: time of every seed, None where it never came.
         mean: over the seeds that converge; None where none does.
         std: standard deviation over them (ddof 1); None for fewer than two.
+        criterion: when a run has converged, such as "eval_accuracy above 0.9"; absent where
+            convergence is not recorded.
     """
 
     threshold: float
@@ -40,6 +42,7 @@ class Convergence:
     values: list[float | None]
     mean: float | None
     std: float | None
+    criterion: str | Absent = ABSENT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,7 +319,7 @@ def summarise(
         num_diverged=int(diverged.sum()),
         diverged_seeds=to_json(dataset.seed.values[diverged]),
         num_converged=int(np.isfinite(analysis.convergence).sum()),
-        convergence=_convergence(analysis, config.threshold, time_unit(dataset)),
+        convergence=_convergence(dataset, analysis, config.threshold),
         emission="gaussian" if parts.resolution is None else "autoregressive",
         scale=parts.scale,
         num_states=tmap.num_states,
@@ -367,14 +370,16 @@ def _forks(analysis: Analysis, parts: SummaryParts) -> dict[str, Any]:
     return {"forking": forking, "detours": detours, "firm_detours": detours}
 
 
-def _convergence(analysis: Analysis, threshold: float, unit: str) -> Convergence:
+def _convergence(dataset: xr.Dataset, analysis: Analysis, threshold: float) -> Convergence:
+    criterion = criterion_of(dataset, threshold)
     times = analysis.convergence[np.isfinite(analysis.convergence)]
     return Convergence(
         threshold=threshold,
-        unit=unit,
+        unit=time_unit(dataset),
         values=to_json(analysis.convergence),
         mean=float(times.mean()) if len(times) else None,
         std=float(times.std(ddof=1)) if len(times) > 1 else None,
+        criterion=ABSENT if criterion is None else criterion.words,
     )
 
 
@@ -410,7 +415,7 @@ def _notes(dataset: xr.Dataset, analysis: Analysis, parts: SummaryParts) -> list
         if unusable:
             notes.append(f"diverged too soon for the HMM: {', '.join(unusable)}")
     never = int((np.isnan(analysis.convergence) & ~diverged).sum())
-    if never and "eval_accuracy" in dataset:
+    if never and criterion_of(dataset, 0.0) is not None:
         runs = "1 run" if never == 1 else f"{never} runs"
         consequence = "left out of the regression"
         if analysis.regression.censoring == "cap":

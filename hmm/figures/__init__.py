@@ -1,6 +1,6 @@
 """Figures of a fitted HMM: pure functions from data to `matplotlib.figure.Figure`.
 
-Use `save` or `png` to write one. The same state has the same colour in all of them.
+Use `save`, `png` or `svg` to write one. The same state has the same colour in all of them.
 """
 
 from seedmap.hmm.figures.comparison import Experiment, plot_comparison, plot_shared_states
@@ -11,10 +11,11 @@ from seedmap.hmm.figures.findings import (
 )
 from seedmap.hmm.figures.forecast import plot_forecast_skill
 from seedmap.hmm.figures.graph import plot_training_map
+from seedmap.hmm.figures.metrics import plot_metric, plot_metrics
 from seedmap.hmm.figures.runs import plot_convergence, plot_losses, plot_state_raster
 from seedmap.hmm.figures.selection import plot_held_out, plot_model_selection, plot_sizes
 from seedmap.hmm.figures.semantics import plot_coefficients, plot_dissimilarity
-from seedmap.hmm.figures.style import png, save, state_colour
+from seedmap.hmm.figures.style import png, save, state_colour, svg
 
 __all__ = [
     "Experiment",
@@ -25,6 +26,8 @@ __all__ = [
     "plot_forecast_skill",
     "plot_held_out",
     "plot_losses",
+    "plot_metric",
+    "plot_metrics",
     "plot_model_selection",
     "plot_moves_first",
     "plot_path_or_speed",
@@ -36,4 +39,5 @@ __all__ = [
     "png",
     "save",
     "state_colour",
+    "svg",
 ]

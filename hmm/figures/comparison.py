@@ -14,6 +14,7 @@ from seedmap.hmm.figures.style import (
     INK,
     PALE,
     WIDTH,
+    Drawing,
     add_legend,
     shorten,
     state_colour,
@@ -22,7 +23,8 @@ from seedmap.hmm.figures.style import (
     text_colour,
 )
 
-_FORK, _PATH = "#d55e00", "#0072b2"
+_FORK: dict[str, Any] = {"color": state_colour(1), "marker": "^", "linestyle": ""}
+_PATH: dict[str, Any] = {"color": state_colour(0), "marker": "o", "linestyle": ""}
 _LEAST_LABELLED = 0.06  # share of time below which a bar's piece has no room for its number
 
 
@@ -52,7 +54,8 @@ class Experiment(NamedTuple):
 def plot_comparison(experiments: Sequence[Experiment]) -> Figure:
     """Show what each experiment found, a row each: R², dissimilarity, spread, number of states.
 
-    Dots are coloured by whether the runs fork; a hollow diamond is what was published.
+    A triangle is an experiment whose runs fork, a dot one with a single path; a hollow
+    diamond is what was published.
 
     Args:
         experiments: From top to bottom.
@@ -60,7 +63,7 @@ def plot_comparison(experiments: Sequence[Experiment]) -> Figure:
     Returns:
         The figure.
     """
-    figure = Figure(figsize=(WIDTH, 1.3 + 0.34 * len(experiments)), layout="constrained")
+    figure = Drawing(figsize=(WIDTH, 1.3 + 0.34 * len(experiments)), layout="constrained")
     axes = figure.subplots(1, 4, sharey=True, width_ratios=(3, 3, 3, 2))
     titles = ("R² of bag of states", "Dissimilarity (index)", "Spread of convergence", "States")
     labels = ("share of variance", "mean over pairs of runs", "standard deviation / mean", "number")
@@ -93,8 +96,8 @@ def _draw_column(
         if value is None:
             ax.annotate("\N{EN DASH}", (0.02, row), xycoords=("axes fraction", "data"), color=GREY)
         else:
-            colour = _FORK if fork else _PATH
-            ax.plot(value, row, "o", color=colour, markersize=6, gid="ours", clip_on=False)
+            look = _FORK if fork else _PATH
+            ax.plot(value, row, markersize=6, gid="ours", clip_on=False, **look)
     for row, value in enumerate(theirs or ()):
         if value is not None:
             ax.plot(value, row, gid="published", **_diamond())
@@ -115,8 +118,8 @@ def _limits(values: Sequence[float]) -> tuple[float, float]:
 
 def _handles(any_published: bool) -> list[Line2D]:
     handles = [
-        Line2D([], [], marker="o", linestyle="", color=colour, label=label)
-        for colour, label in ((_FORK, "runs fork"), (_PATH, "one path"))
+        Line2D([], [], label=label, **look)
+        for look, label in ((_FORK, "runs fork"), (_PATH, "no fork found"))
     ]
     if any_published:
         handles.append(Line2D([], [], label="published (Hu et al. 2023)", **_diamond()))
@@ -135,7 +138,7 @@ def plot_shared_states(shares: np.ndarray, names: Sequence[str]) -> Figure:
     Returns:
         The figure.
     """
-    figure = Figure(figsize=(WIDTH, 1.1 + 0.36 * len(names)), layout="constrained")
+    figure = Drawing(figsize=(WIDTH, 1.1 + 0.36 * len(names)), layout="constrained")
     ax = figure.add_subplot()
     starts = np.cumsum(shares, axis=1) - shares
     for state in range(shares.shape[1]):

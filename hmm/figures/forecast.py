@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from seedmap.hmm.figures.style import GREY, INK, PALE, WIDTH, say_nothing_to_show, styled
+from seedmap.hmm.figures.style import GREY, INK, PALE, WIDTH, Drawing, say_nothing_to_show, styled
 from seedmap.hmm.forecasting.skill import SkillRow
 
 _MOST_TICKS = 8
@@ -34,7 +34,7 @@ def plot_forecast_skill(rows: Sequence[SkillRow], unit: str = "step") -> Figure:
     Returns:
         The figure.
     """
-    figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
+    figure = Drawing(figsize=(WIDTH, 2.8), layout="constrained")
     brier, concordance, coverage = figure.subplots(1, 3)
     brier.set_title("Brier score")
     concordance.set_title("C-index")

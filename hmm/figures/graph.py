@@ -1,11 +1,12 @@
 """The training map drawn as a graph."""
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch
 from matplotlib.text import Text
@@ -15,7 +16,10 @@ from seedmap.hmm.figures import layout
 from seedmap.hmm.figures.style import (
     GREY,
     INK,
+    PAPER,
     WIDTH,
+    Drawing,
+    figure_of,
     shorten,
     signed,
     state_colour,
@@ -39,13 +43,13 @@ _NARROW = 0.75  # distance between columns below which captions are short
 _TEXT: dict[str, Any] = {"ha": "center", "fontsize": _SMALL, "color": INK, "linespacing": 1.2}
 _PLAIN: dict[str, Any] = {
     "boxstyle": "square,pad=0.1",
-    "facecolor": "white",
+    "facecolor": PAPER,
     "edgecolor": "none",
     "alpha": 0.8,
 }
 _DISC: dict[str, Any] = {
     "boxstyle": "circle,pad=0.25",
-    "facecolor": "white",
+    "facecolor": PAPER,
     "edgecolor": GREY,
     "lw": 0.6,
 }
@@ -54,8 +58,13 @@ _COLUMNS = (_MARGIN, 0.46, 0.94, 1.54, 3.33, 5.12)  # left edges of the table's 
 
 @styled
 def plot_training_map(
-    training_map: TrainingMap, detours: Collection[int] = (), claim: str | None = None
-) -> Figure:
+    training_map: TrainingMap,
+    detours: Collection[int] = (),
+    claim: str | None = None,
+    heading: str = "Training map",
+    names: Mapping[int, str] = MappingProxyType({}),
+    ax: Axes | None = None,
+) -> Figure | Axes:
     """Draw the states as circles, left to right by first visit, and the edges between them.
 
     A circle's area is proportional to the share of checkpoints spent in the state, an arrow's width
@@ -69,47 +78,77 @@ def plot_training_map(
         detours: States that are detours.
         claim: What was found of forks, for the heading. Default: whether two runs visit states in
             different orders (Hu et al. 2023).
+        heading: what it is a map of.
+        names: of states that have one, by their number.
+        ax: axes to draw on, at the place that they have now; edges say the share of runs only.
+            Default: a new figure.
 
     Returns:
-        The figure, 7 inches wide and 1.5 to 6.2 inches high.
+        `ax`, or the figure, 7 inches wide and 1.5 to 6.2 inches high.
     """
     edges = sorted(training_map.edges, key=lambda e: (-e.num_runs, e.source, e.target))
-    figure = None
-    if 0 < len(edges) <= _MOST_DESCRIBED:
-        figure = _draw_labelled(training_map, edges, detours)
-    figure = figure or _draw_numbered(training_map, edges, detours)
     if claim is None:
         claim = "forks" if training_map.forking else "does not fork"
-    _write_heading(figure.axes[0], training_map, claim)
+    states = _States(training_map, detours, names)
+    if ax is not None:
+        _draw_small(ax, states, edges)
+        ax.set_title(f"{heading} · {' · '.join(_claims(training_map, claim))}")
+        return ax
+    figure = None
+    if 0 < len(edges) <= _MOST_DESCRIBED:
+        figure = _draw_labelled(states, edges)
+    figure = figure or _draw_numbered(states, edges)
+    _write_heading(figure.axes[0], heading, _claims(training_map, claim))
     return figure
 
 
-def _draw_labelled(training_map, edges, detours) -> Figure | None:
+class _States(NamedTuple):
+    """What is drawn of the states: the map, which are detours, and names by number."""
+
+    map: TrainingMap
+    detours: Collection[int]
+    names: Mapping[int, str]
+
+
+def _draw_small(ax: Axes, states: _States, edges: Sequence[Edge]) -> None:
+    """The map on axes of any size."""
+    box, dpi = ax.get_window_extent(), figure_of(ax).dpi
+    ax.set(xlim=(0, box.width / dpi), ylim=(0, box.height / dpi))
+    ax.set_axis_off()
+    scene = _draw_states(ax, states, _layers(states.map))
+    texts = [_percent(edge.num_runs / states.map.num_runs) for edge in edges]
+    labels = [_edge_label(ax, text, _PLAIN) for text in texts]
+    _draw_edges(ax, edges, labels, scene, states.map.num_runs, off_curve=True)
+
+
+def _draw_labelled(states: _States, edges: Sequence[Edge]) -> Figure | None:
     """The map with each edge described beside it; None if descriptions would collide."""
+    training_map = states.map
     layered = _layers(training_map)
     ax = _empty_map(1.25 * _MAP_HEIGHT, layered)
-    scene = _draw_states(ax, training_map, layered, detours)
+    scene = _draw_states(ax, states, layered)
     texts = [_edge_text(edge, training_map.num_runs) for edge in edges]
     labels = [_edge_label(ax, text, _PLAIN) for text in texts]
     clear = _draw_edges(ax, edges, labels, scene, training_map.num_runs, off_curve=True)
     _trim(ax, table_height=0.1)
-    return _figure_of(ax) if clear else None
+    return figure_of(ax) if clear else None
 
 
-def _draw_numbered(training_map, edges, detours) -> Figure:
+def _draw_numbered(states: _States, edges: Sequence[Edge]) -> Figure:
     """The map with numbered edges and their descriptions in a table under it."""
+    training_map = states.map
     rows = min(len(edges), MOST_LABELLED)
     table_height = (rows + 2.5) * _ROW_HEIGHT if rows else 0.1
     layered = _layers(training_map)
     ax = _empty_map(_MAP_HEIGHT, layered)
-    scene = _draw_states(ax, training_map, layered, detours)
+    scene = _draw_states(ax, states, layered)
     texts = [str(i) if i <= MOST_LABELLED else "" for i in range(1, len(edges) + 1)]
     labels = [_edge_label(ax, text, _DISC) for text in texts]
     _draw_edges(ax, edges, labels, scene, training_map.num_runs, off_curve=False)
     _trim(ax, table_height)
     if rows:
-        _draw_table(_inch_axes(_figure_of(ax), 0.0, table_height), edges, training_map.num_runs)
-    return _figure_of(ax)
+        _draw_table(_inch_axes(figure_of(ax), 0.0, table_height), edges, training_map.num_runs)
+    return figure_of(ax)
 
 
 def _layers(training_map: TrainingMap) -> list[list[int]]:
@@ -121,20 +160,14 @@ def _layers(training_map: TrainingMap) -> list[list[int]]:
 def _empty_map(height: float, layered: list[list[int]]) -> Axes:
     """Axes in inches for the map, filling a new figure, with room for every row of states."""
     height = max(height, _STATE_HEIGHT * max(len(layer) for layer in layered))
-    figure = Figure(figsize=(WIDTH, height))
+    figure = Drawing(figsize=(WIDTH, height))
     FigureCanvasAgg(figure)  # texts are measured before the figure is drawn
     return _inch_axes(figure, 0.0, height)
 
 
-def _figure_of(ax: Axes) -> Figure:
-    """The figure that axes of `_empty_map` fill."""
-    assert isinstance(ax.figure, Figure)
-    return ax.figure
-
-
 def _trim(ax: Axes, table_height: float) -> None:
     """Cut the map's height to what is drawn, and make room for the heading and the table."""
-    figure = _figure_of(ax)
+    figure = figure_of(ax)
     drawn = Bbox.union([artist.get_window_extent() for artist in (*ax.patches, *ax.texts)])
     low, high = drawn.y0 / figure.dpi - _MARGIN / 2, drawn.y1 / figure.dpi + _MARGIN / 2
     total = table_height + high - low + _HEADING_HEIGHT
@@ -143,15 +176,20 @@ def _trim(ax: Axes, table_height: float) -> None:
     ax.set_ylim(low, high)
 
 
-def _write_heading(ax: Axes, training_map: TrainingMap, claim: str) -> None:
-    """Write over the map what it is of, what was found of forks, and states it leaves out."""
+def _claims(training_map: TrainingMap, claim: str) -> list[str]:
+    """What a heading says: number of runs, what was found of forks, and states left out."""
     unvisited = [str(k) for k in range(training_map.num_states) if not training_map.visits[k]]
     notes = [f"{training_map.num_runs} runs", claim]
     if unvisited:
         notes.append("no run visits state " + ", ".join(unvisited))
+    return notes
+
+
+def _write_heading(ax: Axes, heading: str, claims: Sequence[str]) -> None:
+    """Write over the map what it is of and what is said of it."""
     height = ax.get_ylim()[1] + 0.08
-    ax.text(_MARGIN, height, "Training map", fontsize=9, color=INK)
-    ax.text(WIDTH - _MARGIN, height, " · ".join(notes), ha="right", fontsize=7, color=GREY)
+    ax.text(_MARGIN, height, heading, fontsize=9, color=INK)
+    ax.text(WIDTH - _MARGIN, height, " · ".join(claims), ha="right", fontsize=7, color=GREY)
 
 
 def _inch_axes(figure: Figure, bottom: float, height: float) -> Axes:
@@ -164,9 +202,10 @@ def _inch_axes(figure: Figure, bottom: float, height: float) -> Axes:
     return ax
 
 
-def _draw_states(ax, training_map, layered, detours) -> layout.Scene:
+def _draw_states(ax: Axes, states: _States, layered: list[list[int]]) -> layout.Scene:
     """Draw circles and captions, and return what the edges have to get round."""
-    size = (WIDTH, ax.get_ylim()[1])
+    training_map, detours, _ = states
+    size = (ax.get_xlim()[1], ax.get_ylim()[1])
     centres = layout.centres_of(layered, training_map.num_states, size)
     across, down = _gaps(layered, size)
     share = np.asarray(training_map.occupancy, dtype=float)
@@ -175,7 +214,7 @@ def _draw_states(ax, training_map, layered, detours) -> layout.Scene:
     captions = np.full((training_map.num_states, 4), np.nan)
     for state in (k for layer in layered for k in layer):
         _draw_state(ax, state, centres[state], radii[state], state in detours)
-        text = _caption(training_map, state, radii[state], state in detours, across < _NARROW)
+        text = _caption(states, state, radii[state], across < _NARROW)
         captions[state] = _draw_caption(ax, text, centres[state], outer[state])
     return layout.Scene(centres, outer, captions, size)
 
@@ -200,17 +239,18 @@ def _draw_state(ax: Axes, state: int, centre: np.ndarray, radius: float, detour:
         ax.text(*xy, str(state), gid="number", **style)
 
 
-def _caption(
-    training_map: TrainingMap, state: int, radius: float, detour: bool, narrow: bool
-) -> str:
-    """What stands under a state: its number if its circle has no room for it, time, runs."""
+def _caption(states: _States, state: int, radius: float, narrow: bool) -> str:
+    """What stands under a state: its number if its circle has no room, its name, time, runs."""
+    training_map = states.map
     share = 100 * training_map.occupancy[state]
     lines = [] if radius > _ROOM_FOR_NUMBER else [f"state {state}"]
+    if state in states.names:
+        lines.append(shorten(states.names[state], 18))
     lines.append(f"{share:.2g} %" if share < 99.5 else f"{share:.0f} %")
     lines.append(f"{training_map.visits[state]}/{training_map.num_runs}")
     if not narrow:
         lines[-2:] = [f"{lines[-2]} of time", f"{lines[-1]} runs"]
-    return "\n".join([*lines, "detour"] if detour else lines)
+    return "\n".join([*lines, "detour"] if state in states.detours else lines)
 
 
 def _draw_caption(ax: Axes, text: str, centre: np.ndarray, radius: float) -> np.ndarray:
@@ -246,15 +286,15 @@ def _size(text: Text) -> np.ndarray:
     """Width and height of a text with its frame, in inches, float [2]."""
     if not text.get_text():
         return np.zeros(2)
-    figure, frame = text.figure, text.get_bbox_patch()
+    figure, frame = text.get_figure(root=True), text.get_bbox_patch()
     assert figure is not None
-    assert isinstance(figure.canvas, FigureCanvasAgg)
-    renderer = figure.canvas.get_renderer()
+    dpi = figure.dpi
+    renderer = RendererAgg(1, 1, dpi)  # of any canvas: it measures only
     extent = text.get_window_extent(renderer)
     if frame is not None:
         text.update_bbox_position_size(renderer)
         extent = frame.get_window_extent(renderer)
-    return np.array([extent.width, extent.height]) / figure.dpi
+    return np.array([extent.width, extent.height]) / dpi
 
 
 def _draw_edges(ax, edges, labels, scene, num_runs, off_curve) -> bool:
@@ -270,7 +310,7 @@ def _draw_edges(ax, edges, labels, scene, num_runs, off_curve) -> bool:
 
 
 def _arrow(edge: Edge, bend: float, scene: layout.Scene, num_runs: int) -> FancyArrowPatch:
-    """Curved arrow from circle to circle, wider and darker the more runs take it."""
+    """Curved arrow from circle to circle, wider the more runs take it."""
     source, target = scene.centres[edge.source], scene.centres[edge.target]
     length = np.hypot(*(target - source))
     share = edge.num_runs / num_runs
@@ -283,7 +323,7 @@ def _arrow(edge: Edge, bend: float, scene: layout.Scene, num_runs: int) -> Fancy
         shrinkA=72 * scene.radii[edge.source] + 1,  # points
         shrinkB=72 * scene.radii[edge.target] + 1.5,
         linewidth=0.5 + 2.5 * share,
-        color=str(0.65 - 0.4 * share),  # a shade of grey
+        color=GREY,
         zorder=2 + share,
         gid="edge",
     )

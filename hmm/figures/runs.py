@@ -1,6 +1,7 @@
 """Figures of the runs: the decoded states, the losses, the times of convergence."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,14 @@ from seedmap.hmm.figures.style import (
     GREY,
     INK,
     PALE,
+    PAPER,
     WIDTH,
+    Drawing,
     add_legend,
+    drawn,
+    figure_of,
     name_ticks,
+    on_axes,
     say_nothing_to_show,
     set_log_scale,
     short_names,
@@ -26,6 +32,7 @@ from seedmap.hmm.figures.style import (
     state_colour,
     state_handles,
     styled,
+    text_colour,
 )
 
 
@@ -63,11 +70,14 @@ def plot_state_raster(
     unit: str = "step",
     diverged: np.ndarray | None = None,
     agreement: np.ndarray | None = None,
-) -> Figure:
+    names: Mapping[int, str] = MappingProxyType({}),
+    ax: Axes | None = None,
+) -> Figure | Axes:
     """Show the decoded states: a row per run, a column per checkpoint, colour = state.
 
-    Rows are sorted by convergence, which a mark in each row shows. Under a line stand runs that
-    never converge, under one more those of them that diverged.
+    Long stays have their number written in some of the rows. Rows are sorted by convergence, which
+    a mark in each row shows. Under a line stand runs that never converge, under one more those of
+    them that diverged.
 
     Args:
         paths: Decoded states, int [run, time]; -1 on padding, shown grey.
@@ -79,35 +89,65 @@ def plot_state_raster(
         diverged: Which runs diverged, bool [run]. Default: those whose path is padded.
         agreement: Share of refits to resampled runs that agree with each state, float [run, time];
             the lower, the paler. Default: not shown.
+        names: of states that have one, by their number.
+        ax: axes to draw on. Default: a new figure.
 
     Returns:
-        The figure.
+        `ax`, or the figure.
     """
     diverged = cut_short(paths) if diverged is None else np.asarray(diverged, dtype=bool)
     order = np.lexsort((convergence, diverged & np.isnan(convergence)))  # stable, NaN last
-    figure = Figure(figsize=(WIDTH, min(4.5, 1.5 + 0.12 * len(order))), layout="constrained")
-    ax = figure.add_subplot()
+    given, ax = ax, on_axes(ax, WIDTH, min(4.5, 1.5 + 0.12 * len(order)))
     colormap, norm = state_colormap(num_states)
     rows = np.arange(len(order) + 1) - 0.5
     states = np.ma.masked_less(paths[order], 0)
     ax.set_facecolor(PALE)
-    ax.pcolormesh(_edges(steps), rows, states, cmap=colormap, norm=norm, linewidth=0)
+    ax.pcolormesh(_edges(steps), rows, states, cmap=colormap, norm=norm, **_FLAT)
     if agreement is not None:
         doubt = np.ma.masked_invalid(1 - np.where(paths[order] < 0, np.nan, agreement[order]))
         veil = LinearSegmentedColormap.from_list("veil", [(1, 1, 1, 0), (1, 1, 1, 0.85)])
-        ax.pcolormesh(_edges(steps), rows, doubt, cmap=veil, vmin=0, vmax=1, linewidth=0)
+        ax.pcolormesh(_edges(steps), rows, doubt, cmap=veil, vmin=0, vmax=1, **_FLAT)
+    _number_stays(ax, paths[order], _edges(steps))
     _mark_convergence(ax, convergence[order])
     _divide_groups(ax, convergence, diverged)
     ax.invert_yaxis()
-    ticks, names, size = name_ticks([runs[i] for i in order])
-    ax.set_yticks(ticks, names, fontsize=size)
+    ticks, labels, size = name_ticks([runs[i] for i in order])
+    ax.set_yticks(ticks, labels, fontsize=size)
     ax.tick_params(axis="y", length=1)
     ax.set(xlabel=unit, ylabel="run", title=_raster_title(convergence, diverged))
-    handles = state_handles(num_states) + _padding_handles(paths, diverged)
+    handles = state_handles(num_states, names) + _padding_handles(paths, diverged)
     if np.isfinite(convergence).any():
         handles.append(Line2D([], [], linestyle="", label="converged", **_marker(7.0)))
-    add_legend(figure, handles)
-    return figure
+    if given is None:
+        add_legend(figure_of(ax), handles)
+    else:
+        ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1))
+    return drawn(ax, given)
+
+
+_FLAT: dict[str, Any] = {"linewidth": 0, "rasterized": True}
+_MOST_NUMBERED = 14  # rows whose stays have their number written in
+_LONG_STAY = 0.05  # share of the width below which there is no room for it
+
+
+def _number_stays(ax: Axes, paths: np.ndarray, edges: np.ndarray) -> None:
+    """Write the number of the state in the long stays of some rows."""
+    style: dict[str, Any] = {"ha": "center", "va": "center_baseline", "fontsize": 5.5}
+    for row in range(0, len(paths), -(-len(paths) // _MOST_NUMBERED)):
+        path = paths[row][paths[row] >= 0]
+        starts = np.flatnonzero(np.diff(path, prepend=-1))
+        for start, end in zip(starts, [*starts[1:], len(path)], strict=True):
+            if edges[end] - edges[start] < _LONG_STAY * (edges[-1] - edges[0]):
+                continue
+            state = int(path[start])
+            chip: dict[str, Any] = {
+                "boxstyle": "round,pad=0.15",
+                "facecolor": state_colour(state),
+                "lw": 0,
+            }
+            middle = (edges[start] + edges[end]) / 2
+            style |= {"color": text_colour(state_colour(state)), "bbox": chip}
+            ax.text(middle, row, str(state), gid="stay", **style)
 
 
 def _group_sizes(convergence: np.ndarray, diverged: np.ndarray) -> tuple[int, int, int]:
@@ -130,7 +170,7 @@ def _divide_groups(ax: Axes, convergence: np.ndarray, diverged: np.ndarray) -> N
     """Draw a line between runs that converge, that never do and that diverged."""
     ends = np.cumsum(_group_sizes(convergence, diverged))
     for end in sorted({int(end) for end in ends[:2]} - {0, len(convergence)}):
-        ax.axhline(end - 0.5, color="white", linewidth=3)
+        ax.axhline(end - 0.5, color=PAPER, linewidth=3)
         ax.axhline(end - 0.5, color=INK, linewidth=1.2, gid="group")
 
 
@@ -156,7 +196,7 @@ def _marker(size: float) -> dict[str, Any]:
     return {
         "marker": "D",
         "markersize": 0.7 * size,
-        "markerfacecolor": "white",
+        "markerfacecolor": PAPER,
         "markeredgecolor": INK,
         "markeredgewidth": 0.7,
     }
@@ -204,7 +244,7 @@ def plot_losses(
     diverged = cut_short(paths) if diverged is None else np.asarray(diverged, dtype=bool)
     chosen = exemplary_runs(convergence, diverged)
     panels = {"loss": loss, "accuracy": accuracy} if accuracy else {"loss": loss}
-    figure = Figure(figsize=(WIDTH, 0.9 + 1.8 * len(panels)), layout="constrained")
+    figure = Drawing(figsize=(WIDTH, 0.9 + 1.8 * len(panels)), layout="constrained")
     axes = figure.subplots(len(panels), len(chosen), sharex=True, sharey="row", squeeze=False)
     for row, (quantity, curves) in zip(axes, panels.items(), strict=True):
         row[0].set_ylabel(quantity)
@@ -268,8 +308,19 @@ def _add_curve(
     ends = [*starts[1:], length - 1]
     pieces = [points[start : end + 1] for start, end in zip(starts, ends, strict=True)]
     colours = [state_colour(int(path[start])) for start in starts]
-    width = {"linewidths": 1.8, "alpha": 1.0} if thick else {"linewidths": 0.7, "alpha": 0.7}
-    ax.add_collection(LineCollection(pieces, colors=colours, **width))
+    ax.add_collection(LineCollection(pieces, colors=colours, linewidths=1.8 if thick else 0.7))
+    if thick:
+        _number_pieces(ax, pieces, path[starts])
+
+
+def _number_pieces(ax: Axes, pieces: Sequence[np.ndarray], states: np.ndarray) -> None:
+    """Write each piece's state above its middle, where it is long enough."""
+    span = pieces[-1][-1, 0] - pieces[0][0, 0]
+    for piece, state in zip(pieces, states, strict=True):
+        if piece[-1, 0] - piece[0, 0] > _LONG_STAY * span:
+            x, y = piece[len(piece) // 2]
+            where: dict[str, Any] = {"xytext": (0, 2), "textcoords": "offset points"}
+            ax.annotate(str(state), (x, y), ha="center", fontsize=5.5, gid="piece", **where)
 
 
 def _weight_handles(names: Sequence[str]) -> list[Line2D]:
@@ -284,22 +335,24 @@ def _weight_handles(names: Sequence[str]) -> list[Line2D]:
 @styled
 def plot_convergence(
     convergence: np.ndarray,
-    threshold: float,
+    criterion: str,
     unit: str = "step",
     num_diverged: int = 0,
     resolution: float | None = None,
-) -> Figure:
+    ax: Axes | None = None,
+) -> Figure | Axes:
     """Show how convergence times are spread, and say how many runs never converge.
 
     Args:
         convergence: When each run converges, in `unit`, float [run]; NaN if it never does.
-        threshold: Evaluation accuracy above which a run has converged.
+        criterion: What convergence is, such as "eval_accuracy above 0.9".
         unit: What convergence times are counted in.
         num_diverged: How many of the runs that never converge diverged.
         resolution: Spacing of records, in `unit`, of which the edges of the bins are multiples.
+        ax: Axes to draw on. Default: a new figure.
 
     Returns:
-        The figure.
+        `ax`, or the figure.
 
     Raises:
         UserError: More runs diverged than never converge.
@@ -311,19 +364,18 @@ def plot_convergence(
             f"num_diverged is {num_diverged}, but only {num_never + num_diverged} runs never "
             "converge: leave out those that diverged after they had converged"
         )
-    figure = Figure(figsize=(0.75 * WIDTH, 2.8), layout="constrained")
-    ax = figure.add_subplot()
-    ax.set_title(f"First {unit} with evaluation accuracy above {threshold:g}")
+    given, ax = ax, on_axes(ax, 0.75 * WIDTH, 2.8)
+    ax.set_title(f"First {unit} with {criterion}")
     if not len(times):
         diverged = f", {num_diverged} diverged" if num_diverged else ""
         say_nothing_to_show(ax, f"none of {num_runs} runs converges{diverged}")
-        return figure
-    ax.hist(times, bins=_bins(times, resolution), color=GREY, edgecolor="white")
+        return drawn(ax, given)
+    ax.hist(times, bins=_bins(times, resolution), color=GREY, edgecolor=PAPER)
     others = unconverged(num_never, num_diverged)
     note = f"of {num_runs} runs {others}" if others else f"all {num_runs} runs converge"
     ax.set(xlabel=f"{unit} ({note})", ylabel="runs")
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-    return figure
+    return drawn(ax, given)
 
 
 def _bins(times: np.ndarray, resolution: float | None) -> int | list[float]:

@@ -10,7 +10,19 @@ from matplotlib.figure import Figure
 
 from seedmap.hmm.autoregressive.choice import AGREEMENT, SizeCandidate
 from seedmap.hmm.autoregressive.map_sweep import SizeRow
-from seedmap.hmm.figures.style import GREY, INK, PALE, WIDTH, set_wide_scale, short_names, styled
+from seedmap.hmm.figures.style import (
+    GREY,
+    INK,
+    PALE,
+    PAPER,
+    WIDTH,
+    Drawing,
+    drawn,
+    on_axes,
+    set_wide_scale,
+    short_names,
+    styled,
+)
 from seedmap.hmm.selection.criteria import best_restarts, criterion_value, default_criterion
 from seedmap.hmm.selection.fits import Fit, Sweep
 
@@ -21,7 +33,7 @@ _THIRD: dict[str, Any] = {
     "color": INK,
     "linestyle": ":",
     "marker": "s",
-    "markerfacecolor": "white",
+    "markerfacecolor": PAPER,
 }
 
 
@@ -42,7 +54,7 @@ def plot_model_selection(sweep: Sweep, num_states: int, criterion: str | None = 
     Returns:
         The figure.
     """
-    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+    figure = Drawing(figsize=(WIDTH, 3.2), layout="constrained")
     criteria, training, held_out = figure.subplots(1, 3)
     num_train, num_held_out = sweep.num_observations_train, sweep.num_observations_validation
     criterion = criterion or default_criterion(sweep)
@@ -84,7 +96,7 @@ def plot_sizes(sizes: Sequence[SizeRow | SizeCandidate], num_states: int) -> Fig
     Returns:
         The figure.
     """
-    figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
+    figure = Drawing(figsize=(WIDTH, 2.8), layout="constrained")
     icl, halves = figure.subplots(1, 2)
     candidates = [row.num_states for row in sizes]
     over = np.array([row.icl for row in sizes])
@@ -153,20 +165,24 @@ def _count_degenerate(sweep: Sweep) -> str:
 
 
 @styled
-def plot_held_out(log_likelihood: np.ndarray, runs: Sequence[str]) -> Figure:
+def plot_held_out(
+    log_likelihood: np.ndarray,
+    runs: Sequence[str],
+    ax: Axes | None = None,
+) -> Figure | Axes:
     """Show the log-likelihood of each held-out run, so that one that dominates is seen.
 
     Args:
         log_likelihood: Of each held-out run under the chosen fit, nats per checkpoint, float [run].
         runs: Names of the held-out runs.
+        ax: axes to draw on. Default: a new figure.
 
     Returns:
-        The figure.
+        `ax`, or the figure.
     """
     order = np.argsort(log_likelihood, kind="stable")
     values = log_likelihood[order]
-    figure = Figure(figsize=(0.75 * WIDTH, 1.5 + 0.16 * len(values)), layout="constrained")
-    ax = figure.add_subplot()
+    given, ax = ax, on_axes(ax, 0.75 * WIDTH, 1.5 + 0.16 * len(values))
     rows = np.arange(len(values))
     ax.hlines(rows, 0, values, color=GREY, linewidth=1)
     ax.plot(values, rows, "o", color=INK, markersize=4, gid="held out")
@@ -175,4 +191,4 @@ def plot_held_out(log_likelihood: np.ndarray, runs: Sequence[str]) -> Figure:
     ax.set_yticks(rows, short_names([runs[i] for i in order]))
     ax.set(xlabel="log-likelihood per checkpoint (nats)", ylabel="held-out run")
     ax.set_title("Held-out runs under the chosen model")
-    return figure
+    return drawn(ax, given)

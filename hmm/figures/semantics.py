@@ -12,8 +12,12 @@ from scipy.spatial.distance import squareform
 from seedmap.hmm.figures.style import (
     GREY,
     INK,
+    PAPER,
     WIDTH,
+    drawn,
+    figure_of,
     name_ticks,
+    on_axes,
     say_nothing_to_show,
     set_wide_scale,
     state_colour,
@@ -29,7 +33,8 @@ def plot_coefficients(
     regression: Regression,
     detours: Collection[int] = (),
     measure: str = "steps later than the mean run",
-) -> Figure:
+    ax: Axes | None = None,
+) -> Figure | Axes:
     """Show what more time in each state goes with, a row per state, with intervals.
 
     That is a tenth of the regression's coefficient: the effect on the mean run of 10 % more of its
@@ -40,16 +45,16 @@ def plot_coefficients(
         regression: Convergence time on the bag of states.
         detours: States that are detours.
         measure: What a positive coefficient says of a run, the unit first.
+        ax: axes to draw on. Default: a new figure.
 
     Returns:
-        The figure; states whose coefficient the runs do not determine are said to be so.
+        `ax`, or the figure; states whose coefficient the runs do not determine are said to be so.
     """
     coefficients = sorted(regression.coefficients, key=lambda c: c.state)
-    figure = Figure(figsize=(0.8 * WIDTH, 1.3 + 0.28 * len(coefficients)), layout="constrained")
-    ax = figure.add_subplot()
+    given, ax = ax, on_axes(ax, 0.8 * WIDTH, 1.3 + 0.28 * len(coefficients))
     if not regression.num_runs:
         say_nothing_to_show(ax, "no run converged: nothing to regress on")
-        return figure
+        return drawn(ax, given)
     ax.axvline(0, color=INK, linewidth=0.8)
     for coefficient in coefficients:
         _add_coefficient(ax, coefficient)
@@ -62,7 +67,7 @@ def plot_coefficients(
     more = f"{100 * MORE_TIME:g} % more of the time in the state"
     ax.set_xlabel(f"{measure}\nfor {more} ({interval})")
     ax.set_title(_statistics(regression))
-    return figure
+    return drawn(ax, given)
 
 
 def _add_coefficient(ax: Axes, coefficient: Coefficient) -> None:
@@ -73,7 +78,7 @@ def _add_coefficient(ax: Axes, coefficient: Coefficient) -> None:
             "xycoords": ("axes fraction", "data"),
             "va": "center",
             "ha": "center",
-            "bbox": {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"},
+            "bbox": {"boxstyle": "square,pad=0.1", "facecolor": PAPER, "edgecolor": "none"},
         }
         ax.annotate("not estimable", (0.5, state), color=GREY, fontsize=7, **style)
         return
@@ -116,27 +121,30 @@ def cluster_order(dissimilarity: np.ndarray) -> np.ndarray:
 
 @styled
 def plot_dissimilarity(
-    dissimilarity: np.ndarray, runs: Sequence[str], ground: str = "discrete"
-) -> Figure:
+    dissimilarity: np.ndarray,
+    runs: Sequence[str],
+    ground: str = "discrete",
+    ax: Axes | None = None,
+) -> Figure | Axes:
     """Show the dissimilarity of every pair of runs, similar runs next to each other.
 
     Args:
         dissimilarity: Symmetric with zero diagonal, float [run, run].
         runs: Names of the runs.
         ground: Name of the ground metric.
+        ax: axes to draw on. Default: a new figure.
 
     Returns:
-        The figure.
+        `ax`, or the figure.
     """
     order = cluster_order(dissimilarity)
-    figure = Figure(figsize=(0.75 * WIDTH, 4.3), layout="constrained")
-    ax = figure.add_subplot()
+    given, ax = ax, on_axes(ax, 0.75 * WIDTH, 4.3)
     largest = dissimilarity.max() or 1.0
     image = ax.imshow(dissimilarity[np.ix_(order, order)], cmap="cividis", vmin=0, vmax=largest)
     ticks, names, size = name_ticks([runs[i] for i in order])
     ax.set_yticks(ticks, names, fontsize=size)
     ax.set_xticks(ticks, names, fontsize=size, rotation=90)
     ax.tick_params(length=1)
-    figure.colorbar(image, label=f"dissimilarity ({ground})", shrink=0.8)
+    figure_of(ax).colorbar(image, label=f"dissimilarity ({ground})", shrink=0.8, ax=ax)
     ax.set_title("Dissimilarity of runs, clustered")
-    return figure
+    return drawn(ax, given)

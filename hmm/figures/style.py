@@ -9,9 +9,10 @@ import functools
 import io
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec
+from types import MappingProxyType
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
 import numpy as np
@@ -44,26 +45,31 @@ STYLE: dict[Any, Any] = {  # Matplotlib types the keys as the names that its ver
     "figure.constrained_layout.h_pad": 0.08,
     "text.parse_math": False,  # a metric or run may have a dollar sign in its name
     "text.usetex": False,
+    "svg.hashsalt": "seedmap",  # the same figure is the same file
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), "#222222"),
+    **dict.fromkeys(("xtick.color", "ytick.color"), "#222222"),
 }
 DPI = 150
 WIDTH = 7.0  # inches
 INK = "#222222"
-GREY = "#7F7F7F"
+GREY = "#6F6F6F"
 PALE = "#E6E6E6"
+PAPER = "#FDFDFD"  # behind labels; text on marks is plain white or black
 MOST_NAMES = 45  # runs named on an axis
 _LEGEND_COLUMNS = 9
 
-# Okabe and Ito's colours (yellow, faint as a line on white, goes last) and four chosen to stay
-# apart from them and from each other: the smallest CIELAB distance within the twelve is 16, for
-# normal sight and under simulated protanopia, deuteranopia and tritanopia (matrices of Machado et
-# al. 2009, full severity).
+# Four of Okabe and Ito's colours and eight chosen to stay apart from them and from each other: the
+# smallest CIELAB distance within the twelve is 16, for normal sight and under simulated protanopia,
+# deuteranopia and tritanopia (matrices of Machado et al. 2009, full severity). Each has a contrast
+# of 3 or more (WCAG 2) with white and with the pages' dark background.
 _PALETTE = (
-    *("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#000000"),
-    *("#332288", "#666633", "#aa3377", "#663333", "#f0e442"),
+    *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#782dff", "#96964b"),
+    *("#e10fc3", "#5a6969", "#8787f0", "#a55a4b", "#785a87", "#a55aff"),
 )
 _GOLDEN_RATIO = 0.6180339887498949
 
 P = ParamSpec("P")
+Result = TypeVar("Result")
 
 
 def state_colour(state: int) -> str:
@@ -81,7 +87,7 @@ def state_colour(state: int) -> str:
     if state < len(_PALETTE):
         return _PALETTE[state]
     hue = (state * _GOLDEN_RATIO) % 1.0
-    return to_hex(colorsys.hls_to_rgb(hue, 0.45 if state % 2 else 0.7, 0.6))
+    return to_hex(colorsys.hls_to_rgb(hue, 0.4 if state % 2 else 0.5, 0.6))
 
 
 def text_colour(background: str) -> str:
@@ -98,51 +104,105 @@ def state_colormap(num_states: int) -> tuple[ListedColormap, BoundaryNorm]:
     return colormap, BoundaryNorm(np.arange(num_states + 1) - 0.5, num_states)
 
 
-def state_handles(num_states: int) -> list[Line2D]:
-    """Legend entries of the states, `state 0` onwards."""
+def state_handles(num_states: int, names: Mapping[int, str] = MappingProxyType({})) -> list[Line2D]:
+    """Legend entries of the states: their name, or `state 0` onwards."""
     return [
-        Line2D([], [], marker="s", linestyle="", color=state_colour(k), label=f"state {k}")
+        Line2D(
+            *([], []),
+            marker="s",
+            linestyle="",
+            color=state_colour(k),
+            label=f"{k} {shorten(names[k])}" if k in names else f"state {k}",
+        )
         for k in range(num_states)
     ]
 
 
-def styled(function: Callable[P, Figure]) -> Callable[P, Figure]:
+def styled(function: Callable[P, Result]) -> Callable[P, Result]:
     """Draw a figure under `STYLE`, leaving matplotlib's settings as they were."""
 
     @functools.wraps(function)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Result:
         with matplotlib.rc_context(STYLE):
             return function(*args, **kwargs)
 
     return wrapper
 
 
+class Drawing(Figure):
+    """A figure that a notebook shows as SVG, whatever its backend."""
+
+    def _repr_svg_(self) -> str:
+        return svg(self)
+
+
+def on_axes(ax: Axes | None, width: float, height: float) -> Axes:
+    """The axes to draw on: those given, or those of a new figure of a size in inches."""
+    if ax is not None:
+        return ax
+    return Drawing(figsize=(width, height), layout="constrained").add_subplot()
+
+
+def drawn(ax: Axes, given: Axes | None) -> Figure | Axes:
+    """What a function that drew on `ax` returns: the axes it was given, else its own figure."""
+    return figure_of(ax) if given is None else given
+
+
+def figure_of(ax: Axes) -> Figure:
+    """The figure that axes are in."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    return figure
+
+
 def png(figure: Figure) -> bytes:
     """The figure as PNG bytes at 150 dots an inch."""
+    return _written(figure, "png", dpi=DPI, facecolor="white")
+
+
+def svg(figure: Figure) -> str:
+    """The figure as SVG text on no background; texts are paths, so that no font is needed."""
+    metadata = {"Date": None, "Creator": None}
+    content = _written(figure, "svg", dpi=DPI, transparent=True, metadata=metadata).decode()
+    return content[content.index("<svg") :]
+
+
+def _pdf(figure: Figure) -> bytes:
+    return _written(figure, "pdf", metadata={"CreationDate": None})
+
+
+def _written(figure: Figure, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     with matplotlib.rc_context(STYLE):
-        figure.savefig(buffer, format="png", dpi=DPI, facecolor="white")
+        figure.savefig(buffer, format=kind, **options)
     return buffer.getvalue()
 
 
+_WRITERS: dict[str, Callable[[Figure], bytes]] = {
+    ".png": png,
+    ".svg": lambda figure: svg(figure).encode(),
+    ".pdf": _pdf,
+}
+
+
 def save(figure: Figure, path: str | Path) -> Path:
-    """Write the figure as a PNG file at 150 dots an inch, making its folder if need be.
+    """Write the figure as PNG (150 dots an inch), SVG or PDF, making its folder if need be.
 
     Args:
         figure: Figure to write.
-        path: File to write, ending in `.png`.
+        path: File to write, ending in `.png`, `.svg` or `.pdf`.
 
     Returns:
         The path written.
 
     Raises:
-        UserError: If the path does not end in `.png`.
+        UserError: If the path ends otherwise.
     """
     path = Path(path)
-    if path.suffix != ".png":
-        raise UserError(f"figures are written as PNG: name the file {path.name}.png or the like")
+    if path.suffix not in _WRITERS:
+        raise UserError(f"figures are written as PNG, SVG or PDF: name the file {path.name}.png")
     files.make_folder(path.parent)
-    files.write_bytes(path, png(figure))
+    files.write_bytes(path, _WRITERS[path.suffix](figure))
     return path
 
 

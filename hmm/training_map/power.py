@@ -102,9 +102,7 @@ def branch_sentence(branches: Sequence[Branch], paths: Int[np.ndarray, "run time
     if 2 * least > num_runs:
         return f"forks not sought: {2 * least} runs are needed, there are {num_runs}"
     if not named:
-        return f"no fork found ({_what_was_possible(num_runs, records_per_phase(paths))})".replace(
-            "%", " %"
-        )
+        return _why_none(num_runs, records_per_phase(paths)).replace("%", " %")
     detours = sum(branch.detour for branch in named)
     forks = "1 branch" if len(named) == 1 else f"{len(named)} branches"
     if not detours:
@@ -112,16 +110,17 @@ def branch_sentence(branches: Sequence[Branch], paths: Int[np.ndarray, "run time
     return f"{forks}, {'1 a detour' if detours == 1 else f'{detours} of them detours'}"
 
 
-def _what_was_possible(num_runs: int, records: float) -> str:
-    """How often a fork would have been found, or what is too little to find any."""
+def _why_none(num_runs: int, records: float) -> str:
+    """That no fork was found, and how often one would have been; or what the test lacks."""
     needed = next(n for n in count(2 * SMALLEST_GROUP) if branch_power(n, records) > 0)
     fork = f"a fork of {USUAL_SHARE:.0%} of the runs"
     if num_runs < needed:
-        return f"too few runs for the test: for {fork} {needed} are needed, there are {num_runs}"
+        return f"forks not testable (too few runs: for {fork} {needed} are needed, not {num_runs})"
     if records < SHORTEST_STAY:
         return (
-            f"too few records for the test: {SHORTEST_STAY} in a state are needed, runs have "
-            f"{records:g} at the median"
+            f"forks not testable (too few records: {SHORTEST_STAY} in a state are needed, runs "
+            f"have {records:g} at the median)"
         )
     power = branch_power(num_runs, records)
-    return f"{fork} would have been found in about {round(power, 1):.0%} of such cases"
+    found = f"{fork} would have been found in about {round(power, 1):.0%} of such cases"
+    return f"no fork found ({found})"

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -13,6 +13,10 @@ from seedmap import hmm
 from seedmap.errors import UserError
 from seedmap.hmm.readers.names import listed
 from seedmap.runs import Runs, check_is_runs
+from seedmap.showing import card
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +62,18 @@ class Fit:
             f"Fit({self.num_states} states of {tried[0]}-{tried[-1]} by {self.criterion}, "
             f"{len(self.runs)} runs)"
         )
+
+    def plot(self) -> "Figure":
+        """Draws criteria and log-likelihoods over the number of states."""
+        from seedmap.hmm import figures
+
+        return figures.plot_model_selection(self.sweep, self.num_states, self.criterion)
+
+    def _repr_html_(self) -> str:
+        keys = ("num_states", "num_parameters", "bic", "aic", "validation_log_likelihood")
+        header = ("states", "parameters", "BIC", "AIC", "held-out log-likelihood")
+        rows = [[row[key] for key in keys] for row in self.candidates]
+        return card(repr(self), self.plot(), self.notes, header, rows)
 
     def decode(self, runs: Runs) -> Int[np.ndarray, "run time"]:
         """Returns the states of any runs with the same metrics, int32, -1 past a run's end.

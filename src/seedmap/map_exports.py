@@ -9,9 +9,11 @@ import numpy as np
 
 from seedmap import files
 from seedmap.errors import UserError
+from seedmap.map_fitting import MapFit
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
     from seedmap.mapping import Map
 
@@ -40,6 +42,8 @@ def map_frames(m: "Map") -> "dict[str, pd.DataFrame]":
             "state": paths[run, time],
         }
     )
+    if m.names:
+        states["name"] = states["state"].map(lambda state: m.names.get(state, ""))
     edges = [
         {
             "from": edge.source,
@@ -51,11 +55,79 @@ def map_frames(m: "Map") -> "dict[str, pd.DataFrame]":
         for edge in m.edges
     ]
     columns = ["from", "to", "runs", "probability", "changes"]
-    return {
-        "runs": pd.DataFrame(rows),
-        "states": states,
-        "edges": pd.DataFrame(edges, None, columns),
+    arrows = pd.DataFrame(edges, None, columns)
+    for end in ("from", "to") if m.names else ():
+        arrows[f"{end}_name"] = arrows[end].map(lambda state: m.names.get(state, ""))
+    return {"runs": pd.DataFrame(rows), "states": states, "edges": arrows}
+
+
+def to_xarray(m: "Map") -> "xr.DataTree":
+    """Returns a map as one labelled tree.
+
+    Returns:
+        Groups `runs` (metrics [run, record, metric], step and state [run, record], what became of
+        each run), `states` (state_name, share of records, visits, and mean [state, metric] in
+        standard deviations), `edges`, and of the default map `sizes` (what speaks for each
+        number of states, and state [num_states, run, record]); the headline and the notes are
+        attributes.
+    """
+    import xarray as xr
+
+    runs, drawn, paths = m.fit.runs, m.analysis.training_map, m.paths
+    records = paths.shape[1]
+    groups = {
+        "runs": xr.Dataset(
+            {
+                "metrics": (("run", "record", "metric"), runs.sequences.values[:, :records]),
+                runs.unit: (("run", "record"), runs.steps[:, :records]),
+                "state": (("run", "record"), paths),
+                "convergence": ("run", runs.convergence),
+                "diverged": ("run", runs.diverged),
+                "odd": ("run", np.isin(runs.names, m.odd)),
+            },
+            {"run": list(runs.names), "metric": list(runs.metrics)},
+        ),
+        "states": xr.Dataset(
+            {
+                "state_name": ("state", [m.names.get(k, "") for k in range(m.num_states)]),
+                "share": ("state", drawn.occupancy),
+                "visits": ("state", drawn.visits),
+                "mean": (("state", "metric"), np.asarray(m.fit.parameters.means)),
+            },
+            {"state": np.arange(m.num_states), "metric": list(runs.metrics)},
+        ),
+        "edges": xr.Dataset(
+            {
+                "source": ("edge", [edge.source for edge in m.edges]),
+                "target": ("edge", [edge.target for edge in m.edges]),
+                "num_runs": ("edge", [edge.num_runs for edge in m.edges]),
+                "probability": ("edge", [edge.probability for edge in m.edges]),
+            }
+        ),
     }
+    if isinstance(m.fit, MapFit):
+        groups["sizes"] = _sizes(m.fit)
+    tree = xr.DataTree.from_dict(groups)
+    tree.attrs = {"headline": m.headline, "notes": list(m.notes), "num_states": m.num_states}
+    return tree
+
+
+def _sizes(fit: MapFit) -> "xr.Dataset":
+    """What was tried: every number of states that runs were decoded with."""
+    import xarray as xr
+
+    tried = {row["num_states"]: row for row in fit.candidates}
+    sizes = list(fit.decodings)
+    numbers = {
+        key: ("num_states", [tried.get(size, {}).get(key) for size in sizes])
+        for key in ("icl", "agreement", "chance")
+    }
+    paths = np.stack([fit.decodings[size] for size in sizes])
+    known = {key: (dim, np.array(values, float)) for key, (dim, values) in numbers.items()}
+    return xr.Dataset(
+        {**known, "state": (("num_states", "run", "record"), paths)},
+        {"num_states": sizes, "run": list(fit.runs.names)},
+    )
 
 
 def _visits(path: np.ndarray) -> np.ndarray:

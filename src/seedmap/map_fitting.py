@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -13,6 +13,10 @@ from seedmap.fitting import check_seed, split_by_name, whole_numbers
 from seedmap.hmm.training_map.branch_candidates import smallest_group
 from seedmap.hmm.training_map.branches import STATES as BRANCH_STATES
 from seedmap.runs import Runs, check_is_runs
+from seedmap.showing import card
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _SMALLEST_LEAK = 0.05  # of R^2 that the scale gives away, above which it is said
 _UNEVEN = 1.5  # ratio of the 90 % quantile of the steps between records to the 10 % quantile
@@ -64,6 +68,11 @@ class MapFit:
         return [hmm.candidate_row(candidate) for candidate in self.made.candidates]
 
     @property
+    def scale(self) -> hmm.Scale:
+        """What metrics are scaled by, that of the fitted runs pooled."""
+        return self.made.model.scale
+
+    @property
     def on_the_map(self) -> Int[np.ndarray, " run"]:
         """Indices of the runs that are not odd."""
         return np.flatnonzero(~np.isin(self.runs.names, self.made.odd))
@@ -74,6 +83,18 @@ class MapFit:
             f"MapFit({self.num_states} states of {min(tried)}-{max(tried)}, {len(self.runs)} runs, "
             f"{len(self.made.odd)} odd)"
         )
+
+    def plot(self) -> "Figure":
+        """Draws what speaks for and against each number of states."""
+        from seedmap.hmm import figures
+
+        return figures.plot_sizes(self.made.candidates, self.num_states)
+
+    def _repr_html_(self) -> str:
+        header = ("states", "ICL", "agreement of halves", "by chance", "why chosen or not")
+        keys = ("num_states", "icl", "agreement", "chance", "reason")
+        rows = [[row[key] for key in keys] for row in self.candidates]
+        return card(repr(self), self.plot(), self.notes, header, rows)
 
     def decode(self, runs: Runs) -> Int[np.ndarray, "run time"]:
         """Returns the states of any runs with the same metrics, int32, -1 past a run's end.

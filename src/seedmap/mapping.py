@@ -3,8 +3,8 @@
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from jaxtyping import Int, Real
@@ -15,9 +15,14 @@ from seedmap.fitting import Fit, fit
 from seedmap.map_fitting import MapFit, branches_of, check_emission, fit_on_common_scale
 from seedmap.published import check_method, fit_published, visit_notes
 from seedmap.runs import Runs, check_is_runs, numbers
+from seedmap.showing import card
 
 if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from seedmap.exploring import Exploration
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,12 +37,16 @@ class Map:
             for each (`seedmap.hmm.find_branches`); none of Gaussian HMMs. A branch's state is in
             the map of its own number of states, which may not be this one.
         notes: what a reader should know, a sentence each.
+        headline: what was found of forks, in a few words.
+        names: of states, by number, as given by `rename`.
     """
 
     fit: MapFit | Fit
     analysis: hmm.Analysis
     branches: tuple[hmm.Branch, ...]
     notes: tuple[str, ...]
+    headline: str
+    names: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def num_states(self) -> int:
@@ -80,10 +89,48 @@ class Map:
             return tuple(branch.state for branch in self.branches if branch.detour)
         return tuple(self.analysis.detours)
 
+    @property
+    def detours_here(self) -> list[int]:
+        """Detours among the states of this map; a branch may be one of another number of states."""
+        if not isinstance(self.fit, MapFit):
+            return list(self.detours)
+        here = (branch for branch in self.branches if branch.num_states == self.num_states)
+        return sorted({branch.state for branch in here if branch.detour})
+
     def __repr__(self) -> str:
-        shape = "runs fork" if self.forking else "one path"
-        runs = len(self.fit.runs)
-        return f"Map({self.num_states} states, {len(self.edges)} edges, {shape}, {runs} runs)"
+        runs, said = len(self.fit.runs), self.headline.partition(" (")[0]
+        return f"Map({self.num_states} states, {len(self.edges)} edges, {said}, {runs} runs)"
+
+    def _repr_html_(self) -> str:
+        drawn = self.analysis.training_map
+        header = ("state", "name", "share of records", "runs that visit it")
+        rows = [
+            (state, self.names.get(state, ""), float(drawn.occupancy[state]), int(visits))
+            for state, visits in enumerate(drawn.visits)
+        ]
+        return card(repr(self), self.plot(), self.notes, header, rows)
+
+    def rename(self, names: Mapping[int, str]) -> "Map":
+        """Returns the same map with names for some states, which figures and tables then show.
+
+        Args:
+            names: by number of the state; those given before stay, an empty one takes it away.
+
+        Raises:
+            UserError: there is no such state, or two have one name.
+
+        Example:
+            m = m.rename({0: "memorising", 1: "generalising"})
+        """
+        unknown = [state for state in names if state not in range(self.num_states)]
+        if unknown:
+            states = f"states are 0 to {self.num_states - 1}"
+            raise UserError(f"names: there is no state {unknown[0]!r}; {states}")
+        both = {**self.names, **{state: str(name) for state, name in names.items()}}
+        kept = {state: both[state] for state in sorted(both) if both[state]}
+        if len(set(kept.values())) < len(kept):
+            raise UserError(f"names must differ; got {', '.join(kept.values())}")
+        return replace(self, names=kept)
 
     def decode(self, runs: Runs) -> Int[np.ndarray, "run time"]:
         """Returns the states of any runs with the same metrics, int32, -1 past a run's end.
@@ -93,16 +140,66 @@ class Map:
         """
         return self.fit.decode(runs)
 
-    def plot(self) -> "Figure":
-        """Draws the map: states in the order runs meet them, edges by how many runs take them."""
+    @overload
+    def plot(self, ax: None = None) -> "Figure": ...
+    @overload
+    def plot(self, ax: "Axes") -> "Axes": ...
+    def plot(self, ax: "Axes | None" = None) -> "Figure | Axes":
+        """Draws the map: states in the order runs meet them, edges by how many runs take them.
+
+        Args:
+            ax: axes to draw on. Default: a new figure.
+
+        Returns:
+            `ax`, or the figure; `seedmap.hmm.figures.save` writes it as PNG, SVG or PDF.
+        """
         from seedmap.hmm import figures
 
-        drawn = self.analysis.training_map
-        if not isinstance(self.fit, MapFit):
-            return figures.plot_training_map(drawn, self.analysis.detours)
-        here = [b for b in self.branches if b.detour and b.num_states == self.num_states]
-        claim = f"{sum(branch.named for branch in self.branches)} branches named"
-        return figures.plot_training_map(drawn, [branch.state for branch in here], claim)
+        drawn, claim = self.analysis.training_map, self.headline.partition(" (")[0]
+        return figures.plot_training_map(drawn, self.detours_here, claim, names=self.names, ax=ax)
+
+    @overload
+    def plot_runs(self, ax: None = None) -> "Figure": ...
+    @overload
+    def plot_runs(self, ax: "Axes") -> "Axes": ...
+    def plot_runs(self, ax: "Axes | None" = None) -> "Figure | Axes":
+        """Draws the state of every record, a row a run, soonest to converge first.
+
+        Runs must have been recorded at the same steps; where they were not, records are counted.
+
+        Args:
+            ax: axes to draw on. Default: a new figure.
+
+        Returns:
+            `ax`, or the figure.
+        """
+        from seedmap.hmm import figures
+
+        runs, records = self.fit.runs, self.paths.shape[1]
+        steps = runs.steps[:, :records]
+        longest = steps[int(np.isfinite(steps).sum(1).argmax())]
+        when, unit, convergence = longest, runs.unit, runs.convergence
+        if not (np.isnan(steps) | (steps == longest)).all():
+            when, unit = np.arange(records, dtype=float), "record"
+            convergence = np.full(len(runs), np.nan)
+        return figures.plot_state_raster(
+            *(self.paths, when, convergence, runs.names, self.num_states, unit, runs.diverged),
+            names=self.names,
+            ax=ax,
+        )
+
+    def explore(self) -> "Exploration":
+        """Returns a page to explore the map on: states, runs and curves that answer to a click.
+
+        A notebook shows it in a frame; `.save("map.html")` writes it as one file.
+        """
+        from seedmap import exploring
+
+        return exploring.explore(self)
+
+    def to_xarray(self) -> "xr.DataTree":
+        """Returns the map as one labelled tree: `runs`, `states`, `edges` and `sizes`."""
+        return map_exports.to_xarray(self)
 
     def to_csv(self, folder: str | os.PathLike[str]) -> None:
         """Writes `runs.csv`, `states.csv` (a row a record) and `edges.csv`."""
@@ -185,8 +282,10 @@ def fit_map(
     branches: tuple[hmm.Branch, ...] = ()
     notes = list(fitted.notes)
     if isinstance(fitted, MapFit):
-        branches, sentence = branches_of(fitted, settings.get("seed", 0))
-        notes.append(sentence)
+        branches, headline = branches_of(fitted, settings.get("seed", 0))
+        notes.append(headline)
+    else:
+        headline = "runs fork" if analysis.training_map.forking else "one path"
     if by_time and not np.isfinite(measured).any():
         why = "no convergence is recorded"
         if runs.criterion is not None:
@@ -196,7 +295,7 @@ def fit_map(
         notes += analysis.regression.warnings
         if method:
             notes += visit_notes(analysis.paths, analysis.outcome, fitted.num_states)
-    return Map(fitted, analysis, branches, tuple(notes))
+    return Map(fitted, analysis, branches, tuple(notes), headline)
 
 
 def _converge(runs: Runs) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from jaxtyping import Bool, Float, Real
@@ -11,6 +11,11 @@ from seedmap import hmm
 from seedmap.errors import UserError
 from seedmap.hmm.readers.memory import long_of_arrays
 from seedmap.hmm.readers.run_table import RunTable, run_table
+from seedmap.showing import card
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 GIVEN = "given by the caller"
 
@@ -60,6 +65,43 @@ class Runs:
             f"Runs({len(self)} runs, up to {records} records of {len(self.metrics)} metrics"
             f"{converged})"
         )
+
+    @overload
+    def plot(self, metric: str | None = None, ax: None = None) -> "Figure": ...
+    @overload
+    def plot(self, metric: str, ax: "Axes") -> "Axes": ...
+    def plot(self, metric: str | None = None, ax: "Axes | None" = None) -> "Figure | Axes":
+        """Draws metrics over time, a line a run.
+
+        Args:
+            metric: name of a metric or outcome. Default: a panel for each metric, at most 12.
+            ax: axes to draw one metric on. Default: a new figure.
+
+        Returns:
+            `ax`, or the figure.
+
+        Raises:
+            UserError: there is no such metric, or `ax` is given and `metric` is not.
+        """
+        from seedmap.hmm import figures
+
+        recorded = {name: self.sequences.values[:, :, i] for i, name in enumerate(self.metrics)}
+        if metric is None:
+            if ax is not None:
+                raise UserError(f"metric: name one to draw on ax, of {', '.join(recorded)}")
+            return figures.plot_metrics(recorded, self.steps, self.unit)
+        everything = {**recorded, **self.outcomes}
+        if metric not in everything:
+            raise UserError(f"metric: there is no {metric!r}; recorded are {', '.join(everything)}")
+        return figures.plot_metric(metric, everything[metric], self.steps, self.unit, ax)
+
+    def _repr_html_(self) -> str:
+        header = ("run", "records", f"converged ({self.unit})", "diverged")
+        lengths = self.sequences.lengths.tolist()
+        became = (self.convergence.tolist(), ["yes" if cut else "" for cut in self.diverged])
+        rows = zip(self.names, lengths, *became, strict=True)
+        said = [] if self.criterion is None else [f"converged: {self.criterion}"]
+        return card(repr(self), self.plot(), said, header, rows)
 
     def select(self, indices: Sequence[int]) -> "Runs":
         """Returns the runs at `indices`, in that order; a bool for each run chooses among them.

@@ -115,7 +115,7 @@ def every_figure(names=None):
             *({"train": curve, "eval": curve + 0.1}, {"eval": 1 - curve}),
             *(paths, steps, convergence, runs, 8, "epoch"),
         ),
-        "convergence": figures.plot_convergence(convergence, 0.9, "epoch"),
+        "convergence": figures.plot_convergence(convergence, "eval_accuracy above 0.9", "epoch"),
         "selection": figures.plot_model_selection(make_sweep(), 3),
         "wild selection": figures.plot_model_selection(make_sweep(wild=True), 3),
         "coefficients": figures.plot_coefficients(WIDE, (1, 3), "epochs later than the mean run"),

@@ -20,6 +20,7 @@ from seedmap.experiments.noise.report.compare import (
 from seedmap.experiments.report import html, page
 from seedmap.experiments.report.terminal import aligned, blocks
 from seedmap.experiments.report.text import DASH, interval, number, of, percent
+from seedmap.experiments.runs import folder as run_folder
 from seedmap.results import to_json
 
 
@@ -29,21 +30,23 @@ def write_backend(folder: Path, summary: BackendSummary) -> Path:
     With them the processes come, and a study that they replace goes.
     """
     drawn = plot_differences(summary.pairs, list(map(_pair, summary.pairs)))
-    parts = [
-        html.notes(summary.notes),
+    first = [
         page.paragraph(INTRODUCTION),
-        html.table(SETTINGS_HEADER, map(_setting_cells, summary.settings)),
+        html.figure(FIGURE, drawn, CAPTION),
+        html.notes(summary.notes),
+    ]
+    parts = [
         page.titled(
-            "Within and between settings",
-            html.table(HEADER, map(cells, summary.pairs)),
-            page.figure(FIGURE, drawn, CAPTION),
-            page.all_numbers(summary),
+            "The settings", html.table(SETTINGS_HEADER, map(_setting_cells, summary.settings))
         ),
+        page.titled("Within and between settings", html.table(HEADER, map(cells, summary.pairs))),
+        page.all_numbers(summary),
     ]
     with collected(folder) as draft:
         files.write_json(draft / JSON, to_json(summary))
         write_pairs(draft, CSV, summary.pairs, drawn)
-        html.write_page(draft / HTML, f"{summary.experiment}: randomness of the tools", parts)
+        title, made_by = f"{summary.experiment}: randomness of the tools", run_folder.command()
+        html.write_page(draft / HTML, title, parts, first, command=made_by.get("command"))
     return folder / HTML
 
 

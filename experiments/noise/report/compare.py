@@ -14,7 +14,8 @@ from seedmap.experiments.noise.results import Estimate
 from seedmap.experiments.report import html, out_folder, page
 from seedmap.experiments.report.terminal import aligned, blocks
 from seedmap.experiments.report.text import interval, of
-from seedmap.hmm.figures.style import GREY, INK, PALE, WIDTH, shorten, styled
+from seedmap.experiments.runs import folder as run_folder
+from seedmap.hmm.figures.style import GREY, INK, PALE, WIDTH, Drawing, shorten, styled
 from seedmap.results import to_json
 from seedmap.transaction import transaction
 
@@ -38,18 +39,21 @@ def write_comparison(folder: Path, comparison: StudyComparison) -> Path:
     check_free(folder)
     names = [f"{' : '.join(row.runs)}, {row.variant}" for row in comparison.pairs]
     drawn = plot_differences(comparison.pairs, names)
-    parts = [
-        html.notes(comparison.notes),
+    first = [
         page.paragraph(INTRODUCTION),
-        html.table(HEADER, map(cells, comparison.pairs)),
-        page.figure(FIGURE, drawn, CAPTION),
+        html.figure(FIGURE, drawn, CAPTION),
+        html.notes(comparison.notes),
+    ]
+    parts = [
+        page.titled("The replicas", html.table(HEADER, map(cells, comparison.pairs))),
         page.titled("Differences between the runs' environments", _environment(comparison)),
         page.all_numbers(comparison),
     ]
     with transaction(folder, OWN, "noise compare") as draft:
         files.write_json(draft / JSON, to_json(comparison))
         write_pairs(draft, CSV, comparison.pairs, drawn)
-        html.write_page(draft / HTML, f"{comparison.experiment}: replicas compared", parts)
+        title, made_by = f"{comparison.experiment}: replicas compared", run_folder.command()
+        html.write_page(draft / HTML, title, parts, first, command=made_by.get("command"))
     return folder / HTML
 
 
@@ -143,7 +147,7 @@ def _environment(comparison: StudyComparison) -> str:
 @styled
 def plot_differences(rows: Sequence[PairSummary], names: Sequence[str]) -> Figure:
     """Draws churn and weight distance, a line for each row, top to bottom."""
-    figure = Figure(figsize=(WIDTH, 1.0 + 0.28 * len(rows)), layout="constrained")
+    figure = Drawing(figsize=(WIDTH, 1.0 + 0.28 * len(rows)), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     _draw_estimates(axes[0], [_in_percent(row.churn) for row in rows])
     axes[0].set(title="Churn", xlabel="% of test examples")

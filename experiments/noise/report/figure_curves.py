@@ -18,7 +18,9 @@ from seedmap.hmm.figures.style import (
     GREY,
     INK,
     PALE,
+    PAPER,
     WIDTH,
+    Drawing,
     add_legend,
     say_nothing_to_show,
     shorten,
@@ -49,7 +51,7 @@ def plot_divergence(variants: Sequence[VariantSummary], dataset: xr.Dataset) -> 
     """
     names = ["relative_distance"] + ["churn"] * ("churn" in dataset)
     panels = 1 + len(names)
-    figure = Figure(figsize=(WIDTH, (_PANEL + 0.5) * panels), layout="constrained")
+    figure = Drawing(figsize=(WIDTH, (_PANEL + 0.5) * panels), layout="constrained")
     axes = figure.subplots(panels, 1, sharex=True)
     steps = dataset.step.values
     curves = {name: {v.name: _others(dataset[name].values, v) for v in variants} for name in names}
@@ -190,7 +192,7 @@ def plot_barriers(variants: Sequence[VariantSummary], errors: np.ndarray) -> Fig
     columns = min(4, len(shown))
     rows = -(-len(shown) // columns)
     size = (WIDTH * max(columns, 2) / 4 + 0.4, 0.9 + 1.45 * rows)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Drawing(figsize=size, layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     look, shares = looks(variants), np.linspace(0.0, 1.0, errors.shape[2])
     for ax, i in zip(axes.flat, shown, strict=False):
@@ -244,7 +246,7 @@ def plot_paths(
     fewest = min(end - first for first, end in (variant.rows for variant in variants))
     row = max(0.05, 0.14 / fewest)
     height = min(_MOST_HEIGHT, 1.3 + row * len(paths))
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure = Drawing(figsize=(WIDTH, height), layout="constrained")
     ax = figure.add_subplot()
     ax.set_facecolor(PALE)
     colormap, norm = state_colormap(num_states)
@@ -252,7 +254,7 @@ def plot_paths(
     edges = np.arange(len(paths) + 1) - 0.5
     ax.pcolormesh(_edges(steps), edges, states, cmap=colormap, norm=norm, linewidth=0)
     for variant in variants[1:]:
-        ax.axhline(variant.rows[0] - 0.5, color="white", linewidth=2.2)
+        ax.axhline(variant.rows[0] - 0.5, color=PAPER, linewidth=2.2)
         ax.axhline(variant.rows[0] - 0.5, color=INK, linewidth=0.8, gid="group")
     middles = [(sum(variant.rows) - 1) / 2 for variant in variants]
     ax.set_yticks(middles, [shorten(variant.name) for variant in variants])

@@ -13,7 +13,7 @@ from seedmap.experiments.noise.report.answer import compared_measures, is_determ
 from seedmap.experiments.noise.report.figure_parts import Look, looks, marking
 from seedmap.experiments.noise.results import StudySummary
 from seedmap.experiments.report.text import NOT_DETERMINED
-from seedmap.hmm.figures.style import GREY, INK, PALE, WIDTH, shorten, styled
+from seedmap.hmm.figures.style import GREY, INK, PALE, WIDTH, Drawing, shorten, styled
 from seedmap.hmm.training_map.survival import SurvivalCurve, kaplan_meier
 
 MOST_MEASURES = 4
@@ -36,7 +36,7 @@ def plot_components(summary: StudySummary) -> Figure:
     for measure in measures:
         sources += [s for line in lines_of(summary, measure) if (s := line.source) not in sources]
     drawn = looks(summary.variants) | {ROOT: _ROOT_LOOK}
-    figure = Figure(figsize=(WIDTH, 1.2 + 0.25 * len(sources)), layout="constrained")
+    figure = Drawing(figsize=(WIDTH, 1.2 + 0.25 * len(sources)), layout="constrained")
     axes = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
     for ax, measure in zip(axes, measures, strict=True):
         by_source = {line.source: line for line in lines_of(summary, measure)}
@@ -73,7 +73,7 @@ def plot_convergence(
     shown = [v for v in summary.variants if v.survival is not None and v.kind != "fork"]
     drawn, columns = looks(summary.variants), min(len(shown), 4)
     lines = -(-len(shown) // columns)
-    figure = Figure(figsize=(WIDTH, 0.6 + 1.5 * lines), layout="constrained")
+    figure = Drawing(figsize=(WIDTH, 0.6 + 1.5 * lines), layout="constrained")
     axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     for ax in axes.flat[len(shown) :]:
         ax.set_axis_off()
@@ -112,7 +112,7 @@ def _draw_survival(
 def plot_commitment(summary: StudySummary) -> Figure:
     """Draws how much of the convergence time, and of the branch, is fixed by each step."""
     measures = list(dict.fromkeys(point.measure for point in summary.commitment))
-    figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
+    figure = Drawing(figsize=(WIDTH, 2.8), layout="constrained")
     axes = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
     drawn = looks(summary.variants)
     for ax, measure in zip(axes, measures, strict=True):

@@ -50,7 +50,9 @@ from seedmap.hmm.figures.style import (
     GREY,
     INK,
     PALE,
+    PAPER,
     WIDTH,
+    Drawing,
     add_legend,
     say_nothing_to_show,
     set_wide_scale,
@@ -164,7 +166,7 @@ def plot_budget(summary: StudySummary) -> Figure:
     variants = summary.variants
     lost = any(variant.num_diverged for variant in variants)
     height = 1.2 + (0.32 if lost else 0.25) * len(variants)
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure = Drawing(figsize=(WIDTH, height), layout="constrained")
     keys = has_shares(summary)
     axes = figure.subplots(1, len(keys), sharey=True, squeeze=False)[0]
     for ax, key in zip(axes, keys, strict=True):
@@ -193,7 +195,7 @@ def _scale_shares(ax: Axes, rows: list[Row]) -> None:
 @styled
 def plot_churn(variants: list[VariantSummary]) -> Figure:
     """Draws churn against SD of accuracy, a point with both intervals for each variant."""
-    figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
+    figure = Drawing(figsize=(WIDTH, 3.9), layout="constrained")
     ax = figure.add_subplot()
     across = rows_of_intervals(variants, lambda v: v.accuracy and v.accuracy.sd, 100.0)
     up = rows_of_intervals(variants, lambda v: v.churn, 100.0)
@@ -227,7 +229,7 @@ def plot_classes(variants: list[VariantSummary]) -> Figure:
         for variant in chosen(variants, "classes")
         if any(of_class.ratio is not None for of_class in variant.classes)
     ]
-    figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
+    figure = Drawing(figsize=(WIDTH, 2.9), layout="constrained")
     ax = figure.add_subplot()
     if not shown:
         say_nothing_to_show(ax, "top-line accuracy does not vary: no ratio to it")
@@ -236,7 +238,7 @@ def plot_classes(variants: list[VariantSummary]) -> Figure:
         _draw_bars(ax, shown, looks(variants))
     else:
         _draw_sorted(ax, shown, looks(variants))
-    ax.axhline(1, color="white", linewidth=2.4)  # a rim, for black bars
+    ax.axhline(1, color=PAPER, linewidth=2.4)  # a rim, for black bars
     ax.axhline(1, color=INK, linewidth=0.8)
     ax.set_ylabel("SD of the class's accuracy\nover SD of top-line accuracy")
     ax.set_title("Spread of classes over replicas (line at 1: as the top line)")
@@ -250,7 +252,7 @@ def _draw_bars(ax: Axes, shown: list[VariantSummary], look: dict[str, Look]) -> 
         having = [(k, c.ratio) for k, c in enumerate(variant.classes) if c.ratio is not None]
         places, heights = np.array(having, float).T
         places = places + (number + 0.5) * width - 0.4
-        style = {"facecolor": drawn.colour, "edgecolor": "white", "linewidth": 0.4}
+        style = {"facecolor": drawn.colour, "edgecolor": PAPER, "linewidth": 0.4}
         hatch = {"hatch": drawn.hatch * (len(shown) > 1), "label": variant.name}
         ax.bar(places, heights, width, gid=variant.name, **style, **hatch)
     names = [str(c.label) for c in max((v.classes for v in shown), key=len)]
@@ -281,7 +283,7 @@ def plot_groups(variants: list[VariantSummary]) -> Figure:
     shown, look = chosen(variants, "groups"), looks(variants)
     groups = shown[0].groups
     height = 1.2 + max(0.2, 0.11 * len(shown)) * len(groups)
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure = Drawing(figsize=(WIDTH, height), layout="constrained")
     axes = figure.subplots(1, 3, sharey=True)
     titles = {"accuracy": "Accuracy", "fpr": "False positive rate", "fnr": "False negative rate"}
     for ax, (rate, title) in zip(axes, titles.items(), strict=True):
@@ -301,7 +303,8 @@ def plot_groups(variants: list[VariantSummary]) -> Figure:
                 ax.plot(*zip(*points, strict=True), gid=name, **marking(look[name], 4.5))
         _scale_ratios(ax, ratios)
         ax.axvline(1, color=INK, linewidth=0.8, zorder=0)
-        ax.set(title=title, xlabel="SD over SD of all test examples")
+        ax.set_title(title)
+    figure.supxlabel("SD over SD of all test examples", fontsize=8)
     axes[0].set_ylim(len(groups) - 0.5, -0.5)
     names = [f"{shorten(group.group, 26)} ({group.size})" for group in groups]
     axes[0].set_yticks(range(len(groups)), names)
@@ -336,7 +339,7 @@ def plot_dissimilarities(variants: list[VariantSummary]) -> Figure:
         if has_values(rows := _of_paths(variants, get, factor))
     ]
     height = 1.1 + (0.32 if lost else 0.25) * len(variants)
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure = Drawing(figsize=(WIDTH, height), layout="constrained")
     axes = figure.subplots(1, len(known), sharey=True, squeeze=False)[0]
     for ax, (title, label, rows, factor) in zip(axes, known, strict=True):
         draw_rows(ax, rows, name=ax is axes[0])

@@ -8,12 +8,19 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from seedmap.experiments.noise.report import captions
-from seedmap.experiments.noise.report.answer import answer, left_out, share_text
+from seedmap.experiments.noise.report.answer import (
+    answer,
+    compared_measures,
+    left_out,
+    share_text,
+)
+from seedmap.experiments.noise.report.figure_sources import plot_components
 from seedmap.experiments.noise.report.figures import share
 from seedmap.experiments.noise.report.headlines import RATES, headlines, what_varies, when_apart
 from seedmap.experiments.noise.results import Estimate, RateSpread, StudySummary, VariantSummary
@@ -31,6 +38,7 @@ from seedmap.experiments.report.text import (
     percent,
 )
 from seedmap.experiments.runs.folder import REPORT
+from seedmap.showing import card
 
 MOST_CLASSES = 200  # whose numbers are written out one by one
 _MAP_CAPTIONS = {
@@ -47,7 +55,7 @@ def write_noise_report(
     summary: StudySummary,
     figures: Mapping[str, Figure],
     config: Mapping[str, Any],
-    map_figures: Mapping[str, Figure | str | Path] = {},
+    map_figures: Mapping[str, Figure] = MappingProxyType({}),
     notes: Sequence[str] = (),
 ) -> Path:
     """Writes `report.html` of a study, whole or not at all.
@@ -57,42 +65,38 @@ def write_noise_report(
         summary: content of `noise.json`.
         figures: as `experiments.noise.report.figures.make_figures` draws them; others come last.
         config: content of `config.json`.
-        map_figures: figures of the training map that paths were read with, each a figure or the
-            path of a PNG file.
+        map_figures: figures of the training map that paths were read with.
         notes: what a reader should know first; those of the study follow them.
 
     Returns:
         The path written.
-
-    Raises:
-        UserError: a figure's file is missing.
     """
-    first = {name: figures[name] for name in ("components",) if name in figures}
-    parts = [
+    lead = {name: figures[name] for name in ("components",) if name in figures}
+    first = [
         page.titled(
             "Which sources matter, how much, how sure",
-            *(
-                page.figure(name, each, captions.components(summary))
-                for name, each in first.items()
-            ),
+            *(html.figure(name, each, captions.components(summary)) for name, each in lead.items()),
             page.paragraph(" ".join([*answer(summary), *left_out(summary)])),
         ),
         html.notes(list(dict.fromkeys([*notes, *summary.notes]))),
+    ]
+    parts = [
         page.titled("What was found", page.bullets(headlines(summary))),
         *(page.render(section, summary, figures) for section in SECTIONS),
         _map(summary, map_figures),
-        page.further_figures(SECTIONS, {k: v for k, v in figures.items() if k not in first}),
+        page.further_figures(SECTIONS, {k: v for k, v in figures.items() if k not in lead}),
+        html.details("Settings and timings", page.numbers(config)),
         html.details("All numbers", _all_numbers(summary)),
-        page.titled("Configuration", page.numbers(config)),
     ]
     title = f"Randomness by its source: {summary.experiment or 'a study'}"
-    return html.write_page(Path(folder) / REPORT, title, parts)
+    path = Path(folder) / REPORT
+    return html.write_page(path, title, parts, first, command=config.get("command"))
 
 
 def _map(summary: StudySummary, drawn: Drawn) -> str:
     """Returns HTML of the training map, with its caption."""
     pieces = [
-        html.figure(f"map_{name}", html.image_source(name, figure), _MAP_CAPTIONS.get(name, ""))
+        html.figure(f"map_{name}", figure, _MAP_CAPTIONS.get(name, ""))
         for name, figure in drawn.items()
     ]
     about = () if summary.map is None else vars(summary.map).items()
@@ -351,6 +355,13 @@ def terminal(summary: StudySummary) -> str:
     rows = _rows(summary, lambda variant: _short(summary, variant))
     said = answer(summary) if summary.roots > 1 else []
     return blocks(aligned(_HEADER, rows), *said, notes=summary.notes)
+
+
+def card_of(summary: StudySummary) -> str:
+    """Returns the HTML by which a study shows itself in a notebook."""
+    figure = plot_components(summary) if compared_measures(summary) else None
+    said = [*answer(summary), *summary.notes]
+    return card(repr(summary), figure, said, _HEADER, _rows(summary, lambda v: _short(summary, v)))
 
 
 def _short(summary: StudySummary, variant: VariantSummary) -> list[str]:

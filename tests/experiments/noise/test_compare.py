@@ -203,7 +203,7 @@ def test_the_command_prints_and_writes_the_comparison(plain, tmp_path, capsys):
     assert [pair["variant"] for pair in found["pairs"]] == ["CONTROL", "order"]
     page = (out / "noise_compare.html").read_text()
     assert "variables.NPROC" in page
-    assert "data:image/png" in page
+    assert "<svg" in page
     lines = (out / "noise_compare.csv").read_text().splitlines()
     assert len(lines) == 3
     assert lines[1].startswith("plain,other,CONTROL,3,3,0,20,")

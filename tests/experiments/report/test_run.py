@@ -1,14 +1,12 @@
-import base64
-import io
 import json
+import re
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from seedmap.experiments.report import captions
-from seedmap.experiments.report.run import SECTIONS, write_report
+from seedmap.experiments.report.run import MAP, SECTIONS, write_report
 from seedmap.experiments.runs.summary import RunSummary, SelectionRow
 from seedmap.hmm import Branch, Delay, figures
 from seedmap.results import from_json, to_json
@@ -132,7 +130,8 @@ class Page(HTMLParser):
     def __init__(self, path):
         super().__init__()
         self.tags, self.texts, self.open = [], [], []
-        self.feed(path.read_text(encoding="utf-8"))
+        content = path.read_text(encoding="utf-8")
+        self.feed(re.sub(r'<a class="term"[^>]*>(.*?)</a>', r"\1", content))
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
@@ -143,7 +142,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
+        if self.open and self.open[-1] not in {"style", "script"}:
             self.texts.append(data.strip())
 
     def text(self):
@@ -151,7 +150,9 @@ class Page(HTMLParser):
 
 
 def figure():
-    return figures.plot_convergence(np.array([5.0, 10.0, np.nan]), 0.9, "epoch")
+    return figures.plot_convergence(
+        np.array([5.0, 10.0, np.nan]), "eval_accuracy above 0.9", "epoch"
+    )
 
 
 def read(content):
@@ -341,34 +342,64 @@ def test_caption_of_the_selection_names_the_criterion_that_chose():
 
 
 def test_page_is_self_contained(tmp_path):
-    page = write(tmp_path, figures={"convergence": figure()}, notes=["see https://example.org"])
+    summary = SUMMARY | {"notes": ["see https://example.org"]}
+    page = write(tmp_path, summary, figures={"convergence": figure()})
     assert page.open == []
-    assert {tag for tag, _ in page.tags}.isdisjoint({"script", "link", "iframe", "a", "object"})
-    sources = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
-    assert all(source.startswith("data:image/png;base64,") for source in sources)
-    named = [key for _, attributes in page.tags for key in attributes if key in {"href", "style"}]
-    assert named == []
+    assert {tag for tag, _ in page.tags}.isdisjoint({"link", "iframe", "object", "img"})
+    named = [
+        value
+        for _, attributes in page.tags
+        for key, value in attributes.items()
+        if key in {"href", "xlink:href", "src"}
+    ]
+    assert all(value.startswith(("#", "data:image/png;base64,")) for value in named)
     style = (tmp_path / "report.html").read_text(encoding="utf-8").split("</style>")[0]
     assert "url(" not in style
     assert "@import" not in style
 
 
-def test_figures_are_inlined_whole_from_memory_and_from_files(tmp_path):
-    path = figures.save(figure(), tmp_path / "mine.png")
-    page = write(tmp_path, figures={"mine": path, "convergence": figure()})
-    sources = {a["alt"]: a["src"] for tag, a in page.tags if tag == "img"}
-    assert list(sources) == ["convergence", "mine"]
-    contents = {name: base64.b64decode(s.split(",")[1]) for name, s in sources.items()}
-    assert contents["mine"] == path.read_bytes()
-    with Image.open(io.BytesIO(contents["convergence"])) as image, Image.open(path) as saved:
-        np.testing.assert_array_equal(image, saved)
+def test_figures_are_part_of_the_page_in_its_own_ink(tmp_path):
+    drawn = figure()
+    page = write(tmp_path, figures={"mine": drawn, "convergence": figure()})
+    boxes = {a["aria-label"]: a["viewbox"] for tag, a in page.tags if tag == "svg"}
+    assert list(boxes) == ["convergence", "mine"]
+    assert f'viewBox="{boxes["mine"]}"' in figures.svg(drawn)
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(set(ids)) == len(ids)
+    content = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "var(--ink, #222222)" in content
+    assert ": #222222" not in content.split("</style>", 1)[1]
+
+
+def test_the_command_that_made_it_can_be_copied(tmp_path):
+    command = "seedmap run parities --out 'my runs'"
+    page = write(tmp_path, config=CONFIG | {"command": command})
+    assert page.texts[page.texts.index("Copy") - 1] == command
+
+
+def test_words_are_explained_where_they_first_stand(tmp_path):
+    write(tmp_path)
+    content = (tmp_path / "report.html").read_text(encoding="utf-8")
+    terms = re.findall(r'<a class="term" href="#([^"]+)" data-tip="([^"]+)">', content)
+    assert terms
+    for name, tip in terms:
+        assert f'<dt id="{name}">' in content
+        assert f"<dd>{tip}</dd>" in content
+
+
+def test_contents_lead_to_every_heading(tmp_path):
+    write(tmp_path, summary=SUMMARY | {"stability": STABILITY | {"priors": [PRIOR]}})
+    content = (tmp_path / "report.html").read_text(encoding="utf-8")
+    nav, rest = content.split("</nav>")
+    assert re.findall(r'<h2 id="([^"]+)"', rest) == re.findall(r'<li><a href="#([^"]+)"', nav)
 
 
 def test_every_figure_has_a_caption_of_its_own(tmp_path):
-    names = [name for section in SECTIONS for name in section.figures]
+    sections = (MAP, *SECTIONS)
+    names = [name for section in sections for name in section.figures]
     page = write(tmp_path, figures=dict.fromkeys(names, figure()))
     captions = [
-        section.figures[name](read(SUMMARY)) for section in SECTIONS for name in section.figures
+        section.figures[name](read(SUMMARY)) for section in sections for name in section.figures
     ]
     assert len(set(captions)) == len(names) == 12
     for caption in captions:
@@ -382,22 +413,29 @@ def test_text_is_escaped(tmp_path):
     summary["transitions"][0]["top_features"][0][0] = evil
     summary["convergence"]["unit"] = evil
     summary["held_out_log_likelihood"] = {evil: 1.0}
+    summary["notes"] = [evil]
     page = write(
         tmp_path,
         title=evil,
         summary=summary,
         config={evil: evil},
         figures={"convergence": figure(), evil: figure()},
-        notes=[evil],
     )
-    assert "script" not in {tag for tag, _ in page.tags}
+    assert [tag for tag, _ in page.tags].count("script") == 1
     assert f"on average at {evil} 456.2." in page.text()
-    assert [a["alt"] for tag, a in page.tags if tag == "img"] == ["convergence", evil]
+    assert [a["aria-label"] for tag, a in page.tags if tag == "svg"] == ["convergence", evil]
 
 
-def test_notes_come_first(tmp_path):
-    text = write(tmp_path, notes=["Seed 7 diverged at step 300."]).text()
-    assert text.startswith("Parities Parities Seed 7 diverged at step 300. seeds 41")
+def test_the_map_comes_first_then_five_numbers_then_the_notes(tmp_path):
+    summary = SUMMARY | {"notes": ["Seed 7 diverged at step 300."]}
+    content = write(tmp_path, summary, figures={"training_map": figure(), "losses": figure()})
+    order = ["Training map", *("runs that converge", "left-out R²"), "Seed 7 diverged"]
+    text = content.text()
+    places = [text.index(word) for word in order]
+    assert places == sorted(places)
+    assert places[-1] < text.index("Loss and accuracy")
+    assert "37 of 41 at epoch 456.2 ± 78.5; evaluation accuracy above 0.9" in text
+    assert "difference that is speed, not path 81 % 95 % interval 72 to 90 %" in text
 
 
 def test_undefined_results_are_shown_as_such(tmp_path):
@@ -410,17 +448,8 @@ def test_undefined_results_are_shown_as_such(tmp_path):
         "forking": False,
         "convergence": SUMMARY["convergence"] | {"values": [], "mean": None, "std": None},
     }
-    names = [name for section in SECTIONS for name in section.figures]
+    names = [name for section in (MAP, *SECTIONS) for name in section.figures]
     text = write(tmp_path, summary=empty, figures=dict.fromkeys(names, figure())).text()
     assert "shares of time in the states" not in text
     assert "detour states none" in text
     assert "All runs meet the states in one order; no state is a detour." in text
-
-
-def test_missing_figure_is_an_error_that_leaves_the_old_report(tmp_path):
-    write(tmp_path)
-    before = (tmp_path / "report.html").read_bytes()
-    with pytest.raises(ValueError, match=r"figure losses: there is no file .*losses\.png"):
-        write(tmp_path, figures={"losses": tmp_path / "losses.png"})
-    assert (tmp_path / "report.html").read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]

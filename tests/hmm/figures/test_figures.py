@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from matplotlib.text import Text
 from PIL import Image
@@ -18,12 +19,13 @@ from helpers.figure_data import (
     assert_legible,
     by_gid,
     every_figure,
+    make_runs,
     make_sweep,
     overlapping,
 )
 from seedmap.hmm import figures
 from seedmap.hmm.figures.semantics import cluster_order
-from seedmap.hmm.figures.style import short_names, shorten, signed, text_colour
+from seedmap.hmm.figures.style import GREY, short_names, shorten, signed, text_colour
 from seedmap.hmm.selection.config import SweepConfig
 from seedmap.hmm.training_map.regression import regress
 
@@ -74,18 +76,20 @@ def test_dollar_signs_in_names_are_not_mathematics(drawn_with_long_names):
 
 def test_settings_of_matplotlib_are_left_alone():
     before = dict(matplotlib.rcParams)
-    figures.png(figures.plot_convergence(np.array([1.0, 2.0]), 0.9))
+    figures.png(figures.plot_convergence(np.array([1.0, 2.0]), "eval_accuracy above 0.9"))
     assert dict(matplotlib.rcParams) == before
 
 
 def test_save_writes_png_at_150_dpi(tmp_path):
-    figure = figures.plot_convergence(np.array([5.0, 10.0, np.nan]), 0.9)
+    figure = figures.plot_convergence(np.array([5.0, 10.0, np.nan]), "eval_accuracy above 0.9")
     path = figures.save(figure, tmp_path / "figures" / "convergence.png")
     with Image.open(path) as image:
         assert image.format == "PNG"
         np.testing.assert_allclose(image.size, 150 * figure.get_size_inches(), atol=1)
-    with pytest.raises(ValueError, match=r"PNG"):
-        figures.save(figure, tmp_path / "convergence.pdf")
+    for suffix, start in ((".svg", b"<svg"), (".pdf", b"%PDF")):
+        assert figures.save(figure, path.with_suffix(suffix)).read_bytes().startswith(start)
+    with pytest.raises(ValueError, match=r"PNG, SVG or PDF"):
+        figures.save(figure, tmp_path / "convergence.gif")
 
 
 # Colours
@@ -134,6 +138,37 @@ def test_twelve_colours_stay_apart(vision):
     colours = [lab(figures.state_colour(k), vision) for k in range(12)]
     distances = [np.linalg.norm(a - b) for a, b in itertools.combinations(colours, 2)]
     assert min(distances) > 15  # 2.3 is the least noticeable difference
+
+
+def test_marks_stand_out_on_white_and_on_the_dark_page():
+    def luminance(colour):
+        rgb = np.array(to_rgb(colour))
+        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        return linear @ (0.2126, 0.7152, 0.0722)
+
+    dark = luminance("#16181d")  # of `report.html`
+    for state in range(12):
+        own = luminance(figures.state_colour(state))
+        assert 1.05 / (own + 0.05) >= 3 <= (own + 0.05) / (dark + 0.05), state
+    assert 1.05 / (luminance(GREY) + 0.05) >= 3
+
+
+def test_figures_draw_on_axes_that_are_given():
+    figure = Figure(figsize=(9, 4))
+    paths, steps, convergence, names = make_runs(12)
+    few = np.abs(np.subtract.outer(convergence, convergence))
+    draw = [
+        lambda ax: figures.plot_training_map(*MAPS["fork"], names={1: "grokking"}, ax=ax),
+        lambda ax: figures.plot_state_raster(paths, steps, convergence, names, 8, ax=ax),
+        lambda ax: figures.plot_convergence(convergence, "loss below 1", ax=ax),
+        lambda ax: figures.plot_coefficients(WIDE, ax=ax),
+        lambda ax: figures.plot_dissimilarity(np.nan_to_num(few), names, ax=ax),
+        lambda ax: figures.plot_held_out(np.arange(12.0), names, ax=ax),
+    ]
+    for plot, ax in zip(draw, figure.subplots(2, 3).flat, strict=True):
+        assert plot(ax) is ax
+        assert ax.get_title("left") or ax.get_title()
+    assert "grokking" in " ".join(text.get_text() for text in figure.axes[0].texts)
 
 
 def test_colours_beyond_twelve_are_all_different():

@@ -9,6 +9,8 @@ from helpers.figure_data import assert_legible, by_gid, make_runs
 from seedmap.hmm import figures
 from seedmap.hmm.figures.runs import by_convergence, exemplary_runs
 
+SAID = "eval_accuracy above 0.9"
+
 
 def test_raster_holds_the_paths_in_order_of_convergence():
     paths, steps, convergence, runs = make_runs()
@@ -136,18 +138,18 @@ def test_loss_axis_is_linear_without_positive_values_over_a_decade(loss):
 
 def test_histogram_counts_all_that_converge_and_names_the_rest():
     _, _, convergence, _ = make_runs()
-    ax = figures.plot_convergence(convergence, 0.9, "epoch").axes[0]
+    ax = figures.plot_convergence(convergence, SAID, "epoch").axes[0]
     assert sum(bar.get_height() for bar in ax.patches) == 38
     assert ax.get_xlabel() == "epoch (of 40 runs 2 never converge)"
-    assert ax.get_title("left") == "First epoch with evaluation accuracy above 0.9"
-    empty = figures.plot_convergence(np.full(3, np.nan), 0.9).axes[0]
+    assert ax.get_title("left") == f"First epoch with {SAID}"
+    empty = figures.plot_convergence(np.full(3, np.nan), SAID).axes[0]
     assert [text.get_text() for text in empty.texts] == ["none of 3 runs converges"]
 
 
 def test_histogram_tells_diverged_runs_from_those_that_never_converge():
     times = np.array([5.0, np.nan, np.nan, np.nan])
     labels = [
-        figures.plot_convergence(times, 0.9, "epoch", num_diverged=n).axes[0].get_xlabel()
+        figures.plot_convergence(times, SAID, "epoch", num_diverged=n).axes[0].get_xlabel()
         for n in (1, 2, 3)
     ]
     assert labels == [
@@ -155,10 +157,10 @@ def test_histogram_tells_diverged_runs_from_those_that_never_converge():
         "epoch (of 4 runs 1 never converges, 2 diverged)",
         "epoch (of 4 runs 3 diverged)",
     ]
-    empty = figures.plot_convergence(np.full(3, np.nan), 0.9, num_diverged=2).axes[0]
+    empty = figures.plot_convergence(np.full(3, np.nan), SAID, num_diverged=2).axes[0]
     assert [text.get_text() for text in empty.texts] == ["none of 3 runs converges, 2 diverged"]
     with pytest.raises(ValueError, match="num_diverged is 4, but only 3 runs never converge"):
-        figures.plot_convergence(times, 0.9, num_diverged=4)
+        figures.plot_convergence(times, SAID, num_diverged=4)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +174,7 @@ def test_histogram_tells_diverged_runs_from_those_that_never_converge():
 )
 def test_bins_of_the_histogram_follow_the_record_grid(times, resolution, edges):
     times = np.array([*times, np.nan], dtype=float)
-    ax = figures.plot_convergence(times, 0.9, resolution=resolution).axes[0]
+    ax = figures.plot_convergence(times, SAID, resolution=resolution).axes[0]
     expected = np.histogram(times[:-1], edges)[0]
     filled = [(bar.get_x(), bar.get_height()) for bar in ax.patches if bar.get_height()]
     assert filled == [(e, n) for e, n in zip(edges[:-1], expected, strict=True) if n]

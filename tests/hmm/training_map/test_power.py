@@ -78,13 +78,11 @@ def test_sentences():
     assert branch_sentence([unnamed], PATHS) == branch_sentence([], PATHS)
     assert branch_sentence([], PATHS[:5]) == "forks not sought: 6 runs are needed, there are 5"
     assert branch_sentence([], PATHS[:8]) == (
-        "no fork found (too few runs for the test: for a fork of 30 % of the runs 9 are needed, "
-        "there are 8)"
+        "forks not testable (too few runs: for a fork of 30 % of the runs 9 are needed, not 8)"
     )
     assert "would have been found" in branch_sentence([], PATHS[:9])
     assert branch_sentence([], PATHS[:, ::12]) == (
-        "no fork found (too few records for the test: 2 in a state are needed, runs have 1 at the "
-        "median)"
+        "forks not testable (too few records: 2 in a state are needed, runs have 1 at the median)"
     )
     assert "would have been found" in branch_sentence([], PATHS[:, ::6])
     assert branch_sentence([BRANCH], PATHS) == "1 branch"

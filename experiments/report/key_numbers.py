@@ -1,0 +1,58 @@
+"""The five numbers that a run's page shows under its map."""
+
+from seedmap.experiments.report import captions
+from seedmap.experiments.report.text import UNDEFINED, fixed, mean_and_sd, of, p_equals
+from seedmap.experiments.runs.summary import RunSummary
+
+
+def key_numbers(summary: RunSummary) -> list[tuple[str, str, str]]:
+    """Returns label, value and what stands beside it, of each."""
+    return [
+        _convergence(summary),
+        _states(summary),
+        _branches(summary),
+        _bag(summary),
+        _speed(summary),
+    ]
+
+
+def _convergence(summary: RunSummary) -> tuple[str, str, str]:
+    times = summary.convergence
+    beside = captions.criterion(summary)
+    if times.mean is not None:
+        beside = f"at {times.unit} {mean_and_sd(times.mean, times.std)}; {beside}"
+    return "runs that converge", of(summary.num_converged, summary.num_seeds), beside
+
+
+def _states(summary: RunSummary) -> tuple[str, str, str]:
+    beside = f"{len(summary.transitions)} transitions"
+    if summary.resolution is not None:
+        half, double = summary.resolution.half, summary.resolution.double
+        beside += f"; {half} where records count half, {double} where double"
+    return "states", str(summary.num_states), beside
+
+
+def _branches(summary: RunSummary) -> tuple[str, str, str]:
+    claim, _, why = summary.headline.partition(" (")
+    detours = summary.detours_on_map
+    beside = why.rstrip(")") or (f"detours: {', '.join(map(str, detours))}" if detours else "")
+    return "forks and branches", claim, beside
+
+
+def _bag(summary: RunSummary) -> tuple[str, str, str]:
+    regression = summary.regression
+    in_sample = f"in sample {fixed(regression.r2, undefined=UNDEFINED)}"
+    beside = f"{in_sample}, {p_equals(regression.f_pvalue)}: the bag of states on convergence"
+    if regression.outcome != "convergence":
+        beside = f"{in_sample}: the bag of states on {regression.outcome}"
+    return "left-out R²", fixed(regression.leave_one_out_r2, undefined=UNDEFINED), beside
+
+
+def _speed(summary: RunSummary) -> tuple[str, str, str]:
+    part = summary.findings.path_or_speed
+    if part is None:
+        index = fixed(summary.dissimilarity.index, undefined=UNDEFINED)
+        return "dissimilarity of runs", index, "of indices; 0 is equal"
+    found = part.found
+    ends = f"95 % interval {100 * found.low:.0f} to {100 * found.high:.0f} %"
+    return "difference that is speed, not path", f"{100 * found.timing:.0f} %", ends
