@@ -89,7 +89,7 @@ def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
         limits.check_tensors(files, tensors)
 
         def read_float(name: str) -> np.ndarray:
-            return _as_float32(read(name), source, name)
+            return as_float32(read(name), source, name)
 
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
         yield Checkpoint(path, shapes, read_float, _settings(source))
@@ -171,7 +171,12 @@ def _settings(source: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not a JSON object ({error}); restore or remove it") from None
 
 
-def _as_float32(array: np.ndarray, source: Path, name: str) -> np.ndarray:
+def as_float32(array: np.ndarray, source: Path, name: str) -> np.ndarray:
+    """Returns floating numbers as float32.
+
+    Raises:
+        UserError: they are no floating numbers; the message names the source and the tensor.
+    """
     if array.dtype.kind != "f" and array.dtype not in _SMALL:
         raise UserError(
             f"{source}: {name!r} has dtype {array.dtype}, expected floating numbers; cover it by a "

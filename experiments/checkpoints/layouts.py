@@ -6,6 +6,7 @@ from pathlib import Path
 
 from seedmap.errors import UserError
 from seedmap.experiments.checkpoints.formats import Checkpoint
+from seedmap.experiments.checkpoints.plain import PLAIN, plain_layout
 from seedmap.experiments.checkpoints.rules import HEADS, WIDTH, Layout, Rule, read_rules
 
 
@@ -151,9 +152,7 @@ def detect(names: Sequence[str], where: Path) -> Layout:
     Raises:
         UserError: they show none, or several.
     """
-    fitting = [
-        layout for layout in LAYOUTS.values() if any(re.search(layout.sign, n) for n in names)
-    ]
+    fitting = _fitting(names)
     if len(fitting) != 1:
         which = " and of ".join(layout.name for layout in fitting) or "no known layout"
         raise UserError(
@@ -161,6 +160,10 @@ def detect(names: Sequence[str], where: Path) -> Layout:
             f"({', '.join(LAYOUTS)}), or write rules (--rules FILE)"
         )
     return fitting[0]
+
+
+def _fitting(names: Sequence[str]) -> list[Layout]:
+    return [layout for layout in LAYOUTS.values() if any(re.search(layout.sign, n) for n in names)]
 
 
 def _some(names: Sequence[str]) -> str:
@@ -178,7 +181,22 @@ def find_layout(name: str | None, rules: Path | None, checkpoint: Checkpoint) ->
     if rules is not None:
         return read_rules(rules)
     if name is None:
-        return detect(list(checkpoint.shapes), checkpoint.path)
+        names = list(checkpoint.shapes)
+        plain = None if _fitting(names) else plain_layout(checkpoint.shapes)
+        return detect(names, checkpoint.path) if plain is None else plain
+    if name == PLAIN:
+        return _plain(checkpoint)
     if name not in LAYOUTS:
-        raise UserError(f"--layout {name!r} is unknown; known are {', '.join(LAYOUTS)}")
+        known = ", ".join([*LAYOUTS, PLAIN])
+        raise UserError(f"--layout {name!r} is unknown; known are {known}")
     return LAYOUTS[name]
+
+
+def _plain(checkpoint: Checkpoint) -> Layout:
+    layout = plain_layout(checkpoint.shapes)
+    if layout is None:
+        raise UserError(
+            f"{checkpoint.path} has tensors of other than plain layers "
+            f"({_some(list(checkpoint.shapes))}); write rules (--rules FILE)"
+        )
+    return layout
