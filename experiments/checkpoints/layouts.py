@@ -123,7 +123,7 @@ LAYOUTS = {
             ),
         ),
         Layout(
-            "flax",  # as `trainer.flax_rule`
+            "flax",  # as `trainer.flax_rule`; Keras, which has these names and some more
             r"(^|\.)kernel$",
             _rules(
                 (r"^(opt_state|step|batch_stats)(\.|$)", "ignore"),
@@ -134,12 +134,14 @@ LAYOUTS = {
                     "matrix",
                     {"axis": 1, "parts": (HEADS,), "ndim": 3},
                 ),
-                (r"(^|\.)out\.kernel$", "matrix", {"ndim": 3}),
+                (r"(^|\.)(out|attention_output)\.kernel$", "matrix", {"ndim": 3}),
                 (r"(^|\.)kernel$", "matrix", {"ndim": 2}),
                 (r"Norm[^.]*\.(bias|scale|mean|var)$", "ignore"),
                 (r"(^|\.)(query|key|value)\.bias$", "bias", {"ndim": 2}),
                 (r"(^|\.)bias$", "bias", {"ndim": 1}),
                 (r"(^|\.)(embedding|pos_embedding|cls)$", "ignore"),
+                (r"(^|\.)(gamma|beta|moving_mean|moving_variance|embeddings)$", "ignore"),
+                (r"(^|\.)seed_generator_state$", "ignore"),
             ),
         ),
     )
