@@ -22,7 +22,8 @@ class CheckpointsOptions:
     """Run folder to write."""
     layout: str | None = None
     """Naming scheme of the weights: bert, gpt-neox, vit, vit-timm, vit-torchvision, resnet,
-    resnet-hf or flax; by default recognised from the names."""
+    resnet-hf, flax (Keras too), gpt2, nanogpt, llama (Mistral, Qwen, Gemma too) or plain (PyTorch's
+    layers by their shapes); by default recognised from the names."""
     rules: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """TOML file of rules for any other layout (experiments/checkpoints/rules.py has an
     example)."""

@@ -1,5 +1,6 @@
 """Parameters of any library as a checkpoint that is in memory: one array at a time, as float32."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -41,7 +42,22 @@ def as_checkpoint(parameters: Any, where: Path) -> Checkpoint:
     def read(name: str) -> np.ndarray:
         return as_float32(_to_numpy(arrays[name]), where, name)
 
-    return Checkpoint(where, shapes, read, MappingProxyType({}))
+    return Checkpoint(where, shapes, read, MappingProxyType({}), _tied(arrays))
+
+
+def _tied(arrays: Mapping[str, Any]) -> dict[str, str]:
+    """Finds arrays that are one and the same under several names."""
+    first: dict[Any, str] = {}
+    for name, array in arrays.items():
+        first.setdefault(_identity(array), name)
+    same = {name: first[_identity(array)] for name, array in arrays.items()}
+    return {name: other for name, other in same.items() if other != name}
+
+
+def _identity(array: Any) -> Any:
+    if hasattr(array, "data_ptr"):  # of PyTorch's state dicts, which make new objects
+        return array.data_ptr(), tuple(array.shape), array.stride()
+    return id(array)
 
 
 def _to_numpy(array: Any) -> np.ndarray:
