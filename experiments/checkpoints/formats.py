@@ -157,6 +157,21 @@ def fingerprint(path: Path) -> int:
     return zlib.crc32(json.dumps(identity).encode())
 
 
+def weight_bytes(path: Path) -> int:
+    """Returns the size of a checkpoint's weights on disk.
+
+    Raises:
+        UserError: as `locate`.
+    """
+    source = locate(path)
+    if source.is_dir():
+        return sum(file.stat().st_size for file in source.rglob("*") if file.is_file())
+    if source.suffix != ".json":
+        return source.stat().st_size
+    kinds = SAFETENSORS if source.name.startswith("model") else TORCH
+    return sum(file.stat().st_size for file in source.parent.iterdir() if file.suffix in kinds)
+
+
 def _settings(source: Path) -> dict[str, Any]:
     path = source.parent / "config.json"
     if source.is_dir() or not path.is_file():

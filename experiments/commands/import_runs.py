@@ -34,8 +34,14 @@ class CheckpointsOptions:
     train_accuracy, to go with the metrics."""
     threshold: float = 0.9
     """Evaluation accuracy above which a run has converged."""
+    skip_unfinished: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Leave out checkpoints that are not there whole, instead of refusing all."""
+    share: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Share the work: several processes, on several hosts too, are given the same command and each
+    measures runs that no other measures. Then `seedmap collect DIR`."""
     resume: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Continue the interrupted import in --out; begin it if there is none."""
+    """Continue the interrupted import in --out, or add checkpoints that have come since; begin it
+    if there is none."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
     """Replace the run in the folder."""
 
@@ -49,22 +55,33 @@ def checkpoints_command(argv: Sequence[str]) -> None:
     from seedmap.experiments.runs.settings import check_threshold
 
     check_threshold(options.threshold)
-    source = Source(options.pattern, options.layout, options.rules, options.heads, options.outcomes)
+    if options.share and options.overwrite:
+        raise UsageError("--share goes on with what is there; remove --overwrite, or import alone")
+    source = Source(
+        options.pattern,
+        options.layout,
+        options.rules,
+        options.heads,
+        options.outcomes,
+        options.skip_unfinished,
+    )
     try:
         with checkpoint_bar() as callback:
-            import_checkpoints(
+            complete = import_checkpoints(
                 source,
                 options.out,
                 options.threshold,
                 resume=options.resume,
                 overwrite=options.overwrite,
+                share=options.share,
                 callback=callback,
             )
     except KeyboardInterrupt:
         if can_resume(options.out):
             raise KeyboardInterrupt(f"; continue with --resume --out {options.out}") from None
         raise
-    print(f"Imported: {options.out}. Next: seedmap fit {options.out}")
+    what, following = ("Imported", "fit") if complete else ("Measured a share", "collect")
+    print(f"{what}: {options.out}. Next: seedmap {following} {options.out}")
 
 
 @dataclass(frozen=True)

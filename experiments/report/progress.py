@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
+from seedmap.experiments.checkpoints.measuring import Progress as Measured
 from seedmap.trainer import Progress
 
 
@@ -56,9 +57,27 @@ def group_bar() -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
-def checkpoint_bar() -> Iterator[Callable[[int, int], None]]:
-    """Yields the `callback` to hand to `import_checkpoints`: a bar in checkpoints."""
-    with _counting("import", " checkpoints") as callback:
+def checkpoint_bar() -> Iterator[Callable[[Measured], None]]:
+    """Yields the `callback` to hand to `import_checkpoints`: a bar in bytes of weights."""
+    bars: list[tqdm] = []
+
+    def callback(progress: Measured) -> None:
+        if not bars:  # what an earlier session has done says nothing of the rate
+            bars.append(
+                _bar(
+                    total=progress.bytes_total,
+                    initial=progress.bytes_done,
+                    desc="import",
+                    unit="B",
+                    unit_scale=True,
+                    unit_divisor=1024,
+                )
+            )
+        (bar,) = bars
+        bar.set_postfix_str(f"{progress.done}/{progress.total} checkpoints", refresh=False)
+        bar.update(progress.bytes_done - bar.n)
+
+    with _closing(bars):
         yield callback
 
 
