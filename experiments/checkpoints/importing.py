@@ -23,7 +23,8 @@ import xarray as xr
 
 from seedmap import files, limits
 from seedmap.errors import UserError
-from seedmap.experiments.checkpoints.formats import check_whole, open_checkpoint
+from seedmap.experiments.checkpoints.formats import open_checkpoint
+from seedmap.experiments.checkpoints.hub import MAIN, on_the_hub
 from seedmap.experiments.checkpoints.layouts import find_layout
 from seedmap.experiments.checkpoints.measuring import (
     Gathered,
@@ -35,7 +36,8 @@ from seedmap.experiments.checkpoints.measuring import (
     measure_all,
 )
 from seedmap.experiments.checkpoints.outcomes import Outcomes, read_outcomes
-from seedmap.experiments.checkpoints.patterns import Entry, find_checkpoints, steps_by_run
+from seedmap.experiments.checkpoints.patterns import steps_by_run
+from seedmap.experiments.checkpoints.places import Place, on_disk
 from seedmap.experiments.checkpoints.rules import Layout, assign, number_of_heads
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs import ids, session
@@ -52,7 +54,7 @@ from seedmap.trainer.storage.folder import check_same
 from seedmap.transaction import claim, settle
 
 FORMAT = 3  # of `training/`: 1 had no numbers, 2 one log of all runs
-_NAMED = 5  # unfinished checkpoints that a message names
+_NAMED = 5  # checkpoints that a message names
 _PATIENCE = 10.0  # seconds that a process waits for another one to begin the import
 
 
@@ -67,14 +69,18 @@ class Source:
         heads: number of attention heads, where no config.json says it.
         outcomes: CSV file with losses and accuracies, see `outcomes.read_outcomes`.
         skip_unfinished: leave out checkpoints that are not there whole, with a warning.
+        hub: repositories of the Hugging Face hub, in place of a pattern; see `hub.on_the_hub`.
+        revisions: their revisions.
     """
 
-    pattern: str
+    pattern: str = ""
     layout: str | None = None
     rules: Path | None = None
     heads: int | None = None
     outcomes: Path | None = None
     skip_unfinished: bool = False
+    hub: str | None = None
+    revisions: str | None = None
 
 
 def import_checkpoints(
@@ -111,9 +117,10 @@ def import_checkpoints(
         UserWarning: checkpoints are equal, or left out; as `find_checkpoints` and
             `hmm.readers.run_table.run_table`.
     """
-    entries = _whole(find_checkpoints(source.pattern), source.skip_unfinished)
-    outcomes = read_outcomes(source.outcomes, steps_by_run(entries)) if source.outcomes else None
-    with open_checkpoint(entries[0].path) as first:
+    place = _place(source)
+    steps = steps_by_run(place.entries)
+    outcomes = read_outcomes(source.outcomes, steps) if source.outcomes else None
+    with place.fetched(place.entries[0]) as path, open_checkpoint(path) as first:
         layout = find_layout(source.layout, source.rules, first)
         # Refuse before a folder is made.
         assign(first, layout, number_of_heads(first, source.heads))
@@ -121,18 +128,18 @@ def import_checkpoints(
     work, how = _work(identity, source), How(layout, source.heads, identify(identity), callback)
     with _claimed(folder, work, overwrite, resume, share):
         known = _known(folder, identity) if resume or share else []
-        before = gather(entries, known, folder, how.owner)
+        before = gather(place, known, folder, how.owner)
         if resume and session.is_complete(folder, work) and not (known and before.missing):
             return True
         _check_not_fitted(folder, bool(known) and not overwrite)
         with _begun(folder, work, resume, share):
             started = perf_counter()
             if measure:
-                measure_all(entries, known, folder, how)
+                measure_all(place, known, folder, how)
             if share:
                 return False
-            found = gather(entries, known, folder, how.owner)
-            _check_complete(found, len(entries), folder)
+            found = gather(place, known, folder, how.owner)
+            _check_complete(found, len(place.entries), folder)
             _warn_of_rows(found)
             config = _config(source, identity, folder)
             config |= {"wall_seconds": {"compile": 0.0, "train": perf_counter() - started}}
@@ -183,29 +190,10 @@ def _warn_of_rows(found: Gathered) -> None:
         )
 
 
-def _whole(entries: list[Entry], skip: bool) -> list[Entry]:
-    """Returns the checkpoints that are there whole, before any is measured.
-
-    Raises:
-        UserError: some are not and `skip` is false, or none is.
-
-    Warns:
-        UserWarning: names those that are left out.
-    """
-    refused: dict[Entry, str] = {}
-    for entry in entries:
-        try:
-            check_whole(entry.path)
-        except UserError as error:
-            refused[entry] = str(error)
-    if not refused:
-        return entries
-    told = "; ".join([*refused.values()][:_NAMED]) + ("; ..." if len(refused) > _NAMED else "")
-    what = f"{len(refused)} of {len(entries)} checkpoints are not whole: {told}"
-    if not skip or len(refused) == len(entries):
-        raise UserError(f"{what}; mend them, or leave them out with --skip-unfinished")
-    warnings.warn(f"left out, {what}", stacklevel=3)
-    return [entry for entry in entries if entry not in refused]
+def _place(source: Source) -> Place:
+    if source.hub is not None:
+        return on_the_hub(source.hub, source.revisions or MAIN)
+    return on_disk(source.pattern, source.skip_unfinished)
 
 
 def _known(folder: Path, identity: dict[str, Any]) -> list[Row]:
@@ -276,13 +264,20 @@ def _identity(source: Source, layout: Layout, threshold: float, folder: Path) ->
     """Collects what decides the result, but which checkpoints there are."""
     rules = {str(i): _words(asdict(rule)) for i, rule in enumerate(layout.rules, start=1)}
     return {
-        "pattern": relative(Path(source.pattern), folder),
+        "pattern": _told(source, folder),
         "layout": layout.name,
         "rule": rules,
         "heads": source.heads,
         "outcomes": _checksum(source.outcomes) if source.outcomes else None,
         "threshold": threshold,
     }
+
+
+def _told(source: Source, folder: Path) -> str:
+    """Says where the checkpoints are, without a path of the machine."""
+    if source.hub is None:
+        return relative(Path(source.pattern), folder)
+    return f"{source.hub}@{source.revisions or MAIN}"
 
 
 def _checksum(path: Path) -> str:

@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 from seedmap import files, limits
 from seedmap.errors import UserError
-from seedmap.experiments.checkpoints.formats import fingerprint, open_checkpoint, weight_bytes
+from seedmap.experiments.checkpoints.formats import open_checkpoint
 from seedmap.experiments.checkpoints.patterns import Entry
+from seedmap.experiments.checkpoints.places import Place
 from seedmap.experiments.checkpoints.rules import Layout, assign, number_of_heads
 from seedmap.experiments.checkpoints.streaming import measure_checkpoint
 from seedmap.experiments.runs.folder import IMPORTED, TRAINING
@@ -96,11 +97,11 @@ def rows_in(folder: Path, owner: str) -> list[Row]:
     return [Row(*limits.parse_json(text)) for text in texts]
 
 
-def measure_all(entries: Sequence[Entry], known: Iterable[Row], folder: Path, how: How) -> None:
+def measure_all(place: Place, known: Iterable[Row], folder: Path, how: How) -> None:
     """Measures all checkpoints that are not measured yet, but those of runs that others measure.
 
     Args:
-        entries: the checkpoints, run by run.
+        place: the checkpoints.
         known: rows of an earlier import; those whose files did not change stand.
         folder: the run folder to be.
         how: see `How`.
@@ -108,8 +109,9 @@ def measure_all(entries: Sequence[Entry], known: Iterable[Row], folder: Path, ho
     Raises:
         UserError: a checkpoint cannot be read or understood, or is of another network.
     """
-    keys = {entry: (entry.run, entry.step, fingerprint(entry.path)) for entry in entries}
-    sizes = {entry: weight_bytes(entry.path) for entry in entries}
+    entries = place.entries
+    keys = {entry: (entry.run, entry.step, place.fingerprint(entry)) for entry in entries}
+    sizes = {entry: place.size(entry) for entry in entries}
     done = {_key(row): row for row in (*known, *rows_in(folder, how.owner))}
     first = next(iter(done.values()), None)
 
@@ -133,7 +135,8 @@ def measure_all(entries: Sequence[Entry], known: Iterable[Row], folder: Path, ho
             number = len(lines)
             for entry in left:
                 if keys[entry] not in done:
-                    row = _measure(entry, keys[entry][2], how, first)
+                    with place.fetched(entry) as there:
+                        row = _measure(entry, there, keys[entry][2], how, first)
                     files.append_line(path, number, json.dumps(row), how.owner)
                     number, done[_key(row)], first = number + 1, row, first or row
                     tell()
@@ -153,13 +156,13 @@ class Gathered(NamedTuple):
     removed: int
 
 
-def gather(entries: Sequence[Entry], known: Iterable[Row], folder: Path, owner: str) -> Gathered:
+def gather(place: Place, known: Iterable[Row], folder: Path, owner: str) -> Gathered:
     """Returns the rows of all checkpoints; arguments as of `measure_all`.
 
     Raises:
         UserError: they are of different networks.
     """
-    there = {(entry.run, entry.step): fingerprint(entry.path) for entry in entries}
+    there = {(entry.run, entry.step): place.fingerprint(entry) for entry in place.entries}
     rows = {
         (row.run, row.step): row
         for row in (*known, *rows_in(folder, owner))
@@ -168,7 +171,7 @@ def gather(entries: Sequence[Entry], known: Iterable[Row], folder: Path, owner: 
     ordered = sorted(rows.values(), key=lambda row: (natural(row.run), row.step))
     for row in ordered:
         check_alike(ordered[0], row, f"step {row.step} of run {row.run!r}")
-    missing = [entry for entry in entries if (entry.run, entry.step) not in rows]
+    missing = [entry for entry in place.entries if (entry.run, entry.step) not in rows]
     return Gathered(ordered, missing, len(rows.keys() - there.keys()))
 
 
@@ -190,8 +193,8 @@ def _claimed(folder: Path) -> Iterator[bool]:
         let_go(held)
 
 
-def _measure(entry: Entry, content: int, how: How, first: Row | None) -> Row:
-    with open_checkpoint(entry.path) as checkpoint:
+def _measure(entry: Entry, path: Path, content: int, how: How, first: Row | None) -> Row:
+    with open_checkpoint(path) as checkpoint:
         leaves = assign(checkpoint, how.layout, number_of_heads(checkpoint, how.heads))
         measured = measure_checkpoint(checkpoint, leaves)
     row = Row(entry.run, entry.step, content, measured.counts, measured.values)

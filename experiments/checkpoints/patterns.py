@@ -47,11 +47,11 @@ def parse_step(text: str) -> int:
     return int(steps)
 
 
-def _regex(pattern: str) -> re.Pattern:
-    """Matches the paths that a pattern means, with groups `run` and `step`."""
+def as_regex(pattern: str) -> re.Pattern:
+    """Returns what matches the names that a pattern means, with groups `run` and `step`."""
     seen: set[str] = set()
 
-    def as_regex(token: str) -> str:
+    def piece(token: str) -> str:
         if token in ("{run}", "{step}"):
             name = token[1:-1]
             if name in seen:
@@ -60,7 +60,7 @@ def _regex(pattern: str) -> re.Pattern:
             return f"(?P<{name}>{_NUMBER + _SCALE if name == 'step' else '[^/]+?'})"
         return _AS_REGEX.get(token) or re.escape(token)
 
-    return re.compile("".join(as_regex(token) for token in _TOKENS.split(pattern) if token))
+    return re.compile("".join(piece(token) for token in _TOKENS.split(pattern) if token))
 
 
 def _as_glob(token: str) -> str:
@@ -90,7 +90,7 @@ def find_checkpoints(pattern: str) -> list[Entry]:
     if lacking:
         raise UserError(f"pattern {pattern!r} has no {' and no '.join(lacking)}; {_HOW}")
     wild = "".join(_as_glob(token) for token in _TOKENS.split(pattern))
-    regex = _regex(pattern)
+    regex = as_regex(pattern)
     paths = sorted(path.rstrip("/") for path in glob.glob(wild, recursive=True))
     named = [(match, path) for path in paths if (match := regex.fullmatch(path))]
     if not named:
@@ -100,14 +100,23 @@ def find_checkpoints(pattern: str) -> list[Entry]:
         Entry(match["run"], parse_step(match["step"]), _snapshot(Path(path)))
         for match, path in named
     ]
-    entries.sort(key=lambda entry: (natural(entry.run), entry.step))
-    for entry, other in pairwise(entries):
+    return in_order(entries)
+
+
+def in_order(entries: list[Entry]) -> list[Entry]:
+    """Returns checkpoints in natural order of their runs, steps ascending.
+
+    Raises:
+        UserError: a step of a run comes twice.
+    """
+    ordered = sorted(entries, key=lambda entry: (natural(entry.run), entry.step))
+    for entry, other in pairwise(ordered):
         if entry[:2] == other[:2]:
             raise UserError(
                 f"step {entry.step} of run {entry.run!r} is both {entry.path} and {other.path}; "
                 "remove one, or narrow the pattern"
             )
-    return entries
+    return ordered
 
 
 def _snapshot(path: Path) -> Path:

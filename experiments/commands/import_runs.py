@@ -15,11 +15,17 @@ from seedmap.experiments.commands.parsing import UsageError, parse
 class CheckpointsOptions:
     """Options of `seedmap import checkpoints`."""
 
-    pattern: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATTERN")]
-    """Paths of the checkpoints, with {run} and {step} for their names and * for any text:
-    'ckpts/seed_{run}/step_{step}'. A step is a number, as 512, 20k or 1.5M."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """Run folder to write."""
+    pattern: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="PATTERN")] = None
+    """Paths of the checkpoints, with {run} and {step} for their names and * for any text:
+    'ckpts/seed_{run}/step_{step}'. A step is a number, as 512, 20k or 1.5M. Of a cache of the hub
+    'hub/models--org--name-seed{run}/refs/step{step}'."""
+    hub: Annotated[str | None, tyro.conf.arg(metavar="ORG/NAME-{run}")] = None
+    """In place of a pattern: repositories of the Hugging Face hub. One revision at a time is
+    fetched, measured and deleted. Needs huggingface_hub."""
+    revisions: Annotated[str | None, tyro.conf.arg(metavar="STEP{step}")] = None
+    """Branches and tags of these, as 'step{step}'; by default main."""
     layout: str | None = None
     """Naming scheme of the weights: bert, gpt-neox, vit, vit-timm, vit-torchvision, resnet,
     resnet-hf, flax (Keras too), gpt2, nanogpt, llama (Mistral, Qwen, Gemma too) or plain (PyTorch's
@@ -57,13 +63,19 @@ def checkpoints_command(argv: Sequence[str]) -> None:
     check_threshold(options.threshold)
     if options.share and options.overwrite:
         raise UsageError("--share goes on with what is there; remove --overwrite, or import alone")
+    if (options.pattern is None) == (options.hub is None):
+        raise UsageError("give either PATTERN or --hub: where the checkpoints are")
+    if options.revisions is not None and options.hub is None:
+        raise UsageError("--revisions goes with --hub")
     source = Source(
-        options.pattern,
+        options.pattern or "",
         options.layout,
         options.rules,
         options.heads,
         options.outcomes,
         options.skip_unfinished,
+        options.hub,
+        options.revisions,
     )
     try:
         with checkpoint_bar() as callback:
