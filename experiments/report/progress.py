@@ -1,6 +1,7 @@
 """Progress bars for training and fitting, on standard error."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -58,21 +59,22 @@ def group_bar() -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def checkpoint_bar() -> Iterator[Callable[[Measured], None]]:
-    """Yields the `callback` to hand to `import_checkpoints`: a bar in bytes of weights."""
+    """Yields the `callback` to hand to `import_checkpoints`: a bar in bytes of weights.
+
+    It is drawn once a checkpoint is measured, and its rate is of what this session measures.
+    """
     bars: list[tqdm] = []
+    begun: list[tuple[float, int]] = []  # when, and the bytes of an earlier session
 
     def callback(progress: Measured) -> None:
-        if not bars:  # what an earlier session has done says nothing of the rate
-            bars.append(
-                _bar(
-                    total=progress.bytes_total,
-                    initial=progress.bytes_done,
-                    desc="import",
-                    unit="B",
-                    unit_scale=True,
-                    unit_divisor=1024,
-                )
-            )
+        if not begun:
+            begun.append((time.time(), progress.bytes_done))
+            return
+        started, before = begun[0]
+        if not bars:
+            options = {"unit": "B", "unit_scale": True, "unit_divisor": 1024}
+            bars.append(_bar(total=progress.bytes_total, initial=before, desc="import", **options))
+            bars[0].start_t = started
         (bar,) = bars
         bar.set_postfix_str(f"{progress.done}/{progress.total} checkpoints", refresh=False)
         bar.update(progress.bytes_done - bar.n)
