@@ -4,4 +4,4 @@ from setuptools import find_packages, setup
 
 FOLDERS = ("trainer", "hmm", "experiments")
 packages = find_packages(include=[*FOLDERS, *(f"{folder}.*" for folder in FOLDERS)])
-setup(packages=["seedmap", *(f"seedmap.{package}" for package in packages)])
+setup(packages=["seedmap", "seedmap.callbacks", *(f"seedmap.{package}" for package in packages)])

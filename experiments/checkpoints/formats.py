@@ -8,22 +8,27 @@ Nothing is unpickled but what PyTorch's own restricted loader admits (tensors an
 """
 
 import json
-import math
 import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from seedmap import limits
 from seedmap.errors import UserError
 from seedmap.experiments.checkpoints.orbax_arrays import METADATA, open_arrays
+from seedmap.experiments.checkpoints.safetensors_files import (
+    SMALL,
+    Opened,
+    Tensor,
+    damaged,
+    open_safetensors,
+)
 from seedmap.experiments.datasets.unpickle import UnpicklingError
 from seedmap.files import open_npz
 
@@ -37,18 +42,6 @@ HUB_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-_SMALL = tuple(
-    np.dtype(kind) for kind in (ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2)
-)
-"""Floating numbers that NumPy itself does not have."""
-_SAFETENSORS_TYPES = {
-    **{f"F{8 * size}": f"f{size}" for size in (2, 4, 8)},
-    **dict(zip(("BF16", "F8_E4M3", "F8_E5M2"), _SMALL, strict=True)),
-    **{f"{kind.upper()}{8 * size}": f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)},
-    "BOOL": "?",
-}
-_LONGEST_HEADER = 100_000_000
-"""Bytes; the limit of the format's own library."""
 STATE_DICTS = ("state_dict", "model_state_dict", "model", "module")
 """Where training scripts keep the weights of a .pt file that holds more; the first one there."""
 
@@ -62,12 +55,16 @@ class Checkpoint:
         shapes: name of each tensor to its shape.
         read: name to the tensor, float32, read anew each time and not kept.
         settings: content of the config.json beside the weights; empty where there is none.
+        tied: name of a tensor that is stored once with others -> the first name of it.
+        absent: name of a tensor that an index lists and no file holds -> what to say of it.
     """
 
     path: Path
     shapes: Mapping[str, tuple[int, ...]]
     read: Callable[[str], np.ndarray]
     settings: Mapping[str, Any]
+    tied: Mapping[str, str] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
 
 
 @contextmanager
@@ -84,33 +81,32 @@ def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
     """
     source = locate(path)
     with ExitStack() as stack:
-        tensors, read = _open(source, stack)
+        opened = _open(source, stack)
         files = source.parent if source.suffix == ".json" else source
-        limits.check_tensors(files, tensors)
+        limits.check_tensors(files, opened.tensors)
 
         def read_float(name: str) -> np.ndarray:
-            return _as_float32(read(name), source, name)
+            return as_float32(opened.read(name), source, name)
 
-        shapes = {name: tensor.shape for name, tensor in tensors.items()}
-        yield Checkpoint(path, shapes, read_float, _settings(source))
-
-
-class Tensor(NamedTuple):
-    """A tensor that is not read yet: its shape, and the bytes of an entry."""
-
-    shape: tuple[int, ...]
-    itemsize: int
+        shapes = {name: tensor.shape for name, tensor in opened.tensors.items()}
+        settings = _settings(source)
+        yield Checkpoint(path, shapes, read_float, settings, opened.tied, opened.absent)
 
 
-class _Place(NamedTuple):
-    """Where a tensor is among the data of a .safetensors file."""
+def check_whole(path: Path) -> None:
+    """Refuses a checkpoint that is not there whole, as far as that shows without reading it.
 
-    dtype: np.dtype
-    shape: tuple[int, ...]
-    begin: int
-
-
-Opened = tuple[dict[str, Tensor], Callable[[str], np.ndarray]]
+    Raises:
+        UserError: it holds no weights yet, a part is missing, or a file is cut short.
+    """
+    source = locate(path)
+    if source.suffix in TORCH:  # which may be of the old format, read whole to be opened
+        with source.open("rb") as file:
+            if file.read(4) == b"PK\x03\x04" and not zipfile.is_zipfile(source):
+                raise damaged(source, "a PyTorch file", "a zip file cut short")
+        return
+    with ExitStack() as stack:
+        _open(source, stack)
 
 
 def _open(source: Path, stack: ExitStack) -> Opened:
@@ -119,7 +115,7 @@ def _open(source: Path, stack: ExitStack) -> Opened:
     if source.suffix == ".json":
         return _open_sharded(source, stack)
     if source.suffix in SAFETENSORS:
-        return _open_safetensors(source)
+        return open_safetensors(source)
     if source.suffix in TORCH:
         return _open_torch(source)
     return _open_npz(source, stack)
@@ -161,6 +157,21 @@ def fingerprint(path: Path) -> int:
     return zlib.crc32(json.dumps(identity).encode())
 
 
+def weight_bytes(path: Path) -> int:
+    """Returns the size of a checkpoint's weights on disk.
+
+    Raises:
+        UserError: as `locate`.
+    """
+    source = locate(path)
+    if source.is_dir():
+        return sum(file.stat().st_size for file in source.rglob("*") if file.is_file())
+    if source.suffix != ".json":
+        return source.stat().st_size
+    kinds = SAFETENSORS if source.name.startswith("model") else TORCH
+    return sum(file.stat().st_size for file in source.parent.iterdir() if file.suffix in kinds)
+
+
 def _settings(source: Path) -> dict[str, Any]:
     path = source.parent / "config.json"
     if source.is_dir() or not path.is_file():
@@ -171,73 +182,18 @@ def _settings(source: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not a JSON object ({error}); restore or remove it") from None
 
 
-def _as_float32(array: np.ndarray, source: Path, name: str) -> np.ndarray:
-    if array.dtype.kind != "f" and array.dtype not in _SMALL:
+def as_float32(array: np.ndarray, source: Path, name: str) -> np.ndarray:
+    """Returns floating numbers as float32.
+
+    Raises:
+        UserError: they are no floating numbers; the message names the source and the tensor.
+    """
+    if array.dtype.kind != "f" and array.dtype not in SMALL:
         raise UserError(
             f"{source}: {name!r} has dtype {array.dtype}, expected floating numbers; cover it by a "
             'rule with role = "ignore" (--rules)'
         )
     return array.astype(np.float32, copy=False)
-
-
-def _damaged(path: Path, expected: str, actual: str) -> UserError:
-    return UserError(f"{path} is damaged: expected {expected}, found {actual}; copy it anew")
-
-
-def _open_safetensors(path: Path) -> Opened:
-    """Opens a file of which the header says, in JSON, where in it each tensor is."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > size - 8:
-            raise _damaged(path, f"a header of {length} bytes", f"{size} bytes in all")
-        if length > _LONGEST_HEADER:
-            raise _damaged(path, f"a header of at most {_LONGEST_HEADER} bytes", str(length))
-        header = file.read(length)
-    try:
-        entries = dict(limits.parse_json(header.decode()))
-        entries.pop("__metadata__", None)
-        limits.check_count("the header", len(entries))
-        places = {name: _place(name, entry) for name, entry in entries.items()}
-    except (ValueError, TypeError) as error:
-        raise _damaged(path, "a JSON header of tensors", str(error)) from None
-    end = 0
-    for name, place in sorted(places.items(), key=lambda item: item[1].begin):
-        if place.begin != end:
-            raise _damaged(path, f"{name!r} at {end}, where another ends", str(place.begin))
-        end += limits.size_of(place.shape, place.dtype.itemsize)
-    if size != 8 + length + end:
-        raise _damaged(path, f"{8 + length + end} bytes", f"{size}")
-
-    def read(name: str) -> np.ndarray:
-        dtype, shape, begin = places[name]
-        count = math.prod(shape)
-        return np.fromfile(path, dtype, count, offset=8 + length + begin).reshape(shape)
-
-    return {name: Tensor(place.shape, place.dtype.itemsize) for name, place in places.items()}, read
-
-
-def _place(name: str, entry: Any) -> _Place:
-    """Returns what the header of a .safetensors file says of a tensor.
-
-    Raises:
-        UserError: it is not as the format has it.
-    """
-    try:
-        code, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-        whole = all(type(number) is int and number >= 0 for number in (*shape, begin, end))
-    except (TypeError, KeyError, ValueError):
-        whole = False
-    if not whole:
-        raise UserError(f"no dtype, shape and data_offsets (whole numbers) of {name!r}")
-    if not isinstance(code, str) or code not in _SAFETENSORS_TYPES:
-        raise UserError(
-            f"{name!r} of dtype {code!r}, which is none of {', '.join(_SAFETENSORS_TYPES)}"
-        )
-    dtype = np.dtype(_SAFETENSORS_TYPES[code]).newbyteorder("<")
-    if limits.size_of(tuple(shape), dtype.itemsize) != end - begin:
-        raise UserError(f"{name!r} of {code} {shape} in {end - begin} bytes")
-    return _Place(dtype, tuple(shape), begin)
 
 
 def _missing(path: Path, library: str, package: str) -> UserError:
@@ -257,7 +213,18 @@ def _open_torch(path: Path) -> Opened:
         tensor = state[name].detach()
         return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
 
-    return tensors, read
+    return Opened(tensors, read, _tied(state))
+
+
+def _tied(state: Mapping[str, Any]) -> dict[str, str]:
+    """Finds tensors that are one and the same in memory."""
+    first: dict[Any, str] = {}
+    tied = {}
+    for name, tensor in state.items():
+        same = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
+        if tensor.numel() and first.setdefault(same, name) != name:
+            tied[name] = first[same]
+    return tied
 
 
 def _torch_tensor(path: Path, name: str, tensor: Any) -> Tensor:
@@ -266,7 +233,7 @@ def _torch_tensor(path: Path, name: str, tensor: Any) -> Tensor:
     dense = str(tensor.layout) == "torch.strided" and not tensor.is_meta
     stored = tensor.untyped_storage().nbytes() if dense else 0
     if size > stored:
-        raise _damaged(path, f"{size} bytes of {name!r}", f"{stored} stored")
+        raise damaged(path, f"{size} bytes of {name!r}", f"{stored} stored")
     return Tensor(tuple(tensor.shape), tensor.element_size())
 
 
@@ -277,7 +244,7 @@ def _load_torch(path: Path, torch: Any) -> Any:
     is_zip = zipfile.is_zipfile(path)
     if not is_zip and begin[:1] != b"\x80":  # no zip, and no pickle as PyTorch wrote before 1.6
         kind = "a zip file cut short" if begin == b"PK\x03\x04" else f"one that begins {begin!r}"
-        raise _damaged(path, "a PyTorch file", f"{path.stat().st_size} bytes, {kind}")
+        raise damaged(path, "a PyTorch file", f"{path.stat().st_size} bytes, {kind}")
     if not is_zip:
         warnings.warn(
             f"{path} is of PyTorch's old format, which is read whole; save it anew with torch.save "
@@ -299,7 +266,7 @@ def _load_torch(path: Path, torch: Any) -> Any:
     # Broad on purpose: a damaged file makes PyTorch raise anything from KeyError to OSError.
     except Exception as error:
         reason = " ".join(repr(error)[:120].split())
-        raise _damaged(path, "a PyTorch file", f"one it cannot read ({reason})") from None
+        raise damaged(path, "a PyTorch file", f"one it cannot read ({reason})") from None
 
 
 def _state_dict(content: Any, path: Path, torch: Any) -> dict[str, Any]:
@@ -335,17 +302,15 @@ def _open_npz(path: Path, stack: ExitStack) -> Opened:
         }
     except (ValueError, zipfile.BadZipFile, EOFError, OSError, KeyError) as error:
         size = path.stat().st_size
-        raise _damaged(path, "an npz file", f"{size} bytes it cannot read ({error})") from None
+        raise damaged(path, "an npz file", f"{size} bytes it cannot read ({error})") from None
 
     def read(name: str) -> np.ndarray:
         try:
             return file[members[name]]
         except (ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise _damaged(
-                path, f"an array as {name!r}", f"what cannot be read ({error})"
-            ) from None
+            raise damaged(path, f"an array as {name!r}", f"what cannot be read ({error})") from None
 
-    return tensors, read
+    return Opened(tensors, read)
 
 
 def _open_sharded(path: Path, stack: ExitStack) -> Opened:
@@ -353,14 +318,14 @@ def _open_sharded(path: Path, stack: ExitStack) -> Opened:
         names: dict[str, str] = dict(limits.read_json(path)["weight_map"])
         whole = all(isinstance(file, str) and Path(file).name == file for file in names.values())
     except (ValueError, KeyError, TypeError):
-        raise _damaged(path, "JSON with a weight_map", "something else") from None
+        raise damaged(path, "JSON with a weight_map", "something else") from None
     if not whole:
-        raise _damaged(path, "names of shards beside it", "others")
+        raise damaged(path, "names of shards beside it", "others")
     shards: dict[str, Opened] = {}
     for file in sorted(set(names.values())):
         shard = path.parent / file
         if shard.suffix not in (*SAFETENSORS, *TORCH):
-            raise _damaged(path, "names of shards beside it", repr(file))
+            raise damaged(path, "names of shards beside it", repr(file))
         if not shard.is_file():
             present = len(list(path.parent.glob(f"*{shard.suffix}")))
             raise UserError(
@@ -368,19 +333,25 @@ def _open_sharded(path: Path, stack: ExitStack) -> Opened:
                 f"{present} are there; copy the rest"
             )
         shards[file] = _open(shard, stack)
-    for name, file in names.items():
-        if name not in shards[file][0]:
-            raise _damaged(path.parent / file, f"{name!r}, as {path.name} says", "no such tensor")
     order = sorted(names, key=lambda name: (names[name], name))  # one shard after the other
-    tensors = {name: shards[names[name]][0][name] for name in order}
-    return tensors, lambda name: shards[names[name]][1](name)
+    tensors = {
+        name: shards[names[name]].tensors[name]
+        for name in order
+        if name in shards[names[name]].tensors
+    }
+    absent = {
+        name: str(damaged(path.parent / file, f"{name!r}, as {path.name} says", "no such tensor"))
+        for name, file in names.items()
+        if name not in tensors
+    }
+    return Opened(tensors, lambda name: shards[names[name]].read(name), absent=absent)
 
 
 def _open_orbax(folder: Path) -> Opened:
     try:
         arrays = open_arrays(folder)
     except ValueError as error:
-        raise _damaged(folder, "an Orbax checkpoint", _cannot_read(error)) from None
+        raise damaged(folder, "an Orbax checkpoint", _cannot_read(error)) from None
     wrapped = "params." if all(name.startswith("params.") for name in arrays) else ""
     arrays = {name.removeprefix(wrapped): array for name, array in arrays.items()}
     tensors = {name: Tensor(array.shape, array.dtype.itemsize) for name, array in arrays.items()}
@@ -389,9 +360,9 @@ def _open_orbax(folder: Path) -> Opened:
         try:
             return arrays[name].read()
         except ValueError as error:
-            raise _damaged(folder, f"{name!r} whole", _cannot_read(error)) from None
+            raise damaged(folder, f"{name!r} whole", _cannot_read(error)) from None
 
-    return tensors, read
+    return Opened(tensors, read)
 
 
 def _cannot_read(error: ValueError) -> str:

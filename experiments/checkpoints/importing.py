@@ -1,44 +1,61 @@
 """Sequences of checkpoints as a run folder: measured one at a time, cut short and resumed.
 
-    DIR/training/import.json     what is imported, compared when it is resumed
-                 import.jsonl    a line per checkpoint done (`seedmap.files.append_line`)
+    DIR/training/import.json    what is imported, compared when it is resumed; see also `measuring`
+    DIR/measured.jsonl          afterwards, a line per checkpoint: the next import knows it
 
-Both are gone once `config.json` and `metrics.nc` are in DIR (`experiments.runs.session`).
+`training/` is gone once `config.json` and `metrics.nc` are in DIR (`experiments.runs.session`).
 """
 
 import json
+import time
+import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import xarray as xr
 
 from seedmap import files, limits
 from seedmap.errors import UserError
-from seedmap.experiments.checkpoints.formats import fingerprint, open_checkpoint
+from seedmap.experiments.checkpoints.formats import open_checkpoint
+from seedmap.experiments.checkpoints.hub import MAIN, on_the_hub
 from seedmap.experiments.checkpoints.layouts import find_layout
+from seedmap.experiments.checkpoints.measuring import (
+    Gathered,
+    How,
+    Progress,
+    Row,
+    equal_checkpoints,
+    gather,
+    measure_all,
+)
 from seedmap.experiments.checkpoints.outcomes import Outcomes, read_outcomes
-from seedmap.experiments.checkpoints.patterns import Entry, find_checkpoints, steps_by_run
+from seedmap.experiments.checkpoints.patterns import steps_by_run
+from seedmap.experiments.checkpoints.places import Place, on_disk
 from seedmap.experiments.checkpoints.rules import Layout, assign, number_of_heads
-from seedmap.experiments.checkpoints.streaming import measure_checkpoint
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs import ids, session
-from seedmap.experiments.runs.import_metrics import to_dataset
+from seedmap.experiments.runs.import_metrics import relative, to_dataset
 from seedmap.hmm.readers.header import Asked
 from seedmap.hmm.readers.log import Log
 from seedmap.hmm.readers.long import long_table
 from seedmap.hmm.readers.read import criterion_of
 from seedmap.hmm.readers.run_table import run_table
 from seedmap.identity import identify
+from seedmap.lock import InUseError, lock
+from seedmap.results import to_json
 from seedmap.trainer.storage.folder import check_same
-from seedmap.transaction import claim
+from seedmap.transaction import claim, settle
 
-FORMAT = 2  # of `import.jsonl`: 1 had no numbers
+FORMAT = 3  # of `training/`: 1 had no numbers, 2 one log of all runs
+_NAMED = 5  # checkpoints that a message names
+_PATIENCE = 10.0  # seconds that a process waits for another one to begin the import
 
 
 @dataclass(frozen=True)
@@ -51,33 +68,19 @@ class Source:
         rules: rule file, in place of a layout.
         heads: number of attention heads, where no config.json says it.
         outcomes: CSV file with losses and accuracies, see `outcomes.read_outcomes`.
+        skip_unfinished: leave out checkpoints that are not there whole, with a warning.
+        hub: repositories of the Hugging Face hub, in place of a pattern; see `hub.on_the_hub`.
+        revisions: their revisions.
     """
 
-    pattern: str
+    pattern: str = ""
     layout: str | None = None
     rules: Path | None = None
     heads: int | None = None
     outcomes: Path | None = None
-
-
-class Row(NamedTuple):
-    """Content of a line of `import.jsonl`.
-
-    Attributes:
-        run: name of the run.
-        step: optimisation steps.
-        path: of the checkpoint.
-        files: `formats.fingerprint` of its files.
-        counts: what its metrics were counted over.
-        values: the metrics.
-    """
-
-    run: str
-    step: int
-    path: str
-    files: int
-    counts: dict[str, int]
-    values: dict[str, float]
+    skip_unfinished: bool = False
+    hub: str | None = None
+    revisions: str | None = None
 
 
 def import_checkpoints(
@@ -86,66 +89,195 @@ def import_checkpoints(
     threshold: float,
     resume: bool = False,
     overwrite: bool = False,
-    callback: Callable[[int, int], None] | None = None,
-) -> None:
+    share: bool = False,
+    measure: bool = True,
+    callback: Callable[[Progress], None] | None = None,
+) -> bool:
     """Makes a run folder of the 14 metrics of all checkpoints a pattern finds.
 
     Args:
         source: what to import.
         folder: the run folder to make.
         threshold: evaluation accuracy of convergence, where `eval_accuracy` is an outcome.
-        resume: continue an interrupted import in the folder; begin one if there is none.
+        resume: continue an interrupted import in the folder, or add checkpoints that have come
+            since; begin one if there is none.
         overwrite: whether a run in the folder may be replaced.
-        callback: called with the number of checkpoints done and of all.
+        share: measure the runs that no other process measures; `collect_import` puts all together.
+        measure: whether to measure what is not measured yet, not only to put together.
+        callback: called with the progress.
+
+    Returns:
+        Whether the run is complete; False where other processes have parts of it.
 
     Raises:
-        UserError: no checkpoint matches, one cannot be read or understood, or the folder is taken
-            or of other settings.
+        UserError: no checkpoint matches, one is not there whole, cannot be read or understood, or
+            the folder is taken or of other settings.
 
     Warns:
-        UserWarning: as `find_checkpoints` and `hmm.readers.run_table.run_table`.
+        UserWarning: checkpoints are equal, or left out; as `find_checkpoints` and
+            `hmm.readers.run_table.run_table`.
     """
-    entries = find_checkpoints(source.pattern)
-    outcomes = read_outcomes(source.outcomes, steps_by_run(entries)) if source.outcomes else None
-    with open_checkpoint(entries[0].path) as first:
+    place = _place(source)
+    steps = steps_by_run(place.entries)
+    outcomes = read_outcomes(source.outcomes, steps) if source.outcomes else None
+    with place.fetched(place.entries[0]) as path, open_checkpoint(path) as first:
         layout = find_layout(source.layout, source.rules, first)
         # Refuse before a folder is made.
         assign(first, layout, number_of_heads(first, source.heads))
-    identity = _identity(source, layout, entries, threshold)
-    config = _config(source, identity, folder)
-    work = _work(identity)
-
-    def check() -> None:
-        session.check(folder, work, overwrite, resume)
-
-    with claim(folder, work.command, check):
-        if resume and session.is_complete(folder, work):
-            return
-        with session.begun(folder, work, resume):
+    identity = _identity(source, layout, threshold, folder)
+    work, how = _work(identity, source), How(layout, source.heads, identify(identity), callback)
+    with _claimed(folder, work, overwrite, resume, share):
+        known = _known(folder, identity) if resume or share else []
+        before = gather(place, known, folder, how.owner)
+        if resume and session.is_complete(folder, work) and not (known and before.missing):
+            return True
+        _check_not_fitted(folder, bool(known) and not overwrite)
+        with _begun(folder, work, resume, share):
             started = perf_counter()
-            rows = _measure_all(entries, layout, source.heads, folder, identify(identity), callback)
-            seconds = {"compile": 0.0, "train": perf_counter() - started}
-            config |= {"wall_seconds": seconds, "counted": rows[0].counts}
-            config, dataset = ids.stamped(config, _dataset(rows, outcomes, threshold))
+            if measure:
+                measure_all(place, known, folder, how)
+            if share:
+                return False
+            found = gather(place, known, folder, how.owner)
+            _check_complete(found, len(place.entries), folder)
+            _warn_of_rows(found)
+            config = _config(source, identity, folder)
+            config |= {"wall_seconds": {"compile": 0.0, "train": perf_counter() - started}}
+            config |= {"counted": found.rows[0].counts}
+            config, dataset = ids.stamped(config, _dataset(found.rows, outcomes, threshold))
             with session.collected(folder, work.command) as draft:
                 run_folder.write_dataset(draft, dataset)
+                lines = "".join(json.dumps(row) + "\n" for row in found.rows)
+                files.write_text(draft / run_folder.MEASURED, lines)
                 files.write_json(draft / run_folder.CONFIG, config)
+    return True
 
 
-def _identity(
-    source: Source, layout: Layout, entries: list[Entry], threshold: float
-) -> dict[str, Any]:
-    """Collects what decides the result, compared when an import is resumed."""
+def collect_import(folder: Path) -> None:
+    """Puts together what several processes have measured with `share`.
+
+    Raises:
+        UserError: some checkpoints are not measured yet, or as `import_checkpoints`.
+    """
+    record = run_folder.read_json(
+        folder / run_folder.TRAINING, run_folder.IMPORT, "import checkpoints", ("source",)
+    )
+    given = record["source"]
+    paths = {name: Path(given[name]) for name in ("rules", "outcomes") if given.get(name)}
+    source = Source(**given | paths)
+    import_checkpoints(source, folder, record["threshold"], resume=True, measure=False)
+
+
+def _check_complete(found: Gathered, total: int, folder: Path) -> None:
+    if found.missing:
+        names = ", ".join(str(entry.path) for entry in found.missing[:_NAMED])
+        raise UserError(
+            f"{folder}: {len(found.missing)} of {total} checkpoints are not measured yet ({names}"
+            f"{', ...' if len(found.missing) > _NAMED else ''}); continue with the command that "
+            "began the import"
+        )
+
+
+def _warn_of_rows(found: Gathered) -> None:
+    said = equal_checkpoints(found.rows)
+    if said is not None:
+        warnings.warn(said, stacklevel=3)
+    if found.removed:
+        warnings.warn(
+            f"{found.removed} checkpoints that were measured before are there no longer; their "
+            "metrics are kept",
+            stacklevel=3,
+        )
+
+
+def _place(source: Source) -> Place:
+    if source.hub is not None:
+        return on_the_hub(source.hub, source.revisions or MAIN)
+    return on_disk(source.pattern, source.skip_unfinished)
+
+
+def _known(folder: Path, identity: dict[str, Any]) -> list[Row]:
+    """Returns the rows of the complete import of the same in a folder; none without one."""
+    path = folder / run_folder.MEASURED
+    if not path.is_file():
+        return []
+    config = run_folder.read_json(folder, run_folder.CONFIG, "import checkpoints", ("import",))
+    if _without_steps(config) != to_json(identity):
+        return []
+    try:
+        return [Row(*limits.parse_json(line)) for line in path.read_text().splitlines()]
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{path} is damaged ({error}); remove it, and every checkpoint is measured anew"
+        ) from None
+
+
+def _check_not_fitted(folder: Path, adding: bool) -> None:
+    """Refuses to replace a fit where checkpoints are only added."""
+    if adding and (folder / run_folder.SWEEP).is_file():
+        raise UserError(
+            f"--resume: {folder} is fitted, and new checkpoints have come since; add --overwrite "
+            "to import them and fit again"
+        )
+
+
+@contextmanager
+def _claimed(
+    folder: Path, work: session.Work, overwrite: bool, resume: bool, share: bool
+) -> Iterator[None]:
+    """Claims the folder, alone or with others that import the same."""
+
+    def check() -> None:
+        session.check(folder, work, overwrite, resume or share)
+
+    if not share:
+        with claim(folder, work.command, check):
+            yield
+        return
+    check()
+    with lock(folder, work.command, shared=True):
+        yield
+
+
+@contextmanager
+def _begun(folder: Path, work: session.Work, resume: bool, share: bool) -> Iterator[None]:
+    """Begins the import in its folder; of several processes the first does."""
+    if not share:
+        with session.begun(folder, work, resume):
+            yield
+        return
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            with lock(folder, work.command, part=0):
+                settle(folder)
+                session.begin(folder, work, resume=True)
+                break
+        except InUseError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+    yield
+
+
+def _identity(source: Source, layout: Layout, threshold: float, folder: Path) -> dict[str, Any]:
+    """Collects what decides the result, but which checkpoints there are."""
     rules = {str(i): _words(asdict(rule)) for i, rule in enumerate(layout.rules, start=1)}
     return {
-        "pattern": source.pattern,
+        "pattern": _told(source, folder),
         "layout": layout.name,
         "rule": rules,
         "heads": source.heads,
         "outcomes": _checksum(source.outcomes) if source.outcomes else None,
         "threshold": threshold,
-        "steps_of_run": {run: " ".join(map(str, s)) for run, s in steps_by_run(entries).items()},
     }
+
+
+def _told(source: Source, folder: Path) -> str:
+    """Says where the checkpoints are, without a path of the machine."""
+    if source.hub is None:
+        return relative(Path(source.pattern), folder)
+    return f"{source.hub}@{source.revisions or MAIN}"
 
 
 def _checksum(path: Path) -> str:
@@ -159,7 +291,7 @@ def _words(rule: dict[str, Any]) -> str:
 def _config(source: Source, identity: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {
         "experiment": folder.name,
-        "imported_from": f"checkpoints {source.pattern}",
+        "imported_from": f"checkpoints {identity['pattern']}",
         "hyperparameters": {},
         "threshold": identity["threshold"],
         "import": identity,
@@ -169,85 +301,35 @@ def _config(source: Source, identity: dict[str, Any], folder: Path) -> dict[str,
     }
 
 
-def _work(identity: dict[str, Any]) -> session.Work:
-    """Describes an import of this identity."""
+def _work(identity: dict[str, Any], source: Source) -> session.Work:
+    """Describes an import of this identity; `collect_import` finds the source in its record."""
+    given = {name: str(of) if isinstance(of, Path) else of for name, of in vars(source).items()}
     return session.Work(
         kind="an import",
         command="import checkpoints",
         record=run_folder.IMPORT,
-        content={"format": FORMAT, **identity},
-        progress=run_folder.IMPORTED,
-        check_config=lambda folder, done: check_same(folder, done["import"], identity),
+        content={"format": FORMAT, **identity, "source": given},
+        progress=f"**/{run_folder.IMPORTED}",
+        check_config=lambda folder, done: check_same(folder, _without_steps(done), identity),
         check_record=lambda folder, before: _check_begun(folder, before, identity),
         fields=("import",),
     )
+
+
+def _without_steps(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a complete import was of; former versions held the steps of every run."""
+    return {name: of for name, of in config["import"].items() if name != "steps_of_run"}
 
 
 def _check_begun(folder: Path, before: dict[str, Any], identity: dict[str, Any]) -> None:
     """Refuses to go on with an import of another version or of other settings."""
     if before.get("format") != FORMAT:
         raise UserError(
-            f"--resume: {folder} holds an import begun by another version of seedmap, whose lines "
-            "have no numbers; finish it with that version, or begin anew with --overwrite"
+            f"--resume: {folder} holds an import begun by another version of seedmap, whose files "
+            "are others; finish it with that version, or begin anew with --overwrite"
         )
-    check_same(folder, before, {"format": FORMAT, **identity})
-
-
-def read_rows(path: Path, owner: str) -> list[Row]:
-    """Reads `import.jsonl` up to the first line that is no good; that and all after it go.
-
-    Warns:
-        UserWarning: as `files.read_lines`.
-    """
-    return [Row(*limits.parse_json(text)) for text in files.read_lines(path, owner)]
-
-
-def _measure_all(
-    entries: list[Entry],
-    layout: Layout,
-    heads: int | None,
-    folder: Path,
-    owner: str,
-    callback: Callable[[int, int], None] | None,
-) -> list[Row]:
-    """Measures all checkpoints but those that are done and whose files did not change."""
-    path = folder / run_folder.TRAINING / run_folder.IMPORTED
-    lines = read_rows(path, owner)
-    done, number = {(row.run, row.step, row.path, row.files): row for row in lines}, len(lines)
-    rows: list[Row] = []
-    for entry in entries:
-        content = fingerprint(entry.path)
-        row = done.get((entry.run, entry.step, str(entry.path), content))
-        if row is None:
-            row = _measure(entry, content, layout, heads)
-            _check_alike(rows, row)
-            files.append_line(path, number, json.dumps(row), owner)
-            number += 1
-        rows.append(row)
-        if callback is not None:
-            callback(len(rows), len(entries))
-    return rows
-
-
-def _measure(entry: Entry, content: int, layout: Layout, heads: int | None) -> Row:
-    with open_checkpoint(entry.path) as checkpoint:
-        leaves = assign(checkpoint, layout, number_of_heads(checkpoint, heads))
-        measured = measure_checkpoint(checkpoint, leaves)
-    return Row(entry.run, entry.step, str(entry.path), content, measured.counts, measured.values)
-
-
-def _check_alike(rows: list[Row], row: Row) -> None:
-    """Refuses a checkpoint of another network than the first."""
-    first = rows[0] if rows else row
-    if row.counts != first.counts:
-        raise UserError(
-            f"{row.path} is of another network than {first.path}: expected "
-            f"{_counted(first.counts)}, found {_counted(row.counts)}; import one network at a time"
-        )
-
-
-def _counted(counts: dict[str, int]) -> str:
-    return ", ".join(f"{number} {name}" for name, number in counts.items() if number)
+    begun = {name: of for name, of in before.items() if name != "source"}
+    check_same(folder, begun, {"format": FORMAT, **identity})
 
 
 def _dataset(rows: list[Row], outcomes: Outcomes | None, threshold: float) -> xr.Dataset:

@@ -1,12 +1,19 @@
 """Layouts of known families of models: what their tensors are called, and count as."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from seedmap.errors import UserError
 from seedmap.experiments.checkpoints.formats import Checkpoint
-from seedmap.experiments.checkpoints.rules import HEADS, WIDTH, Layout, Rule, read_rules
+from seedmap.experiments.checkpoints.plain import PLAIN, plain_layout
+from seedmap.experiments.checkpoints.rules import (
+    HEADS,
+    KV_HEADS,
+    WIDTH,
+    Layout,
+    Rule,
+    read_rules,
+)
 
 
 def _rules(*rows: tuple) -> tuple[Rule, ...]:
@@ -14,7 +21,22 @@ def _rules(*rows: tuple) -> tuple[Rule, ...]:
 
 
 _JOINED = {"parts": (HEADS, WIDTH)}
+_SHARED = {"parts": (KV_HEADS, WIDTH)}
 _CONV = {"ndim": 4}
+_GPT2_SIGN = r"(^|\.)h\.\d+\.attn\.c_attn\.weight$"
+
+
+def _gpt2(axis: int) -> tuple[Rule, ...]:
+    """Rules for GPT-2's names; queries, keys and values lie side by side on an axis."""
+    return _rules(
+        (r"(^|\.)(wte|wpe|lm_head)\.weight$", "ignore"),
+        (r"(^|\.)ln_(1|2|f)\.", "ignore"),
+        (r"(^|\.)attn\.(bias|masked_bias)$", "ignore"),  # the causal mask
+        (r"attn\.c_attn\.weight$", "matrix", {"axis": axis, "parts": (3, HEADS, WIDTH)}),
+        (r"(attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight$", "matrix"),
+        (r"(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.bias$", "bias"),
+    )
+
 
 LAYOUTS = {
     layout.name: layout
@@ -51,6 +73,21 @@ LAYOUTS = {
                 (r"query_key_value\.weight$", "matrix", {"parts": (HEADS, 3, WIDTH)}),
                 (r"(attention\.dense|dense_h_to_4h|dense_4h_to_h)\.weight$", "matrix"),
                 (r"(query_key_value|attention\.dense|dense_h_to_4h|dense_4h_to_h)\.bias$", "bias"),
+            ),
+        ),
+        Layout("gpt2", _GPT2_SIGN, _gpt2(axis=1), longer=1),  # Hugging Face: [in, out]
+        Layout("nanogpt", _GPT2_SIGN, _gpt2(axis=0), longer=0),  # [out, in]
+        Layout(
+            "llama",  # Hugging Face: LLaMA, Mistral, Qwen 2 and 3, Gemma 1 to 3
+            r"layers\.\d+\.mlp\.gate_proj\.weight$",
+            _rules(
+                (r"(^|\.)(embed_tokens|lm_head)\.weight$", "ignore"),
+                (r"(^|_|\.)(layer)?norm\.weight$", "ignore"),
+                (r"rotary_emb(_local)?\.inv_freq$", "ignore"),
+                (r"self_attn\.q_proj\.weight$", "matrix", _JOINED),
+                (r"self_attn\.[kv]_proj\.weight$", "matrix", _SHARED),
+                (r"(self_attn\.o_proj|mlp\.(gate|up|down)_proj)\.weight$", "matrix"),
+                (r"(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)\.bias$", "bias"),
             ),
         ),
         Layout(
@@ -122,7 +159,7 @@ LAYOUTS = {
             ),
         ),
         Layout(
-            "flax",  # as `trainer.flax_rule`
+            "flax",  # as `trainer.flax_rule`; Keras, which has these names and some more
             r"(^|\.)kernel$",
             _rules(
                 (r"^(opt_state|step|batch_stats)(\.|$)", "ignore"),
@@ -133,31 +170,38 @@ LAYOUTS = {
                     "matrix",
                     {"axis": 1, "parts": (HEADS,), "ndim": 3},
                 ),
-                (r"(^|\.)out\.kernel$", "matrix", {"ndim": 3}),
+                (r"(^|\.)(out|attention_output)\.kernel$", "matrix", {"ndim": 3}),
                 (r"(^|\.)kernel$", "matrix", {"ndim": 2}),
                 (r"Norm[^.]*\.(bias|scale|mean|var)$", "ignore"),
                 (r"(^|\.)(query|key|value)\.bias$", "bias", {"ndim": 2}),
                 (r"(^|\.)bias$", "bias", {"ndim": 1}),
                 (r"(^|\.)(embedding|pos_embedding|cls)$", "ignore"),
+                (r"(^|\.)(gamma|beta|moving_mean|moving_variance|embeddings)$", "ignore"),
+                (r"(^|\.)seed_generator_state$", "ignore"),
             ),
         ),
     )
 }
 
 
-def detect(names: Sequence[str], where: Path) -> Layout:
-    """Finds the layout that the names of a checkpoint show.
+def detect(shapes: Mapping[str, tuple[int, ...]], where: Path) -> Layout:
+    """Finds the layout that the names of a checkpoint show; one of plain layers where they do not.
+
+    Args:
+        shapes: name of each tensor to its shape.
+        where: the checkpoint, for the message.
 
     Raises:
         UserError: they show none, or several.
     """
-    fitting = [
-        layout for layout in LAYOUTS.values() if any(re.search(layout.sign, n) for n in names)
-    ]
+    fitting = [layout for layout in LAYOUTS.values() if layout.fits(shapes)]
+    plain = None if fitting else plain_layout(shapes)
+    if plain is not None:
+        return plain
     if len(fitting) != 1:
         which = " and of ".join(layout.name for layout in fitting) or "no known layout"
         raise UserError(
-            f"{where} has names of {which} ({_some(names)}); choose one by --layout "
+            f"{where} has names of {which} ({_some(list(shapes))}); choose one by --layout "
             f"({', '.join(LAYOUTS)}), or write rules (--rules FILE)"
         )
     return fitting[0]
@@ -178,7 +222,20 @@ def find_layout(name: str | None, rules: Path | None, checkpoint: Checkpoint) ->
     if rules is not None:
         return read_rules(rules)
     if name is None:
-        return detect(list(checkpoint.shapes), checkpoint.path)
+        return detect(checkpoint.shapes, checkpoint.path)
+    if name == PLAIN:
+        return _plain(checkpoint)
     if name not in LAYOUTS:
-        raise UserError(f"--layout {name!r} is unknown; known are {', '.join(LAYOUTS)}")
+        known = ", ".join([*LAYOUTS, PLAIN])
+        raise UserError(f"--layout {name!r} is unknown; known are {known}")
     return LAYOUTS[name]
+
+
+def _plain(checkpoint: Checkpoint) -> Layout:
+    layout = plain_layout(checkpoint.shapes)
+    if layout is None:
+        raise UserError(
+            f"{checkpoint.path} has tensors of other than plain layers "
+            f"({_some(list(checkpoint.shapes))}); write rules (--rules FILE)"
+        )
+    return layout

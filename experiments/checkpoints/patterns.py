@@ -2,7 +2,6 @@
 
 import glob
 import re
-import warnings
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
@@ -48,11 +47,11 @@ def parse_step(text: str) -> int:
     return int(steps)
 
 
-def _regex(pattern: str) -> re.Pattern:
-    """Matches the paths that a pattern means, with groups `run` and `step`."""
+def as_regex(pattern: str) -> re.Pattern:
+    """Returns what matches the names that a pattern means, with groups `run` and `step`."""
     seen: set[str] = set()
 
-    def as_regex(token: str) -> str:
+    def piece(token: str) -> str:
         if token in ("{run}", "{step}"):
             name = token[1:-1]
             if name in seen:
@@ -61,7 +60,7 @@ def _regex(pattern: str) -> re.Pattern:
             return f"(?P<{name}>{_NUMBER + _SCALE if name == 'step' else '[^/]+?'})"
         return _AS_REGEX.get(token) or re.escape(token)
 
-    return re.compile("".join(as_regex(token) for token in _TOKENS.split(pattern) if token))
+    return re.compile("".join(piece(token) for token in _TOKENS.split(pattern) if token))
 
 
 def _as_glob(token: str) -> str:
@@ -83,30 +82,64 @@ def find_checkpoints(pattern: str) -> list[Entry]:
     Raises:
         UserError: a placeholder is missing, no checkpoint matches, or a step of a run comes twice.
 
-    Warns:
-        UserWarning: names the runs that lack steps which others have.
+    Of a cache of the hub, a pattern of references ('.../refs/step{step}') or of its folders means
+    the snapshots that they name.
     """
     pattern = pattern.rstrip("/")
     lacking = [name for name in ("{run}", "{step}") if name not in pattern]
     if lacking:
         raise UserError(f"pattern {pattern!r} has no {' and no '.join(lacking)}; {_HOW}")
     wild = "".join(_as_glob(token) for token in _TOKENS.split(pattern))
-    regex = _regex(pattern)
+    regex = as_regex(pattern)
     paths = sorted(path.rstrip("/") for path in glob.glob(wild, recursive=True))
     named = [(match, path) for path in paths if (match := regex.fullmatch(path))]
     if not named:
         near = f"; found {listed(Path(path).name for path in paths)} there" if paths else ""
         raise UserError(f"no checkpoint is at {pattern!r}{near}; {_HOW}, the step a number")
-    entries = [Entry(match["run"], parse_step(match["step"]), Path(path)) for match, path in named]
-    entries.sort(key=lambda entry: (natural(entry.run), entry.step))
-    for entry, other in pairwise(entries):
+    entries = [
+        Entry(match["run"], parse_step(match["step"]), _snapshot(Path(path)))
+        for match, path in named
+    ]
+    return in_order(entries)
+
+
+def in_order(entries: list[Entry]) -> list[Entry]:
+    """Returns checkpoints in natural order of their runs, steps ascending.
+
+    Raises:
+        UserError: a step of a run comes twice.
+    """
+    ordered = sorted(entries, key=lambda entry: (natural(entry.run), entry.step))
+    for entry, other in pairwise(ordered):
         if entry[:2] == other[:2]:
             raise UserError(
                 f"step {entry.step} of run {entry.run!r} is both {entry.path} and {other.path}; "
                 "remove one, or narrow the pattern"
             )
-    _warn_of_gaps(entries)
-    return entries
+    return ordered
+
+
+def _snapshot(path: Path) -> Path:
+    """Returns the snapshot that a reference, or a model's folder, of a hub's cache means.
+
+    Raises:
+        UserError: it means none, or one of several.
+    """
+    if path.is_file() and "refs" in path.parent.parts:
+        model = next(parent for parent in path.parents if parent.name == "refs").parent
+        if (model / "snapshots").is_dir():
+            return model / "snapshots" / path.read_text().strip()
+    if not (path / "snapshots").is_dir():
+        return path
+    if (path / "refs" / "main").is_file():
+        return _snapshot(path / "refs" / "main")
+    snapshots = sorted((path / "snapshots").iterdir())
+    if len(snapshots) != 1:
+        raise UserError(
+            f"{path} holds {len(snapshots)} snapshots and no refs/main; name one by its reference, "
+            "as in '.../refs/step{step}'"
+        )
+    return snapshots[0]
 
 
 def steps_by_run(entries: list[Entry]) -> dict[str, list[int]]:
@@ -115,17 +148,3 @@ def steps_by_run(entries: list[Entry]) -> dict[str, list[int]]:
     for entry in entries:
         steps.setdefault(entry.run, []).append(entry.step)
     return steps
-
-
-def _warn_of_gaps(entries: list[Entry]) -> None:
-    steps = steps_by_run(entries)
-    every = sorted({entry.step for entry in entries})
-    gaps = {run: [s for s in every if s < own[-1] and s not in own] for run, own in steps.items()}
-    lacks = [f"{run!r} lacks {', '.join(map(str, gap[:5]))}" for run, gap in gaps.items() if gap]
-    if lacks:
-        more = "; ..." if len(lacks) > 5 else ""
-        warnings.warn(
-            f"runs lack steps that others have, so that checkpoints are counted 1, 2, ... instead: "
-            f"{'; '.join(lacks[:5])}{more}",
-            stacklevel=3,
-        )

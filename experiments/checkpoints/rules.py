@@ -42,9 +42,10 @@ first whose regular expression is found anywhere in the name decides:
     role = "bias"
 
 Parts before "width" may come in any order: the matrices are the same ones.
-`heads` comes from the config.json next to the checkpoint or from --heads; a number may be written
-instead. Which way round a matrix is stored does not matter to any metric. Embeddings, layers that
-turn them back to words, and normalisation are left out, as in Hu et al. 2023 (section 2.1).
+`heads` comes from the config.json next to the checkpoint or from --heads, `kv_heads` (of keys and
+values that several heads share) from there or from the shapes; a number may be written instead.
+Which way round a matrix is stored does not matter to any metric. Embeddings, layers that turn them
+back to words, and normalisation are left out, as in Hu et al. 2023 (section 2.1).
 """
 
 import difflib
@@ -64,8 +65,9 @@ from seedmap.experiments.checkpoints.matching import first_found, first_found_in
 from seedmap.hmm.readers.names import listed
 
 _MOST_BYTES = 1 << 20  # of a rule file
+_UNKNOWN = -1  # axes of a tensor that is not there
 ROLES = ("matrix", "kernels", "bias", "ignore")
-HEADS, WIDTH = "heads", "width"
+HEADS, KV_HEADS, WIDTH = "heads", "kv_heads", "width"
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,9 @@ class Rule:
         name: regular expression, searched in the tensor's name.
         role: "matrix", "kernels" (of a convolution), "bias" or "ignore", as `trainer.Role`.
         parts: of a matrix whose `axis` joins several: sizes of what is joined, the outermost
-            first; "heads" is the number of attention heads, "width" what is left, the rows of each
-            matrix. Without "width" every index of the axis is a matrix of its own.
+            first; "heads" is the number of attention heads, "kv_heads" that of keys and values,
+            "width" what is left, the rows of each matrix. Without "width" every index of the axis
+            is a matrix of its own.
         axis: which axis `parts` divide.
         spatial: where a kernel's height and width are: "last" (PyTorch) or "first" (flax).
         ndim: number of axes a tensor must have for the rule to apply; any if None.
@@ -100,12 +103,23 @@ class Layout:
         sign: regular expression of a tensor that only this family has.
         rules: in order; the first that covers a tensor decides.
         known: whether its regular expressions are known to be quick, as those of a file are not.
+        longer: axis of the sign's tensor that is the longer one, where names do not tell families
+            apart; None: any.
     """
 
     name: str
     sign: str
     rules: tuple[Rule, ...]
     known: bool = True
+    longer: int | None = None
+
+    def fits(self, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+        """Tells whether a checkpoint has the family's sign."""
+        return any(
+            self.longer is None or (len(shape) == 2 and shape[self.longer] > shape[1 - self.longer])
+            for name, shape in shapes.items()
+            if re.search(self.sign, name)
+        )
 
 
 class Leaf(NamedTuple):
@@ -180,12 +194,12 @@ def _parse_rule(row: Any, where: str) -> Rule:
             raise UserError(f"{where}: {key} is {row[key]!r}; it must be a whole number, 0 or more")
     parts = row.get("parts", [])
     valid = isinstance(parts, list) and all(
-        size in (HEADS, WIDTH) or (isinstance(size, int) and size > 0) for size in parts
+        size in (HEADS, KV_HEADS, WIDTH) or (isinstance(size, int) and size > 0) for size in parts
     )
     if not valid or parts.count(WIDTH) > 1 or (parts and row["role"] != "matrix"):
         raise UserError(
-            f'{where}: parts is {parts!r}; it must be a list of "heads", at most one "width" and '
-            "whole numbers, of a matrix"
+            f'{where}: parts is {parts!r}; it must be a list of "heads", "kv_heads", at most one '
+            '"width" and whole numbers, of a matrix'
         )
     return Rule(**dict(row) | {"parts": tuple(parts)})
 
@@ -201,7 +215,8 @@ def number_of_heads(checkpoint: Checkpoint, given: int | None) -> int | None:
     Raises:
         UserError: the two differ, or it is no whole number above 0.
     """
-    stated = checkpoint.settings.get("num_attention_heads")
+    settings = checkpoint.settings
+    stated = settings.get("num_attention_heads", settings.get("n_head"))  # the second of GPT-2
     if given is not None and given < 1:
         raise UserError(f"--heads is {given}; it must be at least 1")
     if stated is not None and (not isinstance(stated, int) or stated < 1):
@@ -220,11 +235,18 @@ def assign(checkpoint: Checkpoint, layout: Layout, heads: int | None) -> list[Le
     """
     find = first_found if layout.known else first_found_in_time
     patterns = tuple((rule.name, rule.ndim) for rule in layout.rules)
-    found = find(patterns, tuple((name, len(s)) for name, s in checkpoint.shapes.items()))
+    axes = {name: len(s) for name, s in checkpoint.shapes.items()} | dict.fromkeys(
+        checkpoint.absent, _UNKNOWN
+    )
+    found = find(patterns, tuple(axes.items()))
     rules = {
         name: None if index is None else layout.rules[index]
-        for name, index in zip(checkpoint.shapes, found, strict=True)
+        for name, index in zip(axes, found, strict=True)
     }
+    for name, says in checkpoint.absent.items():
+        rule = rules.pop(name)
+        if rule is None or rule.role != "ignore":
+            raise UserError(says)
     uncovered = [name for name, rule in rules.items() if rule is None]
     if uncovered:
         nearest = [_nearest(name, checkpoint.shapes[name], layout) for name in uncovered[:3]]
@@ -233,14 +255,25 @@ def assign(checkpoint: Checkpoint, layout: Layout, heads: int | None) -> list[Le
             f"of layout {layout.name}: {'; '.join(nearest)}; write rules for all (--rules FILE), "
             'with role = "ignore" for what is to be left out'
         )
-    leaves = [
-        _leaf(checkpoint, name, rule, heads)
-        for name, rule in rules.items()
-        if rule.role != "ignore"
-    ]
+    counting = {name: rule for name, rule in rules.items() if rule.role != "ignore"}
+    once = {checkpoint.tied.get(name, name): name for name in reversed(counting)}.values()
+    known = {HEADS: heads, KV_HEADS: _kv_heads(checkpoint, heads)}
+    leaves = [_leaf(checkpoint, name, counting[name], known) for name in counting if name in once]
     if not any(leaf.rule.role == "matrix" for leaf in leaves):
         raise UserError(f"{checkpoint.path}: layout {layout.name} finds no weight matrix")
     return leaves
+
+
+def _kv_heads(checkpoint: Checkpoint, heads: int | None) -> int | None:
+    """Returns how many heads keys and values have, by config.json or by their shapes."""
+    stated = checkpoint.settings.get("num_key_value_heads")
+    if isinstance(stated, int) and stated > 0:
+        return stated
+    for name, shape in checkpoint.shapes.items():
+        queries = checkpoint.shapes.get(name.replace("k_proj", "q_proj"))
+        if heads is not None and "k_proj.weight" in name and queries is not None:
+            return max(1, heads * shape[0] // queries[0])
+    return heads
 
 
 def _nearest(name: str, shape: tuple[int, ...], layout: Layout) -> str:
@@ -258,7 +291,7 @@ def _only(rule: Rule) -> str:
     return f" with {rule.ndim} axes" if rule.ndim is not None else ""
 
 
-def _leaf(checkpoint: Checkpoint, name: str, rule: Rule, heads: int | None) -> Leaf:
+def _leaf(checkpoint: Checkpoint, name: str, rule: Rule, heads: Mapping[str, int | None]) -> Leaf:
     shape = checkpoint.shapes[name]
     where = f"{checkpoint.path}: {name!r} {list(shape)}"
     least = {"matrix": 2, "kernels": 3, "bias": 1}[rule.role]
@@ -267,7 +300,8 @@ def _leaf(checkpoint: Checkpoint, name: str, rule: Rule, heads: int | None) -> L
             f"{where} cannot be {rule.role} by rule {rule.name!r}: expected at least "
             f"{max(least, rule.axis + 1)} axes, none of length 0"
         )
-    if HEADS in rule.parts and heads is None and rule.parts != (HEADS,):
+    lacking = [size for size in rule.parts if size in heads and heads[size] is None]
+    if lacking and rule.parts != (HEADS,):
         raise UserError(
             f"{where} is divided by heads, and no config.json beside it has num_attention_heads; "
             "give --heads"
@@ -275,11 +309,11 @@ def _leaf(checkpoint: Checkpoint, name: str, rule: Rule, heads: int | None) -> L
     return Leaf(name, rule, _sizes(rule, shape[rule.axis], heads, where))
 
 
-def _sizes(rule: Rule, length: int, heads: int | None, where: str) -> tuple[int, ...]:
+def _sizes(rule: Rule, length: int, heads: Mapping[str, int | None], where: str) -> tuple[int, ...]:
     """Returns the sizes of a rule's parts on an axis of some length."""
     if rule.parts == (HEADS,):
         return (length,)  # the axis itself says how many
-    known = [heads if size == HEADS else size for size in rule.parts if size != WIDTH]
+    known = [heads.get(size, size) for size in rule.parts if size != WIDTH]
     width = math.prod(known)
     if rule.parts and (length % width or (WIDTH not in rule.parts and length != width)):
         raise UserError(

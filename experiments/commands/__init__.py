@@ -35,7 +35,10 @@ COMMANDS = MappingProxyType(
             "import_command",
         ),
         "collect": Command(
-            "DIR", "merge the results of several training processes", "train", "collect_command"
+            "DIR",
+            "merge the results of several processes that train, or import checkpoints",
+            "train",
+            "collect_command",
         ),
         "fit": Command(
             "PATH",

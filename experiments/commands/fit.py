@@ -1,4 +1,4 @@
-"""`seedmap fit PATH`: the HMM sweep of a run, or of a folder of CSV files."""
+"""`seedmap fit PATH`: the HMM sweep of a run, of recorded runs, or of a folder of CSV files."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,13 +20,16 @@ class FitOptions:
     """Options of `seedmap fit`."""
 
     path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
-    """Run folder, or folder of CSV files: a file a run, with a column step or epoch."""
+    """Run folder, folder that seedmap.Recorder writes, or folder of CSV files: a file a run, with a
+    column step or epoch."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Run folder to write; by default the run folder given. Needed for CSV files."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
     """Replace the run in --out, or the fit and map of the run given."""
+    converged: Annotated[str | None, tyro.conf.arg(metavar="'COLUMN > NUMBER'")] = None
+    """For recorded runs and CSV files: when a run has converged, as of `seedmap import`."""
     threshold: float | None = None
-    """For CSV files: evaluation accuracy above which a run has converged; by default 0.9."""
+    """For these: short for an evaluation accuracy above a threshold; by default 0.9."""
     fit: Flat[FitConfig] = field(default_factory=FitConfig)
 
 
@@ -39,7 +42,7 @@ def fit_command(argv: Sequence[str]) -> None:
     check_fit(options.fit)  # refuse wrong settings before a folder is read
     check_threshold(options.threshold)
     with _claimed(options) as folder, fit_bar() as callback:
-        new = None if folder == options.path else _read(options)
+        new = _read(options, folder)
         fit_run(folder, options.fit, callback, new)
     print(f"Fitted: {folder}. Next: seedmap map {folder}")
 
@@ -49,10 +52,13 @@ def _claimed(options: FitOptions) -> Iterator[Path]:
     """Claims the run folder to write: PATH itself, or --out."""
     from seedmap.experiments.runs.folder import METRICS
     from seedmap.experiments.runs.session import claimed
+    from seedmap.hmm.readers.kinds.recorded import is_recorded
     from seedmap.transaction import claim, settled
 
     settled(options.path)
-    if not (options.path / METRICS).is_file():
+    run = (options.path / METRICS).is_file()
+    recorded = is_recorded(options.path)
+    if not run and not recorded:
         _check_csv_folder(options)
     elif options.out is None:
         with claim(options.path, "fit", lambda: _check_replaced(options)):
@@ -64,23 +70,39 @@ def _claimed(options: FitOptions) -> Iterator[Path]:
         yield options.out
 
 
-def _read(options: FitOptions):
-    """Reads the run that is to be fitted in another folder."""
+def _read(options: FitOptions, folder: Path):
+    """Reads the run to fit; None: it is the one that is in the folder."""
     from seedmap.experiments.runs.fit_and_map import copy_of
     from seedmap.experiments.runs.folder import METRICS
     from seedmap.experiments.runs.import_metrics import ImportSettings, read_logs
+    from seedmap.hmm.readers.kinds.recorded import RECORDED, is_recorded
 
-    if (options.path / METRICS).is_file():
-        return copy_of(options.path)
-    settings = ImportSettings(options.fit.metrics, kind="csv", threshold=options.threshold)
-    return read_logs(options.path, settings, options.out)
+    recorded = is_recorded(options.path)  # read anew: runs may have gone on
+    if (options.path / METRICS).is_file() and not recorded:
+        _check_has_convergence(options)
+        return None if folder == options.path else copy_of(options.path)
+    settings = ImportSettings(
+        options.fit.metrics,
+        kind=RECORDED.name if recorded else "csv",
+        converged=options.converged,
+        threshold=options.threshold,
+    )
+    return read_logs(options.path, settings, folder)
+
+
+def _check_has_convergence(options: FitOptions) -> None:
+    """Refuses to say what convergence is of a run that says it itself."""
+    if options.converged is not None:
+        raise UsageError(
+            f"--converged: {options.path} says what convergence is; import the logs again to change"
+            " it"
+        )
 
 
 def _check_replaced(options: FitOptions) -> None:
     """Refuses to replace a map without --overwrite."""
-    from seedmap.experiments.runs.folder import SUMMARY, check_there
+    from seedmap.experiments.runs.folder import SUMMARY
 
-    check_there(options.path)
     if (options.path / SUMMARY).is_file() and not options.overwrite:
         raise UsageError(
             f"{options.path} has a training map, which a new fit makes stale; add --overwrite to "

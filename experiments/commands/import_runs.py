@@ -15,14 +15,21 @@ from seedmap.experiments.commands.parsing import UsageError, parse
 class CheckpointsOptions:
     """Options of `seedmap import checkpoints`."""
 
-    pattern: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATTERN")]
-    """Paths of the checkpoints, with {run} and {step} for their names and * for any text:
-    'ckpts/seed_{run}/step_{step}'. A step is a number, as 512, 20k or 1.5M."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """Run folder to write."""
+    pattern: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="PATTERN")] = None
+    """Paths of the checkpoints, with {run} and {step} for their names and * for any text:
+    'ckpts/seed_{run}/step_{step}'. A step is a number, as 512, 20k or 1.5M. Of a cache of the hub
+    'hub/models--org--name-seed{run}/refs/step{step}'."""
+    hub: Annotated[str | None, tyro.conf.arg(metavar="ORG/NAME-{run}")] = None
+    """In place of a pattern: repositories of the Hugging Face hub. One revision at a time is
+    fetched, measured and deleted. Needs huggingface_hub."""
+    revisions: Annotated[str | None, tyro.conf.arg(metavar="STEP{step}")] = None
+    """Branches and tags of these, as 'step{step}'; by default main."""
     layout: str | None = None
     """Naming scheme of the weights: bert, gpt-neox, vit, vit-timm, vit-torchvision, resnet,
-    resnet-hf or flax; by default recognised from the names."""
+    resnet-hf, flax (Keras too), gpt2, nanogpt, llama (Mistral, Qwen, Gemma too) or plain (PyTorch's
+    layers by their shapes); by default recognised from the names."""
     rules: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """TOML file of rules for any other layout (experiments/checkpoints/rules.py has an
     example)."""
@@ -33,8 +40,14 @@ class CheckpointsOptions:
     train_accuracy, to go with the metrics."""
     threshold: float = 0.9
     """Evaluation accuracy above which a run has converged."""
+    skip_unfinished: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Leave out checkpoints that are not there whole, instead of refusing all."""
+    share: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Share the work: several processes, on several hosts too, are given the same command and each
+    measures runs that no other measures. Then `seedmap collect DIR`."""
     resume: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Continue the interrupted import in --out; begin it if there is none."""
+    """Continue the interrupted import in --out, or add checkpoints that have come since; begin it
+    if there is none."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
     """Replace the run in the folder."""
 
@@ -48,22 +61,39 @@ def checkpoints_command(argv: Sequence[str]) -> None:
     from seedmap.experiments.runs.settings import check_threshold
 
     check_threshold(options.threshold)
-    source = Source(options.pattern, options.layout, options.rules, options.heads, options.outcomes)
+    if options.share and options.overwrite:
+        raise UsageError("--share goes on with what is there; remove --overwrite, or import alone")
+    if (options.pattern is None) == (options.hub is None):
+        raise UsageError("give either PATTERN or --hub: where the checkpoints are")
+    if options.revisions is not None and options.hub is None:
+        raise UsageError("--revisions goes with --hub")
+    source = Source(
+        options.pattern or "",
+        options.layout,
+        options.rules,
+        options.heads,
+        options.outcomes,
+        options.skip_unfinished,
+        options.hub,
+        options.revisions,
+    )
     try:
         with checkpoint_bar() as callback:
-            import_checkpoints(
+            complete = import_checkpoints(
                 source,
                 options.out,
                 options.threshold,
                 resume=options.resume,
                 overwrite=options.overwrite,
+                share=options.share,
                 callback=callback,
             )
     except KeyboardInterrupt:
         if can_resume(options.out):
             raise KeyboardInterrupt(f"; continue with --resume --out {options.out}") from None
         raise
-    print(f"Imported: {options.out}. Next: seedmap fit {options.out}")
+    what, following = ("Imported", "fit") if complete else ("Measured a share", "collect")
+    print(f"{what}: {options.out}. Next: seedmap {following} {options.out}")
 
 
 @dataclass(frozen=True)

@@ -64,9 +64,12 @@ def train_command(argv: Sequence[str]) -> None:
 def collect_command(argv: Sequence[str]) -> None:
     """Runs `seedmap collect DIR`."""
     options = parse(FolderOptions, "collect", argv)
+    from seedmap.experiments.checkpoints.importing import collect_import
+    from seedmap.experiments.runs.folder import IMPORT, TRAINING
     from seedmap.experiments.runs.train import collect_run
 
-    collect_run(options.folder)
+    imported = (options.folder / TRAINING / IMPORT).is_file()
+    (collect_import if imported else collect_run)(options.folder)
     print(f"Collected: {options.folder}. Next: seedmap fit {options.folder}")
 
 

@@ -1,11 +1,13 @@
 """Progress bars for training and fitting, on standard error."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tqdm.auto import tqdm
 
+from seedmap.experiments.checkpoints.measuring import Progress as Measured
 from seedmap.trainer import Progress
 
 
@@ -56,9 +58,28 @@ def group_bar() -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
-def checkpoint_bar() -> Iterator[Callable[[int, int], None]]:
-    """Yields the `callback` to hand to `import_checkpoints`: a bar in checkpoints."""
-    with _counting("import", " checkpoints") as callback:
+def checkpoint_bar() -> Iterator[Callable[[Measured], None]]:
+    """Yields the `callback` to hand to `import_checkpoints`: a bar in bytes of weights.
+
+    It is drawn once a checkpoint is measured, and its rate is of what this session measures.
+    """
+    bars: list[tqdm] = []
+    begun: list[tuple[float, int]] = []  # when, and the bytes of an earlier session
+
+    def callback(progress: Measured) -> None:
+        if not begun:
+            begun.append((time.time(), progress.bytes_done))
+            return
+        started, before = begun[0]
+        if not bars:
+            options = {"unit": "B", "unit_scale": True, "unit_divisor": 1024}
+            bars.append(_bar(total=progress.bytes_total, initial=before, desc="import", **options))
+            bars[0].start_t = started
+        (bar,) = bars
+        bar.set_postfix_str(f"{progress.done}/{progress.total} checkpoints", refresh=False)
+        bar.update(progress.bytes_done - bar.n)
+
+    with _closing(bars):
         yield callback
 
 

@@ -40,6 +40,7 @@ FIGURES = "figures"
 CHECKPOINT = "checkpoint"
 TRAINING = "training"  # what a training writes until it is done
 IMPORT, IMPORTED = "import.json", "import.jsonl"  # in there: an import of checkpoints
+MEASURED = "measured.jsonl"  # of an import of checkpoints: what the next one knows
 LOG = "log.jsonl"
 FORECAST = "forecast.json"
 BASELINES = "baselines.json"
@@ -49,7 +50,7 @@ NOISE = "noise.json"
 NOISE_MAP = "map"  # the run whose training map a study's replicas are read with
 HMM = ("hmm.npz", "hmm.json")
 FILES = (CONFIG, METRICS, LOG, SWEEP, STABILITY, MAPS, SUMMARY, REPORT, FORECAST, BASELINES, *HMM)
-FILES += (PREDICTIONS, BARRIERS, NOISE)
+FILES += (PREDICTIONS, BARRIERS, NOISE, MEASURED)
 OWN = {*FILES, PUBLISHED, FIGURES, CHECKPOINT, TRAINING, NOISE_MAP}  # and drafts of them
 FROM_MAP = (SUMMARY, REPORT, FIGURES)  # what a new fit makes stale
 _OURS = {CONFIG: ("versions", "seedmap"), IMPORT: ("pattern",)}  # keys that tell our files
@@ -114,7 +115,13 @@ def _is_begun(training: Path) -> bool:
     if not training.is_dir():
         return not os.path.lexists(training)
     ours = all(_is_ours(training / name) for name in _OURS)
-    return ours and (_names(training) <= {*_OURS} or (training / CONFIG).is_file())
+    others = {name for name in _names(training) if not _is_only_claimed(training / name)}
+    return ours and (others <= {*_OURS} or (training / CONFIG).is_file())
+
+
+def _is_only_claimed(path: Path) -> bool:
+    """Tells whether a folder holds nothing but the lock of whoever is about to write there."""
+    return path.is_dir() and all(entry.name == SERVICE for entry in path.iterdir())
 
 
 def _is_ours(path: Path) -> bool:
@@ -136,7 +143,7 @@ def _has(path: Path, *keys: str) -> bool:
 def can_resume(folder: Path) -> bool:
     """Tells whether a training or an import in the folder has come to a save point."""
     saved = any((folder / TRAINING).glob("part-*/checkpoints/*/commit_success.txt"))
-    return saved or (folder / TRAINING / IMPORTED).is_file()
+    return saved or any((folder / TRAINING).glob(f"**/{IMPORTED}"))
 
 
 def read_json(folder: Path, name: str, made_by: str, fields: Sequence[str] = ()) -> dict[str, Any]:

@@ -141,7 +141,9 @@ def read_logs(source: Path, settings: ImportSettings, folder: Path) -> NewRun:
         settings.converged,
         settings.threshold,
     )
-    return _make_run(table, source.stem, f"metrics in {relative(source, folder)}")
+    where = relative(source, folder)
+    origin = "the records in its folder" if where == "." else f"metrics in {where}"
+    return _make_run(table, source.resolve().stem, origin)
 
 
 def relative(source: Path, folder: Path) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from seedmap.errors import UserError
+    from seedmap.experiments.recording.recorder import Recorder
     from seedmap.experiments.runs.load import load
     from seedmap.fitting import Fit, fit
     from seedmap.logs import from_mlflow, from_tensorboard, from_wandb, read
@@ -26,6 +27,7 @@ _HOMES = {
     "Data": "seedmap.trainer",
     "Fit": "seedmap.fitting",
     "Map": "seedmap.mapping",
+    "Recorder": "seedmap.experiments.recording.recorder",
     "Runs": "seedmap.runs",
     "Task": "seedmap.trainer",
     "TrainingRun": "seedmap.trainer",
@@ -49,6 +51,7 @@ __all__ = [
     "Data",
     "Fit",
     "Map",
+    "Recorder",
     "Runs",
     "Task",
     "TrainingRun",

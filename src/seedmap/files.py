@@ -237,6 +237,28 @@ def read_lines(path: Path, owner: str) -> list[str]:
     Warns:
         UserWarning: something goes.
     """
+    lines, behind = intact_lines(path, owner)
+    if behind:
+        warnings.warn(
+            f"{path}: the {len(behind)} bytes after its first {len(lines)} lines are cut "
+            "short, damaged, out of their place or of other work, and dropped",
+            UserWarning,
+            stacklevel=2,
+        )
+        truncate(path, path.stat().st_size - len(behind))
+    return lines
+
+
+def intact_lines(path: Path, owner: str) -> tuple[list[str], bytes]:
+    """Reads what `append_line` wrote, as `read_lines` does, and changes nothing.
+
+    Returns:
+        The good lines, and what follows them: nothing, or the beginning of a line that is being
+        written, or what is no good.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     lines: list[str] = []
     intact = 0
     content = path.read_bytes() if path.exists() else b""
@@ -246,15 +268,18 @@ def read_lines(path: Path, owner: str) -> list[str]:
             break
         lines.append(text.decode())
         intact += len(line)
-    if intact < len(content):
-        warnings.warn(
-            f"{path}: the {len(content) - intact} bytes after its first {len(lines)} lines are cut "
-            "short, damaged, out of their place or of other work, and dropped",
-            UserWarning,
-            stacklevel=2,
-        )
-    truncate(path, intact)
-    return lines
+    return lines, content[intact:]
+
+
+def keep_lines(path: Path, owner: str, count: int) -> None:
+    """Drops all lines after the first `count` that `append_line` wrote.
+
+    Raises:
+        OSError: as `truncate`.
+    """
+    lines, _ = intact_lines(path, owner)
+    kept = (_log_line(i, line.encode(), owner) for i, line in enumerate(lines[:count]))
+    truncate(path, sum(map(len, kept)))
 
 
 def truncate(path: Path, size: int) -> None:

@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from seedmap import files, limits
 from seedmap.errors import UserError
@@ -55,28 +56,61 @@ def lock(
     Warns:
         UserWarning: the file system has no locks.
     """
-    path = folder.resolve() / SERVICE / (_LOCK if part is None else f"{_LOCK}-{part}")
+    path = _path(folder, part)
     if path in _held.get():
         yield
         return
+    held = take(folder, command, shared=shared, part=part)
+    token = _held.set(_held.get() | {path})
+    try:
+        yield
+    finally:
+        _held.reset(token)
+        let_go(held)
+
+
+class Held(NamedTuple):
+    """A lock that is held until `let_go`, or until the process ends.
+
+    Attributes:
+        descriptor: of its open file.
+        path: of that file.
+        made: folders that were made for it, the innermost first.
+    """
+
+    descriptor: int
+    path: Path
+    made: list[Path]
+
+
+def take(folder: Path, command: str, *, shared: bool = False, part: int | None = None) -> Held:
+    """Takes the lock of a folder for longer than a block; arguments and errors as of `lock`.
+
+    It is refused to whoever holds it already, the same thread too.
+    """
     made = [each for each in (folder, *folder.absolute().parents) if not os.path.lexists(each)]
+    path = _path(folder, part)
     try:
         descriptor = _take(folder, path, shared)
     except OSError as error:
         raise UserError(f"{folder} cannot be written to ({error.strerror})") from None
-    token = _held.set(_held.get() | {path})
+    _sign(descriptor, command)
+    return Held(descriptor, path, made)
+
+
+def let_go(held: Held) -> None:
+    """Lets a lock go, and removes the folders that were made for it where they stayed empty."""
     try:
-        _sign(descriptor, command)
-        yield
+        _let_go(held.descriptor, held.path)
+        for each in held.made:
+            if not files.remove_empty(each):
+                break
     finally:
-        _held.reset(token)
-        try:
-            _let_go(descriptor, path)
-            for each in made:
-                if not files.remove_empty(each):
-                    break
-        finally:
-            os.close(descriptor)
+        os.close(held.descriptor)
+
+
+def _path(folder: Path, part: int | None) -> Path:
+    return folder.resolve() / SERVICE / (_LOCK if part is None else f"{_LOCK}-{part}")
 
 
 def _take(folder: Path, path: Path, shared: bool) -> int:
@@ -121,7 +155,7 @@ def _lock(descriptor: int, kind: int, folder: Path) -> bool:
         warnings.warn(
             f"the file system of {folder} has no locks; see to it that no other command writes "
             "there meanwhile",
-            stacklevel=5,
+            stacklevel=6,
         )
     return True
 

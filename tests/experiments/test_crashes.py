@@ -17,6 +17,7 @@ from helpers.crashes import Case, Replay, refuse, replay
 from helpers.kills import Killed, killed_when
 from seedmap import files
 from seedmap.experiments import load_experiment
+from seedmap.experiments.recording.recorder import Recorder
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs import forecast
 from seedmap.experiments.runs import train as training
@@ -86,7 +87,21 @@ def base(tmp_path_factory):
         shutil.copytree(base / before, base / name)
         assert seedmap(command, base / name, *flags) == 0
         before = name
+    record(base / "recorded", 12)
+    shutil.copytree(base / "recorded", base / "recorded and fitted")
+    assert seedmap("fit", base / "recorded and fitted", "--states", "2", *FIT) == 0
+    record(base / "recorded and fitted", 16)
     return base
+
+
+def record(folder, steps):
+    """Runs that pass through two stages, recorded from their loops."""
+    for run in range(6):
+        rng = np.random.default_rng(run)
+        with Recorder(folder, str(run)) as recorder:
+            for step in range(steps):
+                weight = rng.normal(size=(4, 3)) * (3 if step > 5 + run % 3 else 1)
+                recorder.record(step, {"fc.weight": weight, "fc.bias": weight[:, 0]})
 
 
 # A training that has come to its end, and is not collected yet.
@@ -181,6 +196,18 @@ STEPS = {
         lambda folder: (
             *("fit", base / "csv", "--out", folder, "--states", "3", *FIT, "--overwrite"),
         ),
+        read_fitted,
+        (*FITTING, *ENVIRONMENT),
+    ),
+    "fit of recorded runs": lambda base: Case(
+        base / "recorded",
+        lambda folder: ("fit", folder, "--states", "3", *FIT),
+        read_fitted,
+        (*FITTING, *ENVIRONMENT),
+    ),
+    "fit of recorded runs again": lambda base: Case(
+        base / "recorded and fitted",
+        lambda folder: ("fit", folder, "--states", "3", *FIT),
         read_fitted,
         (*FITTING, *ENVIRONMENT),
     ),

@@ -31,6 +31,36 @@ def gpt_neox(seed):
     return transformers.GPTNeoXForCausalLM(config)
 
 
+def gpt2(seed):
+    torch.manual_seed(seed)
+    config = transformers.GPT2Config(
+        vocab_size=40, n_positions=8, n_embd=WIDTH, n_layer=LAYERS, n_head=HEADS, n_inner=24
+    )
+    return transformers.GPT2LMHeadModel(config)
+
+
+KV_HEADS = 2
+_SHARED = {"vocab_size": 40, "max_position_embeddings": 8, "num_key_value_heads": KV_HEADS}
+DECODERS = {  # whose names are LLaMA's
+    "llama": ("Llama", {}),
+    "qwen2": ("Qwen2", {}),
+    "qwen3": ("Qwen3", {"head_dim": 4}),
+    "gemma": ("Gemma", {"head_dim": 4}),
+    "gemma2": ("Gemma2", {"head_dim": 4}),
+    "gemma3": ("Gemma3", {"head_dim": 4}),
+}
+
+
+def decoder(kind, seed):
+    torch.manual_seed(seed)
+    name, more = DECODERS[kind]
+    text = "Text" if kind == "gemma3" else ""
+    config = getattr(transformers, f"{name}{text}Config")(
+        **_SIZES, **_SHARED, **more, pad_token_id=0, bos_token_id=1, eos_token_id=2
+    )
+    return getattr(transformers, f"{name}ForCausalLM")(config)
+
+
 def vit(seed):
     torch.manual_seed(seed)
     config = transformers.ViTConfig(image_size=8, patch_size=4, num_labels=3, **_SIZES)

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +15,13 @@ import torch
 
 from helpers import checkpoint_models as models
 from helpers.command import seedmap
-from seedmap.experiments.checkpoints import importing
+from seedmap.experiments.checkpoints import measuring
+from seedmap.experiments.checkpoints.importing import Source, import_checkpoints
 from seedmap.experiments.checkpoints.patterns import find_checkpoints, parse_step
 from seedmap.experiments.checkpoints.streaming import measure_checkpoint
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.identity import identify
+from seedmap.lock import let_go, lock, take
 from seedmap.trainer import PAPER_METRICS, weight_metrics
 
 STEPS = ("0k", "20k", "40k", "100k", "120k", "140k", "160k", "180k")
@@ -65,7 +69,7 @@ def importing_stopped_after(count, *arguments):
         return measure_checkpoint(*given)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(importing, "measure_checkpoint", measure)
+        patch.setattr(measuring, "measure_checkpoint", measure)
         with pytest.raises(Killed):
             seedmap(*arguments)
     return seen
@@ -100,7 +104,8 @@ def test_multiberts_from_checkpoints_to_a_report(tmp_path, monkeypatch, capsys):
     config = json.loads((out / "config.json").read_text())
     assert config["import"]["layout"] == "bert"
     assert config["counted"]["matrices"] == models.LAYERS * (3 * models.HEADS + 3) + 3
-    assert sorted(p.name for p in out.iterdir()) == ["config.json", "metrics.nc"]
+    names = ["config.json", "measured.jsonl", "metrics.nc"]
+    assert sorted(p.name for p in out.iterdir()) == names
     small = ["--states", "2", "--restarts", "1", "--iterations", "3", "--covariance", "diagonal"]
     assert seedmap("fit", out, *small) == 0
     assert seedmap("map", out) == 0
@@ -112,24 +117,30 @@ def test_multiberts_from_checkpoints_to_a_report(tmp_path, monkeypatch, capsys):
     assert (out / "report.html").stat().st_size > 10_000
 
 
+def lines_of(folder):
+    """Lines of what is measured of each run, by the run's name."""
+    logs = sorted((folder / "training").glob("run-*/import.jsonl"))
+    return {log.parent.name[4:]: len(log.read_text().splitlines()) for log in logs}
+
+
 def test_killed_and_resumed_it_is_the_same(here, tmp_path, capsys):
     whole, out = tmp_path / "whole", tmp_path / "out"
     arguments = ["import", "checkpoints", PATTERN]
     assert seedmap(*arguments, "--out", whole) == 0
     assert len(importing_stopped_after(3, *arguments, "--out", out)) == 3
-    done = out / "training" / "import.jsonl"
-    assert len(done.read_text().splitlines()) == 3
+    done = out / "training" / "run-0" / "import.jsonl"
+    assert lines_of(out) == {"0": 3}
     assert seedmap("fit", out) == 2
     assert "is not complete" in capsys.readouterr().err
     done.write_bytes(done.read_bytes()[:-9])  # a line cut short is made again
     assert seedmap(*arguments, "--out", out) == 2
     with pytest.warns(UserWarning, match=r"bytes after its first 2 lines are cut short.* dropped"):
         assert len(importing_stopped_after(5, *arguments, "--out", out, "--resume")) == 5
-    assert len(done.read_text().splitlines()) == 7
+    assert lines_of(out) == {"0": 7}
     left = []
-    measure = importing.measure_checkpoint
+    measure = measuring.measure_checkpoint
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(importing, "measure_checkpoint", lambda *a: left.append(a) or measure(*a))
+        patch.setattr(measuring, "measure_checkpoint", lambda *a: left.append(a) or measure(*a))
         assert seedmap(*arguments, "--out", out, "--resume") == 0
         assert len(left) == RUNS * len(STEPS) - 7
         assert seedmap(*arguments, "--out", out, "--resume") == 0  # there is nothing left to do
@@ -152,12 +163,13 @@ def test_neither_an_import_nor_a_training_goes_on_with_the_other(here, tmp_path,
         assert begun.exists()
     out = tmp_path / "out"
     importing_stopped_after(1, *arguments, out)
-    begun = (out / "training" / "import.jsonl").read_bytes()
+    log = out / "training" / "run-0" / "import.jsonl"
+    begun = log.read_bytes()
     capsys.readouterr()
     assert seedmap("train", "parities", "--preset", "quick", "--resume", "--out", out) == 2
     assert "holds an import cut short, not a training; name" in capsys.readouterr().err
-    assert (out / "training" / "import.jsonl").read_bytes() == begun
-    assert sorted(p.name for p in (out / "training").iterdir()) == ["import.json", "import.jsonl"]
+    assert log.read_bytes() == begun
+    assert sorted(p.name for p in (out / "training").iterdir()) == ["import.json", "run-0"]
 
 
 def test_a_damaged_line_and_a_changed_checkpoint_are_measured_anew(here, tmp_path):
@@ -167,16 +179,206 @@ def test_a_damaged_line_and_a_changed_checkpoint_are_measured_anew(here, tmp_pat
         shutil.copytree(here / name.replace("d_0", "d_1"), copy / name.replace("d_0", "d_1"))
     arguments = ["import", "checkpoints", f"{copy}/{PATTERN}", "--out", out]
     importing_stopped_after(3, *arguments)
-    done = out / "training" / "import.jsonl"
-    lines = done.read_bytes().splitlines(keepends=True)
-    done.write_bytes(lines[0] + lines[1].replace(b'"l1": ', b'"l1": 1') + lines[2])
+    done = out / "training" / "run-0" / "import.jsonl"
+    first, second = done.read_bytes().splitlines(keepends=True)
+    done.write_bytes(first + second.replace(b'"l1": ', b'"l1": 1') + second)
     begun = json.loads((out / "training" / "import.json").read_text())
-    owner = identify({name: value for name, value in begun.items() if name != "format"})
+    owner = identify({k: value for k, value in begun.items() if k not in ("format", "source")})
     with pytest.warns(UserWarning, match="after its first 1 lines"):
-        assert len(importing.read_rows(done, owner)) == 1
+        assert len(measuring.read_rows(done, owner)) == 1
     os.utime(copy / "multiberts-seed_0-step_0k" / "model.safetensors", ns=(1, 1))
-    assert len(importing_stopped_after(3, *arguments, "--resume")) == 3
+    assert len(importing_stopped_after(2, *arguments, "--resume")) == 2  # both of run 0
+    assert len(importing_stopped_after(0, *arguments, "--resume")) == 0  # the last of run 1 is left
     assert seedmap(*arguments, "--resume") == 0
+
+
+# More checkpoints, fewer, equal ones, unfinished ones
+
+
+def write_steps(folder, runs, steps, seed=0):
+    """Checkpoints of a layer, an .npz each; two of one run, step and seed are equal."""
+    for run in runs:
+        (folder / f"run{run}").mkdir(parents=True, exist_ok=True)
+        for step in steps:
+            rng = np.random.default_rng([run, step, seed])
+            weight = rng.normal(size=(4, 3)).astype("f4")
+            np.savez(
+                folder / f"run{run}" / f"{step}.npz",
+                **{"fc.weight": weight, "fc.bias": weight[:, 0]},
+            )
+    return str(folder / "run{run}" / "{step}.npz")
+
+
+def measured_in(*arguments):
+    """The command, and the number of checkpoints that it measures."""
+    seen, measure = [], measuring.measure_checkpoint
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measuring, "measure_checkpoint", lambda *a: seen.append(a) or measure(*a))
+        assert seedmap("import", "checkpoints", *arguments) == 0
+    return len(seen)
+
+
+def test_runs_of_other_steps_stand_at_their_union(tmp_path):
+    pattern = write_steps(tmp_path / "a", [0], [0, 1, 2, 3])
+    write_steps(tmp_path / "a", [1], [0, 2, 3])
+    assert seedmap("import", "checkpoints", pattern, "--out", tmp_path / "out") == 0
+    dataset = run_folder.read_dataset(tmp_path / "out")
+    assert dataset.step.values.tolist() == [0, 1, 2, 3]
+    assert np.isnan(dataset.l2.values).tolist() == [[False] * 4, [False, True, False, False]]
+
+
+def test_equal_checkpoints_are_imported_and_named(tmp_path):
+    pattern = write_steps(tmp_path / "a", [0, 1], range(8))
+    for step in (1, 5):
+        shutil.copy(tmp_path / "a/run0/0.npz", tmp_path / f"a/run0/{step}.npz")
+    shutil.copy(tmp_path / "a/run0/3.npz", tmp_path / "a/run1/3.npz")
+    says = (
+        "checkpoints with the same content: step 0 of run '0' = step 1 of run '0' = step 5 of run "
+        "'0'; step 3 of run '0' = step 3 of run '1'$"
+    )
+    with pytest.warns(UserWarning, match=says):
+        assert seedmap("import", "checkpoints", pattern, "--out", tmp_path / "out") == 0
+    assert not np.isnan(run_folder.read_dataset(tmp_path / "out").l2.values).any()
+
+
+def test_resume_measures_what_has_come_and_keeps_what_has_gone(tmp_path, capsys):
+    pattern = write_steps(tmp_path / "a", [0, 1], range(3))
+    out = tmp_path / "out"
+    arguments = [pattern, "--out", out]
+    assert measured_in(*arguments) == 6
+    config = json.loads((out / "config.json").read_text())
+    assert config["import"]["pattern"] == "../a/run{run}/{step}.npz"  # no path of the machine
+    assert measured_in(*arguments, "--resume") == 0
+    write_steps(tmp_path / "a", [0, 1], [3])
+    write_steps(tmp_path / "a", [2], range(4))
+    (tmp_path / "a/run0/0.npz").unlink()
+    with pytest.warns(UserWarning, match="1 checkpoints that were measured before are there no"):
+        assert measured_in(*arguments, "--resume") == 6
+    dataset = run_folder.read_dataset(out)
+    assert dataset.l2.shape == (3, 4)
+    assert not np.isnan(dataset.l2.values).any()
+    (out / "sweep.json").write_text("{}")  # as of a fit
+    write_steps(tmp_path / "a", [0], [4])
+    assert "is fitted, and new checkpoints have come since; add --overwrite" in refused(
+        capsys, "checkpoints", *arguments, "--resume"
+    )
+    with pytest.warns(UserWarning, match="there no longer"):
+        assert measured_in(*arguments, "--resume", "--overwrite") == 1
+
+
+def test_a_resume_that_is_cut_short_keeps_all_that_was_measured(tmp_path):
+    pattern = write_steps(tmp_path / "a", [0, 1], range(3))
+    arguments = [pattern, "--out", tmp_path / "out"]
+    assert measured_in(*arguments) == 6
+    write_steps(tmp_path / "a", [0, 1], [3, 4])
+    command = ["import", "checkpoints", *arguments, "--resume"]
+    assert len(importing_stopped_after(1, *command)) == 1
+    assert measured_in(*arguments, "--resume") == 3
+
+
+def test_what_a_former_import_has_measured_is_checked(tmp_path, capsys):
+    pattern = write_steps(tmp_path / "a", [0], range(3))
+    arguments = [pattern, "--out", tmp_path / "out"]
+    assert measured_in(*arguments) == 3
+    (tmp_path / "out" / "measured.jsonl").write_text("[1]\n")
+    assert "measured.jsonl is damaged" in refused(capsys, "checkpoints", *arguments, "--resume")
+
+
+def test_unfinished_checkpoints_are_named_before_work_begins(tmp_path, capsys):
+    out = tmp_path / "out"
+    for step in range(3):
+        params = {"Dense_0": {"kernel": jnp.full((3, 2), 1.0 + step), "bias": jnp.arange(2.0)}}
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save((tmp_path / "a" / "0" / f"{step}").resolve(), params)
+    shutil.copytree(tmp_path / "a" / "0", tmp_path / "a" / "1")
+    shutil.rmtree(tmp_path / "a/1/2/d")
+    (tmp_path / "a/1/1/_METADATA").unlink()
+    (tmp_path / "a/0/3").mkdir()
+    arguments = [str(tmp_path / "a/{run}/{step}"), "--out", out]
+    said = refused(capsys, "checkpoints", *arguments)
+    assert "3 of 7 checkpoints are not whole" in said
+    assert all(f"a/{where}" in said for where in ("0/3", "1/1", "1/2"))
+    assert not out.exists()
+    with pytest.warns(UserWarning) as warned:  # noqa: PT030
+        assert measured_in(*arguments, "--skip-unfinished") == 4
+    assert "left out, 3 of 7 checkpoints are not whole" in str(warned[0].message)
+    (
+        shutil.rmtree(tmp_path / "a/0/3"),
+        shutil.rmtree(tmp_path / "a/1/1"),
+        shutil.rmtree(tmp_path / "a/1/2"),
+    )
+    assert measured_in(*arguments, "--resume") == 0  # once removed, nothing is measured anew
+
+
+@pytest.mark.parametrize("kind", ["snapshots by reference", "a model's folder"])
+def test_a_cache_of_the_hub(kind, tmp_path):
+    """As huggingface_hub lays it out: blobs, and snapshots of links to them."""
+    for run in range(2):
+        for step in (0, 1000):
+            name = f"models--org--net-seed{run}"
+            name += "" if kind.startswith("snap") else f"-step{step}"
+            revision = f"step{step}" if kind.startswith("snap") else "main"
+            commit = f"{run}{step}".ljust(40, "0")
+            model = tmp_path / "hub" / name
+            for folder in ("blobs", "refs", f"snapshots/{commit}"):
+                (model / folder).mkdir(parents=True, exist_ok=True)
+            weight = torch.full((3, 2), 1.0 + run + step)
+            torch.save({"fc.weight": weight, "fc.bias": weight[:, 0]}, model / "blobs" / commit)
+            (model / "refs" / revision).write_text(commit)
+            link = model / "snapshots" / commit / "pytorch_model.bin"
+            link.symlink_to(f"../../blobs/{commit}")
+    pattern = "models--org--net-seed{run}"
+    pattern += "/refs/step{step}" if kind.startswith("snap") else "-step{step}"
+    out = tmp_path / "out"
+    assert seedmap("import", "checkpoints", str(tmp_path / "hub" / pattern), "--out", out) == 0
+    dataset = run_folder.read_dataset(out)
+    np.testing.assert_allclose(dataset.mean_w.values, [[1, 1001], [2, 1002]])
+
+
+# Several processes
+
+
+def test_processes_share_an_import_and_collect_puts_it_together(tmp_path, capsys):
+    pattern = write_steps(tmp_path / "a", range(4), range(5))
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert seedmap("import", "checkpoints", pattern, "--out", whole) == 0
+    command = [sys.executable, "-m", "seedmap", "import", "checkpoints", pattern, "--share"]
+    command += ["--out", str(out)]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(2)]
+    assert [process.communicate()[0] for process in both] == [None, None]
+    assert [process.returncode for process in both] == [0, 0]
+    assert lines_of(out) == {str(run): 5 for run in range(4)}  # none twice
+    assert seedmap("collect", out) == 0
+    assert f"Next: seedmap fit {out}" in capsys.readouterr().out
+    assert content(out) == content(whole)
+    assert not (out / "training").exists()
+
+
+def test_a_run_that_another_process_measures_is_left_to_it(tmp_path, capsys):
+    pattern = write_steps(tmp_path / "a", range(2), range(3))
+    out = tmp_path / "out"
+    held = take(out / "training" / "run-0", "import checkpoints")
+    with lock(out, "import checkpoints", shared=True):  # another process's
+        assert measured_in(pattern, "--out", out, "--share") == 3
+        assert "Measured a share" in capsys.readouterr().out
+        let_go(held)
+    capsys.readouterr()
+    assert seedmap("collect", out) == 2
+    assert "3 of 6 checkpoints are not measured yet" in capsys.readouterr().err
+    assert measured_in(pattern, "--out", out, "--share") == 3
+    assert seedmap("collect", out) == 0
+    assert "remove --overwrite" in refused(
+        capsys, "checkpoints", pattern, "--out", out, "--share", "--overwrite"
+    )
+
+
+def test_progress_counts_checkpoints_and_bytes(tmp_path):
+    pattern = write_steps(tmp_path / "a", range(2), range(3))
+    size = sum(path.stat().st_size for path in (tmp_path / "a").rglob("*.npz"))
+    told = []
+    import_checkpoints(Source(pattern), tmp_path / "out", 0.9, callback=told.append)
+    assert [(each.done, each.total) for each in told] == [(i, 6) for i in range(7)]
+    assert (told[0].bytes_done, told[-1].bytes_done, told[-1].bytes_total) == (0, size, size)
 
 
 def test_an_unfinished_import_of_a_former_version_is_refused(here, tmp_path, capsys):
@@ -186,7 +388,7 @@ def test_an_unfinished_import_of_a_former_version_is_refused(here, tmp_path, cap
     content = json.loads(begun.read_text())
     del content["format"]
     begun.write_text(json.dumps(content))
-    assert "whose lines have no numbers; finish" in refused(
+    assert "whose files are others; finish" in refused(
         capsys, "checkpoints", PATTERN, "--out", out, "--resume"
     )
 
@@ -244,7 +446,7 @@ def test_flax_parameters_from_orbax_agree_with_the_trainer(tmp_path):
     values = []
     for seed in range(2):
         for step in (5, 10, 15):
-            key = np.random.default_rng(10 * seed + step)
+            key = np.random.default_rng([seed, step])
             params = {
                 "Dense_0": {
                     "kernel": jnp.asarray(key.normal(size=(7, 5)), jnp.float32),
@@ -301,7 +503,6 @@ def test_a_run_with_one_checkpoint_and_missing_steps_are_said(tmp_path, monkeypa
     with pytest.warns(UserWarning) as warned:  # noqa: PT030  # both are looked at below
         seedmap("import", "checkpoints", "a/{run}/{step}.pt", "--out", "out", "--rules", rules)
     said = " ".join(str(one.message) for one in warned)
-    assert "'1' lacks 2" in said
     assert "runs left out, fewer than 2 checkpoints" in said
     assert "2 (1)" in said
     assert run_folder.read_dataset(tmp_path / "out").seed.values.tolist() == ["0", "1"]
@@ -336,16 +537,18 @@ def test_damaged_other_and_hostile_checkpoints_are_refused(here, tmp_path, capsy
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-100])
     said = refused(capsys, *arguments)
+    assert "1 of 2 checkpoints are not whole" in said
     assert "pytorch_model.bin is damaged" in said
-    done = out / "training" / "import.jsonl"
-    assert len(done.read_text().splitlines()) == 1  # what was done is kept
+    assert "--skip-unfinished" in said
+    assert not out.exists()  # it is said before work begins
     weights.write_bytes(whole)
     tensors = torch.load(weights, weights_only=True)
     without = {name: tensor for name, tensor in tensors.items() if "pooler" not in name}
     torch.save(without, weights)
-    said = refused(capsys, *arguments, "--resume")
-    assert "40k is of another network than" in said
+    said = refused(capsys, *arguments)
+    assert "40k is of another network than step 0 of run '0'" in said
     assert "expected 33 matrices" in said
+    assert lines_of(out) == {"0": 1}  # what was done is kept
     torch.save(without | {"more": Hostile()}, weights)
     said = refused(capsys, *arguments, "--resume")
     assert "pytorch_model.bin is refused" in said

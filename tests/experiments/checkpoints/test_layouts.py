@@ -22,6 +22,7 @@ from seedmap.experiments.checkpoints.formats import Checkpoint, open_checkpoint
 from seedmap.experiments.checkpoints.layouts import LAYOUTS, detect, find_layout
 from seedmap.experiments.checkpoints.rules import Leaf, Rule, assign, number_of_heads, read_rules
 from seedmap.experiments.checkpoints.streaming import measure_checkpoint
+from seedmap.experiments.recording.parameters import as_checkpoint
 from seedmap.trainer import PAPER_METRICS, Role, weight_metrics
 
 HEADS, WIDTH, LAYERS = models.HEADS, models.WIDTH, models.LAYERS
@@ -39,7 +40,7 @@ def in_memory(tensors, settings=None):
 def found(tensors, layout=None, heads=HEADS):
     """The matrices, kernels and biases that a layout finds, by name."""
     checkpoint = in_memory(tensors)
-    layout = LAYOUTS[layout] if layout else detect(list(tensors), checkpoint.path)
+    layout = LAYOUTS[layout] if layout else detect(checkpoint.shapes, checkpoint.path)
     matrices, kernels, biases = {}, {}, {}
     for leaf in assign(checkpoint, layout, heads):
         array = checkpoint.read(leaf.name)
@@ -62,7 +63,7 @@ def state(model, folder):
 
 def measured(tensors, layout=None, heads=HEADS):
     checkpoint = in_memory(tensors)
-    layout = LAYOUTS[layout] if layout else detect(list(tensors), checkpoint.path)
+    layout = LAYOUTS[layout] if layout else detect(checkpoint.shapes, checkpoint.path)
     return measure_checkpoint(checkpoint, assign(checkpoint, layout, heads)).values
 
 
@@ -266,10 +267,141 @@ def test_flax_layout_is_the_rule_of_the_trainer():
         wide = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
         expected = {name: float(value) for name, value in jax.jit(weight_metrics)(wide).items()}
     values = measured(tensors, heads=None)
-    assert detect(list(tensors), Path("a")).name == "flax"
+    assert find_layout(None, None, in_memory(tensors)).name == "flax"
     assert values.keys() == expected.keys() == set(PAPER_METRICS)
     for name, value in expected.items():
         assert values[name] == pytest.approx(value, rel=1e-5), name
+
+
+def test_gpt2_is_divided_as_the_attention_divides_it(tmp_path):
+    model = models.train(models.gpt2(0), 2)
+    tensors = state(model, tmp_path / "a")
+    layout, matrices, _, biases = found(tensors)
+    assert layout.name == "gpt2"
+    assert sum(len(array) for array in matrices.values()) == LAYERS * (3 * HEADS + 3)
+    assert len(biases) == LAYERS * 4
+    attention = model.transformer.h[1].attn
+    x = torch.randn(5, WIDTH)
+    joined = (attention.c_attn(x) - attention.c_attn.bias).split(WIDTH, dim=-1)
+    heads = matrices["transformer.h.1.attn.c_attn.weight"]
+    for i, projected in enumerate(joined):
+        per_head = projected.view(5, HEADS, EACH).detach().numpy()
+        for head in range(HEADS):
+            expected = x.numpy() @ heads[i * HEADS + head].T
+            np.testing.assert_allclose(expected, per_head[:, head], atol=1e-5)
+    agree(tensors)
+    with open_checkpoint(tmp_path / "a") as checkpoint:
+        assert number_of_heads(checkpoint, None) == HEADS
+
+
+def test_nanogpt_has_gpt2s_names_the_other_way_round(tmp_path):
+    tensors = state(models.gpt2(0), tmp_path / "a")
+    turned = {name: array.T if array.ndim == 2 else array for name, array in tensors.items()}
+    layout, matrices, _, _ = found(turned)
+    assert layout.name == "nanogpt"
+    for name, array in found(tensors)[1].items():
+        other = matrices[name] if "c_attn" in name else matrices[name].transpose(0, 2, 1)
+        np.testing.assert_array_equal(other, array)
+
+
+@pytest.mark.parametrize("kind", models.DECODERS)
+def test_keys_and_values_that_heads_share_are_divided_by_their_own_number(kind, tmp_path):
+    model = models.decoder(kind, 0)
+    tensors = state(model, tmp_path / "a")
+    shared = models.KV_HEADS
+    with open_checkpoint(tmp_path / "a") as checkpoint:
+        layout = find_layout(None, None, checkpoint)
+        leaves = assign(checkpoint, layout, number_of_heads(checkpoint, None))
+        sizes = {leaf.name: len(leaf.matrices(checkpoint.read(leaf.name))) for leaf in leaves
+                 if leaf.rule.role == "matrix"}  # fmt: skip
+    assert layout.name == "llama"
+    assert sum(sizes.values()) == LAYERS * (HEADS + 2 * shared + 4)
+    x, attention = torch.randn(5, WIDTH), model.model.layers[1].self_attn
+    _, matrices, _, biases = found(tensors)  # without config.json, by the shapes
+    assert {name: len(of) for name, of in matrices.items()} == sizes
+    assert len(biases) == (3 * LAYERS if kind == "qwen2" else 0)
+    for name, number in (("q_proj", HEADS), ("k_proj", shared), ("v_proj", shared)):
+        module = getattr(attention, name)
+        heads = matrices[f"model.layers.1.self_attn.{name}.weight"]
+        bias = 0 if module.bias is None else module.bias
+        per_head = (module(x) - bias).view(5, number, EACH).detach().numpy()
+        for head in range(number):
+            np.testing.assert_allclose(x.numpy() @ heads[head].T, per_head[:, head], atol=1e-5)
+    agree(tensors)
+
+
+def test_a_tied_tensor_counts_once(tmp_path):
+    linear = torch.nn.Linear(3, 3)
+    tied = {"a.weight": linear.weight.data, "a.bias": linear.bias.data}
+    tied |= {"b.weight": linear.weight.data, "b.bias": torch.zeros(3)}
+    torch.save(tied, tmp_path / "a.pt")
+    with open_checkpoint(tmp_path / "a.pt") as checkpoint:
+        assert checkpoint.tied == {"b.weight": "a.weight"}
+        layout = find_layout(None, None, checkpoint)
+        names = [leaf.name for leaf in assign(checkpoint, layout, None)]
+        assert names == ["a.weight", "a.bias", "b.bias"]
+        ignoring = rules_module.Layout("x", "", (Rule("^a", "ignore"), Rule("w", "matrix"),
+                                                 Rule("b", "bias")))  # fmt: skip
+        assert [leaf.name for leaf in assign(checkpoint, ignoring, None)] == ["b.weight", "b.bias"]
+    held = as_checkpoint(tied, Path("here"))
+    assert held.tied == {"b.weight": "a.weight"}
+    array = np.eye(2)
+    assert as_checkpoint({"x": array, "y": array, "z": array.copy()}, Path("here")).tied == {
+        "y": "x"
+    }
+
+
+def test_a_tensor_that_only_the_index_has_is_refused_where_it_counts():
+    shapes = {"fc.weight": (2, 2), "fc.bias": (2,)}
+    rules = (Rule("head", "ignore"), Rule("weight", "matrix"), Rule("bias", "bias"))
+    layout = rules_module.Layout("any", "", rules)
+    for name, counts in (("head.weight", False), ("more.weight", True), ("scale", True)):
+        checkpoint = Checkpoint(Path("a"), shapes, dict, {}, absent={name: "no such tensor"})
+        if not counts:
+            assert len(assign(checkpoint, layout, None)) == 2
+            continue
+        with pytest.raises(ValueError, match="no such tensor"):
+            assign(checkpoint, layout, None)
+
+
+PLAIN = {
+    "a batch's normalisation": (
+        torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Flatten(),
+                            torch.nn.Linear(8, 3)),
+        {"0.weight": "kernels", "0.bias": "bias", "3.weight": "matrix", "3.bias": "bias"},
+    ),
+    "an encoder": (
+        torch.nn.ModuleDict({"tok_emb": torch.nn.Embedding(5, 4),
+                             "block": torch.nn.TransformerEncoderLayer(4, 2, 6)}),
+        {"block.self_attn.in_proj_weight": "matrix", "block.self_attn.in_proj_bias": "bias",
+         "block.self_attn.out_proj.weight": "matrix", "block.self_attn.out_proj.bias": "bias",
+         "block.linear1.weight": "matrix", "block.linear1.bias": "bias",
+         "block.linear2.weight": "matrix", "block.linear2.bias": "bias"},
+    ),
+    "a layer without bias by its name": (
+        torch.nn.ModuleDict({"fc": torch.nn.Linear(4, 3, bias=False)}), {"fc.weight": "matrix"},
+    ),
+    "what may be an embedding": (torch.nn.Sequential(torch.nn.Embedding(5, 4)), None),
+    "a recurrent layer": (torch.nn.LSTM(3, 4), None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", PLAIN)
+def test_plain_layers_are_told_by_their_tensors_together(what):
+    model, expected = PLAIN[what]
+    checkpoint = as_checkpoint(model.state_dict(), Path("here"))
+    if expected is None:
+        with pytest.raises(ValueError, match="no known layout"):
+            find_layout(None, None, checkpoint)
+        with pytest.raises(ValueError, match="tensors of other than plain layers"):
+            find_layout("plain", None, checkpoint)
+        return
+    layout = find_layout(None, None, checkpoint)
+    leaves = assign(checkpoint, layout, 2)
+    assert {leaf.name: leaf.rule.role for leaf in leaves} == expected
+    assert find_layout("plain", None, checkpoint) == layout
+    attention = [leaf for leaf in leaves if "in_proj_weight" in leaf.name]
+    assert all(leaf.parts == (3, 2, 2) for leaf in attention)
 
 
 def test_names_that_older_files_have():
@@ -369,8 +501,8 @@ def test_unexpected_names_come_with_the_nearest_rules():
 
 def test_a_layout_is_recognised_or_asked_for():
     with pytest.raises(ValueError, match=r"names of no known layout .*'a', 'b'.*--layout"):
-        detect(["a", "b"], Path("x"))
-    both = [*models.timm_vit(), *models.torchvision_vit()]
+        detect({"a": (2, 2), "b": (2,)}, Path("x"))
+    both = in_memory(models.timm_vit() | models.torchvision_vit()).shapes
     with pytest.raises(ValueError, match="vit-timm and of vit-torchvision"):
         detect(both, Path("x"))
     checkpoint = in_memory(models.timm_vit())

@@ -1,0 +1,233 @@
+"""Checkpoints measured one at a time, a log for each run, by one process or several at once.
+
+    DIR/training/run-NAME/import.jsonl    a line per checkpoint done (`seedmap.files.append_line`)
+
+A process that measures a run holds the lock of its folder; another one goes on to the next run.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from seedmap import files, limits
+from seedmap.errors import UserError
+from seedmap.experiments.checkpoints.formats import open_checkpoint
+from seedmap.experiments.checkpoints.patterns import Entry
+from seedmap.experiments.checkpoints.places import Place
+from seedmap.experiments.checkpoints.rules import Layout, assign, number_of_heads
+from seedmap.experiments.checkpoints.streaming import measure_checkpoint
+from seedmap.experiments.runs.folder import IMPORTED, TRAINING
+from seedmap.hmm.readers.names import natural
+from seedmap.lock import InUseError, let_go, take
+
+_NAMED = 5  # equal checkpoints that a warning names
+
+
+class Row(NamedTuple):
+    """What is known of a checkpoint that was measured.
+
+    Attributes:
+        run: name of the run.
+        step: optimisation steps.
+        files: `formats.fingerprint` of its files.
+        counts: what its metrics were counted over.
+        values: the metrics.
+    """
+
+    run: str
+    step: int
+    files: int
+    counts: dict[str, int]
+    values: dict[str, float]
+
+
+class Progress(NamedTuple):
+    """How far an import has come.
+
+    Attributes:
+        done: checkpoints measured, before and now.
+        total: checkpoints in all.
+        bytes_done: of their weights.
+        bytes_total: of all weights.
+    """
+
+    done: int
+    total: int
+    bytes_done: int
+    bytes_total: int
+
+
+class How(NamedTuple):
+    """How checkpoints are measured.
+
+    Attributes:
+        layout: rules for the names of their tensors.
+        heads: number of attention heads, where no config.json says it.
+        owner: of the logs.
+        callback: called with the progress, first before anything is measured.
+    """
+
+    layout: Layout
+    heads: int | None
+    owner: str
+    callback: Callable[[Progress], None] | None
+
+
+def log_of(folder: Path, run: str) -> Path:
+    """Returns the log of a run's rows, in the run folder to be."""
+    return folder / TRAINING / f"run-{run}" / IMPORTED
+
+
+def read_rows(path: Path, owner: str) -> list[Row]:
+    """Reads a log up to the first line that is no good; that and all after it go.
+
+    Warns:
+        UserWarning: as `files.read_lines`.
+    """
+    return [Row(*limits.parse_json(text)) for text in files.read_lines(path, owner)]
+
+
+def rows_in(folder: Path, owner: str) -> list[Row]:
+    """Returns the rows of all logs in a folder, while others may write there."""
+    logs = sorted((folder / TRAINING).glob(f"run-*/{IMPORTED}"))
+    texts = (text for log in logs for text in files.intact_lines(log, owner)[0])
+    return [Row(*limits.parse_json(text)) for text in texts]
+
+
+def measure_all(place: Place, known: Iterable[Row], folder: Path, how: How) -> None:
+    """Measures all checkpoints that are not measured yet, but those of runs that others measure.
+
+    Args:
+        place: the checkpoints.
+        known: rows of an earlier import; those whose files did not change stand.
+        folder: the run folder to be.
+        how: see `How`.
+
+    Raises:
+        UserError: a checkpoint cannot be read or understood, or is of another network.
+    """
+    entries = place.entries
+    keys = {entry: (entry.run, entry.step, place.fingerprint(entry)) for entry in entries}
+    sizes = {entry: place.size(entry) for entry in entries}
+    done = {_key(row): row for row in (*known, *rows_in(folder, how.owner))}
+    first = next(iter(done.values()), None)
+
+    def tell() -> None:
+        if how.callback is not None:
+            ready = [entry for entry in entries if keys[entry] in done]
+            so_far = sum(sizes[entry] for entry in ready)
+            how.callback(Progress(len(ready), len(entries), so_far, sum(sizes.values())))
+
+    tell()
+    for run in dict.fromkeys(entry.run for entry in entries):
+        left = [entry for entry in entries if entry.run == run and keys[entry] not in done]
+        path = log_of(folder, run)
+        if not left:
+            continue
+        with _claimed(path.parent) as claimed:
+            if not claimed:
+                continue
+            lines = read_rows(path, how.owner)
+            done |= {_key(row): row for row in lines}
+            number = len(lines)
+            for entry in left:
+                if keys[entry] not in done:
+                    with place.fetched(entry) as there:
+                        row = _measure(entry, there, keys[entry][2], how, first)
+                    files.append_line(path, number, json.dumps(row), how.owner)
+                    number, done[_key(row)], first = number + 1, row, first or row
+                    tell()
+
+
+class Gathered(NamedTuple):
+    """What is measured by now.
+
+    Attributes:
+        rows: of all checkpoints that were ever measured, by run and step.
+        missing: checkpoints that are not measured yet.
+        removed: number of rows whose checkpoints are there no longer.
+    """
+
+    rows: list[Row]
+    missing: list[Entry]
+    removed: int
+
+
+def gather(place: Place, known: Iterable[Row], folder: Path, owner: str) -> Gathered:
+    """Returns the rows of all checkpoints; arguments as of `measure_all`.
+
+    Raises:
+        UserError: they are of different networks.
+    """
+    there = {(entry.run, entry.step): place.fingerprint(entry) for entry in place.entries}
+    rows = {
+        (row.run, row.step): row
+        for row in (*known, *rows_in(folder, owner))
+        if there.get((row.run, row.step), row.files) == row.files
+    }
+    ordered = sorted(rows.values(), key=lambda row: (natural(row.run), row.step))
+    for row in ordered:
+        check_alike(ordered[0], row, f"step {row.step} of run {row.run!r}")
+    missing = [entry for entry in place.entries if (entry.run, entry.step) not in rows]
+    return Gathered(ordered, missing, len(rows.keys() - there.keys()))
+
+
+def _key(row: Row) -> tuple[str, int, int]:
+    return row.run, row.step, row.files
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[bool]:
+    """Holds the lock of a run's folder; gives whether it could be taken."""
+    try:
+        held = take(folder, "import checkpoints")
+    except InUseError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        let_go(held)
+
+
+def _measure(entry: Entry, path: Path, content: int, how: How, first: Row | None) -> Row:
+    with open_checkpoint(path) as checkpoint:
+        leaves = assign(checkpoint, how.layout, number_of_heads(checkpoint, how.heads))
+        measured = measure_checkpoint(checkpoint, leaves)
+    row = Row(entry.run, entry.step, content, measured.counts, measured.values)
+    check_alike(first or row, row, str(entry.path))
+    return row
+
+
+def check_alike(first: Row, row: Row, where: str) -> None:
+    """Refuses a checkpoint of another network than the first."""
+    if row.counts != first.counts:
+        raise UserError(
+            f"{where} is of another network than step {first.step} of run {first.run!r}: "
+            f"expected {_counted(first.counts)}, found {_counted(row.counts)}; import one network "
+            "at a time"
+        )
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in counts.items() if number)
+
+
+def equal_checkpoints(rows: Sequence[Row]) -> str | None:
+    """Returns a sentence that names checkpoints of equal content; None where all differ.
+
+    Content is equal where all metrics are, to the last bit.
+    """
+    by_values: dict[tuple[float, ...], list[Row]] = {}
+    for row in rows:
+        if all(map(math.isfinite, row.values.values())):
+            by_values.setdefault(tuple(row.values.values()), []).append(row)
+    groups = [of for of in by_values.values() if len(of) > 1]
+    if not groups:
+        return None
+    told = [" = ".join(f"step {row.step} of run {row.run!r}" for row in of) for of in groups]
+    more = f"; and {len(told) - _NAMED} more" if len(told) > _NAMED else ""
+    return f"checkpoints with the same content: {'; '.join(told[:_NAMED])}{more}"

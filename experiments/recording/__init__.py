@@ -1,0 +1,1 @@
+"""Metrics of runs recorded from any training loop, without keeping checkpoints."""
