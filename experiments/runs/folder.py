@@ -19,6 +19,69 @@ import xarray as xr
 from seedmap import files, limits
 from seedmap.errors import UserError
 from seedmap.experiments.checkpoints.orbax_arrays import dotted, open_arrays
+from seedmap.experiments.runs.names import (
+    BARRIERS as BARRIERS,
+)
+from seedmap.experiments.runs.names import (
+    BASELINES as BASELINES,
+)
+from seedmap.experiments.runs.names import (
+    CHECKPOINT as CHECKPOINT,
+)
+from seedmap.experiments.runs.names import (
+    CONFIG as CONFIG,
+)
+from seedmap.experiments.runs.names import (
+    FIGURES as FIGURES,
+)
+from seedmap.experiments.runs.names import (
+    FORECAST as FORECAST,
+)
+from seedmap.experiments.runs.names import (
+    HMM as HMM,
+)
+from seedmap.experiments.runs.names import (
+    IMPORT as IMPORT,
+)
+from seedmap.experiments.runs.names import (
+    IMPORTED as IMPORTED,
+)
+from seedmap.experiments.runs.names import (
+    LOG as LOG,
+)
+from seedmap.experiments.runs.names import (
+    MAPS as MAPS,
+)
+from seedmap.experiments.runs.names import (
+    METRICS as METRICS,
+)
+from seedmap.experiments.runs.names import (
+    NOISE as NOISE,
+)
+from seedmap.experiments.runs.names import (
+    NOISE_MAP as NOISE_MAP,
+)
+from seedmap.experiments.runs.names import (
+    PREDICTIONS as PREDICTIONS,
+)
+from seedmap.experiments.runs.names import (
+    PUBLISHED as PUBLISHED,
+)
+from seedmap.experiments.runs.names import (
+    REPORT as REPORT,
+)
+from seedmap.experiments.runs.names import (
+    STABILITY as STABILITY,
+)
+from seedmap.experiments.runs.names import (
+    SUMMARY as SUMMARY,
+)
+from seedmap.experiments.runs.names import (
+    SWEEP as SWEEP,
+)
+from seedmap.experiments.runs.names import (
+    TRAINING as TRAINING,
+)
 from seedmap.identity import CHECKSUM, check_content, identify
 from seedmap.lock import SERVICE
 from seedmap.transaction import settled
@@ -26,26 +89,6 @@ from seedmap.transaction import settled
 # Variables of the environment by which the same program may compute other bits.
 ARITHMETIC = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NPROC", "OMP_NUM_THREADS", "NVIDIA_TF32_OVERRIDE")
 VERSIONED = ("seedmap", "jax", "jaxlib", "flax", "optax", "dynamax", "orbax-checkpoint", "numpy")
-CONFIG = "config.json"
-METRICS = "metrics.nc"
-SWEEP = "sweep.json"
-STABILITY = "stability.json"
-MAPS = "maps.nc"  # the states at every number of states
-PUBLISHED = "published"  # the HMM by the published method, where methods are compared
-SUMMARY = "summary.json"
-REPORT = "report.html"
-FIGURES = "figures"
-CHECKPOINT = "checkpoint"
-TRAINING = "training"  # what a training writes until it is done
-IMPORT, IMPORTED = "import.json", "import.jsonl"  # in there: an import of checkpoints
-LOG = "log.jsonl"
-FORECAST = "forecast.json"
-BASELINES = "baselines.json"
-PREDICTIONS = "predictions.npz"  # these three of a study of noise
-BARRIERS = "barriers.nc"
-NOISE = "noise.json"
-NOISE_MAP = "map"  # the run whose training map a study's replicas are read with
-HMM = ("hmm.npz", "hmm.json")
 FILES = (CONFIG, METRICS, LOG, SWEEP, STABILITY, MAPS, SUMMARY, REPORT, FORECAST, BASELINES, *HMM)
 FILES += (PREDICTIONS, BARRIERS, NOISE)
 OWN = {*FILES, PUBLISHED, FIGURES, CHECKPOINT, TRAINING, NOISE_MAP}  # and drafts of them
