@@ -79,7 +79,7 @@ def parse(options: Any, command: str, argv: Sequence[str], **settings: Any) -> A
     if unknown:
         hint = _nearest_flag(unknown[0], options, settings)
         raise UsageError(
-            f"{unknown[0]!r} is unknown{hint}; `seedmap {command} --help` lists all flags"
+            f"{unknown[0]!r} is unknown{hint}; `seedmap {command} --help-all` lists all flags"
         )
     return parsed
 
