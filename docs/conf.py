@@ -21,6 +21,7 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "seedmap"
+smartquotes = False  # two hyphens begin a flag
 html_show_copyright = False
 html_math_renderer = "mathml"
 html_static_path: list[str] = []

@@ -130,13 +130,13 @@ def _flag(owner: type, field: dataclasses.Field) -> dict[str, Any]:
     kind, marks = _bare(get_type_hints(owner, include_extras=True)[field.name])
     metavars = [mark.metavar for mark in marks if hasattr(mark, "metavar")]
     positional = tyro.conf.Positional in marks
-    required = field.default is dataclasses.MISSING
+    required = field.default is dataclasses.MISSING and field.name != "preset"
     return {
         "name": field.name,
         "value": metavars[0] if metavars else _value(kind),
         "positional": positional,
         "required": required,
-        "default": None if required else _text(field.default),
+        "default": _text(field.default),
         "about": _docs(owner)[field.name],
         "basic": field.name in BASIC or positional or required,
     }
@@ -164,7 +164,7 @@ def _value(kind: Any) -> str:
 
 def _text(value: Any) -> str | None:
     """Returns a default as one would type it; None where there is none."""
-    if value is None or value == ():
+    if value is None or value is dataclasses.MISSING or value == ():
         return None
     if isinstance(value, tuple):
         return " ".join(map(str, value))

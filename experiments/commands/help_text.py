@@ -88,7 +88,7 @@ def groups_of(
         ]
         for flag in flags:
             if flag["name"] == "preset":
-                flag |= {"value": "{" + ",".join(own["presets"]) + "}", "required": False}
+                flag["value"] = "{" + ",".join(own["presets"]) + "}"
         groups.append({**group, "flags": flags})
     return groups
 
