@@ -64,6 +64,7 @@ def test_a_wheel_holds_one_name_with_all_of_our_modules(wheel):
         ours |= {Path("seedmap") / path.relative_to(ROOT) for path in paths}
     assert {Path(name) for name in names if name.endswith(".py")} == ours
     assert "seedmap/py.typed" in names
+    assert "seedmap/experiments/commands/flags.json" in names
 
 
 def test_an_installed_wheel_works_among_decoys(site, decoys):

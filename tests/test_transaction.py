@@ -9,8 +9,7 @@ import time
 import pytest
 
 from helpers.kills import Killed, killed_before, killed_when, operations
-from seedmap import files
-from seedmap import transaction as module
+from seedmap import files, transaction as module
 from seedmap.errors import UserError
 from seedmap.lock import SERVICE, InUseError, lock
 from seedmap.transaction import claim, settled, transaction

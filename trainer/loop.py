@@ -112,7 +112,7 @@ def train(
         task: what to learn.
         optimizer: any optax transformation, or a function from a replica's hyperparameters to one.
         seeds: seed numbers, one per replica; a seed's result does not depend on the others but for
-            rounding (see the README on batched and single products).
+            rounding (docs/explanation/reproducibility.md).
         batch_size: examples per step.
         steps: optimisation steps, a multiple of `record_every`.
         record_every: optimisation steps between records.

@@ -39,8 +39,7 @@ from seedmap.experiments.checkpoints.outcomes import Outcomes, read_outcomes
 from seedmap.experiments.checkpoints.patterns import steps_by_run
 from seedmap.experiments.checkpoints.places import Place, on_disk
 from seedmap.experiments.checkpoints.rules import Layout, assign, number_of_heads
-from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs import ids, session
+from seedmap.experiments.runs import folder as run_folder, ids, session
 from seedmap.experiments.runs.import_metrics import relative, to_dataset
 from seedmap.hmm.readers.header import Asked
 from seedmap.hmm.readers.log import Log

@@ -23,7 +23,7 @@ class Output:
     """Preset of the defaults, and the folder to write."""
 
     preset: str
-    """Named set of defaults for the flags below."""
+    """Named set of defaults for the flags below; by default the experiment's first."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Run folder to write; by default runs/EXPERIMENT-DATE-TIME."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False

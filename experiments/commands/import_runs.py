@@ -1,6 +1,6 @@
 """`seedmap import PATH`: runs trained elsewhere, as a run folder."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -101,7 +101,8 @@ class MetricsOptions:
     """Options of `seedmap import PATH`."""
 
     path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
-    """A file with all runs, or a folder with a file or a folder for each."""
+    """A file with all runs, or a folder with a file or a folder for each; a folder named metrics or
+    checkpoints is given as ./metrics."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Run folder to write. Needed but for --dry-run."""
     kind: str | None = None
@@ -179,38 +180,10 @@ _KNOWN = (
     "`seedmap import PATH` (the same as `seedmap import metrics PATH`) or "
     "`seedmap import checkpoints PATTERN`"
 )
-KINDS: dict[str, Callable[[Sequence[str]], None]] = {
-    "checkpoints": checkpoints_command,
-    "metrics": metrics_command,
-}
 
 
 def import_command(argv: Sequence[str]) -> None:
-    """Runs `seedmap import PATH`, or one of its kinds by name."""
-    if argv[:1] in (["-h"], ["--help"]):
-        print(_usage())
-    elif argv and argv[0] in KINDS:
-        KINDS[argv[0]](argv[1:])
-    elif not argv:
+    """Runs `seedmap import PATH`."""
+    if not argv:
         raise UsageError(f"name what to import: {_KNOWN}")
-    else:
-        metrics_command(argv, "import")
-
-
-def _usage() -> str:
-    from seedmap.hmm.readers.kinds import KINDS as LOGS
-
-    kinds = [f"  {kind.name:<16} {kind.summary}" for kind in LOGS.values()]
-    return "\n".join(
-        [
-            f"usage: {_KNOWN}",
-            "",
-            "PATH is a file with the logs of all runs, or a folder with a file or folder for each.",
-            "What wrote them is told by looking, or by --kind:",
-            *kinds,
-            "",
-            "`seedmap import PATH --dry-run` shows what would be read; `seedmap import metrics "
-            "--help`",
-            "lists every flag. A folder named metrics or checkpoints is given as ./metrics.",
-        ]
-    )
+    metrics_command(argv, "import")

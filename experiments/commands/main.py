@@ -14,6 +14,7 @@ from seedmap._command import leaving_at_once
 from seedmap.errors import UserError, did_you_mean, printable
 from seedmap.experiments import EXPERIMENTS
 from seedmap.experiments.commands import COMMANDS
+from seedmap.experiments.commands.help_text import HELP, HELP_ALL, help_of
 from seedmap.experiments.processes.cores import take_flag, use_cores
 from seedmap.experiments.report.terminal import plain_where_needed
 
@@ -33,9 +34,10 @@ commands:
 experiments:
 {experiments}
 
-`seedmap COMMAND --help` and `seedmap run EXPERIMENT --help` list every flag with its default. With
-every command goes `--cpu-devices N`, the cores of a CPU to train on: by default all; 1 for one. It
-changes the time alone. And `--timings`: where the time went, at the end.
+`seedmap COMMAND --help` and `seedmap run EXPERIMENT --help` list the flags with their defaults,
+`--help-all` every one. With every command goes `--cpu-devices N`, the cores of a CPU to train on:
+by default all; 1 for one. It changes the time alone. And `--timings`: where the time went, at the
+end.
 """
 
 
@@ -69,23 +71,39 @@ def _command(argv: Sequence[str]) -> None:
     from seedmap.experiments.commands.devices import check_flags
 
     check_flags(os.environ.get("XLA_FLAGS", ""))
+    # for what tyro says of a wrong command line
     os.environ["COLUMNS"] = str(max(_FEWEST_COLUMNS, shutil.get_terminal_size().columns))
-    name = " ".join(argv[:2]) if " ".join(argv[:2]) in COMMANDS else argv[0]
+    name = command_name(argv)
     if name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS)
         raise UserError(f"unknown command {name!r}{hint}; commands are: {', '.join(COMMANDS)}")
-    command = COMMANDS[name]
+    command, words = COMMANDS[name], argv[len(name.split()) :]
+    if {*HELP, HELP_ALL} & set(words) and (text := help_of(name, words)) is not None:
+        print(text, end="")
+        return
     with leaving_at_once():
-        from seedmap.experiments.processes.compile_cache import keep_compiled_programs
-
-        use_cores(cpu_devices)
+        if command.computes:
+            _prepare_jax(cpu_devices)
         module = import_module(f"seedmap.experiments.commands.{command.module}")
-    keep_compiled_programs()
     if with_timings:
         timings.start()
-    getattr(module, command.function)(argv[len(name.split()) :])
+    getattr(module, command.function)(words)
     if found := timings.measured():
         print(timings.table(found), file=sys.stderr)
+
+
+def command_name(argv: Sequence[str]) -> str:
+    """Returns the command that a command line begins with: one or two words."""
+    two = " ".join(argv[:2])
+    return two if two in COMMANDS else argv[0]
+
+
+def _prepare_jax(cpu_devices: int | None) -> None:
+    """Says how many CPU devices there are to be, and keeps compiled programs."""
+    from seedmap.experiments.processes.compile_cache import keep_compiled_programs
+
+    use_cores(cpu_devices)
+    keep_compiled_programs()
 
 
 def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:

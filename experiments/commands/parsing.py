@@ -40,6 +40,13 @@ _KNOWN = (  # what tyro and Python say, and what a person needs
 )
 
 
+# Lists are written with spaces in the documents. These flags are one text for tyro, joined here;
+_JOINED = ("--sources", "--states")
+# these take words of known sets, which hold no commas; names of a user's columns may.
+_SPLIT = ("--vary", "--record", "--settings", "--networks", "--modes", "--fork-steps")
+_SPLIT += ("--commit-steps",)
+
+
 class UsageError(UserError):
     """A command line that cannot be understood."""
 
@@ -58,6 +65,7 @@ def parse(options: Any, command: str, argv: Sequence[str], **settings: Any) -> A
         SystemExit: With code 0, after --help.
     """
     _check_not_empty(argv)
+    argv = one_list_syntax(argv)
     errors = io.StringIO()
     try:
         with redirect_stderr(errors):
@@ -71,9 +79,37 @@ def parse(options: Any, command: str, argv: Sequence[str], **settings: Any) -> A
     if unknown:
         hint = _nearest_flag(unknown[0], options, settings)
         raise UsageError(
-            f"{unknown[0]!r} is unknown{hint}; `seedmap {command} --help` lists all flags"
+            f"{unknown[0]!r} is unknown{hint}; `seedmap {command} --help-all` lists all flags"
         )
     return parsed
+
+
+def one_list_syntax(argv: Sequence[str]) -> list[str]:
+    """Returns a command line in which lists are as tyro takes them, by commas or by spaces.
+
+    Example:
+        >>> one_list_syntax(["--sources", "init", "ulp", "--vary", "init,order"])
+        ['--sources', 'init,ulp', '--vary', 'init', 'order']
+    """
+    words: list[str] = []
+    flag, count = "", 0  # the flag whose values these are, and how many there were
+    for word in argv:
+        name, equals, value = word.partition("=")
+        if word.startswith("--"):
+            flag, count = name.replace("_", "-"), int(bool(equals))
+            if flag in _SPLIT and value and not value.startswith("flags:"):
+                words += [name, *value.split(",")]
+            else:
+                words.append(word)
+            continue
+        count += 1
+        if flag in _JOINED and count > 1 and not word.startswith("-"):
+            words[-1] += f",{word}"
+        elif flag in _SPLIT and not word.startswith("flags:"):
+            words += word.split(",")
+        else:
+            words.append(word)
+    return words
 
 
 def _check_not_empty(argv: Sequence[str]) -> None:

@@ -25,8 +25,7 @@ from seedmap.experiments.noise.predictions import (
 )
 from seedmap.experiments.noise.study import NoiseConfig, StudyResult, evaluate_replicas, plan_study
 from seedmap.experiments.noise.variants import Rows, Variant, make_rows, parse_sources
-from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs import ids
+from seedmap.experiments.runs import folder as run_folder, ids
 from seedmap.experiments.runs.settings import check_training, schedule
 from seedmap.experiments.runs.train import Study, train_run
 from seedmap.experiments.tasks.base import Experiment, Setup, TrainingConfig

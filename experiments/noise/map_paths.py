@@ -23,8 +23,7 @@ from seedmap.experiments.noise.results import (
     estimate,
 )
 from seedmap.experiments.noise.variants import CONTROL, Variant, rows_by_root, rows_of
-from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs import ids
+from seedmap.experiments.runs import folder as run_folder, ids
 from seedmap.experiments.runs.dataset import (
     convergence_times,
     raw_sequences,

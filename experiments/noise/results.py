@@ -1,4 +1,4 @@
-"""Results of a study of noise: the content of `noise.json` (the README describes the fields).
+"""Results of a study of noise: the content of `noise.json` (docs/reference/run_folder.md).
 
 Numbers that are not defined are None. `experiments.noise.summary` makes it.
 """

@@ -34,8 +34,7 @@ from seedmap.experiments.noise.summary import parted_note, summarise_study
 from seedmap.experiments.noise.variants import is_sampled, num_rows
 from seedmap.experiments.report.figures import make_figures as make_map_figures
 from seedmap.experiments.report.out_folder import save_figures
-from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs import ids
+from seedmap.experiments.runs import folder as run_folder, ids
 from seedmap.experiments.runs.fit_and_map import read_mapped
 from seedmap.experiments.runs.fitted import read_config
 from seedmap.experiments.runs.read_result import read_result

@@ -50,9 +50,9 @@ class NoiseConfig:
     """Sources, roots, replicas and perturbation of a study."""
 
     sources: str = ",".join(SOURCES)
-    """Sources of noise, separated by commas, or none: initialisation, order of the examples,
-    augmentation and masks; order of the sums over a batch, precision of products (float32, tf32,
-    bfloat16), and one weight moved by one unit in the last place."""
+    """Sources of noise, or none: init(ialisation), order of the examples, augment(ation) and
+    dropout; accumulation (the order of sums over a batch), precision of products (float32, tf32,
+    bfloat16), and ulp, one weight moved by one unit in the last place."""
     roots: int = 5
     """Base trainings that are varied, each of another base seed and with examples of its own. What
     a source does in general, with an interval, takes several."""

@@ -4,8 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from seedmap.errors import UserError
-from seedmap.experiments.processes.settings import DEFAULT as UNCHANGED
-from seedmap.experiments.processes.settings import FLAGS, TOOLS, Tools, parse_flags
+from seedmap.experiments.processes.settings import (
+    DEFAULT as UNCHANGED,
+    FLAGS,
+    TOOLS,
+    Tools,
+    parse_flags,
+)
 
 PLATFORMS = ("cpu", "gpu", "tpu")
 DEFAULT = "default"

@@ -14,8 +14,7 @@ from seedmap.experiments.report.text import fixed, mean_and_sd
 from seedmap.experiments.runs.summary import RunSummary
 from seedmap.hmm import Delay
 from seedmap.hmm.explorer.content import Explored, to_content
-from seedmap.hmm.explorer.embed import explorer
-from seedmap.hmm.explorer.embed import style as explorer_style
+from seedmap.hmm.explorer.embed import explorer, style as explorer_style
 from seedmap.hmm.figures.semantics import MORE_TIME
 from seedmap.hmm.figures.style import signed
 from seedmap.results import ABSENT, to_json

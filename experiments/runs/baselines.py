@@ -10,8 +10,7 @@ import xarray as xr
 
 from seedmap import files
 from seedmap.errors import UserError
-from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs import ids
+from seedmap.experiments.runs import folder as run_folder, ids
 from seedmap.experiments.runs.dataset import convergence_times, raw_sequences, seed_rows, time_unit
 from seedmap.experiments.runs.fitted import read_config, read_run, threshold_of
 from seedmap.experiments.runs.settings import (

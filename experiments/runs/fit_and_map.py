@@ -17,8 +17,7 @@ import numpy as np
 import xarray as xr
 
 from seedmap import files, hmm
-from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs import ids, session
+from seedmap.experiments.runs import folder as run_folder, ids, session
 from seedmap.experiments.runs.analysis import Analysis, analyse
 from seedmap.experiments.runs.dataset import check_usable, dataset_runs, seed_rows
 from seedmap.experiments.runs.engines import (

@@ -11,8 +11,7 @@ import xarray as xr
 
 from seedmap import hmm
 from seedmap.errors import UserError
-from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs import ids
+from seedmap.experiments.runs import folder as run_folder, ids
 from seedmap.experiments.runs.dataset import raw_sequences, seed_rows, time_unit
 from seedmap.experiments.runs.engines import AnySweep, GaussianSweep, Made
 from seedmap.experiments.runs.read_result import read_result

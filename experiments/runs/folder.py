@@ -21,6 +21,30 @@ import xarray as xr
 from seedmap import files, limits
 from seedmap.errors import UserError
 from seedmap.experiments.checkpoints.orbax_arrays import dotted, open_arrays
+from seedmap.experiments.runs.names import (
+    BARRIERS as BARRIERS,
+    BASELINES as BASELINES,
+    CHECKPOINT as CHECKPOINT,
+    CONFIG as CONFIG,
+    FIGURES as FIGURES,
+    FORECAST as FORECAST,
+    HMM as HMM,
+    IMPORT as IMPORT,
+    IMPORTED as IMPORTED,
+    LOG as LOG,
+    MAPS as MAPS,
+    MEASURED as MEASURED,
+    METRICS as METRICS,
+    NOISE as NOISE,
+    NOISE_MAP as NOISE_MAP,
+    PREDICTIONS as PREDICTIONS,
+    PUBLISHED as PUBLISHED,
+    REPORT as REPORT,
+    STABILITY as STABILITY,
+    SUMMARY as SUMMARY,
+    SWEEP as SWEEP,
+    TRAINING as TRAINING,
+)
 from seedmap.identity import CHECKSUM, check_content, identify
 from seedmap.lock import SERVICE
 from seedmap.transaction import settled
@@ -28,27 +52,6 @@ from seedmap.transaction import settled
 # Variables of the environment by which the same program may compute other bits.
 ARITHMETIC = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NPROC", "OMP_NUM_THREADS", "NVIDIA_TF32_OVERRIDE")
 VERSIONED = ("seedmap", "jax", "jaxlib", "flax", "optax", "dynamax", "orbax-checkpoint", "numpy")
-CONFIG = "config.json"
-METRICS = "metrics.nc"
-SWEEP = "sweep.json"
-STABILITY = "stability.json"
-MAPS = "maps.nc"  # the states at every number of states
-PUBLISHED = "published"  # the HMM by the published method, where methods are compared
-SUMMARY = "summary.json"
-REPORT = "report.html"
-FIGURES = "figures"
-CHECKPOINT = "checkpoint"
-TRAINING = "training"  # what a training writes until it is done
-IMPORT, IMPORTED = "import.json", "import.jsonl"  # in there: an import of checkpoints
-MEASURED = "measured.jsonl"  # of an import of checkpoints: what the next one knows
-LOG = "log.jsonl"
-FORECAST = "forecast.json"
-BASELINES = "baselines.json"
-PREDICTIONS = "predictions.npz"  # these three of a study of noise
-BARRIERS = "barriers.nc"
-NOISE = "noise.json"
-NOISE_MAP = "map"  # the run whose training map a study's replicas are read with
-HMM = ("hmm.npz", "hmm.json")
 FILES = (CONFIG, METRICS, LOG, SWEEP, STABILITY, MAPS, SUMMARY, REPORT, FORECAST, BASELINES, *HMM)
 FILES += (PREDICTIONS, BARRIERS, NOISE, MEASURED)
 OWN = {*FILES, PUBLISHED, FIGURES, CHECKPOINT, TRAINING, NOISE_MAP}  # and drafts of them

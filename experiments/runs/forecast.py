@@ -10,8 +10,7 @@ import numpy as np
 from seedmap import files, hmm
 from seedmap.errors import UserError
 from seedmap.experiments.report.out_folder import save_figures
-from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs import ids
+from seedmap.experiments.runs import folder as run_folder, ids
 from seedmap.experiments.runs.dataset import convergence_times, seed_rows, time_unit
 from seedmap.experiments.runs.fitted import read_run, threshold_of
 from seedmap.hmm import figures

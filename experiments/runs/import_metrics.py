@@ -13,8 +13,7 @@ import xarray as xr
 
 from seedmap import files, limits
 from seedmap.errors import UserError
-from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs import ids, session
+from seedmap.experiments.runs import folder as run_folder, ids, session
 from seedmap.experiments.runs.dataset import CONVERGED, CONVERGENCE
 from seedmap.hmm.readers.criterion import DEFAULT_ACCURACY
 from seedmap.hmm.readers.memory import from_pandas

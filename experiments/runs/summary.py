@@ -1,4 +1,4 @@
-"""Results of a run: the content of `summary.json` (the README describes every field)."""
+"""Results of a run: the content of `summary.json` (docs/reference/run_folder.md)."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -19,8 +19,7 @@ from jax.experimental import multihost_utils
 
 from seedmap import files
 from seedmap.errors import UserError
-from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs import ids, session
+from seedmap.experiments.runs import folder as run_folder, ids, session
 from seedmap.experiments.runs.settings import MIN_SEEDS, check_saving, check_training, schedule
 from seedmap.experiments.tasks.base import Experiment, TrainingConfig
 from seedmap.identity import Mark, check_marks, identify

@@ -34,7 +34,8 @@ class TrainingConfig:
     weight_decay: float = 0.01
     """Weight decay coefficient."""
     vary: tuple[str, ...] = Streams._fields
-    """Random streams that differ between seeds; the others are the same for all."""
+    """Random streams that differ between seeds, of init, data, order, augment and dropout; the
+    others are the same for all."""
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     """Precision of products; tf32 and bfloat16 are faster on GPUs and TPUs, on CPU only rounded
     alike."""
@@ -56,7 +57,7 @@ class FitConfig:
     """Settings of fitting and choosing the hidden Markov model."""
 
     states: str = "1-8"
-    """Numbers of states to try, as a range (1-8) or a list (2,4,6)."""
+    """Numbers of states to try, as a range (1-8) or a list (2 4 6)."""
     restarts: int = 5
     """Starts of EM for each number of states."""
     iterations: int | None = None
@@ -80,8 +81,9 @@ class FitConfig:
     compare_priors: tyro.conf.FlagCreatePairsOff[bool] = False
     """Also fit under the other prior, and show its results in the report."""
     criterion: str | None = None
-    """Criterion for the number of states (`hmm.CRITERIA`): by default robust_bic under the prior
-    held-out, and validation_bic, that of Hu et al. (2023), under weak."""
+    """Criterion for the number of states of Gaussian HMMs: train_ or validation_ with bic, aic, icl
+    or log_likelihood, robust_bic, robust_aic, robust_log_likelihood, or kfold; by default
+    robust_bic under the prior held-out, validation_bic, that of Hu et al. (2023), under weak."""
     one_standard_error: tyro.conf.FlagCreatePairsOff[bool] = False
     """Take the fewest states within one standard error of the best."""
     validation_share: float | None = None

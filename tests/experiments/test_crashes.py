@@ -18,9 +18,7 @@ from helpers.kills import Killed, killed_when
 from seedmap import files
 from seedmap.experiments import load_experiment
 from seedmap.experiments.recording.recorder import Recorder
-from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs import forecast
-from seedmap.experiments.runs import train as training
+from seedmap.experiments.runs import folder as run_folder, forecast, train as training
 from seedmap.experiments.runs.fit_and_map import read_mapped
 from seedmap.experiments.runs.fitted import read_fitted
 from seedmap.experiments.runs.import_metrics import import_metrics

@@ -6,8 +6,7 @@ import xarray as xr
 from seedmap import files
 from seedmap.experiments.noise.predictions import Predictions, save_predictions
 from seedmap.experiments.noise.variants import make_variants
-from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs import ids
+from seedmap.experiments.runs import folder as run_folder, ids
 
 REPLICAS, RECORDS, EXAMPLES = 3, 4, 40
 

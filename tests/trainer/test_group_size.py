@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seedmap.trainer import Data, Task
-from seedmap.trainer import group_size as sizing
+from seedmap.trainer import Data, Task, group_size as sizing
 from seedmap.trainer.batched import Trainer
 from seedmap.trainer.placement import place
 from seedmap.trainer.streams import make_streams

@@ -11,8 +11,7 @@ from jaxtyping import Float, Int32
 
 from seedmap import limits
 from seedmap.errors import UserError
-from seedmap.trainer.storage import folder as store
-from seedmap.trainer.storage import records
+from seedmap.trainer.storage import folder as store, records
 from seedmap.trainer.storage.checkpoints import Saved, checkpoints, leaf_name, load_latest
 
 

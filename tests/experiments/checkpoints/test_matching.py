@@ -4,8 +4,7 @@ import os
 import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from seedmap.experiments.checkpoints import matching
 from seedmap.experiments.checkpoints.matching import first_found, first_found_in_time

@@ -8,8 +8,7 @@ import jax
 import pytest
 
 from helpers.command import seedmap
-from seedmap.experiments.commands import devices
-from seedmap.experiments.commands import main as cli
+from seedmap.experiments.commands import devices, main as cli
 
 QUICK = ["run", "parities", "--preset", "quick"]
 

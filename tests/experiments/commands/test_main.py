@@ -12,8 +12,10 @@ import xarray as xr
 from helpers.command import seedmap
 from helpers.schemas import assert_of_schema
 from seedmap.experiments.commands import main as cli
+from seedmap.experiments.report.run_text import summary_text
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.fit_and_map import fit_run
+from seedmap.experiments.runs.summary import read_summary
 from seedmap.experiments.tasks.base import FitConfig
 from seedmap.hmm.io import load_hmm
 from seedmap.hmm.training_map.regression import bag_of_states, regress
@@ -158,6 +160,36 @@ def test_what_was_probably_meant_is_named(run, tmp_path, capsys):
         assert meant in capsys.readouterr().err
 
 
+def test_what_a_run_found_is_shown_again(run, capsys, monkeypatch):
+    assert seedmap("show", run) == 0
+    shown = capsys.readouterr().out
+    assert shown.rstrip("\n") == summary_text(read_summary(run))
+    assert seedmap("show", run, "--json") == 0
+    assert capsys.readouterr().out == (run / "summary.json").read_text()
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
+    assert seedmap("show", run, "--open") == 0
+    assert opened == [(run / "report.html").resolve().as_uri()]
+    assert seedmap("show", run, "--open", "--json") == 2
+
+
+def test_the_runs_of_a_folder_are_listed(run, capsys):
+    content = summary(run)
+    assert seedmap("ls", run.parent) == 0
+    header, line = capsys.readouterr().out.splitlines()
+    assert header.split() == "run experiment started step converged states branches".split()
+    assert re.match(rf"{run} +parities +20", line)
+    assert line.endswith("  no fork found")
+    assert f"reported  {content['num_converged']} of 6" in line
+    assert seedmap("ls", run.parent, "--json") == 0
+    (listed,) = json.loads(capsys.readouterr().out)
+    assert listed["states"] == content["num_states"]
+    assert seedmap("ls", run / "figures") == 2
+    assert "holds no runs" in capsys.readouterr().err
+    assert seedmap("show", run.parent) == 2
+    assert f"seedmap ls {run.parent}" in capsys.readouterr().err
+
+
 def test_states_in_the_dataset_are_those_of_the_map(run):
     content, states = summary(run), run_folder.read_dataset(run).state.values
     assert states.min() >= 0
@@ -237,7 +269,7 @@ def test_runs_that_never_converge_are_excluded_or_capped(copy):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["run", "--help"], ["run", "parities", "--help"], ["train", "--help"]]
+    [["--help"], ["run", "parities", "--help"], ["train", "parities", "--help-all"]]
     + [
         [command, "--help"]
         for command in ("collect", "fit", "map", "report", "forecast", "baselines")
@@ -245,13 +277,13 @@ def test_runs_that_never_converge_are_excluded_or_capped(copy):
 )
 def test_every_help_names_its_flags(arguments, capsys):
     assert seedmap(*arguments) == 0
-    text = capsys.readouterr().out
+    text = " ".join(capsys.readouterr().out.split())
     expected = {
         "--help": ["run", "train", "fit", "map", "report", "parities"],
-        "run": ["--seeds", "--hidden", "--states", "--out", "--preset", "default: 40", "epochs"],
-        "train": ["--seeds", "--learning-rate", "--overwrite", "--resume", "--vary"],
+        "run": ["--seeds", "--states", "--out", "--preset", "default: 40", "epochs", "--help-all"],
+        "train": ["--seeds", "--learning-rate", "--hidden", "--overwrite", "--resume", "--vary"],
         "collect": ["run folder", "DIR"],
-        "fit": ["--states", "--restarts", "--covariance", "default: 1-8"],
+        "fit": ["--states", "--method {hu2023}", "PATH", "default: 1-8"],
         "map": ["run folder", "DIR"],
         "report": ["run folder", "DIR"],
         "forecast": ["run folder", "--upto", "epochs"],
@@ -264,7 +296,7 @@ def test_every_help_names_its_flags(arguments, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["fly"], ["'fly'", "run, train, import, collect, fit, map, report"]),
+        (["fly"], ["'fly'", "run, train, import, import checkpoints", "collect, fit, map, report"]),
         (["run"], ["needs an experiment", "parities"]),
         (["run", "paritys"], ["'paritys'", "parities"]),
         (["run", "parities", "--speed", "9"], ["'--speed'", "seedmap run parities --help"]),

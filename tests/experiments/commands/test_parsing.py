@@ -45,7 +45,7 @@ def interrupt(event, arguments):
         os.kill(os.getpid(), signal.SIGINT)
 sys.addaudithook(interrupt)
 from seedmap._command import main
-sys.argv[1:] = ["run", "parities", "--help"]
+sys.argv[1:] = ["run", "parities", "--bits", "many"]
 main()
 """
     left = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
@@ -93,6 +93,24 @@ def test_help_in_a_terminal_of_one_column_takes_no_longer(monkeypatch, capsys):
     assert seedmap("fit", "--help") == 0
     assert time.process_time() - started < 10
     assert "--states" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("typed", "taken"),
+    [
+        ("--sources init ulp", "--sources init,ulp"),
+        ("--sources init,ulp --roots 1", "--sources init,ulp --roots 1"),
+        ("--sources=init ulp", "--sources=init,ulp"),
+        ("--states 2 4 6", "--states 2,4,6"),
+        ("--states 1-8", "--states 1-8"),
+        ("--vary init,order --seeds 3", "--vary init order --seeds 3"),
+        ("--fork-steps=0,400", "--fork-steps 0 400"),
+        ("--settings default flags:--xla_a=1,2", "--settings default flags:--xla_a=1,2"),
+        ("runs,old --metrics a,b c --out x,y", "runs,old --metrics a,b c --out x,y"),
+    ],
+)
+def test_lists_are_taken_with_spaces_and_with_commas(typed, taken):
+    assert parsing.one_list_syntax(typed.split()) == taken.split()
 
 
 @pytest.mark.parametrize(

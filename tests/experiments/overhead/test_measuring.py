@@ -9,13 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from helpers.command import seedmap
 from helpers.schemas import assert_of_schema
-from seedmap.experiments.overhead import networks as networks_module
-from seedmap.experiments.overhead import processes
+from seedmap.experiments.overhead import networks as networks_module, processes
 from seedmap.experiments.overhead.child import Job
 from seedmap.experiments.overhead.figures import plot_kernels, plot_overhead
 from seedmap.experiments.overhead.measuring import (

@@ -17,9 +17,13 @@ from helpers.small_runs import FITTING, METRICS, make_run
 from seedmap import files
 from seedmap.errors import UserError
 from seedmap.experiments.noise.map_paths import read_map
-from seedmap.experiments.runs import baselines, fit_and_map, ids
-from seedmap.experiments.runs import folder as run_folder
-from seedmap.experiments.runs import forecast as forecasting
+from seedmap.experiments.runs import (
+    baselines,
+    fit_and_map,
+    folder as run_folder,
+    forecast as forecasting,
+    ids,
+)
 from seedmap.experiments.runs.compare import read_runs
 from seedmap.experiments.runs.fitted import read_fitted
 from seedmap.experiments.runs.forecast import load_raw

@@ -9,8 +9,7 @@ import pytest
 
 from helpers.em_fits import as_data, as_model, prior_of, start_of
 from helpers.planted import planted
-from seedmap.hmm.em import loop, threads
-from seedmap.hmm.em import start as starts
+from seedmap.hmm.em import loop, start as starts, threads
 from seedmap.hmm.em.candidates import restart_keys, start
 from seedmap.hmm.em.loop import iterate, run
 from seedmap.hmm.em.model import Data, Layout

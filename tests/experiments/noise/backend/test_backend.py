@@ -18,9 +18,11 @@ from helpers.studies import content, numbers, write
 from seedmap import files
 from seedmap.experiments.commands.noise_backend import backend_command
 from seedmap.experiments.commands.parsing import UsageError
-from seedmap.experiments.noise.backend import folder as study_folder
-from seedmap.experiments.noise.backend import settings as backend
-from seedmap.experiments.noise.backend import study as backend_study
+from seedmap.experiments.noise.backend import (
+    folder as study_folder,
+    settings as backend,
+    study as backend_study,
+)
 from seedmap.experiments.noise.backend.results import BackendPlan
 from seedmap.experiments.noise.compare import DIVERGED, compare_studies
 from seedmap.experiments.noise.report import backend as backend_pages

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from seedmap.experiments import noise
 from seedmap.experiments.noise.measures.divergence import SATURATION_SHARE

@@ -12,8 +12,7 @@ from seedmap.experiments.noise.report.answer import answer
 from seedmap.experiments.noise.report.figures import make_figures
 from seedmap.experiments.noise.report.headlines import headlines
 from seedmap.experiments.noise.report.page import SECTIONS, terminal, write_noise_report
-from seedmap.experiments.report.text import interval as interval_text
-from seedmap.experiments.report.text import number
+from seedmap.experiments.report.text import interval as interval_text, number
 
 DASH = "\N{EN DASH}"
 
