@@ -71,6 +71,12 @@ COMMANDS = MappingProxyType(
             "noise_backend",
             "backend_command",
         ),
+        "plan": Command(
+            "EXPERIMENT",
+            "compile for a TPU or GPU that need not be there: memory, seeds that fit, least time",
+            "plan",
+            "plan_command",
+        ),
         "compare": Command(
             "RUN RUN",
             "compare the maps of several runs, also by one HMM for all of them",
