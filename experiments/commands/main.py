@@ -15,6 +15,7 @@ from seedmap.errors import UserError, did_you_mean, printable
 from seedmap.experiments import EXPERIMENTS
 from seedmap.experiments.commands import COMMANDS
 from seedmap.experiments.processes.cores import take_flag, use_cores
+from seedmap.experiments.processes.platforms import leave_out_absent_devices
 from seedmap.experiments.report.terminal import plain_where_needed
 
 TIMINGS = "--timings"
@@ -75,6 +76,7 @@ def _command(argv: Sequence[str]) -> None:
         hint = did_you_mean(name, COMMANDS)
         raise UserError(f"unknown command {name!r}{hint}; commands are: {', '.join(COMMANDS)}")
     command = COMMANDS[name]
+    leave_out_absent_devices()
     with leaving_at_once():
         from seedmap.experiments.processes.compile_cache import keep_compiled_programs
 

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 from seedmap.experiments.plan.results import Tried
 
-MOST_TRIES = 6
+MOST_TRIES = 8
 _NEAR = 0.98  # of the usable memory: near enough to be the most
+_TILE = 16  # seeds up to which chips pad arrays, so that fewer need no less
 _LARGEST = 2**20  # seeds on a device: nobody asks for more
 
 
@@ -43,9 +44,9 @@ def _next(tried: list[Tried], usable: int) -> int | None:
         return too_many // 4 or None if too_many > 1 else None
     if fitting.seeds + 1 >= too_many or fitting.bytes >= _NEAR * usable:
         return None
-    if len([t for t in tried if t.bytes]) < 2:
-        return min(2 * fitting.seeds + 1, too_many - 1)
-    reached = _on_the_line(tried, usable)
+    reached = max(2 * fitting.seeds, _TILE)
+    if len([t for t in tried if t.bytes]) > 1:
+        reached = _on_the_line(tried, usable)
     if not fitting.seeds < reached < too_many:
         reached = (fitting.seeds + min(too_many, 4 * fitting.seeds)) // 2
     return reached if fitting.seeds < reached < too_many else None
@@ -57,5 +58,5 @@ def _on_the_line(tried: list[Tried], usable: int) -> int:
     (low, high) = known[-2:]
     slope = (high.bytes - low.bytes) / (high.seeds - low.seeds)
     if slope <= 0:
-        return min(2 * high.seeds, _LARGEST)
+        return min(_TILE * high.seeds, _LARGEST)
     return min(int(high.seeds + (usable - high.bytes) / slope), _LARGEST)

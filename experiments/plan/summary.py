@@ -56,10 +56,11 @@ def summary_text(plan: Plan) -> str:
 
 def _seeds(most: MostSeeds) -> str:
     tried = ", ".join(str(each.seeds) for each in most.tried)
-    at_once = "all at once" if most.at_once else f"in {most.groups} groups, one after the other"
+    fit = "fit" if most.at_once else "do not fit"
+    turns = "" if most.groups == 1 else f", trained in {most.groups} groups that take turns"
     return (
-        f"{most.per_device} a device, {most.on_target} in all; the {most.asked} asked for: "
-        f"{at_once} (compiled for {tried} a device)"
+        f"{most.per_device} a device, {most.on_target} in all (compiled for {tried} a device); the "
+        f"{most.asked} asked for {fit} at once{turns}"
     )
 
 

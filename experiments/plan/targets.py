@@ -3,13 +3,13 @@
 import os
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 import jax
 
 from seedmap.errors import UserError, did_you_mean
 from seedmap.experiments.plan.chips import CHIPS, Chip, card_text
+from seedmap.experiments.processes.platforms import is_installed
 from seedmap.limits import memory
 
 _PTXAS = "nvidia.cuda_nvcc"
@@ -73,18 +73,11 @@ def check_extra(target: Target) -> None:
     """Raises UserError where the target's compiler is not installed."""
     platform = target.chip.platform
     needed = {"tpu": ("plan", ("libtpu",)), "gpu": ("plan-gpu", _GPU_PARTS)}.get(platform)
-    if needed is not None and not all(map(_is_there, needed[1])):
+    if needed is not None and not all(map(is_installed, needed[1])):
         raise UserError(
             f"--on {target.text}: the compiler for {platform.upper()}s is not installed; install "
             f"it with: pip install 'seedmap[{needed[0]}]'"
         )
-
-
-def _is_there(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # of the package that it is in
-        return False
 
 
 def environment(target: Target) -> dict[str, str]:
