@@ -1,5 +1,6 @@
 """The largest number of seeds that fits a device, by compiling at a few numbers."""
 
+import math
 from collections.abc import Callable
 
 from seedmap.experiments.plan.results import Tried
@@ -46,7 +47,9 @@ def _next(tried: list[Tried], usable: int) -> int | None:
         return None
     reached = max(2 * fitting.seeds, _TILE)
     if len([t for t in tried if t.bytes]) > 1:
-        reached = _on_the_line(tried, usable)
+        reached = min(_on_the_line(tried, usable), too_many * 31 // 32)  # it was a bit too much
+        if not any(each.fits for each in tried[-2:]):  # the line has misled
+            reached = math.isqrt(fitting.seeds * too_many)
     if not fitting.seeds < reached < too_many:
         reached = (fitting.seeds + min(too_many, 4 * fitting.seeds)) // 2
     return reached if fitting.seeds < reached < too_many else None
