@@ -243,15 +243,16 @@ def _program_plan(each: Compiled) -> ProgramPlan:
 
 
 def _notes(target: Target, most: MostSeeds, operations: Amount, moved: Amount) -> list[str]:
-    notes, turns = [_UNKNOWN], f"{most.groups} groups take turns"
+    several = f"{most.groups} groups take turns" if most.groups > 1 else "1 group"
+    notes = [_UNKNOWN]
     if target.chip.platform == "cpu":
         notes.append(
-            f"on a CPU the network's size decides how many seeds stand side by side: {turns} on "
-            "its cores; no peaks of it are known, and so no bound of time"
+            f"on a CPU the network's size decides how many seeds stand side by side: {several} "
+            "on its cores; no peaks of it are known, and so no bound of time"
         )
     elif not most.at_once:
         notes.append(
-            f"{most.asked} seeds do not fit at once, {most.on_target} do: {turns} on each device"
+            f"{most.asked} seeds do not fit at once, {most.on_target} do: {several} on each device"
         )
     if not (operations.whole and moved.whole):
         notes.append(_OPEN_LOOPS)
