@@ -1,5 +1,6 @@
 """A whole plan, of a small task, for this machine's CPU and for chips that are made up."""
 
+import os
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 
+import seedmap as sm
 from helpers.schemas import assert_of_schema
 from seedmap import files
 from seedmap.errors import UserError
@@ -19,7 +21,7 @@ from seedmap.experiments.plan.programs import Job, training_programs
 from seedmap.experiments.plan.summary import summary_text
 from seedmap.experiments.plan.targets import Target
 from seedmap.results import from_json, to_json
-from seedmap.trainer import Data, Task
+from seedmap.trainer import Data, Replicas, Task
 from seedmap.trainer.recipe import make_recipe
 
 BATCH, EVERY, WIDTH, SEEDS = 8, 4, 16, 6
@@ -130,3 +132,26 @@ def test_a_compilers_own_refusal_says_what_is_needed(on_this_cpu, monkeypatch):
     monkeypatch.setattr(planning, "compile_program", refuse)
     with pytest.raises(UserError, match=r"needs 20.5 GiB"):
         make_plan(job(), made_up(2**30))
+
+
+def test_ones_own_task_is_planned_as_it_is_trained():
+    before = dict(os.environ)
+    sizes = {"batch_size": BATCH, "steps": 3 * EVERY, "record_every": EVERY}
+    replicas = Replicas(hyperparameters={"rate": [0.1] * SEEDS})
+    told = []
+    made = sm.plan(
+        line_task(),
+        lambda own: optax.sgd(own["rate"]),
+        range(SEEDS),
+        on="cpu",
+        replicas=replicas,
+        on_program=told.append,
+        **sizes,
+    )
+    assert (made.experiment, made.steps, made.most_seeds.asked) == (None, 12, SEEDS)
+    assert told == [f"training, {made.memory.seeds} seeds a device", "start"]
+    assert dict(os.environ) == before
+    with pytest.raises(UserError, match="steps is 5"):
+        sm.plan(line_task(), optax.sgd(0.1), range(3), on="cpu", **(sizes | {"steps": 5}))
+    with pytest.raises(UserError, match="no chip 'h100'"):
+        sm.plan(line_task(), optax.sgd(0.1), range(3), on="h100", **sizes)
