@@ -250,6 +250,11 @@ def _notes(target: Target, most: MostSeeds, operations: Amount, moved: Amount) -
             f"on a CPU the network's size decides how many seeds stand side by side: {several} "
             "on its cores; no peaks of it are known, and so no bound of time"
         )
+    elif most.at_once and most.groups > 1:
+        notes.append(
+            f"seeds_at_once keeps {several} on each device, though more would fit at once: "
+            "--seeds-at-once None takes as many as fit"
+        )
     elif not most.at_once:
         notes.append(
             f"{most.asked} seeds do not fit at once, {most.on_target} do: {several} on each device"

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from seedmap.experiments.plan.results import Tried
 
-MOST_TRIES = 8
-_NEAR = 0.98  # of the usable memory: near enough to be the most
+MOST_TRIES = 7
+_NEAR = 0.95  # of the usable memory: near enough to be the most
 _TILE = 16  # seeds up to which chips pad arrays, so that fewer need no less
 _LARGEST = 2**20  # seeds on a device: nobody asks for more
 

@@ -13,7 +13,7 @@ from seedmap.experiments.processes.platforms import is_installed
 from seedmap.limits import memory
 
 _PTXAS = "nvidia.cuda_nvcc"
-_GPU_PARTS = ("jax_plugins.xla_cuda12", "jax_cuda12_plugin", _PTXAS)
+_GPU_PARTS = ("jax_plugins.xla_cuda12", _PTXAS)
 _ON_A_TPU_HOST = {
     # The compiler alone: no question to a metadata server, no claim on a chip.
     "TPU_SKIP_MDS_QUERY": "1",

@@ -5,6 +5,7 @@ JAX takes each for a device: it tries to start it, and prints a page of why it c
 
 import glob
 import os
+import sys
 from importlib.util import find_spec
 
 _DEVICES = {  # JAX's platform to the module that it is installed with, and its devices' files
@@ -16,14 +17,15 @@ _DEVICES = {  # JAX's platform to the module that it is installed with, and its 
 def leave_out_absent_devices() -> None:
     """Has JAX use the devices there are, where a compiler is installed whose device is not.
 
-    Where JAX_PLATFORMS says what to use, and where nothing is left out, nothing is changed.
+    Where nothing is left out, and where JAX_PLATFORMS says what to use, that stays as it is.
     """
-    if os.environ.get("JAX_PLATFORMS"):
-        return
     installed = [name for name, (module, _) in _DEVICES.items() if is_installed(module)]
     usable = [name for name in installed if any(map(glob.glob, _DEVICES[name][1]))]
-    if usable != installed:
+    if usable != installed and not os.environ.get("JAX_PLATFORMS"):
         os.environ["JAX_PLATFORMS"] = ",".join([*usable, "cpu"])
+    if "cuda" in installed and "cuda" not in usable:
+        # jaxlib imports its kernels whatever the platform, and they print that no driver is there.
+        sys.modules.setdefault("jax_cuda12_plugin", None)  # type: ignore[arg-type]
 
 
 def is_installed(module: str) -> bool:

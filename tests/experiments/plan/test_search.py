@@ -36,7 +36,7 @@ def test_the_largest_that_fits_is_found_within_few_tries(memory, first, tells):
     truth = max(seeds for seeds in range(1, 2000) if memory(seeds) <= USABLE)
     assert 0.7 * truth <= best <= truth
     if tells:
-        assert best >= 0.95 * truth
+        assert best >= 0.9 * truth
 
 
 def test_a_straight_line_is_met_exactly():
