@@ -1,6 +1,7 @@
 """The compiled programs of fits and of decoding, with the shapes that a map calls them with."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,8 @@ def lane_programs(
         num_components: of a record.
         states: numbers of states to try.
     """
-    records, programs = records_shape(num_runs, num_records, num_components), []
+    records = records_shape(num_runs, num_records, num_components)
+    programs: list[tuple[str, Any, tuple]] = []
     labels = jax.ShapeDtypeStruct((LANES, *records.mask.shape), jnp.int8)
     most, count = jax.ShapeDtypeStruct((LANES,), jnp.int32), jax.ShapeDtypeStruct((), jnp.int32)
     for size in sorted({padded_states(number) for number in states}):

@@ -1,5 +1,7 @@
 """Runs as the products of pairs of their entries, padded so that like data share one program."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,12 +39,13 @@ def records_shape(num_runs: int, num_steps: int, size: int) -> Records:
     """Returns shapes and types of the records of so many runs, steps and components."""
     runs, steps, width = _padded_sizes(num_runs, num_steps, size)
     columns = len(pairs(2 * width + 1)[0]) + len(pairs(width + 1)[0])
+    shape: Any = jax.ShapeDtypeStruct
     dtype = jnp.zeros((), float).dtype
     return Records(
-        jax.ShapeDtypeStruct((steps - 1, runs, columns), dtype),
-        jax.ShapeDtypeStruct((runs, columns), dtype),
-        jax.ShapeDtypeStruct((steps - 1, runs), jnp.bool_),
-        jax.ShapeDtypeStruct((), jnp.int32),
+        shape((steps - 1, runs, columns), dtype),
+        shape((runs, columns), dtype),
+        shape((steps - 1, runs), jnp.bool_),
+        shape((), jnp.int32),
     )
 
 
