@@ -23,6 +23,8 @@ from seedmap.trainer.task import Task, init_model
 _MOST = 8  # replicas side by side on a core
 _PARAMETERS = 2**16  # of all of them: what stays in a core's own cache
 _TRIAL_SECONDS = 0.1
+USABLE = 0.9
+"""Share of an accelerator's free memory that replicas may take."""
 
 
 class Choice(NamedTuple):
@@ -76,8 +78,14 @@ def fits(
     if not stats or "bytes_limit" not in stats or memory is None:
         return True
     held = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) / len(device_set(state))
-    needed = held * (num_groups - 1) + memory.temp_size_in_bytes + memory.output_size_in_bytes
-    return needed <= 0.9 * (stats["bytes_limit"] - stats["bytes_in_use"])
+    new = memory.temp_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    needed = held * (num_groups - 1) + new
+    return needed <= USABLE * (stats["bytes_limit"] - stats["bytes_in_use"])
+
+
+def out_of_memory(error: jax.errors.JaxRuntimeError) -> bool:
+    """Tells whether a compiler refuses a program, as that of TPUs does, for want of memory."""
+    return "RESOURCE_EXHAUSTED" in str(error)
 
 
 def device_set(state: TrainState) -> set[jax.Device]:

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from seedmap.errors import UserError
 from seedmap.trainer.batched import (
+    Batching,
     TrainState,
     advance_group,
     batching_of,
@@ -21,7 +22,13 @@ from seedmap.trainer.batched import (
     compared,
     init_all,
 )
-from seedmap.trainer.group_size import by_network, choose_alike, fits, smaller
+from seedmap.trainer.group_size import (
+    by_network,
+    choose_alike,
+    fits,
+    out_of_memory,
+    smaller,
+)
 from seedmap.trainer.metrics.replica_distance import Compared, first_of
 from seedmap.trainer.noise.perturb import Perturbations
 from seedmap.trainer.order import batches_per_epoch
@@ -199,16 +206,30 @@ def _most_at_once(plan: Plan, replicas: tuple) -> int | None:
     return choose_alike(build, replicas, recipe.task.pool, plan.devices, most).seeds_at_once
 
 
+def group_program(recipe: Recipe, batching: Batching) -> jax.stages.Wrapped:
+    """Returns the program of a group: (state, pool) -> `advance_group`; the state is reused."""
+    return jax.jit(partial(advance_group, recipe, batching), donate_argnums=0)
+
+
+def compile_if_it_fits(lowered: jax.stages.Lowered) -> jax.stages.Compiled | None:
+    """Compiles a program; None where its compiler, as that of TPUs, finds too little memory."""
+    try:
+        return lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        return None
+
+
 def _compile(plan: Plan, placement: Placement, replicas: tuple) -> Program | None:
     """The program of a placement; None where an accelerator has no memory for it."""
     recipe, batching = plan.recipe, batching_of(placement.mesh)
     init = jax.jit(partial(init_all, recipe, batching))
     group_replicas = list(zip(*(spread(placement, tree) for tree in replicas), strict=True))
     first, pool = init(*group_replicas[0]), share(placement, recipe.task.pool)
-    program = jax.jit(partial(advance_group, recipe, batching), donate_argnums=0)
-    lowered = program.lower(first, pool)
-    compiled = lowered.compile()
-    if not fits(compiled, first, len(group_replicas), plan.devices[0]):
+    lowered = group_program(recipe, batching).lower(first, pool)
+    compiled = compile_if_it_fits(lowered)
+    if compiled is None or not fits(compiled, first, len(group_replicas), plan.devices[0]):
         return None
     state, record, comparable = lowered.out_info
     compare = None

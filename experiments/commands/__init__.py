@@ -139,6 +139,12 @@ COMMANDS = MappingProxyType(
                 "parities --preset quick --settings default one-thread vmapped",
             ),
         ),
+        "plan": Command(
+            "EXPERIMENT",
+            "compile for a TPU or GPU that need not be there: memory, seeds that fit, least time",
+            "plan",
+            "plan_command",
+        ),
         "compare": Command(
             "RUN RUN",
             "compare the maps of several runs, also by one HMM for all of them",

@@ -66,6 +66,7 @@ def parse_experiment(
     command: str,
     argv: Sequence[str],
     of_preset: Sequence[str] = ("training",),
+    output: type[Output] = Output,
     **changed: Any,
 ) -> tuple[Experiment, Any]:
     """Parses `EXPERIMENT --flags`, the defaults being those of the preset that is named.
@@ -76,6 +77,7 @@ def parse_experiment(
         command: What follows `seedmap` on the command line, for messages.
         argv: The words after that.
         of_preset: Fields of `options` whose defaults are the preset's, under the same names.
+        output: Kind of the field `output`.
         changed: Hyperparameters whose defaults are others than the preset's.
 
     Returns:
@@ -109,7 +111,7 @@ def parse_experiment(
         f"{command} {experiment.name}",
         flags,
         description=f"{about} Presets: {', '.join(experiment.presets)}.",
-        default=options(output=Output(preset=name), **default),
+        default=options(output=output(preset=name), **default),
     )
     return experiment, parsed
 

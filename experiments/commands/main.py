@@ -16,6 +16,7 @@ from seedmap.experiments import EXPERIMENTS
 from seedmap.experiments.commands import COMMANDS
 from seedmap.experiments.commands.help_text import HELP, HELP_ALL, help_of
 from seedmap.experiments.processes.cores import take_flag, use_cores
+from seedmap.experiments.processes.platforms import leave_out_absent_devices
 from seedmap.experiments.report.terminal import plain_where_needed
 
 TIMINGS = "--timings"
@@ -81,6 +82,7 @@ def _command(argv: Sequence[str]) -> None:
     if {*HELP, HELP_ALL} & set(words) and (text := help_of(name, words)) is not None:
         print(text, end="")
         return
+    leave_out_absent_devices()
     with leaving_at_once():
         if command.computes:
             _prepare_jax(cpu_devices)

@@ -25,6 +25,15 @@ class Images:
     test: Examples
 
 
+def blank_images(shape: tuple[int, int, int], train_size: int, test_size: int) -> Images:
+    """Returns images of zeros, for plans: only their shapes are looked at."""
+
+    def blank(size: int) -> Examples:
+        return np.zeros((size, *shape), np.uint8), np.zeros(size, np.int32)
+
+    return Images(blank(train_size), blank(test_size))
+
+
 def check_images(
     path: Path | str,
     images: np.ndarray,

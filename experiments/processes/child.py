@@ -27,6 +27,7 @@ from typing import Any
 
 from seedmap import files
 
+REFUSED = 2  # exit code of a child whose input is wrong
 _LONGEST = 300  # characters of a reason
 
 

@@ -97,6 +97,21 @@ def overhead_bar(label: str, unit: str, total: int) -> Iterator[Callable[[str, i
 
 
 @contextmanager
+def compile_bar() -> Iterator[Callable[[str], None]]:
+    """Yields a callback (what) that says what is being compiled, and how many are done."""
+    bar = _bar(desc="compile", unit=" programs")
+    begun: list[str] = []
+
+    def on_program(what: str) -> None:
+        bar.set_postfix_str(what, refresh=True)
+        bar.update(len(begun) > 0)
+        begun.append(what)
+
+    with _closing([bar]):
+        yield on_program
+
+
+@contextmanager
 def process_bar() -> Iterator[Callable[[int, int], None]]:
     """Yields the callback of a study of processes: a bar in steps of all of them."""
     with _counting("processes", " steps") as callback:

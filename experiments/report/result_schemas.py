@@ -13,6 +13,7 @@ from seedmap.experiments.noise.backend.results import BackendSummary
 from seedmap.experiments.noise.compare import StudyComparison
 from seedmap.experiments.noise.results import StudySummary
 from seedmap.experiments.overhead.results import OverheadSummary
+from seedmap.experiments.plan.results import Plan
 from seedmap.experiments.runs.baselines import Baselines
 from seedmap.experiments.runs.compare import Comparison
 from seedmap.experiments.runs.forecast import Forecasts
@@ -31,6 +32,7 @@ KINDS = {
     "noise_compare.json": StudyComparison,
     "backend.json": BackendSummary,
     "overhead.json": OverheadSummary,
+    "plan.json": Plan,
 }
 
 

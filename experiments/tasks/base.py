@@ -150,12 +150,15 @@ class Experiment:
     Attributes:
         name: as on the command line.
         presets: name to Preset; the first is the default.
-        setup: hyperparameters -> Setup.
+        setup: hyperparameters, and for a plan its data -> Setup.
+        stand_in: hyperparameters -> data of the shape of those that `setup` would read, for a plan;
+            None where they name data. None: nothing is read.
     """
 
     name: str
     presets: Mapping[str, Preset]
-    setup: Callable[[Any], Setup]
+    setup: Callable[..., Setup]
+    stand_in: Callable[[Any], Any] | None = None
 
 
 def check_positive(config: Any, *names: str) -> None:

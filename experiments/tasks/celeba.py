@@ -35,7 +35,7 @@ import optax
 
 from seedmap.errors import UserError
 from seedmap.experiments.datasets.celeba import GROUPS, SIZE, Faces, read_celeba
-from seedmap.experiments.datasets.images import Images
+from seedmap.experiments.datasets.images import Images, blank_images
 from seedmap.experiments.networks.resnet import ResNet18, resnet_rule
 from seedmap.experiments.tasks.base import (
     QUICK_FIT,
@@ -119,12 +119,20 @@ def load(config: CelebAConfig) -> Faces:
     return read_celeba(Path(config.data_dir), config.attribute, config.train_size, config.test_size)
 
 
+def stand_in(config: CelebAConfig) -> Faces | None:
+    """Returns blank faces where CelebA is not named, as many as there are in its splits."""
+    if config.data == "made" or config.data_dir is not None:
+        return None
+    sizes = config.train_size or 162_770, config.test_size or 19_962
+    return Faces(blank_images((SIZE, SIZE, 3), *sizes), {})
+
+
 def scale(x_BxHxWxC: jax.Array) -> jax.Array:
     """Scales uint8 pixels to float32 in [-1, 1]."""
     return x_BxHxWxC / jnp.float32(127.5) - 1
 
 
-def setup(config: CelebAConfig) -> Setup:
+def setup(config: CelebAConfig, faces: Faces | None = None) -> Setup:
     """Returns task, optimiser, the rule of the metrics, and the groups of the test faces.
 
     Raises:
@@ -132,7 +140,7 @@ def setup(config: CelebAConfig) -> Setup:
         OSError: a file cannot be read.
     """
     check_positive(config, "width", "batch_size", "epochs")
-    faces = load(config)
+    faces = faces or load(config)
     task = image_task(ResNet18(2, config.width), faces.images, scale)
     half = config.epochs * batches_per_epoch(task.num_train, config.batch_size) // 2
     rate = optax.piecewise_constant_schedule(config.learning_rate, {half: 0.1})
@@ -166,4 +174,5 @@ EXPERIMENT = Experiment(
         ),
     },
     setup=setup,
+    stand_in=stand_in,
 )

@@ -47,7 +47,7 @@ import tyro
 
 from seedmap.errors import UserError
 from seedmap.experiments.datasets import cifar
-from seedmap.experiments.datasets.images import Images
+from seedmap.experiments.datasets.images import Images, blank_images
 from seedmap.experiments.networks.resnet import ResNet18, resnet_rule
 from seedmap.experiments.tasks.base import (
     QUICK_FIT,
@@ -124,6 +124,13 @@ def patterns(num_classes: int, train_size: int, test_size: int) -> Images:
     return Images(draw(train_size), draw(test_size))
 
 
+def stand_in(config: CifarImagesConfig) -> Images | None:
+    """Returns blank images where CIFAR is not named, as many as there are of it."""
+    if config.data == "patterns" or config.data_dir is not None:
+        return None
+    return blank_images(cifar.SHAPE, config.train_size or 50_000, config.test_size or 10_000)
+
+
 def load(config: CifarImagesConfig, num_classes: int) -> Images:
     """Loads the images asked for.
 
@@ -188,7 +195,7 @@ def make_task(config: CifarConfig, num_classes: int, images: Images) -> Task:
     return image_task(model, images, partial(normalise, num_classes=num_classes), augment)
 
 
-def setup(config: CifarConfig, num_classes: int) -> Setup:
+def setup(config: CifarConfig, images: Images | None = None, *, num_classes: int) -> Setup:
     """Returns task, optimiser and rule: AdamW, every parameter decayed (PyTorch's default).
 
     Raises:
@@ -196,7 +203,7 @@ def setup(config: CifarConfig, num_classes: int) -> Setup:
         OSError: a file cannot be read.
     """
     check_positive(config, "width")
-    task = make_task(config, num_classes, load(config, num_classes))
+    task = make_task(config, num_classes, images or load(config, num_classes))
     optimizer = optax.adamw(config.learning_rate, weight_decay=config.weight_decay)
     return Setup(task, optimizer, resnet_rule)
 
@@ -243,6 +250,7 @@ def experiment(name: str, num_classes: int, stable: bool, threshold: float, cpu:
             "quick": Preset(variant(QUICK), QUICK_FIT, MapConfig(threshold=0.2)),
         },
         setup=partial(setup, num_classes=num_classes),
+        stand_in=stand_in,
     )
 
 

@@ -50,6 +50,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import tyro
 
@@ -269,7 +270,16 @@ def check_config(config: MaskedLMConfig) -> None:
             raise UserError(f"{name} is {getattr(config, name)}; it must be at least 0 and below 1")
 
 
-def setup(config: MaskedLMConfig) -> Setup:
+def stand_in(config: MaskedLMConfig) -> TokenRows | None:
+    """Returns blank rows where no corpus is named, of as much text as makes two records."""
+    if config.corpus:
+        return None
+    size = 2 * config.batch_size * config.record_every
+    train, test = (np.zeros((n, config.length), np.uint16) for n in (size, config.test_rows))
+    return TokenRows(train, test, ("",) * config.vocabulary)
+
+
+def setup(config: MaskedLMConfig, rows: TokenRows | None = None) -> Setup:
     """Returns task and optimiser of a corpus.
 
     Raises:
@@ -277,7 +287,9 @@ def setup(config: MaskedLMConfig) -> Setup:
     """
     check_config(config)
     block_rows = config.batch_size * config.record_every
-    rows = load_rows(config.corpus, config.vocabulary, config.length, config.test_rows, block_rows)
+    if rows is None:
+        sizes = config.vocabulary, config.length, config.test_rows
+        rows = load_rows(config.corpus, *sizes, block_rows)
     num_steps = len(rows.train_NxL) // config.batch_size
     return Setup(make_task(config, rows), make_optimizer(config, num_steps), mlm_rule)
 
@@ -329,4 +341,5 @@ EXPERIMENT = Experiment(
         "quick": Preset(QUICK, QUICK_FIT, _map(0.25)),
     },
     setup=setup,
+    stand_in=stand_in,
 )

@@ -43,7 +43,7 @@ import optax
 
 from seedmap.errors import UserError
 from seedmap.experiments.datasets import digits, hub, idx
-from seedmap.experiments.datasets.images import Images, first_examples
+from seedmap.experiments.datasets.images import Images, blank_images, first_examples
 from seedmap.experiments.networks.convolution import conv, max_pool, uniform_in
 from seedmap.experiments.networks.logits import score_logits
 from seedmap.experiments.tasks.base import (
@@ -163,6 +163,13 @@ def load(config: MnistConfig) -> Images:
     return first_examples(images, config.train_size, config.test_size)
 
 
+def stand_in(config: MnistConfig) -> Images | None:
+    """Returns blank images where MNIST is not named, as many as there are of it."""
+    if config.data == "digits" or config.data_dir is not None:
+        return None
+    return blank_images((28, 28, 1), config.train_size or 60_000, config.test_size or 10_000)
+
+
 def _from_hub() -> Images:
     try:
         return hub.load_mnist()
@@ -218,7 +225,7 @@ def lenet_task(config: MnistConfig, images: Images) -> Task:
     return image_task(LeNet5(), enlarged, normalise)
 
 
-def setup(config: MnistConfig) -> Setup:
+def setup(config: MnistConfig, images: Images | None = None) -> Setup:
     """Returns task and optimiser: AdamW, every parameter decayed (PyTorch's default).
 
     Raises:
@@ -226,8 +233,8 @@ def setup(config: MnistConfig) -> Setup:
         OSError: a file cannot be read.
     """
     check_positive(config, "hidden", "batch_size")
-    images = load(config)
-    task = (mlp_task if config.model == "mlp" else lenet_task)(config, images)
+    make_task = mlp_task if config.model == "mlp" else lenet_task
+    task = make_task(config, images or load(config))
     optimizer = optax.adamw(config.learning_rate, weight_decay=config.weight_decay)
     return Setup(task, optimizer)
 
@@ -250,4 +257,5 @@ EXPERIMENT = Experiment(
         ),
     },
     setup=setup,
+    stand_in=stand_in,
 )

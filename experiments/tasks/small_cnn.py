@@ -46,6 +46,7 @@ import jax.numpy as jnp
 import optax
 import tyro
 
+from seedmap.experiments.datasets.images import Images
 from seedmap.experiments.networks.convolution import max_pool
 from seedmap.experiments.networks.resnet import Convolution
 from seedmap.experiments.tasks.base import (
@@ -57,7 +58,13 @@ from seedmap.experiments.tasks.base import (
     Setup,
     check_positive,
 )
-from seedmap.experiments.tasks.cifar import CifarImagesConfig, augment, load, normalise
+from seedmap.experiments.tasks.cifar import (
+    CifarImagesConfig,
+    augment,
+    load,
+    normalise,
+    stand_in,
+)
 from seedmap.experiments.tasks.images import image_task
 from seedmap.trainer.order import batches_per_epoch
 
@@ -133,7 +140,7 @@ def falling_rate(highest: float, num_steps: int) -> optax.Schedule:
     return rate
 
 
-def setup(config: SmallCNNConfig) -> Setup:
+def setup(config: SmallCNNConfig, images: Images | None = None) -> Setup:
     """Returns task and optimiser.
 
     Raises:
@@ -143,7 +150,7 @@ def setup(config: SmallCNNConfig) -> Setup:
     check_positive(config, "batch_size", "epochs")
     task = image_task(
         SmallCNN(config.num_classes, config.batch_norm),
-        load(config, config.num_classes),
+        images or load(config, config.num_classes),
         partial(normalise, num_classes=config.num_classes),
         augment if config.augment else None,
     )
@@ -189,4 +196,5 @@ EXPERIMENT = Experiment(
         ),
     },
     setup=setup,
+    stand_in=stand_in,
 )

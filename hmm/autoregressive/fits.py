@@ -24,7 +24,7 @@ from seedmap.hmm.autoregressive.records import padded
 from seedmap.hmm.em.threads import side_by_side
 
 _FEW_STATES, _STATES = 4, 10  # states are padded to the former, else to multiples of the latter
-_LANES = 4  # fits that advance together: they fit the cache, and few stand idle at the end
+LANES = 4  # fits that advance together: they fit the cache, and few stand idle at the end
 _ITERATIONS = 8  # between two looks at which fits are done
 _THREADS = 4  # at most
 
@@ -81,10 +81,16 @@ class Fitted(Scored):
 
 
 @contextmanager
-def precision():
-    """Has JAX work in float64 on a CPU and in its own precision elsewhere, products in full."""
-    (device,) = jnp.zeros(()).devices()
-    wide = jax.enable_x64(True) if device.platform == "cpu" else nullcontext()
+def precision(platform: str | None = None):
+    """Has JAX work in float64 on a CPU and in its own precision elsewhere, products in full.
+
+    Args:
+        platform: that is computed on or compiled for; None: where JAX computes by default.
+    """
+    if platform is None:
+        (device,) = jnp.zeros(()).devices()
+        platform = device.platform
+    wide = jax.enable_x64(True) if platform == "cpu" else nullcontext()
     with wide, jax.default_matmul_precision("highest"):
         yield
 
@@ -114,7 +120,7 @@ def make_fits(
         return _in_lanes(records, lengths, {i: jobs[i] for i in mine}, size, regularisation, report)
 
     batches = []
-    sizes = [_padded_states(job.num_states) for job in jobs]
+    sizes = [padded_states(job.num_states) for job in jobs]
     for size in sorted({*sizes}):
         mine = [i for i, own in enumerate(sizes) if own == size]
         batches += [(size, mine[k::threads]) for k in range(threads) if mine[k::threads]]
@@ -130,14 +136,17 @@ def num_threads(records: Records) -> int:
     return min(_THREADS, os.cpu_count() or 1) if device.platform == "cpu" else 1
 
 
-def _padded_states(num_states: int) -> int:
-    """Two programs for a map and its search for branches: most fits have few states."""
+def padded_states(num_states: int) -> int:
+    """Returns the number of states that a fit is padded to.
+
+    Two programs for a map and its search for branches: most fits have few states.
+    """
     return _FEW_STATES if num_states <= _FEW_STATES else padded(num_states, _STATES)
 
 
 def _in_lanes(records, lengths, jobs: dict[int, Job], size: int, regularisation, report):
     """The fits of some jobs whose numbers of states are padded to `size`."""
-    waiting, held = deque(jobs), np.full(_LANES, -1)
+    waiting, held = deque(jobs), np.full(LANES, -1)
     progress: Progress | None = None
     ended: dict[int, Progress] = {}
     while waiting or (held >= 0).any():
@@ -226,8 +235,8 @@ def score_models(
         temperings: tau of each model.
     """
     found: list[Scored] = []
-    for begin in range(0, len(models), _LANES):
-        chunk = slice(begin, begin + _LANES)
+    for begin in range(0, len(models), LANES):
+        chunk = slice(begin, begin + LANES)
         found += _score_chunk(records, lengths, models[chunk], temperings[chunk])
     return found
 
@@ -246,14 +255,14 @@ def log_densities(
 def _score_chunk(records, lengths, models, temperings) -> list[Scored]:
     """`score_models` of as many models as there are lanes, or fewer."""
     sizes = [len(model.initial) for model in models]
-    size, idle = _padded_states(max(sizes)), _LANES - len(models)
+    size, idle = padded_states(max(sizes)), LANES - len(models)
     width, num_runs = _num_components(records), records.mask.shape[1]
     padding = [_pad(model, size, width) for model in models]
     stacked = jax.tree.map(lambda *a: np.stack(a), *padding, *idle * padding[-1:])
     dtype = records.products.dtype
     question = Question(
         np.arange(size) < np.array(sizes + idle * sizes[-1:])[:, None],
-        np.ones((_LANES, num_runs), dtype),
+        np.ones((LANES, num_runs), dtype),
         np.array([*temperings, *idle * temperings[-1:]], dtype),
     )
     stacked = jax.tree.map(lambda a: a.astype(dtype), stacked)

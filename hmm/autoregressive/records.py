@@ -1,5 +1,8 @@
 """Runs as the products of pairs of their entries, padded so that like data share one program."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -18,9 +21,9 @@ def records_of(features: Features) -> Records:
             have no part in any density (`hmm.autoregressive.emission`).
     """
     num_runs, num_steps, size = features.x.shape
-    steps = 1 + padded(num_steps - 1, _STEPS)
-    spare = ((0, padded(num_runs, _STEPS) - num_runs), (0, steps - num_steps))
-    x = np.pad(features.x, (*spare, (0, padded(size, _COMPONENTS) - size)))
+    runs, steps, width = _padded_sizes(num_runs, num_steps, size)
+    spare = ((0, runs - num_runs), (0, steps - num_steps))
+    x = np.pad(features.x, (*spare, (0, width - size)))
     present = np.pad(features.present & features.mask, spare)
     mask = np.pad(features.mask, spare)
     products = _products(x, present)
@@ -30,6 +33,25 @@ def records_of(features: Features) -> Records:
         jnp.asarray(mask[:, 1:].T),
         jnp.asarray(size, jnp.int32),
     )
+
+
+def records_shape(num_runs: int, num_steps: int, size: int) -> Records:
+    """Returns shapes and types of the records of so many runs, steps and components."""
+    runs, steps, width = _padded_sizes(num_runs, num_steps, size)
+    columns = len(pairs(2 * width + 1)[0]) + len(pairs(width + 1)[0])
+    shape: Any = jax.ShapeDtypeStruct
+    dtype = jnp.zeros((), float).dtype
+    return Records(
+        shape((steps - 1, runs, columns), dtype),
+        shape((runs, columns), dtype),
+        shape((steps - 1, runs), jnp.bool_),
+        shape((), jnp.int32),
+    )
+
+
+def _padded_sizes(num_runs: int, num_steps: int, size: int) -> tuple[int, int, int]:
+    """Runs, steps (the first one and a multiple of 8) and components of padded records."""
+    return padded(num_runs, _STEPS), 1 + padded(num_steps - 1, _STEPS), padded(size, _COMPONENTS)
 
 
 def padded(count: int, unit: int) -> int:

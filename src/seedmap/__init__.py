@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from seedmap.errors import UserError
+    from seedmap.experiments.plan.own_task import plan
     from seedmap.experiments.recording.recorder import Recorder
     from seedmap.experiments.runs.load import load
     from seedmap.fitting import Fit, fit
@@ -41,6 +42,7 @@ _HOMES = {
     "from_wandb": "seedmap.logs",
     "from_xarray": "seedmap.runs",
     "load": "seedmap.experiments.runs.load",
+    "plan": "seedmap.experiments.plan.own_task",
     "read": "seedmap.logs",
     "train": "seedmap.trainer",
 }
@@ -65,6 +67,7 @@ __all__ = [
     "from_wandb",
     "from_xarray",
     "load",
+    "plan",
     "read",
     "train",
 ]

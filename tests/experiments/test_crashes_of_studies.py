@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from helpers import studies
 from helpers.command import seedmap
 from helpers.crashes import Case, replay
+from helpers.plans import small_plan
 from seedmap import files
 from seedmap.errors import UserError
 from seedmap.experiments.noise.backend.results import BackendSummary
@@ -25,6 +26,7 @@ from seedmap.experiments.noise.variants import make_variants
 from seedmap.experiments.overhead import processes
 from seedmap.experiments.overhead.measuring import Timing, Trial
 from seedmap.experiments.overhead.results import OverheadSummary
+from seedmap.experiments.plan.results import Plan
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.compare import Comparison
 from seedmap.experiments.runs.import_metrics import import_frame
@@ -291,6 +293,34 @@ def test_a_measurement_stopped_anywhere(flags, tmp_path, capsys, monkeypatch):
     )
     name = " ".join(["overhead", *flags])
     _survives(name, case, tmp_path, capsys)
+
+
+# Plans
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [(), ("--overwrite",)])
+def test_a_plan_stopped_anywhere(flags, tmp_path, capsys, monkeypatch):
+    def plan_elsewhere(argv, target, on_program):
+        return small_plan(seeds=6 if "6" in argv else 5)
+
+    monkeypatch.setattr("seedmap.experiments.plan.processes.plan_elsewhere", plan_elsewhere)
+    words = ("plan", "parities", "--out")
+    older = tmp_path / "older"
+    if flags:
+        assert seedmap(*words, older, "--seeds", "6") == 0
+
+    def read(folder):
+        read_result(Plan, folder, "plan.json", "plan")
+
+    case = Case(
+        older if flags else None,
+        lambda folder: (*words, folder, *flags),
+        read,
+        (f"{_COMMANDS}.experiment_flags:parse",),
+        None if flags else "holds another plan",
+    )
+    _survives(" ".join(["plan", *flags]), case, tmp_path, capsys)
 
 
 # Checkpoints

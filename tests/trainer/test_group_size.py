@@ -93,6 +93,7 @@ def test_the_rule_counts_parameters(shapes, size):
 class Memory(NamedTuple):
     temp_size_in_bytes: int
     output_size_in_bytes: int
+    alias_size_in_bytes: int
 
 
 class Compiled(NamedTuple):
@@ -112,10 +113,10 @@ class Accelerator(NamedTuple):
 
 @pytest.mark.parametrize(("free", "fit"), [(1000, True), (999, False)])
 def test_a_program_fits_beside_the_states_of_the_other_groups(monkeypatch, free, fit):
-    """State of 100 bytes a group, 4 groups, 500 temporary and 100 of results: 900 of 90 %."""
+    """State of 100 bytes a group, 4 groups, 500 temporary and 100 of new results: 900 of 90 %."""
     monkeypatch.setattr(sizing, "device_set", lambda state: {0})
     state = State(Seeds(jnp.zeros(25)))
-    compiled = Compiled(Memory(500, 100))
+    compiled = Compiled(Memory(500, 200, 100))
     assert sizing.fits(compiled, state, 4, Accelerator("gpu", free)) is fit
     assert sizing.fits(compiled, state, 4, Accelerator("cpu", 0))
 

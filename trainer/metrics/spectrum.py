@@ -1,6 +1,7 @@
 """What the metrics read of a matrix's singular values, by three ways of differing cost.
 
-- "exact": a full SVD, values only. Any matrix, error about machine epsilon times the largest.
+- "exact": a full SVD, values only. Any matrix, error about machine epsilon times the largest. In
+  programs for TPUs by rotations (`trainer.metrics.jacobi`), at the same error.
 - "gram": eigenvectors of the smaller of W W^T and W^T W, for matrices at least twice as long as
   wide (elsewhere the SVD is as fast and is used). Error bounded, see `gram_values`.
 - `Lanczos(probes, steps, seed)` or "lanczos": stochastic Lanczos quadrature for matrices both of
@@ -19,6 +20,7 @@ from jaxtyping import Array, Float, Key
 
 from seedmap.errors import UserError
 from seedmap.trainer.metrics import lapack
+from seedmap.trainer.metrics.jacobi import jacobi_values
 from seedmap.trainer.metrics.lanczos import HIGHEST, dense, tridiagonal
 
 LANCZOS_ABOVE = 128
@@ -57,14 +59,14 @@ class Lanczos(NamedTuple):
     seed: int = 0
 
 
-_svd_values = lapack.batched(partial(jnp.linalg.svd, compute_uv=False))
+_svd_values = lapack.batched(partial(jnp.linalg.svd, compute_uv=False), tpu=jacobi_values)
 _eigh = lapack.batched(lambda matrices: tuple(jnp.linalg.eigh(matrices)))
 
 Method = Literal["exact", "gram", "lanczos"] | Lanczos
 
 
 def exact_values(matrices: Float[Array, "matrix row column"]) -> Float[Array, "matrix value"]:
-    """Singular values by a full SVD: [matrix, row, column] -> [matrix, value]."""
+    """All singular values, in any order: [matrix, row, column] -> [matrix, value]."""
     if min(matrices.shape[-2:]) == 1:  # the one singular value of a vector is its length
         return jnp.sqrt(jnp.sum(jnp.square(matrices), axis=(-2, -1)))[..., None]
     return _svd_values(matrices)

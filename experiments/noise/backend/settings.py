@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from seedmap.errors import UserError
-from seedmap.experiments.processes.child import ChildProcess
+from seedmap.experiments.processes.child import REFUSED, ChildProcess
 from seedmap.experiments.processes.settings import FLAGS, environment, parse_flags, tools_of
 
 COPIES = 4  # side by side in `vmapped`, one after the other in `one-at-a-time`
 LOGS = "logs"
-REFUSED = 2  # exit code of a child whose input is wrong
 _MODULE = "seedmap.experiments.noise.backend.child"
 
 

@@ -1,0 +1,278 @@
+"""A plan made, in the process that compiles."""
+
+import importlib.metadata
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+
+from seedmap.errors import UserError
+from seedmap.experiments.plan.compiling import (
+    Compiled,
+    DoesNotFitError,
+    compile_program,
+    determinism_of,
+)
+from seedmap.experiments.plan.costs import bound_of, bytes_of_training, operations_of
+from seedmap.experiments.plan.hlo import ProgramText
+from seedmap.experiments.plan.programs import (
+    Job,
+    Program,
+    fit_programs,
+    spread_over,
+    training_programs,
+)
+from seedmap.experiments.plan.results import (
+    UNITS,
+    Amount,
+    Determinism,
+    Found,
+    Hardware,
+    MostSeeds,
+    Plan,
+    ProgramPlan,
+    Tried,
+)
+from seedmap.experiments.plan.search import most_that_fit
+from seedmap.experiments.plan.targets import Target, devices_of
+from seedmap.trainer.group_size import USABLE
+
+OnProgress = Callable[[str], None]
+_PACKAGES = ("jax", "jaxlib", "libtpu", "jax-cuda12-pjrt", "nvidia-cuda-nvcc-cu12", "flax", "optax")
+_UNKNOWN = (
+    "compiled for, not run on: speed, rounding and the kernels that a GPU chooses by timing them "
+    "are not known"
+)
+_OPEN_LOOPS = (
+    "loops whose turns are known only as they run, such as those of singular values and of EM, "
+    "count once: what measures a record is somewhat more"
+)
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """Programs of a job compiled for a target.
+
+    Attributes:
+        job: the training.
+        target: to compile for.
+        devices: of the target.
+        on_progress: called with what is compiled next.
+        trained: training programs that were compiled, by seeds on a device.
+    """
+
+    job: Job
+    target: Target
+    devices: tuple[jax.Device, ...]
+    on_progress: OnProgress
+    trained: dict[int, Compiled] = field(default_factory=dict)
+
+    @property
+    def share(self) -> int:
+        """Seeds asked for, of a device."""
+        return -(-self.job.seeds // spread_over(self.devices))
+
+    @property
+    def usable(self) -> int:
+        """Bytes of a device that a training takes at most."""
+        return int(USABLE * self.target.chip.share * self.target.memory)
+
+    def compile(self, program: Program) -> Compiled:
+        """Compiles a program."""
+        self.on_progress(program.name)
+        return compile_program(program, self.target.lowering)
+
+    def training(self, seeds: int) -> Compiled:
+        """Compiles the training of so many seeds on a device, once.
+
+        Raises:
+            DoesNotFitError: the compiler says so.
+        """
+        if seeds not in self.trained:
+            self.on_progress(f"training, {seeds} seeds a device")
+            program = training_programs(self.job, self.devices, seeds).training
+            self.trained[seeds] = compile_program(program, self.target.lowering)
+        return self.trained[seeds]
+
+    def try_seeds(self, seeds: int) -> Tried:
+        """Tells whether so many seeds fit on a device."""
+        try:
+            needed = self.training(seeds).memory(seeds).total
+        except DoesNotFitError as error:
+            return Tried(seeds, error.bytes, False)
+        return Tried(seeds, needed, needed <= self.usable)
+
+    def tried(self) -> list[Tried]:
+        """Looks for the most seeds that fit on a device; on a CPU a rule decides, not memory.
+
+        Raises:
+            UserError: not even one seed fits.
+        """
+        most = self.job.most_at_once(self.target.chip.platform) or self.share
+        tried = [self.try_seeds(min(self.share, most))]
+        if self.target.chip.platform != "cpu" or not tried[0].fits:
+            tried = most_that_fit(self.try_seeds, self.usable, tried)
+        if not any(each.fits for each in tried):
+            raise UserError(self._too_large(min(tried, key=lambda each: each.seeds)))
+        return tried
+
+    def _too_large(self, one: Tried) -> str:
+        what = f"--on {self.target.text}: {one.seeds} seed on a device does not fit"
+        if one.bytes is None:
+            return f"{what}, and the compiler does not say by how much"
+        return (
+            f"{what}: it needs {_gib(one.bytes)} of the {_gib(self.usable)} that a training may "
+            f"take, {_gib(one.bytes - self.usable)} too much; lower the batch size or the "
+            "network's width"
+        )
+
+    def most_seeds(self, tried: list[Tried]) -> MostSeeds:
+        """Says how many seeds fit, and how those asked for take turns."""
+        most = max(each.seeds for each in tried if each.fits)
+        at_once = min(most, self.job.most_at_once(self.target.chip.platform) or most)
+        return MostSeeds(
+            per_device=most,
+            on_target=most * len(self.devices),
+            asked=self.job.seeds,
+            at_once=self.share <= most,
+            groups=-(-self.share // at_once),
+            tried=tried,
+        )
+
+    def hardware(self) -> Hardware:
+        """Describes what is compiled for."""
+        chip = self.target.chip
+        return Hardware(
+            target=self.target.text,
+            chip=chip.title,
+            platform=chip.platform,
+            devices=len(self.devices),
+            memory=self.target.memory,
+            usable=self.usable,
+            bandwidth=chip.bandwidth,
+            peaks=dict(chip.peaks),
+            source=chip.source,
+        )
+
+
+def make_plan(
+    job: Job,
+    target: Target,
+    states: Sequence[int] = (),
+    on_progress: OnProgress = lambda what: None,
+    **named: Any,
+) -> Plan:
+    """Compiles the programs of a run for a target, and says what they need.
+
+    Args:
+        job: the training.
+        target: to compile for.
+        states: numbers of states that the map will try; none: training alone.
+        on_progress: called with what is compiled next.
+        **named: `experiment`, `preset` and `hyperparameters`, for the result.
+
+    Raises:
+        UserError: the target's compiler refuses the topology, or one seed does not fit.
+    """
+    compiler = Compiler(job, target, devices_of(target), on_progress)
+    most = compiler.most_seeds(compiler.tried())
+    on_device = -(-compiler.share // most.groups)
+    training = compiler.training(on_device)
+    programs = training_programs(job, compiler.devices, on_device)
+    others = [programs.start]
+    if states:
+        others += fit_programs(job.seeds, job.num_records, states, compiler.devices[0])
+    compiled = [training, *map(compiler.compile, others)]
+    calls = most.groups * job.num_records
+    operations = operations_of(job, training, programs.steps, calls, target.lowering)
+    moved = bytes_of_training(job, training, calls)
+    waiting = (most.groups - 1) * training.memory(on_device).state
+    return Plan(
+        **{"experiment": None, "preset": None, "hyperparameters": {}, **named},
+        hardware=compiler.hardware(),
+        versions=_versions(),
+        steps=job.steps,
+        records=job.num_records,
+        compile_seconds={each.program.name: each.seconds for each in compiled},
+        memory=training.memory(on_device, waiting),
+        most_seeds=most,
+        operations=operations,
+        bytes=moved,
+        collectives=_found(compiled, ProgramText.collectives),
+        custom_calls=_found(compiled, ProgramText.custom_calls),
+        callbacks=_found(compiled, ProgramText.callbacks),
+        nondeterministic=_determinism(compiled, compiler),
+        bound_seconds=bound_of(job, target, training, calls),
+        programs=[_program_plan(each) for each in compiled],
+        units=UNITS,
+        notes=_notes(target, most, operations, moved),
+    )
+
+
+def _determinism(compiled: Sequence[Compiled], compiler: Compiler) -> list[Determinism]:
+    """What determinism changes in the programs of a GPU; elsewhere they have no other way."""
+    if compiler.target.chip.platform != "gpu":
+        return []
+    found = []
+    for each in compiled:
+        compiler.on_progress(f"{each.program.name}, deterministic operations")
+        found.append(determinism_of(each, compiler.target.lowering))
+    return found
+
+
+def _found(
+    compiled: Sequence[Compiled], count: Callable[[ProgramText], Counter[str]]
+) -> list[Found]:
+    return [
+        Found(each.program.name, name, number)
+        for each in compiled
+        for name, number in sorted(count(each.text).items())
+    ]
+
+
+def _program_plan(each: Compiled) -> ProgramPlan:
+    return ProgramPlan(
+        name=each.program.name,
+        operations=each.operations.total,
+        bytes=each.text.cost.bytes,
+        temporaries=each.stats.temp_size_in_bytes,
+        wide=each.text.wide(),
+    )
+
+
+def _notes(target: Target, most: MostSeeds, operations: Amount, moved: Amount) -> list[str]:
+    several = f"{most.groups} groups take turns" if most.groups > 1 else "1 group"
+    notes = [_UNKNOWN]
+    if target.chip.platform == "cpu":
+        notes.append(
+            f"on a CPU the network's size decides how many seeds stand side by side: {several} "
+            "on its cores; no peaks of it are known, and so no bound of time"
+        )
+    elif most.at_once and most.groups > 1:
+        notes.append(
+            f"seeds_at_once keeps {several} on each device, though more would fit at once: "
+            "--seeds-at-once None takes as many as fit"
+        )
+    elif not most.at_once:
+        notes.append(
+            f"{most.asked} seeds do not fit at once, {most.on_target} do: {several} on each device"
+        )
+    if not (operations.whole and moved.whole):
+        notes.append(_OPEN_LOOPS)
+    return notes
+
+
+def _versions() -> dict[str, str]:
+    installed = {}
+    for name in _PACKAGES:
+        try:
+            installed[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return installed
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.3g} GiB"

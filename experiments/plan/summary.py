@@ -1,0 +1,106 @@
+"""A plan as text for the terminal."""
+
+from collections.abc import Sequence
+
+from seedmap.experiments.plan.results import Bound, Found, MostSeeds, Plan
+from seedmap.experiments.report.terminal import aligned, blocks, labelled
+
+_PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def summary_text(plan: Plan) -> str:
+    """Returns what a plan says: costs, seeds that fit, and the programs."""
+    hardware, memory, most = plan.hardware, plan.memory, plan.most_seeds
+    what = plan.experiment or "a task"
+    several = f"{hardware.devices} x " if hardware.devices > 1 else ""
+    seconds = plan.compile_seconds.values()
+    rows = {
+        "Compiled for": f"{several}{hardware.chip}; not run on it",
+        "Training": f"{what}, {most.asked} seeds, {plan.steps} steps, {plan.records} records",
+        "Seeds that fit": _seeds(most),
+        "Memory a device": (
+            f"{gib(memory.total)} of {gib(hardware.memory)} with {memory.seeds} seeds: state "
+            f"{gib(memory.state)}, data {gib(memory.data)}, temporaries "
+            f"{gib(memory.temporaries)}, results {gib(memory.outputs)}, program {gib(memory.code)}"
+            f", waiting seeds {gib(memory.other_groups)}"
+        ),
+        "Compile": (
+            f"{sum(each.processor for each in seconds):.0f} s of processor time here, "
+            f"{sum(each.wall for each in seconds):.0f} s by the clock"
+        ),
+        "A step": f"{si(plan.operations.step)}FLOP, {si(plan.bytes.step)}B",
+        "A record": f"{si(plan.operations.record)}FLOP, {si(plan.bytes.record)}B",
+        "The whole run": f"{si(plan.operations.run)}FLOP, {si(plan.bytes.run)}B",
+        "Least time": _least(plan.bound_seconds),
+        "Collectives": _counts(plan.collectives),
+        "Calls of the host": _counts(plan.callbacks),
+        "Custom calls": _counts(plan.custom_calls),
+    }
+    if hardware.platform == "gpu":
+        rows["Determinism"] = _determinism(plan)
+    table = aligned(
+        ("program", "compile s", "FLOP a call", "bytes a call", "temporaries"),
+        [
+            (
+                each.name,
+                f"{plan.compile_seconds[each.name].processor:.1f}",
+                si(each.operations),
+                si(each.bytes),
+                gib(each.temporaries),
+            )
+            for each in plan.programs
+        ],
+    )
+    return blocks(labelled(rows), "", table, "", notes=plan.notes)
+
+
+def _seeds(most: MostSeeds) -> str:
+    tried = ", ".join(str(each.seeds) for each in most.tried)
+    fit = "fit" if most.at_once else "do not fit"
+    turns = "" if most.groups == 1 else f", trained in {most.groups} groups that take turns"
+    return (
+        f"{most.per_device} a device, {most.on_target} in all (compiled for {tried} a device); the "
+        f"{most.asked} asked for {fit} at once{turns}"
+    )
+
+
+def _least(bound: Bound) -> str:
+    if bound.run is None:
+        return "not known"
+    other = {"products": bound.memory, "memory": bound.products}[bound.binds]
+    beside = "" if other is None else f" (the other: {other:.3g} s)"
+    return f"{bound.run:.3g} s, by the peak of {bound.binds}, in {bound.precision}{beside}"
+
+
+def _counts(found: Sequence[Found]) -> str:
+    totals: dict[str, int] = {}
+    for each in found:
+        totals[each.name] = totals.get(each.name, 0) + each.count
+    return ", ".join(f"{name} x{count}" for name, count in totals.items()) or "none"
+
+
+def _determinism(plan: Plan) -> str:
+    said = []
+    for each in plan.nondeterministic:
+        if each.refused is not None:
+            said.append(f"{each.program} is refused: {each.refused}")
+        elif each.changed:
+            changes = ", ".join(f"{name} {a} -> {b}" for name, (a, b) in each.changed.items())
+            said.append(f"{each.program}: {changes}")
+    return "; ".join(said) or "the same programs with and without deterministic operations"
+
+
+def gib(size: float) -> str:
+    """Formats bytes of memory in binary units."""
+    for power, unit in ((30, "GiB"), (20, "MiB")):
+        if size >= 2**power:
+            return f"{size / 2**power:.3g} {unit}"
+    return f"{size / 2**10:.3g} KiB"
+
+
+def si(amount: float) -> str:
+    """Formats an amount with the prefix of its unit, which follows."""
+    for size, prefix in _PREFIXES:
+        if amount >= size:
+            return f"{amount / size:.3g} {prefix}"
+    return f"{amount:.3g} "

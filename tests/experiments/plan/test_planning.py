@@ -1,0 +1,157 @@
+"""A whole plan, of a small task, for this machine's CPU and for chips that are made up."""
+
+import os
+from dataclasses import replace
+from types import MappingProxyType
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+import seedmap as sm
+from helpers.schemas import assert_of_schema
+from seedmap import files
+from seedmap.errors import UserError
+from seedmap.experiments.plan import planning
+from seedmap.experiments.plan.chips import CHIPS
+from seedmap.experiments.plan.compiling import DoesNotFitError, _needed, compile_program
+from seedmap.experiments.plan.planning import make_plan
+from seedmap.experiments.plan.programs import Job, training_programs
+from seedmap.experiments.plan.summary import summary_text
+from seedmap.experiments.plan.targets import Target
+from seedmap.results import from_json, to_json
+from seedmap.trainer import Data, Replicas, Task
+from seedmap.trainer.recipe import make_recipe
+
+BATCH, EVERY, WIDTH, SEEDS = 8, 4, 16, 6
+
+
+def line_task():
+    x = jnp.linspace(-1, 1, 16 * WIDTH).reshape(16, WIDTH)
+
+    def score(params, batch):
+        loss = jnp.square(batch @ params["Dense_0"]["kernel"]).sum(-1)
+        return loss, jnp.zeros_like(loss)
+
+    return Task(
+        init=lambda key: {"Dense_0": {"kernel": jax.random.normal(key, (WIDTH, WIDTH))}},
+        make_data=lambda key, pool: Data(pool, pool[:4]),
+        score=score,
+        num_train=16,
+        pool=x,
+    )
+
+
+def job(seeds=SEEDS):
+    recipe = make_recipe(line_task(), optax.sgd(0.1), BATCH, EVERY)
+    return Job(recipe, seeds, steps=3 * EVERY)
+
+
+def made_up(memory):
+    """A chip of one FLOP and a byte a second, compiled for as this machine's CPU."""
+    peaks = MappingProxyType({"float32": 1.0})
+    chip = replace(CHIPS["gpu:h100"], memory=memory, bandwidth=1.0, peaks=peaks, card=None)
+    return Target("gpu:made-up", chip)
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return make_plan(job(), Target("cpu", CHIPS["cpu"]), experiment="line")
+
+
+def test_a_plan_of_the_cpu_has_every_field(plan, tmp_path):
+    files.write_json(tmp_path / "plan.json", to_json(plan))
+    assert_of_schema(tmp_path / "plan.json")
+    assert from_json(type(plan), to_json(plan)) == plan
+    assert set(plan.units) <= set(to_json(plan))
+    assert (plan.steps, plan.records) == (12, 3)
+    assert plan.memory.data == 16 * WIDTH * 4
+    assert plan.memory.state >= plan.memory.seeds * WIDTH * WIDTH * 4
+    assert set(plan.compile_seconds) == {"start", "training"}
+    assert not plan.collectives + plan.callbacks
+    assert plan.bound_seconds.run is None
+    assert "not run on it" in summary_text(plan)
+
+
+def test_operations_are_those_of_the_step_and_of_the_run(plan):
+    group = plan.memory.seeds
+    product = 2 * BATCH * WIDTH * WIDTH * group
+    assert 2 * product <= plan.operations.step <= 4 * product  # forward, the weights' gradient
+    calls = plan.most_seeds.groups * plan.records
+    a_call = EVERY * plan.operations.step + plan.operations.record
+    assert plan.operations.run == pytest.approx(calls * a_call)
+    a_call = EVERY * plan.bytes.step + plan.bytes.record
+    assert plan.bytes.run == pytest.approx(calls * a_call)
+
+
+@pytest.fixture
+def on_this_cpu(monkeypatch):
+    """Made-up chips are compiled for as this CPU; of determinism nothing is asked."""
+    monkeypatch.setattr(planning, "devices_of", lambda target: tuple(jax.devices("cpu")[:1]))
+    monkeypatch.setattr(planning, "_determinism", lambda compiled, compiler: [])
+
+
+def test_the_most_seeds_are_compiled_for_and_the_others_take_turns(on_this_cpu):
+    share = 0.9 * 0.75
+    one = training_programs(job(1), jax.devices("cpu")[:1], 4).training
+    needed = compile_program(one, "cpu").memory(4).total
+    plan = make_plan(job(20), made_up(int(needed / share) + 1))
+    most = plan.most_seeds
+    assert 4 <= most.per_device < 8
+    assert not most.at_once
+    assert most.groups == -(-20 // most.per_device)
+    assert plan.memory.seeds == -(-20 // most.groups)
+    assert plan.memory.other_groups == (most.groups - 1) * plan.memory.state
+    assert max(t.bytes for t in most.tried if t.fits) <= plan.hardware.usable
+    assert "20 seeds do not fit at once" in " ".join(plan.notes)
+
+
+def test_the_bound_is_by_the_peak_that_binds(on_this_cpu):
+    plan = make_plan(job(), made_up(2**30))
+    bound = plan.bound_seconds
+    assert bound.memory == plan.bytes.run
+    assert bound.products <= plan.operations.run
+    assert bound.run == max(bound.memory, bound.products) == bound.memory
+    assert bound.binds == "memory"
+
+
+def test_what_is_too_large_for_one_seed_says_by_how_much(on_this_cpu):
+    with pytest.raises(UserError, match=r"1 seed on a device does not fit: it needs .* too much"):
+        make_plan(job(), made_up(1000))
+
+
+def test_a_compilers_own_refusal_says_what_is_needed(on_this_cpu, monkeypatch):
+    words = "RESOURCE_EXHAUSTED: Ran out of memory. Used 20.50G of 15.75G hbm. Exceeded by 4.75G."
+    assert _needed(words) == int(20.5 * 2**30)
+    assert _needed("RESOURCE_EXHAUSTED: no") is None
+
+    def refuse(program, platform):
+        raise DoesNotFitError(_needed(words))
+
+    monkeypatch.setattr(planning, "compile_program", refuse)
+    with pytest.raises(UserError, match=r"needs 20.5 GiB"):
+        make_plan(job(), made_up(2**30))
+
+
+def test_ones_own_task_is_planned_as_it_is_trained():
+    before = dict(os.environ)
+    sizes = {"batch_size": BATCH, "steps": 3 * EVERY, "record_every": EVERY}
+    replicas = Replicas(hyperparameters={"rate": [0.1] * SEEDS})
+    told = []
+    made = sm.plan(
+        line_task(),
+        lambda own: optax.sgd(own["rate"]),
+        range(SEEDS),
+        on="cpu",
+        replicas=replicas,
+        on_program=told.append,
+        **sizes,
+    )
+    assert (made.experiment, made.steps, made.most_seeds.asked) == (None, 12, SEEDS)
+    assert told == [f"training, {made.memory.seeds} seeds a device", "start"]
+    assert dict(os.environ) == before
+    with pytest.raises(UserError, match="steps is 5"):
+        sm.plan(line_task(), optax.sgd(0.1), range(3), on="cpu", **(sizes | {"steps": 5}))
+    with pytest.raises(UserError, match="no chip 'h100'"):
+        sm.plan(line_task(), optax.sgd(0.1), range(3), on="h100", **sizes)
