@@ -144,6 +144,10 @@ COMMANDS = MappingProxyType(
             "compile for a TPU or GPU that need not be there: memory, seeds that fit, least time",
             "plan",
             "plan_command",
+            (
+                "modular --on tpu:v5e:2x2 --seeds 4096",
+                "parities --preset paper --on gpu:h100 --out runs/planned",
+            ),
         ),
         "compare": Command(
             "RUN RUN",
