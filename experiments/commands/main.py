@@ -69,11 +69,6 @@ def _command(argv: Sequence[str]) -> None:
     argv = [word for word in argv if word != TIMINGS]
     if not argv:
         raise UserError(f"name a command: {', '.join(COMMANDS)}")
-    from seedmap.experiments.commands.devices import check_flags
-
-    check_flags(os.environ.get("XLA_FLAGS", ""))
-    # for what tyro says of a wrong command line
-    os.environ["COLUMNS"] = str(max(_FEWEST_COLUMNS, shutil.get_terminal_size().columns))
     name = command_name(argv)
     if name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS)
@@ -83,6 +78,12 @@ def _command(argv: Sequence[str]) -> None:
         print(text, end="")
         return
     leave_out_absent_devices()
+    if command.computes:
+        from seedmap.experiments.commands.devices import check_flags
+
+        check_flags(os.environ.get("XLA_FLAGS", ""))
+    # for what tyro says of a wrong command line
+    os.environ["COLUMNS"] = str(max(_FEWEST_COLUMNS, shutil.get_terminal_size().columns))
     with leaving_at_once():
         if command.computes:
             _prepare_jax(cpu_devices)

@@ -79,13 +79,29 @@ def test_a_help_fits_the_terminal(width):
         assert max(map(len, flags[1:])) <= max(min(width, 100), 40)
 
 
-def test_help_is_quick():
+def processor_seconds(words):
     """User and system time of a process of its own, as `time` has it."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    words = [sys.executable, "-m", "seedmap", "run", "parities", "--help"]
     subprocess.run(words, check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 0.4
+    return (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
+
+
+def test_help_is_quick():
+    """The least of a few: on a busy machine the same work takes up to twice its time."""
+    words = [sys.executable, "-m", "seedmap", "run", "parities", "--help"]
+    assert min(processor_seconds(words) for _ in range(5)) < 0.4
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import sys; from seedmap.experiments.commands.main import main; "
+        "main(['run', 'parities', '--help']); print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    loaded = done.stdout.splitlines()[-1].split()
+    assert "seedmap.experiments.commands.help_text" in loaded
+    assert not {"jax", "numpy", "tyro", "xarray", "rich"} & set(loaded)
 
 
 def test_an_unknown_preset_is_refused_in_the_help_too(capsys):
