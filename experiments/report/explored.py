@@ -15,6 +15,7 @@ def explored(mapped: Mapped) -> Explored:
     rows = seed_rows(dataset, runs)
     convergence = np.full(len(runs), np.nan)
     convergence[fitted.on_the_map] = mapped.analysis.run_convergence
+    names = sorted(recorded_variables(dataset), key=lambda name: name in fitted.saved.metrics)
     scale, sweep = fitted.saved.scale, fitted.sweep
     scales = {}
     if scale is not None:
@@ -27,7 +28,7 @@ def explored(mapped: Mapped) -> Explored:
         convergence=convergence,
         paths={**fitted.decodings, summary.num_states: fitted.paths},
         num_states=summary.num_states,
-        curves={name: dataset[name].values[rows] for name in recorded_variables(dataset)},
+        curves={name: dataset[name].values[rows] for name in names},
         scales=scales,
         on_the_map=fitted.on_the_map,
         diverged=np.flatnonzero(dataset.diverged.values[rows] >= 0),

@@ -55,7 +55,7 @@ class Baselines:
     Attributes:
         fit_id: of the run's fit.
         map_id: of its map at that time; None without one.
-        threshold: evaluation accuracy of convergence, the map's where there is one.
+        threshold: the number of the criterion of convergence, the map's where there is one.
         rows: the run's own HMM first.
     """
 

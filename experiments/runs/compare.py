@@ -80,7 +80,7 @@ class RunRow:
         convergence_mean: mean time of those that converge.
         convergence_std: standard deviation.
         unit: of these times.
-        threshold: evaluation accuracy of convergence.
+        threshold: the number of the criterion of convergence.
         paper: the row of Hu et al. (2023); None for another experiment.
     """
 

@@ -110,7 +110,7 @@ def read_run(folder: Path) -> tuple[xr.Dataset, dict[str, Any]]:
 
 
 def threshold_of(config: Mapping[str, Any]) -> float:
-    """The accuracy of convergence: what the map was asked, else what the run was trained with."""
+    """The number of the criterion of convergence: the map's, else that of the training."""
     asked = config["map"]["threshold"] if "map" in config else None
     return config["threshold"] if asked is None else asked
 

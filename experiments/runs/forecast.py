@@ -56,7 +56,7 @@ class Forecasts:
     Attributes:
         training_id: of the run.
         map_id: of its map at that time; None without one.
-        threshold: evaluation accuracy of convergence, the map's where there is one.
+        threshold: the number of the criterion of convergence, the map's where there is one.
         unit: of times, "epoch" or "step".
         upto: the last time seen.
         forecasts: of each seed that had not converged by then.

@@ -116,7 +116,7 @@
     const seen = (k) => chosen.lit === null || [...chosen.lit].some((r) => path(r).includes(k));
     const most = Math.max(...states.map((s) => s.share));
     const here = states.map((s, k) => ({...s, k})).filter((s) => s.x !== null);
-    const room = $("ex-map").clientWidth, narrow = room < 500;
+    const room = $("ex-map").clientWidth, narrow = room / here.length < 90;
     const big = Math.min(64, 0.6 * room / Math.max(here.length, 4));
     const sizeOf = (s) => Math.max(20, big * Math.sqrt(s.share / most));
     data.states.data = {
@@ -128,7 +128,7 @@
       rim_width: here.map((s) => s.detour ? 2.5 : chosen.key === `s${s.k}` ? 4 : 1),
       dash: here.map((s) => s.detour ? [5, 3] : []), caption_colour: here.map(() => css("--ink")),
       share: here.map((s) => `${(100 * s.share).toPrecision(2)} %`), runs: here.map((s) => `${s.runs} of ${total}`),
-      caption: here.map((s) => [given(s.k), `${(100 * s.share).toPrecision(2)} % of time`,
+      caption: here.map((s) => [given(s.k), narrow ? "" : `${(100 * s.share).toPrecision(2)} % of time`,
         narrow ? `${s.runs}/${total}` : `${s.runs} of ${total} runs`,
         s.detour ? "detour" : ""].filter(Boolean).join("\n")),
     };
@@ -145,7 +145,9 @@
       size: edges.map((e) => 10 + 8 * e.runs / total), colour: shade, alpha,
     };
     const ys = [...here.map((s) => s.y), ...edges.flatMap((e) => e.ys)];
-    map.y_range.setv({start: Math.min(...ys) - 0.75, end: Math.max(...ys) + 0.45});
+    const inner = map.height - 35, below = 85, above = 45;  // pixels: the toolbar, captions, discs
+    const low = Math.min(...ys), span = Math.max(1, (Math.max(...ys) - low) / (1 - (below + above) / inner));
+    map.y_range.setv({start: low - span * below / inner, end: low + span * (1 - below / inner)});
     turnHeads();
   }
 

@@ -9,7 +9,8 @@ import functools
 import io
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar
@@ -17,6 +18,9 @@ from typing import Any, ParamSpec, TypeVar
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import BoundaryNorm, ListedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -45,6 +49,7 @@ STYLE: dict[Any, Any] = {  # Matplotlib types the keys as the names that its ver
     "figure.constrained_layout.h_pad": 0.08,
     "text.parse_math": False,  # a metric or run may have a dollar sign in its name
     "text.usetex": False,
+    "axes.facecolor": "none",  # pages have a paper of their own
     "svg.hashsalt": "seedmap",  # the same figure is the same file
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), "#222222"),
     **dict.fromkeys(("xtick.color", "ytick.color"), "#222222"),
@@ -70,6 +75,7 @@ _GOLDEN_RATIO = 0.6180339887498949
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
+Canvas = TypeVar("Canvas", bound=FigureCanvasBase)
 
 
 def state_colour(state: int) -> str:
@@ -157,25 +163,41 @@ def figure_of(ax: Axes) -> Figure:
 
 def png(figure: Figure) -> bytes:
     """The figure as PNG bytes at 150 dots an inch."""
-    return _written(figure, "png", dpi=DPI, facecolor="white")
+    buffer = io.BytesIO()
+    with _canvas(figure, FigureCanvasAgg) as canvas:
+        canvas.print_png(buffer)
+    return buffer.getvalue()
 
 
 def svg(figure: Figure) -> str:
     """The figure as SVG text on no background; texts are paths, so that no font is needed."""
-    metadata = {"Date": None, "Creator": None}
-    content = _written(figure, "svg", dpi=DPI, transparent=True, metadata=metadata).decode()
+    buffer = io.StringIO()
+    with _canvas(figure, FigureCanvasSVG) as canvas:
+        figure.patch.set_visible(False)
+        canvas.print_svg(buffer, metadata={"Date": None, "Creator": None})
+    content = buffer.getvalue()
     return content[content.index("<svg") :]
 
 
 def _pdf(figure: Figure) -> bytes:
-    return _written(figure, "pdf", metadata={"CreationDate": None})
-
-
-def _written(figure: Figure, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     with matplotlib.rc_context(STYLE):
-        figure.savefig(buffer, format=kind, **options)
+        figure.savefig(buffer, format="pdf", metadata={"CreationDate": None})
     return buffer.getvalue()
+
+
+@contextmanager
+def _canvas(figure: Figure, kind: type[Canvas]) -> Iterator[Canvas]:
+    """A canvas to print a figure with, once: `savefig` draws everything twice."""
+    before = figure.canvas, figure.dpi, figure.patch.get_visible()
+    with matplotlib.rc_context(STYLE):
+        figure.dpi = DPI
+        try:
+            yield kind(figure)
+        finally:
+            canvas, figure.dpi, visible = before
+            figure.set_canvas(canvas)
+            figure.patch.set_visible(visible)
 
 
 _WRITERS: dict[str, Callable[[Figure], bytes]] = {

@@ -19,6 +19,14 @@ def test_circle_areas_are_proportional_to_occupancy():
     np.testing.assert_allclose(areas / areas.sum(), training_map.occupancy)
 
 
+def test_a_map_says_what_it_is_of_and_what_states_are_called():
+    drawn = figures.plot_training_map(MAPS["easy"][0], heading="Map by X", names={2: "grokking"})
+    written = [text.get_text() for text in drawn.axes[0].texts]
+    assert "Map by X" in written
+    assert "Training map" not in written
+    assert [text.split("\n")[0] for text in written if "of time" in text][2] == "grokking"
+
+
 def test_every_edge_is_drawn_as_wide_as_its_share_of_runs():
     training_map, detours = MAPS["hard"]
     arrows = by_gid(figures.plot_training_map(training_map, detours), "edge", FancyArrowPatch)
