@@ -18,9 +18,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from seedmap.experiments.runs.folder import read_dataset
+from seedmap.experiments.runs.folder import MAPS, read_dataset, read_netcdf
 from seedmap.hmm.figures.style import save, state_colormap, styled
 from seedmap.hmm.training_map.stability import adjusted_rand_index
+
+NUM_STATES = 5  # of the published map
 
 
 def path_of(states: np.ndarray) -> str:
@@ -29,19 +31,17 @@ def path_of(states: np.ndarray) -> str:
 
 
 @styled
-def draw(published: np.ndarray, ours: np.ndarray, steps: np.ndarray) -> Figure:
-    """Two panels [seed, checkpoint] coloured by state."""
-    figure = Figure(figsize=(7.0, 2.6), layout="constrained")
-    colours, norm = state_colormap(int(max(published.max(), ours.max())) + 1)
-    panels = figure.subplots(1, 2, sharey=True)
-    for panel, states, title in zip(
-        panels, (published, ours), ("published", "by the scores alone"), strict=True
-    ):
+def draw(maps: dict[str, np.ndarray], steps: np.ndarray) -> Figure:
+    """A panel [seed, checkpoint] for each map, coloured by state."""
+    figure = Figure(figsize=(7.0, 2.4), layout="constrained")
+    colours, norm = state_colormap(max(int(states.max()) for states in maps.values()) + 1)
+    panels = figure.subplots(1, len(maps), sharey=True)
+    for panel, (title, states) in zip(panels, maps.items(), strict=True):
         panel.imshow(states, cmap=colours, norm=norm, aspect="auto", interpolation="none")
-        ticks = np.arange(0, len(steps), 4)
+        ticks = np.arange(1, len(steps), 6)
         panel.set_xticks(ticks, [f"{steps[tick]:g}" for tick in ticks])
         panel.set_yticks(np.arange(len(states)))
-        panel.set_title(f"States, {title}")
+        panel.set_title(title)
         panel.set_xlabel("step")
     panels[0].set_ylabel("seed")
     return figure
@@ -55,16 +55,24 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="PNG to draw")
     options = parser.parse_args()
     table = pd.read_csv(options.table, sep="\t").pivot(index="seed", columns="step", values="state")
-    ours = read_dataset(options.run)["state"].values
     published = table.to_numpy(int)
-    together = adjusted_rand_index(published, ours)
-    print(f"adjusted Rand index {together:.3f}; {ours.max() + 1} states, published 5\n")
-    print("| seed | published path | our path | adjusted Rand index |\n|---|---|---|---|")
-    for seed, (theirs, mine) in enumerate(zip(published, ours, strict=True)):
-        index = adjusted_rand_index(theirs[None], mine[None])
-        print(f"| {seed} | {path_of(theirs)} | {path_of(mine)} | {index:.2f} |")
+    decoded = read_netcdf(options.run, MAPS, "fit")["state"]
+    maps = {
+        "chosen": read_dataset(options.run)["state"].values,
+        f"{NUM_STATES} states": decoded.sel(num_states=NUM_STATES).values,
+    }
+    for name, states in maps.items():
+        together = adjusted_rand_index(published, states)
+        print(f"{name}: {states.max() + 1} states, adjusted Rand index {together:.3f}")
+    print(f"\n| seed | published path | {' | '.join(maps)} |\n|---|---|{'---|' * len(maps)}")
+    for seed, theirs in enumerate(published):
+        cells = [
+            f"{path_of(states[seed])} ({adjusted_rand_index(theirs[None], states[seed][None]):.2f})"
+            for states in maps.values()
+        ]
+        print(f"| {seed} | {path_of(theirs)} | {' | '.join(cells)} |")
     if options.figure is not None:
-        save(draw(published, ours, np.asarray(table.columns)), options.figure)
+        save(draw({"published": published, **maps}, np.asarray(table.columns)), options.figure)
 
 
 if __name__ == "__main__":
