@@ -8,7 +8,7 @@ from shlex import quote
 import numpy as np
 
 from seedmap.errors import UserError, printable
-from seedmap.experiments.runs.import_metrics import ImportSettings
+from seedmap.experiments.runs.import_metrics import OWN, ImportSettings
 from seedmap.hmm.readers.criterion import Criterion
 from seedmap.hmm.readers.long import LongTable
 from seedmap.hmm.readers.names import is_clock, plain
@@ -72,11 +72,11 @@ def default_metrics(table: LongTable, criterion: Criterion | None) -> list[str]:
     """Returns the metrics of Hu et al. 2023 that all runs have; without any, what may be one.
 
     That is every column that all runs have and that is not constant, but for clocks, counts of
-    steps, accuracies and what convergence is measured by.
+    steps, accuracies, what convergence is measured by, and states that came with the runs.
     """
     shared = shared_columns(table)
     paper = [name for name in PAPER_METRICS if name in shared]
-    no_metric = {table.accuracy, criterion.column if criterion else None}
+    no_metric = {*OWN, table.accuracy, criterion.column if criterion else None}
     varied = table.frame.nunique()
     return paper or [
         name

@@ -1,5 +1,6 @@
 """Any loop records its runs: metrics as of an import, kept through kills, read while it goes on."""
 
+import doctest
 import os
 import signal
 import subprocess
@@ -224,14 +225,19 @@ def test_a_run_that_is_killed_goes_on(tmp_path):
         process.stdout.readline()
         time.sleep(pause)
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.communicate()
     steps = steps_in(tmp_path)["killed"]
     assert len(steps) > 1
-    assert child(tmp_path, "killed", len(steps) + 3).wait() == 0
-    assert child(tmp_path, "whole", len(steps) + 3).wait() == 0
+    for run in ("killed", "whole"):
+        process = child(tmp_path, run, len(steps) + 3)
+        process.communicate()
+        assert process.returncode == 0
     killed, whole = ((tmp_path / RECORDS / run / LINES) for run in ("killed", "whole"))
-    contents = [[line.split(b" ", 2)[2] for line in f.open("rb")] for f in (killed, whole)]
-    assert contents[0] == contents[1]
+    texts = [
+        [line.split(b" ", 2)[2] for line in log.read_bytes().splitlines()]
+        for log in (killed, whole)
+    ]
+    assert texts[0] == texts[1]
     assert steps_in(tmp_path)["killed"] == list(range(len(steps) + 3))
 
 
@@ -438,3 +444,7 @@ def test_a_folder_without_a_whole_record_is_refused(tmp_path):
 def test_runs_of_several_folders_are_told_apart(tmp_path):
     record(tmp_path / "one", range(2)), record(tmp_path / "two", range(2), seed=1)
     assert list(steps_in(tmp_path)) == ["one", "two"]
+
+
+def test_the_example():
+    assert doctest.testmod(sys.modules[Recorder.__module__]) == (0, 4)

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -67,6 +68,23 @@ def test_a_dry_run_says_that_nothing_is_recorded_of_convergence(tmp_path, capsys
     assert "accuracy: none found" in text
     assert "not recorded; name what it is, such as --converged 'train/loss < 1.6'" in text
     assert "--converged" not in text.splitlines()[-1]
+
+
+def test_states_that_came_with_the_runs_are_no_metric(tmp_path, capsys, monkeypatch):
+    """As in the published table of PolyPythias: an unnamed index, a score, states, text."""
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        f"{i}\t{seed - 0.1 * step}\t{step // 2}\t{step}\t{seed}\t[0, 1]"
+        for i, (seed, step) in enumerate((seed, step) for seed in range(5) for step in range(6))
+    ]
+    Path("maps.tsv").write_text("\n".join(["\tscore\tstate\tstep\tseed\tgroup", *rows]))
+    assert seedmap("import", "maps.tsv", "--dry-run") == 0
+    command = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert command[command.index("--metrics") + 1 :] == ["score"]
+    assert seedmap(*command[1:]) == 0
+    dataset = read_dataset(tmp_path / "runs" / "maps")
+    assert dataset.seed.values.tolist() == list("01234")
+    assert "state" not in dataset
 
 
 def test_names_survive_into_the_run_folder_and_back(tmp_path):
