@@ -33,7 +33,7 @@ def viterbi(parameters: Parameters, sequences: Sequences) -> Int[np.ndarray, "ru
         int32 [run, time], -1 on padding.
     """
     initial, transition, shifted, _ = _prepare(parameters, sequences)
-    paths = np.array(_modes(initial, transition, shifted, sequences.mask), np.int32)
+    paths = np.array(best_paths(initial, transition, shifted, sequences.mask), np.int32)
     return np.where(sequences.mask, paths, -1)
 
 
@@ -120,7 +120,8 @@ def _smooth(initial, transition, log_likelihoods):
 
 
 @jax.jit
-def _modes(initial, transition, log_likelihoods, mask):
+def best_paths(initial, transition, log_likelihoods, mask):
+    """Viterbi paths int [run, time] of runs [run, time, K], as one program; any on padding."""
     from dynamax.hidden_markov_model import hmm_posterior_mode
 
     def mode(log_likelihoods, mask):

@@ -18,7 +18,6 @@ def plan_child(argv: Sequence[str], answer: Callable[..., None]) -> None:
     from seedmap.experiments.commands.plan import parse_plan
     from seedmap.experiments.plan.jobs import job_of
     from seedmap.experiments.plan.planning import make_plan
-    from seedmap.experiments.runs.settings import parse_states
     from seedmap.results import to_json
 
     experiment, options, target = parse_plan(argv)
@@ -26,7 +25,7 @@ def plan_child(argv: Sequence[str], answer: Callable[..., None]) -> None:
     plan = make_plan(
         job_of(experiment, options.training, experiment.presets[preset].map.threshold),
         target,
-        parse_states(options.fit.states),
+        options.fit,
         lambda what: answer(compiling=what),
         experiment=experiment.name,
         preset=preset,

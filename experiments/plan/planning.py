@@ -37,6 +37,7 @@ from seedmap.experiments.plan.results import (
 )
 from seedmap.experiments.plan.search import most_that_fit
 from seedmap.experiments.plan.targets import Target, devices_of
+from seedmap.experiments.tasks.base import FitConfig
 from seedmap.trainer.group_size import USABLE
 
 OnProgress = Callable[[str], None]
@@ -160,7 +161,7 @@ class Compiler:
 def make_plan(
     job: Job,
     target: Target,
-    states: Sequence[int] = (),
+    fit: FitConfig | None = None,
     on_progress: OnProgress = lambda what: None,
     **named: Any,
 ) -> Plan:
@@ -169,7 +170,7 @@ def make_plan(
     Args:
         job: the training.
         target: to compile for.
-        states: numbers of states that the map will try; none: training alone.
+        fit: how the map is fitted; None: training alone.
         on_progress: called with what is compiled next.
         **named: `experiment`, `preset` and `hyperparameters`, for the result.
 
@@ -182,8 +183,8 @@ def make_plan(
     training = compiler.training(on_device)
     programs = training_programs(job, compiler.devices, on_device)
     others = [programs.start]
-    if states:
-        others += fit_programs(job.seeds, job.num_records, states, compiler.devices[0])
+    if fit is not None:
+        others += fit_programs(job.seeds, job.num_records, fit, compiler.devices[0])
     compiled = [training, *map(compiler.compile, others)]
     calls = most.groups * job.num_records
     operations = operations_of(job, training, programs.steps, calls, target.lowering)

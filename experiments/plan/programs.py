@@ -10,8 +10,17 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
+from seedmap.experiments.runs.settings import (
+    AUTOREGRESSIVE,
+    emission_of,
+    parse_states,
+    split,
+    sweep_config,
+)
+from seedmap.experiments.tasks.base import FitConfig
 from seedmap.hmm.autoregressive.fits import precision
 from seedmap.hmm.autoregressive.programs import lane_programs
+from seedmap.hmm.selection.programs import sweep_programs
 from seedmap.hmm.sequences import FIRST_RECORDS
 from seedmap.metric_names import PAPER_METRICS
 from seedmap.trainer.batched import SEED_AXIS, TrainState, batching_of, init_all, walk_all
@@ -136,17 +145,18 @@ def _bytes(leaf: Any) -> int:
 
 
 def fit_programs(
-    num_runs: int, num_records: int, states: Sequence[int], device: jax.Device
+    num_runs: int, num_records: int, config: FitConfig, device: jax.Device
 ) -> list[Program]:
     """Returns the programs of the map: EM of a group of fits, and their decoding.
 
     Args:
         num_runs: to fit.
         num_records: of each.
-        states: numbers of states to try.
+        config: how to fit.
         device: to compile for.
     """
-    setting = partial(precision, device.platform)
+    is_gaussian = emission_of(config) != AUTOREGRESSIVE
+    setting = nullcontext if is_gaussian else partial(precision, device.platform)
     records = min(num_records, FIRST_RECORDS)
     sharding = SingleDeviceSharding(device)
 
@@ -156,7 +166,13 @@ def fit_programs(
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
     with setting():
-        found = lane_programs(num_runs, records, len(PAPER_METRICS), states)
+        if is_gaussian:
+            train = len(split([str(run) for run in range(num_runs)], config)[0])
+            sizes = train, num_runs, records, len(PAPER_METRICS)
+            found = sweep_programs(sweep_config(config), *sizes)
+        else:
+            states = parse_states(config.states)
+            found = lane_programs(num_runs, records, len(PAPER_METRICS), states)
     return [
         Program(name, function, jax.tree.map(placed, arguments), setting)
         for name, function, arguments in found

@@ -43,8 +43,12 @@ def line_task():
     )
 
 
+def norm(params):
+    return {"norm": jnp.linalg.norm(params["Dense_0"]["kernel"])}
+
+
 def job(seeds=SEEDS):
-    recipe = make_recipe(line_task(), optax.sgd(0.1), BATCH, EVERY)
+    recipe = make_recipe(line_task(), optax.sgd(0.1), BATCH, EVERY, norm)
     return Job(recipe, seeds, steps=3 * EVERY)
 
 
@@ -145,6 +149,7 @@ def test_ones_own_task_is_planned_as_it_is_trained():
         range(SEEDS),
         on="cpu",
         replicas=replicas,
+        metrics=norm,
         on_program=told.append,
         **sizes,
     )
