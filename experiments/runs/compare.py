@@ -316,7 +316,7 @@ def row_of(run: MappedRun) -> RunRow:
 def _notes(runs: Sequence[MappedRun], rows: Sequence[RunRow]) -> list[str]:
     """Returns the differences between runs that bear on a comparison."""
     fields = [
-        ("checkpoints", "the number of checkpoints", "z-scores and shares are over each run's own"),
+        ("checkpoints", "the number of checkpoints", "scales and shares are each run's own"),
         ("unit", "the unit of time", "times of convergence cannot be compared"),
         ("outcome", "the outcome explained", "R² explains different outcomes"),
     ]
