@@ -39,8 +39,13 @@ class Choice(NamedTuple):
     seconds: float
 
 
+def cpu_group(task: Task) -> int:
+    """Returns the number of replicas that stand side by side on a core of a CPU."""
+    return by_network(task) if task.cpu_group is None else task.cpu_group
+
+
 def by_network(task: Task) -> int:
-    """Returns the number of replicas that stand side by side on a core of a CPU.
+    """Returns the number of replicas that suits the core of a CPU.
 
     1 for a network with kernels of more than 2 axes (convolutions of several replicas at once have
     no fast kernel there); else the largest power of two with at most 65 536 parameters in all,

@@ -23,7 +23,7 @@ from seedmap.trainer.batched import (
     init_all,
 )
 from seedmap.trainer.group_size import (
-    by_network,
+    cpu_group,
     choose_alike,
     fits,
     out_of_memory,
@@ -198,7 +198,7 @@ def compile_program(plan: Plan, seeds_at_once: int | None) -> Program:
 def _most_at_once(plan: Plan, replicas: tuple) -> int | None:
     """Replicas side by side on a device, where memory allows; None: all."""
     recipe = plan.recipe
-    most = by_network(recipe.task) if plan.devices[0].platform == "cpu" else None
+    most = cpu_group(recipe.task) if plan.devices[0].platform == "cpu" else None
     if not recipe.compare:
         return most
     trial = replace(recipe, record_every=min(_TRIAL_STEPS, plan.record_every))

@@ -103,6 +103,8 @@ class Task(NamedTuple):
         classify: (model, batch) -> (logits [example, class], label int [example]), for tasks that
             tell classes apart: what each example of a test batch is taken for, and what it is. The
             class with the largest logit is the prediction. Only studies of noise ask for it.
+        cpu_group: replicas that stand side by side on a core of a CPU; by default by the network's
+            size (`trainer.group_size.by_network`). The number decides the last bits of the results.
     """
 
     init: Callable[[Key[Array, ""]], PyTree]
@@ -115,6 +117,7 @@ class Task(NamedTuple):
         Callable[[PyTree, PyTree], tuple[Float[Array, "example class"], Int[Array, " example"]]]
         | None
     ) = None
+    cpu_group: int | None = None
 
 
 def init_model(task: Task, key: Key[Array, ""]) -> Variables:

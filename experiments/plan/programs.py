@@ -24,7 +24,7 @@ from seedmap.hmm.selection.programs import sweep_programs
 from seedmap.hmm.sequences import FIRST_RECORDS
 from seedmap.metric_names import PAPER_METRICS
 from seedmap.trainer.batched import SEED_AXIS, TrainState, batching_of, init_all, walk_all
-from seedmap.trainer.group_size import by_network
+from seedmap.trainer.group_size import cpu_group
 from seedmap.trainer.placement import Placement, place
 from seedmap.trainer.program import group_program
 from seedmap.trainer.recipe import Recipe
@@ -83,7 +83,7 @@ class Job:
     def most_at_once(self, platform: str) -> int | None:
         """Returns the seeds that stand side by side on a device at most; None: all that fit."""
         if self.seeds_at_once is None and platform == "cpu":
-            return by_network(self.recipe.task)
+            return cpu_group(self.recipe.task)
         return self.seeds_at_once
 
 

@@ -63,9 +63,6 @@ class AdultConfig(TrainingConfig):
     """Learning rate per step."""
     weight_decay: float = 0.0
     """Weight decay coefficient (AdamW)."""
-    seeds_at_once: int | None = 5
-    """Seeds trained side by side on a device; None: on a CPU by the network's size, else as many as
-    fit."""
     hidden: int = 64
     """Units of each of the two hidden layers."""
     data: Literal["adult", "made"] = "adult"
@@ -141,6 +138,7 @@ def make_task(config: AdultConfig, train: People, test: People) -> Task:
         num_train=len(train.label_N),
         pool=Data(*((jnp.asarray(of.x_NxD), jnp.asarray(of.label_N)) for of in (train, test))),
         classify=classify,
+        cpu_group=5,  # 8 groups of 40 seeds, for as many cores
     )
 
 

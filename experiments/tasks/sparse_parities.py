@@ -131,6 +131,7 @@ def parities_task(config: ParitiesConfig) -> Task:
         score=score,
         num_train=config.train_size,
         classify=classify,
+        cpu_group=5,  # 8 groups of the 40 seeds, for as many cores
     )
 
 
@@ -151,7 +152,7 @@ def setup(config: ParitiesConfig) -> Setup:
     return Setup(parities_task(config), optimizer)
 
 
-PAPER = ParitiesConfig(seeds_at_once=5)  # 8 groups of the 40 seeds, for as many cores
+PAPER = ParitiesConfig()
 
 EXPERIMENT = Experiment(
     name="parities",

@@ -133,3 +133,9 @@ def test_groups_are_equal_and_do_not_depend_on_the_cores(replicas, most, size, n
         assert placement.lanes <= min(count, num_groups)
         assert np.array_equal(placement.rows.ravel()[:replicas], np.arange(replicas))
         assert (placement.rows.ravel()[replicas:] == replicas - 1).all()
+
+
+def test_a_task_may_say_its_own_number_for_cpus():
+    task = task_of((10, 10))
+    assert sizing.cpu_group(task) == sizing.by_network(task) == 8
+    assert sizing.cpu_group(task._replace(cpu_group=5)) == 5
