@@ -123,7 +123,7 @@ def test_ctrl_c_always_ends_an_import_of_checkpoints(tmp_path):
     words = [*SEEDMAP, "import", "checkpoints", pattern, "--out", str(tmp_path / "run")]
     for i in range(20):
         process = subprocess.Popen([*words, "--overwrite"], stderr=subprocess.DEVNULL)
-        done = tmp_path / "run" / "training" / "import.jsonl"
+        done = tmp_path / "run" / "training" / "run-0" / "import.jsonl"
         before = done.stat().st_mtime_ns if done.exists() else 0
         while process.poll() is None and (
             not done.exists() or done.stat().st_mtime_ns == before or done.stat().st_size < 500 * i
