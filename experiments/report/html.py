@@ -92,15 +92,14 @@ def command_line(command: str) -> str:
 
 def inline_svg(name: str, figure: Figure) -> str:
     """Returns a figure as SVG that is part of the page: its ink and paper are those of the page."""
-    drawn = svg(figure)
+    drawn = re.sub(r"<metadata>.*?</metadata>", "", svg(figure), flags=re.DOTALL)
     drawn = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{_slug(name)}-", drawn)  # unique in the page
     drawn = _DRAWN.sub(lambda match: f"var({_FOLLOWS[match[0]]}, {match[0]})", drawn)
-    label = escape(name.replace("_", " "), quote=True)
-    natural = f"--natural: {96 * figure.get_figwidth():.0f}px"
     box = re.search(r'viewBox="[^"]*"', drawn)
     assert box is not None
-    start = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-    start += f'{box[0]} role="img" aria-label="{label}" style="{natural}">'
+    label = escape(name.replace("_", " "), quote=True)
+    natural = f"--natural: {96 * figure.get_figwidth():.0f}px"
+    start = f'<svg {box[0]} role="img" aria-label="{label}" style="{natural}">'
     return start + drawn[drawn.index(">") + 1 :]
 
 
