@@ -11,6 +11,7 @@ from seedmap.trainer import Data, Task
 from seedmap.trainer import group_size as sizing
 from seedmap.trainer.batched import Trainer
 from seedmap.trainer.placement import place
+from seedmap.trainer.program import compile_if_it_fits
 from seedmap.trainer.streams import make_streams
 
 
@@ -134,3 +135,20 @@ def test_groups_are_equal_and_do_not_depend_on_the_cores(replicas, most, size, n
         assert placement.lanes <= min(count, num_groups)
         assert np.array_equal(placement.rows.ravel()[:replicas], np.arange(replicas))
         assert (placement.rows.ravel()[replicas:] == replicas - 1).all()
+
+
+class Lowered(NamedTuple):
+    """A program whose compiler says something."""
+
+    words: str
+
+    def compile(self):
+        raise jax.errors.JaxRuntimeError(self.words)
+
+
+def test_a_compiler_that_finds_too_little_memory_makes_groups_smaller():
+    """As that of TPUs does; any other refusal is one."""
+    too_large = "RESOURCE_EXHAUSTED: Ran out of memory. Used 20G of 15.75G hbm."
+    assert compile_if_it_fits(Lowered(too_large)) is None
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        compile_if_it_fits(Lowered("INTERNAL: no"))
