@@ -10,6 +10,7 @@ import pytest
 from seedmap.trainer import Data, Task, group_size as sizing
 from seedmap.trainer.batched import Trainer
 from seedmap.trainer.placement import place
+from seedmap.trainer.program import compile_if_it_fits
 from seedmap.trainer.streams import make_streams
 
 
@@ -139,3 +140,20 @@ def test_a_task_may_say_its_own_number_for_cpus():
     task = task_of((10, 10))
     assert sizing.cpu_group(task) == sizing.by_network(task) == 8
     assert sizing.cpu_group(task._replace(cpu_group=5)) == 5
+
+
+class Lowered(NamedTuple):
+    """A program whose compiler says something."""
+
+    words: str
+
+    def compile(self):
+        raise jax.errors.JaxRuntimeError(self.words)
+
+
+def test_a_compiler_that_finds_too_little_memory_makes_groups_smaller():
+    """As that of TPUs does; any other refusal is one."""
+    too_large = "RESOURCE_EXHAUSTED: Ran out of memory. Used 20G of 15.75G hbm."
+    assert compile_if_it_fits(Lowered(too_large)) is None
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        compile_if_it_fits(Lowered("INTERNAL: no"))
