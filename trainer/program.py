@@ -23,8 +23,8 @@ from seedmap.trainer.batched import (
     init_all,
 )
 from seedmap.trainer.group_size import (
-    cpu_group,
     choose_alike,
+    cpu_group,
     fits,
     out_of_memory,
     smaller,
