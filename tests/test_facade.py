@@ -71,7 +71,7 @@ def test_a_map_finds_the_planted_turns(mapped):
     assert (mapped.paths == (np.arange(30) >= turns[:, None])).all()  # state 0 comes first
     assert not mapped.forking
     assert [(edge.source, edge.target) for edge in mapped.edges] == [(0, 1)]
-    assert repr(mapped) == "Map(2 states, 1 edges, one path, 8 runs)"
+    assert repr(mapped) == "Map(2 states, 1 edges, one order of first visits, 8 runs)"
     assert mapped.plot().axes
 
 

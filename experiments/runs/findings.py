@@ -58,12 +58,12 @@ def find_branches(fitted: Fitted, analysis: Analysis) -> tuple[tuple[hmm.Branch,
 
     Args:
         fitted: the run; of a Gaussian HMM no branches are tested, and the headline says whether two
-            runs visit states in different orders (Hu et al. 2023).
+            runs visit states in different orders (Hu et al. 2023), and how many go back.
         analysis: of the runs on its map.
     """
     saved = fitted.saved
     if saved.model is None:
-        return (), "runs fork" if analysis.training_map.forking else "one path"
+        return (), analysis.training_map.order
     features = hmm.apply_scale(saved.model.scale, fitted.raw)
     made = hmm.FittedRuns(saved.model, features, saved.train_runs)
     times = np.full(len(features.runs), np.nan)

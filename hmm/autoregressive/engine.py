@@ -32,9 +32,11 @@ from seedmap.hmm.features import Features, apply_scale, fit_scale
 from seedmap.hmm.parameters import canonical_order
 from seedmap.hmm.sequences import Sequences, check_num_runs
 from seedmap.hmm.training_map.stability import adjusted_rand_index, edge_recurrence
+from seedmap.hmm.training_map.transitions import returns
 
 _SCREENINGS = 2  # as the scale is another one without the odd runs
 _AUTOCORRELATED = 0.5
+_NAMED = 8  # runs that a note names at most
 
 
 @dataclass(frozen=True)
@@ -278,6 +280,12 @@ def _in_order(model: MapModel, sequences: Sequences, kept: np.ndarray) -> MapMod
     return replace(model, parameters=permute_states(model.parameters, order), refits=refits)
 
 
+def _first(names: Sequence[str]) -> str:
+    """The first names of runs, in words."""
+    more = ["..."] if len(names) > _NAMED else []
+    return ", ".join([*names[:_NAMED], *more])
+
+
 def _notes(fit: MapFit, settings: MapSettings) -> tuple[str, ...]:
     """What a reader should know."""
     k, notes = fit.num_states, []
@@ -297,6 +305,10 @@ def _notes(fit: MapFit, settings: MapSettings) -> tuple[str, ...]:
     unvisited = k - len(np.unique(fit.paths[fit.paths >= 0]))
     if unvisited:
         notes.append(f"{unvisited} of {k} states are visited by no run in the consensus")
+    back = [run for run, path in zip(fit.features.runs, fit.paths, strict=True) if returns(path)]
+    if back:
+        goes = "run goes" if len(back) == 1 else "runs go"
+        notes.append(f"{len(back)} {goes} back to a state once left: {_first(back)}")
     strongest = float(np.abs(fit.autocorrelation).max())
     if strongest > _AUTOCORRELATED:
         notes.append(

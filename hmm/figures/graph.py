@@ -77,7 +77,7 @@ def plot_training_map(
         training_map: The map.
         detours: States that are detours.
         claim: What was found of forks, for the heading. Default: whether two runs visit states in
-            different orders (Hu et al. 2023).
+            different orders (Hu et al. 2023), and how many go back.
         heading: what it is a map of.
         names: of states that have one, by their number.
         ax: axes to draw on, at the place that they have now; edges say the share of runs only.
@@ -88,7 +88,7 @@ def plot_training_map(
     """
     edges = sorted(training_map.edges, key=lambda e: (-e.num_runs, e.source, e.target))
     if claim is None:
-        claim = "forks" if training_map.forking else "does not fork"
+        claim = training_map.order
     states = _States(training_map, detours, names)
     if ax is not None:
         _draw_small(ax, states, edges)
@@ -180,6 +180,8 @@ def _claims(training_map: TrainingMap, claim: str) -> list[str]:
     """What a heading says: number of runs, what was found of forks, and states left out."""
     unvisited = [str(k) for k in range(training_map.num_states) if not training_map.visits[k]]
     notes = [f"{training_map.num_runs} runs", claim]
+    if training_map.returning and training_map.returning not in claim:
+        notes.append(training_map.returning)
     if unvisited:
         notes.append("no run visits state " + ", ".join(unvisited))
     return notes

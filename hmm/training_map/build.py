@@ -17,7 +17,7 @@ from seedmap.errors import UserError
 from seedmap.hmm.inference import filtered
 from seedmap.hmm.parameters import Parameters
 from seedmap.hmm.sequences import Sequences
-from seedmap.hmm.training_map.transitions import transitions_made
+from seedmap.hmm.training_map.transitions import returns, transitions_made
 
 if TYPE_CHECKING:
     import networkx
@@ -62,6 +62,7 @@ class TrainingMap:
             visit; NaN if none does.
         forking: whether two runs meet new states in different orders (neither order of first visits
             begins the other).
+        num_returning: runs that come back to a state they had left.
     """
 
     num_states: int
@@ -71,6 +72,21 @@ class TrainingMap:
     visits: Int[np.ndarray, " state"]
     first_visit: Float[np.ndarray, " state"]
     forking: bool
+    num_returning: int
+
+    @property
+    def order(self) -> str:
+        """What the decoded paths say of order, in a few words (Hu et al. 2023 for forks)."""
+        order = "runs fork" if self.forking else "one order of first visits"
+        return "; ".join(filter(None, (order, self.returning)))
+
+    @property
+    def returning(self) -> str:
+        """How many runs go back, in a few words; empty where none does."""
+        if not self.num_returning:
+            return ""
+        goes = "goes" if self.num_returning == 1 else "go"
+        return f"{self.num_returning} of {self.num_runs} runs {goes} back"
 
     def graph(self) -> "networkx.DiGraph":
         """The map as a directed graph.
@@ -151,6 +167,7 @@ def build_map(
         visits=visits.sum(axis=0),
         first_visit=np.where(visits.any(axis=0), first / np.maximum(visits.sum(axis=0), 1), np.nan),
         forking=_forks(paths),
+        num_returning=int(sum(map(returns, paths))),
     )
 
 

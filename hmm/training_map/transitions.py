@@ -26,3 +26,14 @@ def transitions_made(paths: np.ndarray) -> Transitions:
     before, after = paths[:, :-1], paths[:, 1:]
     runs, times = np.nonzero((before != after) & (after >= 0))
     return Transitions(runs, times, before[runs, times], after[runs, times])
+
+
+def returns(path: np.ndarray) -> bool:
+    """Tells whether a run comes back to a state it had left.
+
+    Args:
+        path: int [time], states, -1 past the run's end.
+    """
+    seen = path[path >= 0]
+    stays = seen[np.flatnonzero(np.diff(seen, prepend=-1))]
+    return len(np.unique(stays)) < len(stays)

@@ -285,7 +285,7 @@ def fit_map(
         branches, headline = branches_of(fitted, settings.get("seed", 0))
         notes.append(headline)
     else:
-        headline = "runs fork" if analysis.training_map.forking else "one path"
+        headline = analysis.training_map.order
     if by_time and not np.isfinite(measured).any():
         why = "no convergence is recorded"
         if runs.criterion is not None:

@@ -28,7 +28,9 @@ def make_map(pairs, occupancy, num_runs=40, names=("l2", "trace", "mean_lambda")
     visits = np.full(num_states, num_runs)
     visits[list(unvisited)] = 0
     occupancy = np.array(occupancy) / np.sum(occupancy)
-    return TrainingMap(num_states, num_runs, edges, occupancy, visits, first, forking=True)
+    return TrainingMap(
+        num_states, num_runs, edges, occupancy, visits, first, forking=True, num_returning=0
+    )
 
 
 def hard_map():

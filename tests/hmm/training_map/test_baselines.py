@@ -100,7 +100,7 @@ def test_metrics_are_ranked_by_the_runs_whose_edges_they_describe():
         Edge(0, 2, 0.1, 6, 6, (("c", -1.0), ("d", 2.0))),
     ]
     empty = np.zeros(3)
-    tmap = TrainingMap(3, 10, tuple(edges), empty, empty.astype(int), empty, True)
+    tmap = TrainingMap(3, 10, tuple(edges), empty, empty.astype(int), empty, True, 0)
     # Runs: a 14, b 10, c 10, d 6; b and c both stand first where they stand.
     assert rank_metrics(tmap) == ["a", "b", "c", "d"]
     swapped = replace(edges[0], top_features=(("a", 1.0), ("b", 1.0)))

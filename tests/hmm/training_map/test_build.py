@@ -8,6 +8,7 @@ import pytest
 from seedmap.hmm.parameters import Parameters
 from seedmap.hmm.sequences import from_arrays
 from seedmap.hmm.training_map.build import belief_gradient, build_map, importance
+from seedmap.hmm.training_map.transitions import returns
 
 
 def random_hmm(num_states=3, num_metrics=4, seed=0):
@@ -203,6 +204,28 @@ def test_a_state_no_run_visits():
 def test_forking(paths, forking):
     sequences = from_arrays([np.zeros((4, 4))] * len(paths))
     assert build_map(HAND_MADE, sequences, np.array(paths)).forking is forking
+
+
+@pytest.mark.parametrize(
+    ("path", "back"),
+    [
+        ([0, 0, 1, 2], False),
+        ([0, 1, 0, -1], True),
+        ([2, 1, 1, 2], True),
+        ([1, 1, -1, -1], False),
+        ([0, 1, 2, 1], True),
+    ],
+)
+def test_a_run_returns_to_a_state_it_had_left(path, back):
+    assert returns(np.array(path)) == back
+
+
+def test_a_map_with_a_step_back_says_so_and_claims_no_single_path():
+    paths = np.array([[0, 0, 1, 2], [0, 1, 2, 2], [0, 1, 0, 2]])
+    sequences = from_arrays(np.zeros((3, 4, 4)))
+    tmap = build_map(random_hmm(), sequences, paths)
+    assert tmap.num_returning == 1
+    assert tmap.order == "one order of first visits; 1 of 3 runs goes back"
 
 
 def test_relabelling_the_states_relabels_the_map():
