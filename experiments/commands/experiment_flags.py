@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar, get_type_hints
 
 import tyro
 
@@ -66,18 +66,16 @@ def parse_experiment(
     command: str,
     argv: Sequence[str],
     of_preset: Sequence[str] = ("training",),
-    output: type[Output] = Output,
     **changed: Any,
 ) -> tuple[Experiment, Any]:
     """Parses `EXPERIMENT --flags`, the defaults being those of the preset that is named.
 
     Args:
-        options: A dataclass with a field `place`, a `Place`, and a type parameter for the
+        options: A dataclass with a field `output`, an `Output`, and a type parameter for the
             experiment's `TrainingConfig`, as `TrainOptions` is.
         command: What follows `seedmap` on the command line, for messages.
         argv: The words after that.
         of_preset: Fields of `options` whose defaults are the preset's, under the same names.
-        output: Kind of the field `output`.
         changed: Hyperparameters whose defaults are others than the preset's.
 
     Returns:
@@ -106,6 +104,7 @@ def parse_experiment(
     default = {field: getattr(preset, field) for field in of_preset}
     default["training"] = replace(preset.training, **changed)
     about = EXPERIMENTS[experiment.name].description
+    output = get_type_hints(options)["output"]
     parsed = parse(
         options[type(preset.training)],
         f"{command} {experiment.name}",

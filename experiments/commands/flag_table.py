@@ -33,6 +33,7 @@ from seedmap.experiments.commands.noise import NoiseOptions
 from seedmap.experiments.commands.noise_backend import BackendOptions
 from seedmap.experiments.commands.noise_compare import CompareNoiseOptions
 from seedmap.experiments.commands.overhead import OverheadOptions
+from seedmap.experiments.commands.plan import PlanOptions
 from seedmap.experiments.commands.show import ListOptions, ShowOptions
 from seedmap.experiments.commands.train import RunOptions
 from seedmap.hmm.readers.kinds import KINDS
@@ -53,16 +54,20 @@ OPTIONS: Mapping[str, type] = {
     "noise": NoiseOptions,
     "noise compare": CompareNoiseOptions,
     "noise backend": BackendOptions,
+    "plan": PlanOptions,
     "compare": CompareOptions,
     "forecast": ForecastOptions,
     "overhead": OverheadOptions,
 }
-OF_PRESET = {"run": ("training", "fit", "map")}  # groups with a preset's defaults; else training
+OF_PRESET = {
+    "run": ("training", "fit", "map"),
+    "plan": ("training", "fit"),
+}  # groups with a preset's defaults; else training
 CHANGED = {"noise": {"seeds_at_once": None}}
 # Of commands with many flags `--help` shows these, and `--help-all` all.
 BASIC = frozenset(
     "preset out overwrite resume seeds epochs batch_size learning_rate data_dir corpus states "
-    "method compare_methods metrics threshold sources roots replicas map settings".split()
+    "method compare_methods metrics threshold sources roots replicas map settings on".split()
 )
 
 

@@ -43,9 +43,7 @@ def parse_plan(argv: Sequence[str]) -> tuple[Experiment, PlanOptions, "Target"]:
     """
     from seedmap.experiments.plan.targets import parse_target
 
-    experiment, options = parse_experiment(
-        PlanOptions, "plan", argv, ("training", "fit"), output=PlanOutput
-    )
+    experiment, options = parse_experiment(PlanOptions, "plan", argv, ("training", "fit"))
     return experiment, options, parse_target(options.output.on)
 
 

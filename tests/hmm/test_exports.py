@@ -11,7 +11,7 @@ import pytest
 from seedmap import hmm
 from seedmap.hmm import figures
 
-ENGINE = ("autoregressive", "em", "readers")  # what users need of them comes by way of the others
+ENGINE = ("autoregressive", "em", "explorer", "readers")  # users get them by way of the others
 NAMES = sorted(
     ".".join(path.relative_to(Path(hmm.__file__).parent).with_suffix("").parts)
     for path in Path(hmm.__file__).parent.rglob("*.py")
@@ -25,8 +25,8 @@ HELPERS = {  # between modules
     *("distribution_by_state", "distribution_by_time", "distribution_by_weight"),
     *("bootstrap", "brier_by_run", "concordance", "concordance_pairs", "coverage"),
     *("expected_wait", "outcome_weights", "recorded_beyond", "survival_at"),
-    *("HmmlearnGaussian", "num_iterations"),
-    *("Transitions", "transitions_made"),
+    *("HmmlearnGaussian", "num_iterations", "sweep_programs"),
+    *("Transitions", "returns", "transitions_made"),
     *("BranchCandidate", "candidates", "smallest_group", "Visits", "find_visits"),
     *("delay", "end_test", "parting", "place_test", "support", "timing", "holm", "measure_delay"),
     *("Whitening", "closest_points", "null_separations", "separation", "whiten"),

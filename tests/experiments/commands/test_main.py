@@ -179,7 +179,7 @@ def test_the_runs_of_a_folder_are_listed(run, capsys):
     header, line = capsys.readouterr().out.splitlines()
     assert header.split() == "run experiment started step converged states branches".split()
     assert re.match(rf"{run} +parities +20", line)
-    assert line.endswith("  no fork found")
+    assert line.endswith("  forks not testable")
     assert f"reported  {content['num_converged']} of 6" in line
     assert seedmap("ls", run.parent, "--json") == 0
     (listed,) = json.loads(capsys.readouterr().out)

@@ -357,7 +357,7 @@ def test_paths_and_flags_that_do_not_fit(tmp_path):
     for path, run, message in (
         (tmp_path / "none", None, "there is no"),
         (tmp_path / "csv", "id", "run: 'id' is for one long table"),
-        (tmp_path / "a.txt", None, "none of trainer-state, .* csv, jsonl"),
+        (tmp_path / "a.txt", None, "none of recorder, trainer-state, .* csv, jsonl"),
     ):
         with pytest.raises(ValueError, match=message):
             read_metrics(path, run=run)

@@ -147,7 +147,7 @@ def test_quick_preset_trains_end_to_end(name):
 
 def test_images_are_bytes_on_the_device_once_for_all_seeds():
     config = replace(QUICK, train_size=20, test_size=10, batch_size=10)
-    made = setup(config, 10)
+    made = setup(config, num_classes=10)
     assert made.task.pool.train[0].dtype == jnp.uint8
     data = made.task.make_data(jax.random.key(0), made.task.pool)
     assert data.train[0] is made.task.pool.train[0]
@@ -166,7 +166,7 @@ def test_images_are_bytes_on_the_device_once_for_all_seeds():
 )
 def test_wrong_settings_are_named_in_one_line(change, message):
     with pytest.raises(ValueError, match=message) as caught:
-        setup(replace(QUICK, **change), 10)
+        setup(replace(QUICK, **change), num_classes=10)
     assert "\n" not in str(caught.value)
 
 

@@ -221,7 +221,9 @@ def test_the_order_of_the_kinds_is_told_and_can_be_chosen(tmp_path):
     with pytest.warns(UserWarning, match="is read as csv; it also holds jsonl: choose by --kind"):
         assert read_long(folder).table.runs == ["a", "b"]
     assert read_long(folder, kind="jsonl").table.runs == ["c"]
-    with pytest.raises(UserError, match=re.escape("kind: 'xml' is none of trainer-state, ")):
+    with pytest.raises(
+        UserError, match=re.escape("kind: 'xml' is none of recorder, trainer-state, ")
+    ):
         read_long(folder, kind="xml")
     with pytest.raises(UserError, match="holds no metrics: expected parquet"):
         read_long(folder, kind="parquet")
