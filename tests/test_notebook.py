@@ -15,7 +15,7 @@ EXPECTED = {  # name -> pictures, words that are printed
     "quickstart": (4, ("of 10 seeds converged",)),
     "reading_a_map": (1, ("published: ", "forks: True", "default: ", "forks: False", "support")),
 }
-LONG = ("noise_by_source", "own_task", "quickstart", "reading_a_map")
+LONG = ("checkpoints", "noise_by_source", "own_task", "quickstart", "reading_a_map")
 
 
 @pytest.mark.parametrize(

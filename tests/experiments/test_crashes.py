@@ -240,7 +240,13 @@ def compare_baselines(*_, upto, **__):
     return [{"name": name} | row for name in names]
 
 
-@pytest.mark.parametrize("name", STEPS)
+# Of variants of one command that share their writing the shorter stands among the quick tests.
+LONG = ("import metrics --overwrite", "fit --overwrite", "fit --out", "fit of recorded runs again")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in LONG else ()) for n in STEPS]
+)
 def test_a_step_stopped_anywhere(name, base, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(f"{_RUNS}.baselines.compare_baselines", compare_baselines)
     _survives(name, STEPS[name](base), tmp_path, capsys)

@@ -338,6 +338,7 @@ def test_a_cache_of_the_hub(kind, tmp_path):
 # Several processes
 
 
+@pytest.mark.slow
 def test_processes_share_an_import_and_collect_puts_it_together(tmp_path, capsys):
     pattern = write_steps(tmp_path / "a", range(4), range(5))
     whole, out = tmp_path / "whole", tmp_path / "out"

@@ -117,6 +117,7 @@ def test_runs_held_out_are_scored_and_have_no_part_in_the_fit(folder, tmp_path):
     assert content["held_out_log_likelihood"] == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_a_gaussian_hmm_on_the_common_scale(folder, tmp_path):
     out = tmp_path / "out"
     gaussian = ("--emission", "gaussian", "--scale", "common", "--resamples", 0)
@@ -164,6 +165,7 @@ def test_the_published_method_by_the_command(folder, tmp_path, capsys):
         assert words in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_methods_side_by_side(folder, tmp_path, monkeypatch):
     out = tmp_path / "out"
     published = FitConfig(method="hu2023", states="1-3", restarts=2, iterations=10)

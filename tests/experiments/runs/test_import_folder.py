@@ -77,6 +77,7 @@ def test_unequal_lengths_and_no_outcomes(tmp_path):
     assert summary["regression"]["r2"] is None
 
 
+@pytest.mark.slow
 def test_a_run_can_be_fitted_anew_elsewhere_with_other_metrics(tmp_path):
     source, out = write_runs(tmp_path / "csv"), tmp_path / "run"
     assert seedmap("fit", source, "--out", out, *FITTING) == 0

@@ -70,6 +70,7 @@ def test_one_odd_run_decides_the_total_and_not_the_choice(with_outlier):
         assert dominant_validation_runs(sweep) == ("11",)
 
 
+@pytest.mark.slow
 def test_progress_counts_every_pass_from_the_first_call(with_outlier):
     calls, total = with_outlier[1], 12 * (len(PRIORS["held-out"]) + 1)
     assert (calls[0], calls[-1]) == ((0, total), (total, total))
