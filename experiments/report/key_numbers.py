@@ -11,7 +11,7 @@ def key_numbers(summary: RunSummary) -> list[tuple[str, str, str]]:
         _convergence(summary),
         _states(summary),
         _branches(summary),
-        _bag(summary),
+        _explained(summary),
         _speed(summary),
     ]
 
@@ -39,13 +39,17 @@ def _branches(summary: RunSummary) -> tuple[str, str, str]:
     return "forks and branches", claim, beside
 
 
-def _bag(summary: RunSummary) -> tuple[str, str, str]:
-    regression = summary.regression
-    in_sample = f"in sample {fixed(regression.r2, undefined=UNDEFINED)}"
-    beside = f"{in_sample}, {p_equals(regression.f_pvalue)}: the bag of states on convergence"
-    if regression.outcome != "convergence":
-        beside = f"{in_sample}: the bag of states on {regression.outcome}"
-    return "left-out R²", fixed(regression.leave_one_out_r2, undefined=UNDEFINED), beside
+def _explained(summary: RunSummary) -> tuple[str, str, str]:
+    """One threshold of one metric first: a bag of states that tells no more than it says little."""
+    regression, alone = summary.regression, summary.findings.single_threshold
+    bag = f"left-out R² {fixed(regression.leave_one_out_r2, undefined=UNDEFINED)}"
+    of_outcome = f"on {regression.outcome}, {p_equals(regression.f_pvalue)}"
+    leak = summary.findings.leak
+    first = "" if leak is None else f"; the first record alone {fixed(max(leak.scaled, 0.0))}"
+    if alone is None:
+        return "bag of states", bag, f"{of_outcome}{first}"
+    label = f"one threshold of {alone.metric} alone"
+    return label, f"R² {fixed(alone.r2)}", f"the bag of states {bag} {of_outcome}{first}"
 
 
 def _speed(summary: RunSummary) -> tuple[str, str, str]:

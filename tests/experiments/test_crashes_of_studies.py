@@ -130,6 +130,7 @@ def test_a_study_stopped_anywhere(name, study, measured, tmp_path, capsys):
     _survives(name, STUDIES[name](study, bare), tmp_path, capsys)
 
 
+@pytest.mark.slow
 def test_a_study_stopped_between_training_and_measures_is_to_be_resumed(study, measured):
     with pytest.raises(UserError, match=r"holds a study not measured yet; .* add --resume to cont"):
         run_folder.check_free(study, overwrite=False)

@@ -429,7 +429,7 @@ def test_text_is_escaped(tmp_path):
 def test_the_map_comes_first_then_five_numbers_then_the_notes(tmp_path):
     summary = SUMMARY | {"notes": ["Seed 7 diverged at step 300."]}
     content = write(tmp_path, summary, figures={"training_map": figure(), "losses": figure()})
-    order = ["Training map", *("runs that converge", "left-out R²"), "Seed 7 diverged"]
+    order = ["Training map", *("runs that converge", "one threshold of"), "Seed 7 diverged"]
     text = content.text()
     places = [text.index(word) for word in order]
     assert places == sorted(places)
