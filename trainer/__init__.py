@@ -7,11 +7,12 @@ The natural way: a `Task` (data, model, loss) -> `train(task, optimizer, seeds, 
 from seedmap.metric_names import OUTCOMES, PAPER_METRICS
 from seedmap.trainer.batched import Trainer, TrainState, make_trainer
 from seedmap.trainer.checks import grid
-from seedmap.trainer.loop import Replicas, Saving, train
+from seedmap.trainer.loop import Saving, train
 from seedmap.trainer.metrics.registry import MEASURES, choose
 from seedmap.trainer.metrics.weights import Role, Rule, flax_rule, weight_metrics
 from seedmap.trainer.noise.perturb import Fork, Perturbations
 from seedmap.trainer.program import Progress
+from seedmap.trainer.replicas import Replicas
 from seedmap.trainer.step import SeedState
 from seedmap.trainer.storage.results import TrainingRun, collect
 from seedmap.trainer.streams import Streams, make_streams

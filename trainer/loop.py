@@ -28,7 +28,8 @@ from seedmap.trainer.program import (
     done_of,
     train_chunks,
 )
-from seedmap.trainer.recipe import Optimizer, make_recipe
+from seedmap.trainer.recipe import Optimizer
+from seedmap.trainer.replicas import DIFFER_IN_ALL, Replicas, checked_recipe
 from seedmap.trainer.step import SeedState
 from seedmap.trainer.storage import folder as store
 from seedmap.trainer.storage.checkpoints import Saved, checkpoints, save
@@ -38,32 +39,6 @@ from seedmap.trainer.streams import Streams, make_streams
 from seedmap.trainer.task import Task, Variables
 
 _CHUNK_SECONDS = 1.0  # records are collected for at most so long, then written and shown
-
-
-@dataclass(frozen=True)
-class Replicas:
-    """What distinguishes replicas beyond the numbers of their seeds.
-
-    Attributes:
-        vary: the random streams that differ between seeds (`Streams`).
-        hyperparameters: values of each replica by name, for an optimizer that is a function, and
-            `init_scale`; a seed may stand several times if these differ (`grid`).
-        streams: keys of every replica, in place of those that the seeds and `vary` give; the seeds
-            are then only names. What distinguishes them belongs in `Saving.identity`.
-        perturb: noise of tools to imitate in each replica (`trainer.noise`); the same holds.
-        compare: also record how far each replica is from the first one, and since when
-            (`trainer.metrics.replica_distance`); a `seeds_at_once` that is not given is then one at
-            which copies of a replica stay alike to the bit.
-        families: equal parts of the replicas, in their order, such as those of several base
-            trainings; with `compare` each replica is compared with the first of its own family.
-    """
-
-    vary: Sequence[str] = Streams._fields
-    hyperparameters: Mapping[str, Sequence[float]] | None = None
-    streams: Streams | None = None
-    perturb: Perturbations | None = None
-    compare: bool = False
-    families: int = 1
 
 
 @dataclass(frozen=True)
@@ -93,7 +68,7 @@ def train(
     batch_size: int,
     steps: int,
     record_every: int,
-    replicas: Replicas = Replicas(),
+    replicas: Replicas = DIFFER_IN_ALL,
     metrics: Metric | Sequence[Metric] = weight_metrics,
     threshold: float | None = None,
     early_stop: str = "never",
@@ -142,30 +117,20 @@ def train(
         train(task, optax.adam(1e-2), seeds=range(8), batch_size=50, steps=200, record_every=10,
               replicas=Replicas(vary=("init",)), saving=Saving("my-training", resume=True))
     """
-    checks.check_kind("task", task, Task)
-    checks.check_kind("replicas", replicas, Replicas)
     checks.check_kind("saving", saving, Saving | None)
-    hyper = {
-        name: list(map(float, column)) for name, column in (replicas.hyperparameters or {}).items()
-    }
-    checks.check_width()
-    checks.check_sizes(task, batch_size, record_every)
-    checks.check_seeds(seeds, hyper)
-    checks.check_steps(steps, record_every)
-    checks.check_stop(early_stop, threshold)
-    checks.check_hyperparameters(hyper, callable(optimizer))
-    checks.check_seeds_at_once(seeds_at_once)
-    _check_replicas(replicas, len(seeds))
-    recipe = make_recipe(
+    recipe, hyper = checked_recipe(
         task,
         optimizer,
-        batch_size,
-        record_every,
-        metrics,
+        seeds,
+        replicas,
+        batch_size=batch_size,
+        steps=steps,
+        record_every=record_every,
+        metrics=metrics,
         threshold=threshold,
-        stop_converged=early_stop == "each",
+        early_stop=early_stop,
         precision=precision,
-        compare=replicas.compare,
+        seeds_at_once=seeds_at_once,
     )
     own = store.split(seeds, jax.process_index(), jax.process_count())
     streams = replicas.streams
@@ -187,21 +152,6 @@ def train(
     everyone = {"seeds": [int(seed) for seed in seeds], "hyperparameters": hyper}
     settings = _settings(plan, everyone, replicas.vary, saving.identity or {})
     return _train_in_folder(plan, saving, settings)
-
-
-def _check_replicas(replicas: Replicas, num_seeds: int) -> None:
-    """Raises UserError for replicas of another number, or of several processes at once."""
-    ours = replicas.streams is not None or replicas.perturb is not None or replicas.compare
-    if ours and jax.process_count() > 1:
-        raise UserError("streams, perturb and compare are for one process; start only one")
-    if replicas.streams is not None and len(replicas.streams.init) != num_seeds:
-        raise UserError(
-            f"streams are of {len(replicas.streams.init)} replicas, for {num_seeds} seeds"
-        )
-    if replicas.families < 1 or num_seeds % replicas.families:
-        raise UserError(
-            f"families is {replicas.families}; it must divide the number of replicas, {num_seeds}"
-        )
 
 
 def _settings(

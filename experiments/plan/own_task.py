@@ -9,17 +9,9 @@ from seedmap.experiments.plan.programs import Job
 from seedmap.experiments.plan.results import Plan
 from seedmap.experiments.plan.targets import Target, check_extra, environment, parse_target
 from seedmap.trainer import Replicas, Task, weight_metrics
-from seedmap.trainer.checks import (
-    check_kind,
-    check_seeds,
-    check_seeds_at_once,
-    check_steps,
-    check_stop,
-)
 from seedmap.trainer.metrics.arguments import Metric
-from seedmap.trainer.recipe import Optimizer, make_recipe
-
-_SEEDS = Replicas()  # that differ in all
+from seedmap.trainer.recipe import Optimizer
+from seedmap.trainer.replicas import DIFFER_IN_ALL, checked_recipe
 
 
 def plan(
@@ -31,7 +23,7 @@ def plan(
     batch_size: int,
     steps: int,
     record_every: int,
-    replicas: Replicas = _SEEDS,
+    replicas: Replicas = DIFFER_IN_ALL,
     metrics: Metric | Sequence[Metric] = weight_metrics,
     threshold: float | None = None,
     early_stop: str = "never",
@@ -72,24 +64,20 @@ def plan(
     """
     target = parse_target(on)
     check_extra(target)
-    check_kind("task", task, Task)
-    check_kind("replicas", replicas, Replicas)
-    hyper = {name: list(column) for name, column in (replicas.hyperparameters or {}).items()}
-    check_seeds(seeds, hyper)
-    check_stop(early_stop, threshold)
-    check_seeds_at_once(seeds_at_once)
-    recipe = make_recipe(
+    recipe, hyper = checked_recipe(
         task,
         optimizer,
-        batch_size,
-        record_every,
-        metrics,
+        seeds,
+        replicas,
+        batch_size=batch_size,
+        steps=steps,
+        record_every=record_every,
+        metrics=metrics,
         threshold=threshold,
-        stop_converged=early_stop == "each",
+        early_stop=early_stop,
         precision=precision,
-        compare=replicas.compare,
+        seeds_at_once=seeds_at_once,
     )
-    check_steps(steps, record_every)
     job = Job(recipe, len(seeds), steps, seeds_at_once, tuple(replicas.vary), tuple(hyper))
     with _reached(target):
         return make_plan(job, target, on_progress=on_program or (lambda what: None))

@@ -158,5 +158,7 @@ def test_ones_own_task_is_planned_as_it_is_trained():
     assert dict(os.environ) == before
     with pytest.raises(UserError, match="steps is 5"):
         sm.plan(line_task(), optax.sgd(0.1), range(3), on="cpu", **(sizes | {"steps": 5}))
+    with pytest.raises(UserError, match="nothing reads rate"):  # as `train` says
+        sm.plan(line_task(), optax.sgd(0.1), range(SEEDS), on="cpu", replicas=replicas, **sizes)
     with pytest.raises(UserError, match="no chip 'h100'"):
         sm.plan(line_task(), optax.sgd(0.1), range(3), on="h100", **sizes)
