@@ -136,10 +136,12 @@ def details(heading: str, content: str) -> str:
     return f"<details>\n<summary>{escape(heading)}</summary>\n{content}\n</details>"
 
 
-def same_as_figure(figure: str) -> str:
+def same_as_figure(name: str, figure: str) -> str:
     """Returns a figure of what the page also shows to explore: folded where scripts run."""
-    start = '<details class="static" open>\n<summary>The same as a figure</summary>'
-    return f"{start}\n{figure}\n</details>"
+    summary = f"{name.replace('_', ' ').capitalize()}, as a figure"
+    return (
+        f'<details class="static" open>\n<summary>{escape(summary)}</summary>\n{figure}\n</details>'
+    )
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -50,7 +50,7 @@ def render(
     for name, caption in section.figures.items():
         if name in drawn:
             figure = html.figure(name, drawn[name], caption(subject))
-            pieces.append(html.same_as_figure(figure) if name in folded else figure)
+            pieces.append(html.same_as_figure(name, figure) if name in folded else figure)
     return titled(section.heading, *pieces, *(table(subject) for table in section.tables))
 
 

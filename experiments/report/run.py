@@ -287,8 +287,9 @@ def _refits(summary: RunSummary) -> str:
         outcome = f"median {middle}, from {low} to {high}"
     failed = f"; {broken} failed and are left out" if broken else ""
     return page.paragraph(
-        f"The same, for the model refitted to each of {refits.num_resamples} resamples of its "
-        f"training runs, from this map's parameters: {outcome}{failed}."
+        "Adjusted Rand index of the decoding with that of the model refitted to each of "
+        f"{refits.num_resamples} resamples of its training runs (1: the same states up to their "
+        f"labels, 0: as independent ones): {outcome}{failed}."
     )
 
 
@@ -319,7 +320,9 @@ def _edges(summary: RunSummary) -> str:
         *("from", "to", "share of restarts with the edge", "share of resamples of the runs"),
         "share of refits to resamples",
     )
-    return html.table(header, map(astuple, summary.stability.edges))
+    rows = [astuple(edge) for edge in summary.stability.edges]
+    known = [i for i in range(len(header)) if any(row[i] is not None for row in rows)]
+    return html.table([header[i] for i in known], ([row[i] for i in known] for row in rows))
 
 
 def _held_out(summary: RunSummary) -> str:

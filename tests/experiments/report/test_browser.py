@@ -50,7 +50,7 @@ EXPLORED = make_explored()
 def path(tmp_path_factory):
     parts = explorer(to_content(EXPLORED))
     static = html.figure("convergence", figures.plot_convergence(EXPLORED.convergence, "x > 1"), "")
-    first = [page.titled("Training map", parts.map, html.same_as_figure(static))]
+    first = [page.titled("Training map", parts.map, html.same_as_figure("convergence", static))]
     rest = [parts.runs, page.titled("More", html.table(("a state",), [[1]]))]
     file = tmp_path_factory.mktemp("page") / "report.html"
     return html.write_page(file, "A map", rest, first, style(), "seedmap run parities")
