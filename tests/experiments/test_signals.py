@@ -113,6 +113,15 @@ def test_of_two_trainings_resumed_at_once_the_second_is_refused(tmp_path):
     assert read_dataset(tmp_path / "run").identical(read_dataset(whole))
 
 
+def written(path):
+    """When a file was written last, and its size; zeros where it is not, such as while it goes."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_size
+
+
 @pytest.mark.slow
 def test_ctrl_c_always_ends_an_import_of_checkpoints(tmp_path):
     rng = np.random.default_rng(0)
@@ -124,11 +133,11 @@ def test_ctrl_c_always_ends_an_import_of_checkpoints(tmp_path):
     for i in range(20):
         process = subprocess.Popen([*words, "--overwrite"], stderr=subprocess.DEVNULL)
         done = tmp_path / "run" / "training" / "run-0" / "import.jsonl"
-        before = done.stat().st_mtime_ns if done.exists() else 0
-        while process.poll() is None and (
-            not done.exists() or done.stat().st_mtime_ns == before or done.stat().st_size < 500 * i
-        ):
+        before, size = written(done)
+        now = before
+        while process.poll() is None and (now in (0, before) or size < 500 * i):
             time.sleep(0.001)
+            now, size = written(done)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 130, i
 
