@@ -42,7 +42,7 @@ ANALYSIS = (
     f"{_RUNS}.fit_and_map:analyse_fitted",
     *(f"{_RUNS}.fit_and_map:{name}" for name in ("find_branches", "find_out", "stability")),
 )
-DRAWING = ("seedmap.hmm.figures.style:png", "seedmap.experiments.report.html:svg")
+DRAWING = ("seedmap.experiments.report.html:svg",)
 
 
 @contextmanager

@@ -44,7 +44,7 @@ FIT = FitConfig(
 )
 _RUNS, _NOISE = "seedmap.experiments.runs", "seedmap.experiments.noise"
 _COMMANDS, _REPORT = "seedmap.experiments.commands", "seedmap.experiments.report"
-DRAWING = ("seedmap.hmm.figures.style:png", f"{_REPORT}.html:svg")
+DRAWING = (f"{_REPORT}.html:svg",)
 MEASURING = (
     *(f"{_RUNS}.fit_and_map:{name}" for name in ("make_fit", "find_branches", "find_out")),
     *(f"{_RUNS}.fit_and_map:{name}" for name in ("analyse_fitted", "stability", "dataset_runs")),

@@ -15,6 +15,7 @@ import xarray as xr
 from helpers.command import seedmap
 from helpers.kills import Killed, killed_before, operations, refused_at
 from seedmap.errors import UserError
+from seedmap.hmm.figures import style
 from seedmap.lock import SERVICE
 from seedmap.transaction import settled
 
@@ -57,17 +58,28 @@ def contents(folder: Path, scratch: Sequence[str]) -> dict[str, bytes]:
 
 
 def once(patch: pytest.MonkeyPatch, name: str) -> None:
-    """Has a function compute once, for each first argument."""
+    """Has a function compute once."""
     module, _, function = name.partition(":")
-    original, known = getattr(import_module(module), function), {}
+    original, known = getattr(import_module(module), function), []
 
     def remembered(*arguments, **options):
-        key = id(arguments[0]) if function == "png" else None
-        if key not in known:
-            known[key] = original(*arguments, **options), arguments  # which keep their ids
-        return known[key][0]
+        if not known:
+            known.append(original(*arguments, **options))
+        return known[0]
 
     patch.setattr(f"{module}.{function}", remembered)
+
+
+def remember_figures(patch: pytest.MonkeyPatch) -> None:
+    """Has each figure become a PNG once."""
+    known = {}
+
+    def remembered(figure):
+        if id(figure) not in known:
+            known[id(figure)] = style.png(figure), figure  # which keeps its id
+        return known[id(figure)][0]
+
+    patch.setitem(style._WRITERS, ".png", remembered)
 
 
 def remember_netcdf(patch: pytest.MonkeyPatch) -> None:
@@ -110,6 +122,7 @@ class Replay:
 
     def __init__(self, case: Case, folder: Path, patch: pytest.MonkeyPatch):
         remember_netcdf(patch)
+        remember_figures(patch)
         for name in case.dear:
             once(patch, name)
         self.case, self.folder = case, folder
