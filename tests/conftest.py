@@ -31,7 +31,7 @@ settings.register_profile("fixed", derandomize=True)
 settings.load_profile("fixed")
 
 
-LONG = ("test_notebook.py", "test_readme.py", "test_packaging.py", "test_noise.py")
+LONG = ("test_crashes.py", "test_readme.py", "test_packaging.py", "test_noise.py")
 
 
 def pytest_collection_modifyitems(items):

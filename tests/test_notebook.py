@@ -15,12 +15,10 @@ EXPECTED = {  # name -> pictures, words that are printed
     "quickstart": (4, ("of 10 seeds converged",)),
     "reading_a_map": (1, ("published: ", "forks: True", "default: ", "forks: False", "support")),
 }
-LONG = ("checkpoints", "noise_by_source", "own_task", "quickstart", "reading_a_map")
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow if n in LONG else ()) for n in EXPECTED]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPECTED)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the Jupyter client itself
 def test_a_notebook_runs_and_draws_its_figures(name, tmp_path):
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)

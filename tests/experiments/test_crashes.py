@@ -241,7 +241,10 @@ def compare_baselines(*_, upto, **__):
 
 
 # Of variants of one command that share their writing the shorter stands among the quick tests.
-LONG = ("import metrics --overwrite", "fit --overwrite", "fit --out", "fit of recorded runs again")
+LONG = (
+    *("import metrics --overwrite", "fit --overwrite", "fit --out", "map again"),
+    *("fit of recorded runs", "fit of recorded runs again"),
+)
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,7 @@ def test_summary_has_the_promised_fields(run):
     assert set(content["seconds"]) == {"compile", "train", "fit", "analyse"}
 
 
+@pytest.mark.slow
 def test_the_other_prior_is_fitted_where_a_comparison_is_asked_for(copy):
     gaussian = ("fit", copy, "--overwrite", "--emission", "gaussian", *FITTING)
     assert seedmap(*gaussian) == 0
@@ -364,6 +365,7 @@ def test_the_paper_prior_and_criterion_can_be_chosen(copy, capsys):
     assert "validation_bic" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_without_resamples_the_rest_of_the_report_stands(copy):
     assert seedmap("fit", copy, "--overwrite", "--resamples", "0", *FITTING) == 0
     assert seedmap("map", copy) == seedmap("report", copy) == 0

@@ -102,6 +102,7 @@ def test_measures_and_maps_of_other_studies_are_refused(folder, tmp_path):
         report_study(copy)
 
 
+@pytest.mark.slow
 def test_measuring_again_finds_the_same_and_another_study_is_refused(folder, capsys):
     before = json.loads((folder / "noise.json").read_text())
     arguments = ("--sources", "init,ulp,dropout", "--replicas", 3, "--out", folder)

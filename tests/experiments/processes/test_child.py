@@ -61,6 +61,7 @@ def waits(tmp_path, monkeypatch):
     return {**os.environ, "PYTHONPATH": os.pathsep.join([".", str(packages)])}
 
 
+@pytest.mark.slow
 def test_a_process_of_overhead_imports_nothing_from_the_working_folder(decoys):
     with Process(None, environment(Mode("device", ""), decoys)) as process:
         assert process.answer()["platform"]

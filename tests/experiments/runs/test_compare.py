@@ -96,6 +96,7 @@ def test_the_papers_row_stands_beside_its_own_experiment_only(experiment, own, o
     assert paper_row({"experiment": "mine"}) is None
 
 
+@pytest.mark.slow
 def test_joint_fit_is_the_fit_of_the_concatenated_sequences(folders):
     runs = read_runs(folders)
     joint = fit_runs_together(runs)

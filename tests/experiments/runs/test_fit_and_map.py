@@ -141,6 +141,7 @@ def test_a_gaussian_hmm_on_the_common_scale(folder, tmp_path):
 PUBLISHED = ("--states", "1-3", "--restarts", 2, "--iterations", 10)
 
 
+@pytest.mark.slow
 def test_the_published_method_by_the_command(folder, tmp_path, capsys):
     out = tmp_path / "out"
     assert seedmap("fit", folder, "--out", out, "--method", "hu2023", *PUBLISHED) == 0

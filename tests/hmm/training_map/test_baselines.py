@@ -257,6 +257,7 @@ def test_the_criterion_chooses(data, monkeypatch):
     assert any(chosen[name, True] < chosen[name, False] for name in names)
 
 
+@pytest.mark.slow
 def test_early_rows_never_read_the_future(data, rows, monkeypatch):
     sequences, outcome, steps = data
     fitted = []

@@ -120,6 +120,7 @@ def test_alike_replicas_never_part_and_perturbed_ones_do_when_they_are_to():
     assert 1e-6 < relative[3] < 1e-2
 
 
+@pytest.mark.slow
 def test_churn_over_time_is_the_share_of_test_examples_taken_for_another_class():
     found = run(3, same_streams(3, ("init",)))
     test = make_data(None).test
