@@ -58,6 +58,7 @@ _KINDS = {  # by file; of a folder that has several the first
     "overhead.json": _Kind(
         "overhead.html", "overhead.results:OverheadSummary", "overhead.report:terminal"
     ),
+    "plan.json": _Kind("plan.html", "plan.results:Plan", "plan.summary:summary_text"),
 }
 
 
@@ -97,7 +98,8 @@ def _named(place: str) -> Callable:
 
 def _open(page: Path) -> None:
     if not page.is_file():
-        raise UserError(f"{page.parent} has no {page.name}; make it with `seedmap report`")
+        again = "with `seedmap report`" if page.name == "report.html" else "by its command, again"
+        raise UserError(f"{page.parent} has no {page.name}; make it {again}")
     print(f"Page: {page}")
     if not webbrowser.open(page.resolve().as_uri()):
         raise UserError(f"no browser could be started; open {page} yourself")

@@ -72,6 +72,7 @@ _PALETTE = (
     *("#e10fc3", "#5a6969", "#8787f0", "#a55a4b", "#785a87", "#a55aff"),
 )
 _GOLDEN_RATIO = 0.6180339887498949
+_LUMINANCES = (0.14, 0.2, 0.27)  # contrasts of 3 or more with both, see above
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -82,7 +83,8 @@ def state_colour(state: int) -> str:
     """Colour of a state as `#rrggbb`, the same in every figure.
 
     The first twelve are safe for colour-blind readers. Further ones are spread over the hues by
-    the golden ratio: distinct, but not promised to be safe.
+    the golden ratio: distinct, but not promised to be safe. All have a contrast of 3 or more with
+    white and with the dark page.
 
     Args:
         state: Index of the state, from 0.
@@ -93,15 +95,21 @@ def state_colour(state: int) -> str:
     if state < len(_PALETTE):
         return _PALETTE[state]
     hue = (state * _GOLDEN_RATIO) % 1.0
-    return to_hex(colorsys.hls_to_rgb(hue, 0.4 if state % 2 else 0.5, 0.6))
+    wanted = _LUMINANCES[state % len(_LUMINANCES)]
+    shades = [to_hex(colorsys.hls_to_rgb(hue, level, 0.6)) for level in np.linspace(0.2, 0.8, 61)]
+    return min(shades, key=lambda shade: abs(luminance(shade) - wanted))
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of a colour (WCAG 2): 0 is black, 1 is white."""
+    rgb = np.array(to_rgb(colour))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
 
 
 def text_colour(background: str) -> str:
-    """Black or white, whichever has the higher contrast on a background (WCAG 2 luminance)."""
-    rgb = np.array(to_rgb(background))
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    luminance = linear @ (0.2126, 0.7152, 0.0722)
-    return "#000000" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "#ffffff"
+    """Black or white, whichever has the higher contrast on a background (WCAG 2)."""
+    return "#000000" if (luminance(background) + 0.05) ** 2 > 1.05 * 0.05 else "#ffffff"
 
 
 def state_colormap(num_states: int) -> tuple[ListedColormap, BoundaryNorm]:
