@@ -85,6 +85,11 @@ def test_a_fit_draws_on_axes_the_panel_of_its_figure_that_decides(kind, panel, r
         np.testing.assert_array_equal(own.get_xydata(), same.get_xydata())
     assert ax.get_xlabel() == "number of states"
     assert ax.get_legend().get_texts()
+    for wrong in (ax.get_figure(), np.array([ax]), "ax"):
+        with pytest.raises(sm.UserError, match="ax must be one axes of matplotlib"):
+            fitted.plot(ax=wrong)
+        with pytest.raises(sm.UserError, match="ax must be one axes of matplotlib"):
+            request.getfixturevalue(kind).plot(ax=wrong)
 
 
 def test_names_of_states_are_kept_everywhere(mapped, tmp_path):

@@ -17,6 +17,7 @@ from seedmap.hmm.figures.style import (
     PAPER,
     WIDTH,
     Drawing,
+    checked_axes,
     drawn,
     on_axes,
     set_wide_scale,
@@ -59,7 +60,7 @@ def plot_model_selection(
     """
     criterion = criterion or default_criterion(sweep)
     if ax is not None:
-        _draw_criteria(ax, sweep, num_states, criterion)
+        _draw_criteria(checked_axes(ax), sweep, num_states, criterion)
         ax.set_xlabel(f"number of states{_count_degenerate(sweep)}")
         ax.legend()
         return ax
@@ -115,7 +116,7 @@ def plot_sizes(
         `ax`, or the figure.
     """
     if ax is not None:
-        _draw_agreement(ax, sizes, num_states)
+        _draw_agreement(checked_axes(ax), sizes, num_states)
         ax.set_xlabel("number of states")
         ax.legend()
         return ax

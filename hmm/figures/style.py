@@ -151,10 +151,22 @@ class Drawing(Figure):
 
 
 def on_axes(ax: Axes | None, width: float, height: float) -> Axes:
-    """The axes to draw on: those given, or those of a new figure of a size in inches."""
+    """The axes to draw on: those given, or those of a new figure of a size in inches.
+
+    Raises:
+        UserError: `ax` is something else.
+    """
     if ax is not None:
-        return ax
+        return checked_axes(ax)
     return Drawing(figsize=(width, height), layout="constrained").add_subplot()
+
+
+def checked_axes(ax: Axes) -> Axes:
+    """Returns `ax`, or raises UserError where it is something else, such as a figure."""
+    if not isinstance(ax, Axes):
+        kind = type(ax).__name__
+        raise UserError(f"ax must be one axes of matplotlib, as plt.subplots() gives; got {kind}")
+    return ax
 
 
 def drawn(ax: Axes, given: Axes | None) -> Figure | Axes:

@@ -58,7 +58,12 @@ def test_a_plan_is_shown_again(compiled, tmp_path, capsys, monkeypatch):
     assert opened == [(folder / "plan.html").as_uri()]
     (folder / "plan.html").unlink()  # as of versions that wrote none
     assert seedmap("show", folder, "--open") == 2
-    assert "has no plan.html; make it by its command, again" in capsys.readouterr().err
+    again = f"make it with `seedmap plan ... --out {folder}`"
+    assert f"has no plan.html; {again}" in capsys.readouterr().err
+    (folder / "plan.json").write_text("{")
+    assert seedmap("show", folder) == 2
+    said = capsys.readouterr().err
+    assert f"make it anew with `seedmap plan ... --out {folder}`" in said
 
 
 def test_without_a_folder_nothing_is_written(compiled, tmp_path, capsys, monkeypatch):
