@@ -115,6 +115,11 @@ def _made_by(folder: Path, name: str) -> str:
     return f"{command} {folder}" if command == "map" else f"{command} ... --out {folder}"
 
 
+def _named(place: str) -> Callable:
+    module, _, name = place.partition(":")
+    return getattr(import_module(f"{_REPORTS}.{module}"), name)
+
+
 def _open(folder: Path, name: str) -> None:
     page = folder / _KINDS[name].page
     if not page.is_file():
