@@ -24,7 +24,8 @@ html_title = "seedmap"
 smartquotes = False  # two hyphens begin a flag
 html_show_copyright = False
 html_math_renderer = "mathml"
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["math.css"]
 
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3

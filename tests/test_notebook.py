@@ -12,6 +12,7 @@ EXPECTED = {  # name -> pictures, words that are printed
     "noise_by_source": (1, ("CONTROL is exact: True", "accumulation")),
     "own_frame": (1, ("2 states", "0 -> 1: 20 runs")),
     "own_task": (1, ("converged at steps",)),
+    "pytorch_recorder": (2, ("converged at steps", "states", "too few runs")),
     "quickstart": (4, ("of 10 seeds converged",)),
     "reading_a_map": (1, ("published: ", "forks: True", "default: ", "forks: False", "support")),
 }

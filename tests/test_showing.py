@@ -74,6 +74,24 @@ def test_figures_are_drawn_on_axes_and_saved(runs, mapped, tmp_path):
         runs.plot(ax=axes[3])
 
 
+@pytest.mark.parametrize(("kind", "panel"), [("mapped", 1), ("gaussian", 0)])
+def test_a_fit_draws_on_axes_the_panel_of_its_figure_that_decides(kind, panel, request):
+    fitted = request.getfixturevalue(kind).fit
+    ax = Figure().subplots()
+    assert fitted.plot(ax=ax) is ax
+    whole = fitted.plot().axes[panel]
+    assert (ax.get_title(), ax.get_ylabel()) == (whole.get_title(), whole.get_ylabel())
+    for own, same in zip(ax.lines, whole.lines, strict=True):
+        np.testing.assert_array_equal(own.get_xydata(), same.get_xydata())
+    assert ax.get_xlabel() == "number of states"
+    assert ax.get_legend().get_texts()
+    for wrong in (ax.get_figure(), np.array([ax]), "ax"):
+        with pytest.raises(sm.UserError, match="ax must be one axes of matplotlib"):
+            fitted.plot(ax=wrong)
+        with pytest.raises(sm.UserError, match="ax must be one axes of matplotlib"):
+            request.getfixturevalue(kind).plot(ax=wrong)
+
+
 def test_names_of_states_are_kept_everywhere(mapped, tmp_path):
     named = mapped.rename({0: "memorising"}).rename({1: "generalising"})
     assert dict(mapped.names) == {}

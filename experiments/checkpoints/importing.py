@@ -37,7 +37,7 @@ from seedmap.experiments.checkpoints.measuring import (
 )
 from seedmap.experiments.checkpoints.outcomes import Outcomes, read_outcomes
 from seedmap.experiments.checkpoints.patterns import steps_by_run
-from seedmap.experiments.checkpoints.places import Place, on_disk
+from seedmap.experiments.checkpoints.places import Place, first_fetched, on_disk
 from seedmap.experiments.checkpoints.rules import Layout, assign, number_of_heads
 from seedmap.experiments.runs import folder as run_folder, ids, session
 from seedmap.experiments.runs.import_metrics import relative, to_dataset
@@ -116,40 +116,37 @@ def import_checkpoints(
         UserWarning: checkpoints are equal, or left out; as `find_checkpoints` and
             `hmm.readers.run_table.run_table`.
     """
-    place = _place(source)
-    steps = steps_by_run(place.entries)
-    outcomes = read_outcomes(source.outcomes, steps) if source.outcomes else None
-    with place.fetched(place.entries[0]) as path, open_checkpoint(path) as first:
-        layout = find_layout(source.layout, source.rules, first)
-        # Refuse before a folder is made.
-        assign(first, layout, number_of_heads(first, source.heads))
-    identity = _identity(source, layout, threshold, folder)
-    work, how = _work(identity, source), How(layout, source.heads, identify(identity), callback)
-    with _claimed(folder, work, overwrite, resume, share):
-        known = _known(folder, identity) if resume or share else []
-        before = gather(place, known, folder, how.owner)
-        if resume and session.is_complete(folder, work) and not (known and before.missing):
-            return True
-        _check_not_fitted(folder, bool(known) and not overwrite)
-        with _begun(folder, work, resume, share):
-            started = perf_counter()
-            if measure:
-                measure_all(place, known, folder, how)
-            if share:
-                return False
-            found = gather(place, known, folder, how.owner)
-            _check_complete(found, len(place.entries), folder)
-            _warn_of_rows(found)
-            config = _config(source, identity, folder)
-            config |= {"wall_seconds": {"compile": 0.0, "train": perf_counter() - started}}
-            config |= {"counted": found.rows[0].counts}
-            config, dataset = ids.stamped(config, _dataset(found.rows, outcomes, threshold))
-            with session.collected(folder, work.command) as draft:
-                run_folder.write_dataset(draft, dataset)
-                lines = "".join(json.dumps(row) + "\n" for row in found.rows)
-                files.write_text(draft / run_folder.MEASURED, lines)
-                files.write_json(draft / run_folder.CONFIG, config)
-    return True
+    with first_fetched(_place(source)) as (place, path):
+        steps = steps_by_run(place.entries)
+        outcomes = read_outcomes(source.outcomes, steps) if source.outcomes else None
+        layout = _layout(source, path)  # refuse before a folder is made
+        identity = _identity(source, layout, threshold, folder)
+        work, how = _work(identity, source), How(layout, source.heads, identify(identity), callback)
+        with _claimed(folder, work, overwrite, resume, share):
+            known = _known(folder, identity) if resume or share else []
+            before = gather(place, known, folder, how.owner)
+            if resume and session.is_complete(folder, work) and not (known and before.missing):
+                return True
+            _check_not_fitted(folder, bool(known) and not overwrite)
+            with _begun(folder, work, resume, share):
+                started = perf_counter()
+                if measure:
+                    measure_all(place, known, folder, how)
+                if share:
+                    return False
+                found = gather(place, known, folder, how.owner)
+                _check_complete(found, len(place.entries), folder)
+                _warn_of_rows(found)
+                config = _config(source, identity, folder)
+                config |= {"wall_seconds": {"compile": 0.0, "train": perf_counter() - started}}
+                config |= {"counted": found.rows[0].counts}
+                config, dataset = ids.stamped(config, _dataset(found.rows, outcomes, threshold))
+                with session.collected(folder, work.command) as draft:
+                    run_folder.write_dataset(draft, dataset)
+                    lines = "".join(json.dumps(row) + "\n" for row in found.rows)
+                    files.write_text(draft / run_folder.MEASURED, lines)
+                    files.write_json(draft / run_folder.CONFIG, config)
+        return True
 
 
 def collect_import(folder: Path) -> None:
@@ -193,6 +190,14 @@ def _place(source: Source) -> Place:
     if source.hub is not None:
         return on_the_hub(source.hub, source.revisions or MAIN)
     return on_disk(source.pattern, source.skip_unfinished)
+
+
+def _layout(source: Source, path: Path) -> Layout:
+    """Returns the layout of a checkpoint, all of whose tensors it places."""
+    with open_checkpoint(path) as checkpoint:
+        layout = find_layout(source.layout, source.rules, checkpoint)
+        assign(checkpoint, layout, number_of_heads(checkpoint, source.heads))
+    return layout
 
 
 def _known(folder: Path, identity: dict[str, Any]) -> list[Row]:

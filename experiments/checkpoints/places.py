@@ -1,8 +1,8 @@
 """Where checkpoints are: which there are, and how one becomes a path to open."""
 
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +45,33 @@ def on_disk(pattern: str, skip_unfinished: bool) -> Place:
         lambda entry: weight_bytes(entry.path),
         lambda entry: nullcontext(entry.path),
     )
+
+
+@contextmanager
+def first_fetched(place: Place) -> Iterator[tuple[Place, Path]]:
+    """Gives a place and the path of its first checkpoint, which is fetched once.
+
+    It stays until it is asked for and done with, or until another is: never are two there at once.
+    """
+    first = place.entries[0]
+    with ExitStack() as held:
+        path = held.enter_context(place.fetched(first))
+        there = {first: path}
+
+        @contextmanager
+        def fetched(entry: Entry) -> Iterator[Path]:
+            if entry in there:
+                try:
+                    yield there.pop(entry)
+                finally:
+                    held.close()
+                return
+            there.clear()
+            held.close()
+            with place.fetched(entry) as other:
+                yield other
+
+        yield place._replace(fetched=fetched), path
 
 
 def _whole(entries: list[Entry], skip: bool) -> list[Entry]:

@@ -18,7 +18,7 @@ class PlanOutput(Output):
     """Preset of the defaults, what to compile for, and the folder to write."""
 
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Folder to write plan.json to; by default nothing is written."""
+    """Folder to write plan.json, plan.html and a figure to; by default nothing is written."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
     """Replace the plan in the folder."""
     on: str = "cpu"
@@ -50,7 +50,8 @@ def parse_plan(argv: Sequence[str]) -> tuple[Experiment, PlanOptions, "Target"]:
 def plan_command(argv: Sequence[str]) -> None:
     """Runs `seedmap plan EXPERIMENT --on TARGET`."""
     _, options, target = parse_plan(argv)
-    from seedmap.experiments.plan.processes import check_folder, plan_elsewhere, write_plan
+    from seedmap.experiments.plan.processes import plan_elsewhere
+    from seedmap.experiments.plan.report import check_folder, write_plan
     from seedmap.experiments.plan.summary import summary_text
     from seedmap.experiments.plan.targets import check_extra
     from seedmap.experiments.report.progress import compile_bar
@@ -70,6 +71,6 @@ def plan_command(argv: Sequence[str]) -> None:
         return
     with claim(output.out, "plan", partial(check_folder, output.out, output.overwrite)):
         made = plan()
-        write_plan(output.out, made)
+        page = write_plan(output.out, made)
     print(summary_text(made))
-    print(f"Written: {output.out / 'plan.json'}")
+    print(f"Report: {page}")

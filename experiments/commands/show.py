@@ -37,27 +37,46 @@ class ListOptions:
 
 
 class _Kind(NamedTuple):
-    """A kind of results: its page, and where its dataclass and its text for a terminal are."""
+    """A kind of results.
+
+    Attributes:
+        page: name of its page.
+        result: where its dataclass is.
+        text: where the function is that writes it for a terminal.
+        made_by: the command that makes it; of a run folder the folder follows.
+    """
 
     page: str
     result: str
     text: str
+    made_by: str
 
 
 _REPORTS = "seedmap.experiments"
 _KINDS = {  # by file; of a folder that has several the first
-    "noise.json": _Kind("report.html", "noise.results:StudySummary", "noise.report.page:terminal"),
-    "summary.json": _Kind("report.html", "runs.summary:RunSummary", "report.run_text:summary_text"),
-    "compare.json": _Kind("compare.html", "runs.compare:Comparison", "report.comparison:terminal"),
+    "noise.json": _Kind(
+        "report.html", "noise.results:StudySummary", "noise.report.page:terminal", "noise"
+    ),
+    "summary.json": _Kind(
+        "report.html", "runs.summary:RunSummary", "report.run_text:summary_text", "map"
+    ),
+    "compare.json": _Kind(
+        "compare.html", "runs.compare:Comparison", "report.comparison:terminal", "compare"
+    ),
     "noise_compare.json": _Kind(
-        "noise_compare.html", "noise.compare:StudyComparison", "noise.report.compare:terminal"
+        "noise_compare.html",
+        *("noise.compare:StudyComparison", "noise.report.compare:terminal", "noise compare"),
     ),
     "backend.json": _Kind(
-        "backend.html", "noise.backend.results:BackendSummary", "noise.report.backend:terminal"
+        "backend.html",
+        *("noise.backend.results:BackendSummary", "noise.report.backend:terminal"),
+        "noise backend",
     ),
     "overhead.json": _Kind(
-        "overhead.html", "overhead.results:OverheadSummary", "overhead.report:terminal"
+        "overhead.html",
+        *("overhead.results:OverheadSummary", "overhead.report:terminal", "overhead"),
     ),
+    "plan.json": _Kind("plan.html", "plan.results:Plan", "plan.summary:summary_text", "plan"),
 }
 
 
@@ -78,7 +97,7 @@ def show_command(argv: Sequence[str]) -> None:
         limits.check_whole(folder / name)
         print((folder / name).read_text(encoding="utf-8"), end="")
     elif options.open:
-        _open(folder / _KINDS[name].page)
+        _open(folder, name)
     else:
         print(_text(folder, name))
 
@@ -87,7 +106,13 @@ def _text(folder: Path, name: str) -> str:
     from seedmap.experiments.runs.read_result import read_result
 
     kind = _KINDS[name]
-    return _named(kind.text)(read_result(_named(kind.result), folder, name, f"show {folder}"))
+    made_by = _made_by(folder, name)
+    return _named(kind.text)(read_result(_named(kind.result), folder, name, made_by))
+
+
+def _made_by(folder: Path, name: str) -> str:
+    command = _KINDS[name].made_by
+    return f"{command} {folder}" if command == "map" else f"{command} ... --out {folder}"
 
 
 def _named(place: str) -> Callable:
@@ -95,9 +120,11 @@ def _named(place: str) -> Callable:
     return getattr(import_module(f"{_REPORTS}.{module}"), name)
 
 
-def _open(page: Path) -> None:
+def _open(folder: Path, name: str) -> None:
+    page = folder / _KINDS[name].page
     if not page.is_file():
-        raise UserError(f"{page.parent} has no {page.name}; make it with `seedmap report`")
+        again = f"report {folder}" if name == "summary.json" else _made_by(folder, name)
+        raise UserError(f"{folder} has no {page.name}; make it with `seedmap {again}`")
     print(f"Page: {page}")
     if not webbrowser.open(page.resolve().as_uri()):
         raise UserError(f"no browser could be started; open {page} yourself")

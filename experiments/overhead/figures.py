@@ -25,7 +25,6 @@ from seedmap.hmm.figures.style import (
 
 _PANELS = 3  # in a row: the longest name of a mode fits above one
 _FAILED = "#d55e00"
-_BLACK = 6  # its index in the palette
 
 
 def _modes(results: Sequence[Result]) -> list[str]:
@@ -33,9 +32,7 @@ def _modes(results: Sequence[Result]) -> list[str]:
 
 
 def _colours(results: Sequence[Result]) -> dict[str, str]:
-    # The palette's black is left out: whiskers are.
-    indices = [i for i in range(len(_modes(results)) + 1) if i != _BLACK]
-    return {m: state_colour(i) for m, i in zip(_modes(results), indices, strict=False)}
+    return {mode: state_colour(index) for index, mode in enumerate(_modes(results))}
 
 
 @styled

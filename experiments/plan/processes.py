@@ -1,19 +1,14 @@
-"""The process that compiles, seen from the one that starts it, and the plan's folder."""
+"""The process that compiles, seen from the one that starts it."""
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-from seedmap import files
 from seedmap.errors import UserError
 from seedmap.experiments.plan.results import Plan
 from seedmap.experiments.plan.targets import Target, environment
 from seedmap.experiments.processes.child import REFUSED, ChildProcess
-from seedmap.experiments.report import out_folder
-from seedmap.results import from_json, to_json
-from seedmap.transaction import transaction
+from seedmap.results import from_json
 
-PLAN = "plan.json"
 _MODULE = "seedmap.experiments.plan.child"
 
 
@@ -40,18 +35,3 @@ def plan_elsewhere(argv: Sequence[str], target: Target, on_program: Callable[[st
         if process.wait() == REFUSED:
             raise UserError(process.last_line().removeprefix("seedmap: "))
         raise UserError(f"--on {target.text}: the compiler's process {process.reason()}")
-
-
-def check_folder(folder: Path, overwrite: bool) -> None:
-    """Raises UserError where a plan may not be written to a folder."""
-    out_folder.check_out(folder, PLAN, {PLAN}, "a plan")
-    if (folder / PLAN).exists() and not overwrite:
-        raise UserError(
-            f"--out: {folder} holds another plan; name another folder, or add --overwrite"
-        )
-
-
-def write_plan(folder: Path, plan: Plan) -> None:
-    """Writes `plan.json`."""
-    with transaction(folder, (), "plan") as draft:
-        files.write_json(draft / PLAN, to_json(plan), indent=1)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from seedmap.experiments.plan.results import Bound, Found, MostSeeds, Plan
+from seedmap.experiments.plan.results import Bound, Found, Plan
 from seedmap.experiments.report.terminal import aligned, blocks, labelled
 
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -17,7 +17,7 @@ def summary_text(plan: Plan) -> str:
     rows = {
         "Compiled for": f"{several}{hardware.chip}; not run on it",
         "Training": f"{what}, {most.asked} seeds, {plan.steps} steps, {plan.records} records",
-        "Seeds that fit": _seeds(most),
+        "Seeds that fit": seeds_that_fit(plan),
         "Memory a device": (
             f"{gib(memory.total)} of {gib(hardware.memory)} with {memory.seeds} seeds: state "
             f"{gib(memory.state)}, data {gib(memory.data)}, temporaries "
@@ -31,13 +31,13 @@ def summary_text(plan: Plan) -> str:
         "A step": f"{si(plan.operations.step)}FLOP, {si(plan.bytes.step)}B",
         "A record": f"{si(plan.operations.record)}FLOP, {si(plan.bytes.record)}B",
         "The whole run": f"{si(plan.operations.run)}FLOP, {si(plan.bytes.run)}B",
-        "Least time": _least(plan.bound_seconds),
+        "Least time": least_time(plan.bound_seconds),
         "Collectives": _counts(plan.collectives),
         "Calls of the host": _counts(plan.callbacks),
         "Custom calls": _counts(plan.custom_calls),
     }
     if hardware.platform == "gpu":
-        rows["Determinism"] = _determinism(plan)
+        rows["Determinism"] = determinism(plan)
     table = aligned(
         ("program", "compile s", "FLOP a call", "bytes a call", "temporaries"),
         [
@@ -54,7 +54,9 @@ def summary_text(plan: Plan) -> str:
     return blocks(labelled(rows), "", table, "", notes=plan.notes)
 
 
-def _seeds(most: MostSeeds) -> str:
+def seeds_that_fit(plan: Plan) -> str:
+    """Says how many seeds fit, and how that was found."""
+    most = plan.most_seeds
     tried = ", ".join(str(each.seeds) for each in most.tried)
     fit = "fit" if most.at_once else "do not fit"
     turns = "" if most.groups == 1 else f", trained in {most.groups} groups that take turns"
@@ -64,7 +66,8 @@ def _seeds(most: MostSeeds) -> str:
     )
 
 
-def _least(bound: Bound) -> str:
+def least_time(bound: Bound) -> str:
+    """Says the least time of the whole run, and what it is bound by."""
     if bound.run is None:
         return "not known"
     other = {"products": bound.memory, "memory": bound.products}[bound.binds]
@@ -79,7 +82,8 @@ def _counts(found: Sequence[Found]) -> str:
     return ", ".join(f"{name} x{count}" for name, count in totals.items()) or "none"
 
 
-def _determinism(plan: Plan) -> str:
+def determinism(plan: Plan) -> str:
+    """Says what deterministic operations change in programs for a GPU."""
     said = []
     for each in plan.nondeterministic:
         if each.refused is not None:

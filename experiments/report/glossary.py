@@ -1,7 +1,7 @@
 """Words that pages use in a sense of their own, each explained where it first stands."""
 
 import re
-from html import escape
+from html import escape, unescape
 
 GLOSSARY = {
     "training map": "The states that runs pass through and the transitions they make, as a graph.",
@@ -38,14 +38,16 @@ GLOSSARY = {
     "z units": "Standard deviations of a metric over all records.",
     "replica": "One training of a group that shares all but one source of randomness.",
     "churn": "Share of test examples that two trainings predict differently.",
+    "P(A > B)": (
+        "How often a replica of the first run is the more accurate, of all pairs with one of the "
+        "second; a tie counts half."
+    ),
     "root": "A set of seeds from which all replicas of a study branch.",
 }
 
 _TERMS = {term.lower(): f"term-{re.sub(r'[^a-z0-9]+', '-', term.lower())}" for term in GLOSSARY}
-_ANY = re.compile(
-    rf"\b({'|'.join(re.escape(term) for term in sorted(GLOSSARY, key=len, reverse=True))})(?!\w)",
-    re.IGNORECASE,
-)
+_LONGEST_FIRST = [re.escape(escape(term)) for term in sorted(GLOSSARY, key=len, reverse=True)]
+_ANY = re.compile(rf"\b({'|'.join(_LONGEST_FIRST)})(?!\w)", re.IGNORECASE)
 _BY_LOWER = {term.lower(): said for term, said in GLOSSARY.items()}
 
 
@@ -54,7 +56,7 @@ def explained(text: str) -> str:
     seen: set[str] = set()
 
     def link(match: re.Match) -> str:
-        term = match[1].lower()
+        term = unescape(match[1]).lower()
         if term in seen:
             return match[0]
         seen.add(term)

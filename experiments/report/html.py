@@ -85,9 +85,10 @@ def _slug(text: str) -> str:
 
 
 def command_line(command: str) -> str:
-    """Returns a command with a button that copies it."""
+    """Returns a command with a button that copies it; lines break between words only."""
     button = '<button type="button" data-copy>Copy</button>'
-    return f'<div class="command"><code>{escape(command)}</code>{button}</div>'
+    words = " ".join(f"<span>{escape(word)}</span>" for word in command.split(" "))
+    return f'<div class="command"><code>{words}</code>{button}</div>'
 
 
 def inline_svg(name: str, figure: Figure) -> str:

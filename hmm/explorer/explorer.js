@@ -11,7 +11,9 @@
   const size = () => sizes[chosen.size];
   const given = (state) => size().size === content.chosen ? content.names[state] : undefined;
   const name = (state) => given(state) ? `${state} ${given(state)}` : `state ${state}`;
-  const lit = (run) => chosen.lit === null || chosen.lit.has(run);
+  const glance = {lit: null, key: ""};  // what the mouse is on is lit for as long as it is
+  const lights = () => glance.lit ?? chosen.lit;
+  const lit = (run) => lights() === null || lights().has(run);
 
   const decoded = content.curves.map(({values}) => {
     const bytes = Uint8Array.from(atob(values), (c) => c.charCodeAt(0));
@@ -34,16 +36,25 @@
   const takes = (run, from, to) => path(run).some((s, i, all) => s === from && all[i + 1] === to);
 
   // Choices. The same choice made twice lights all runs again.
+  const those = (holds) => new Set(runs.map((_, run) => run).filter(holds));
   function choose(key, why, holds) {
+    glance.lit = null;
     const again = chosen.key === key;
     chosen.key = again ? "" : key;
     chosen.why = again ? "" : why;
-    chosen.lit = again ? null : new Set(runs.map((_, run) => run).filter(holds));
+    chosen.lit = again ? null : those(holds);
     if (chosen.lit?.size === 1) showRun([...chosen.lit][0]);
     light();
   }
-  const chooseState = (state) => choose(`s${state}`, `visit ${name(state)}`, (r) => path(r).includes(state));
-  const chooseEdge = (e) => choose(`e${e.from}-${e.to}`, `go from ${e.from} to ${e.to}`, (r) => takes(r, e.from, e.to));
+  const visits = (state) => (r) => path(r).includes(state);
+  const goes = (e) => (r) => takes(r, e.from, e.to);
+  const chooseState = (state) => choose(`s${state}`, `visit ${name(state)}`, visits(state));
+  const chooseEdge = (e) => choose(`e${e.from}-${e.to}`, `go from ${e.from} to ${e.to}`, goes(e));
+  function glanceAt(key, holds) {
+    if (glance.key === key) return;
+    Object.assign(glance, {key, lit: holds && those(holds)});
+    light();
+  }
   const chooseRun = (run) => choose(`r${run}`, `is run ${runs[run].name}`, (r) => r === run);
 
   // Plots
@@ -97,6 +108,14 @@
     hover(map, lines, [["arrow", "@label"], ["runs", "@runs"], ["change", "@changes"]], {line_policy: "interp"});
     tapped(discs, data.states, (i) => chooseState(data.states.data.state[i]));
     tapped(lines, data.edges, (i) => chooseEdge(size().edges[i]));
+    const pointed = () => {
+      const [disc] = data.states.inspected.indices, [line] = data.edges.inspected.indices;
+      const state = data.states.data.state[disc], edge = size().edges[line];
+      if (state !== undefined) glanceAt(`s${state}`, visits(state));
+      else if (edge) glanceAt(`e${edge.from}-${edge.to}`, goes(edge));
+      else glanceAt("", null);
+    };
+    for (const source of [data.states, data.edges]) source.inspect.connect(pointed);
     for (const axes of [map.xaxis, map.yaxis, map.xgrid, map.ygrid]) axes.visible = false;
     new ResizeObserver(lightMap).observe($("ex-map"));
   }
@@ -112,8 +131,8 @@
   }
   function lightMap() {
     const {states, edges, runs: total} = size();
-    const taken = (e) => chosen.lit === null || [...chosen.lit].some((r) => takes(r, e.from, e.to));
-    const seen = (k) => chosen.lit === null || [...chosen.lit].some((r) => path(r).includes(k));
+    const taken = (e) => lights() === null || [...lights()].some((r) => takes(r, e.from, e.to));
+    const seen = (k) => lights() === null || [...lights()].some((r) => path(r).includes(k));
     const most = Math.max(...states.map((s) => s.share));
     const here = states.map((s, k) => ({...s, k})).filter((s) => s.x !== null);
     const room = $("ex-map").clientWidth, narrow = room / here.length < 90;
@@ -133,7 +152,7 @@
         s.detour ? "detour" : ""].filter(Boolean).join("\n")),
     };
     const middle = (points) => points[Math.floor(points.length * 0.6)];
-    const shade = edges.map((e) => css(chosen.lit !== null && taken(e) ? "--accent" : "--grey"));
+    const shade = edges.map((e) => css(lights() !== null && taken(e) ? "--accent" : "--grey"));
     const alpha = edges.map((e) => taken(e) ? 1 : 0.25);
     data.edges.data = {
       xs: edges.map((e) => e.xs), ys: edges.map((e) => e.ys), width: edges.map((e) => 1 + 6 * e.runs / total),
@@ -212,7 +231,7 @@
     if (!content.curves.length) return;
     const all = runs.flatMap((_, run) => stays(run)).sort((a, b) => lit(a.run) - lit(b.run));
     const drawn = all.map((stay) => points(curve, stay.run, stay));
-    const few = chosen.lit !== null;
+    const few = lights() !== null;
     data.lines.data = {
       xs: drawn.map((d) => d.xs), ys: drawn.map((d) => d.ys), colour: all.map((s) => colours[s.state]),
       run: all.map((s) => s.run), name: all.map((s) => runs[s.run].name), label: all.map((s) => name(s.state)),
@@ -276,7 +295,7 @@
     const rows = sorted().filter((run) => COLUMNS.some(([, value]) => String(value(run)).toLowerCase().includes(wanted)));
     $("ex-table").tBodies[0].replaceChildren(...rows.map((run) => {
       const row = document.createElement("tr");
-      row.className = chosen.lit === null ? "" : lit(run) ? "lit" : "dim";
+      row.className = lights() === null ? "" : lit(run) ? "lit" : "dim";
       row.dataset.run = run;
       for (const [, value] of COLUMNS) {
         const shown = value(run);
@@ -390,7 +409,7 @@
     const fold = () => document.querySelectorAll("details.static").forEach((same) => { same.open = false; });
     if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", fold);
     else fold();
-    window.explorer = {content, chosen, data, csv};  // for tests, and for readers who want more
+    window.explorer = {content, chosen, glance, data, csv};  // for tests, and for readers who want more
   }
   function download(text, filename, type) {
     const link = Object.assign(document.createElement("a"), {download: filename});

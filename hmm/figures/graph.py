@@ -19,6 +19,7 @@ from seedmap.hmm.figures.style import (
     PAPER,
     WIDTH,
     Drawing,
+    checked_axes,
     figure_of,
     shorten,
     signed,
@@ -91,7 +92,7 @@ def plot_training_map(
         claim = training_map.order
     states = _States(training_map, detours, names)
     if ax is not None:
-        _draw_small(ax, states, edges)
+        _draw_small(checked_axes(ax), states, edges)
         ax.set_title(f"{heading} · {' · '.join(_claims(training_map, claim))}")
         return ax
     figure = None

@@ -17,6 +17,7 @@ from seedmap.hmm.figures.style import (
     PAPER,
     WIDTH,
     Drawing,
+    checked_axes,
     drawn,
     on_axes,
     set_wide_scale,
@@ -38,7 +39,9 @@ _THIRD: dict[str, Any] = {
 
 
 @styled
-def plot_model_selection(sweep: Sweep, num_states: int, criterion: str | None = None) -> Figure:
+def plot_model_selection(
+    sweep: Sweep, num_states: int, criterion: str | None = None, ax: Axes | None = None
+) -> Figure | Axes:
     """Show criteria and log-likelihoods over the number of states.
 
     Lines join the best restart of each number of states, the one of highest penalised training
@@ -50,18 +53,21 @@ def plot_model_selection(sweep: Sweep, num_states: int, criterion: str | None = 
         sweep: The fits.
         num_states: The chosen number of states.
         criterion: What it was chosen by, as for `hmm.select`, with the same default.
+        ax: axes to draw the criteria alone on. Default: a new figure of three panels.
 
     Returns:
-        The figure.
+        `ax`, or the figure.
     """
+    criterion = criterion or default_criterion(sweep)
+    if ax is not None:
+        _draw_criteria(checked_axes(ax), sweep, num_states, criterion)
+        ax.set_xlabel(f"number of states{_count_degenerate(sweep)}")
+        ax.legend()
+        return ax
     figure = Drawing(figsize=(WIDTH, 3.2), layout="constrained")
     criteria, training, held_out = figure.subplots(1, 3)
     num_train, num_held_out = sweep.num_observations_train, sweep.num_observations_validation
-    criterion = criterion or default_criterion(sweep)
-    _add_series(criteria, sweep, _named("BIC", criterion), lambda fit: fit.bic, _FIRST)
-    _add_series(criteria, sweep, _named("AIC", criterion), lambda fit: fit.aic, _SECOND)
-    if criterion == "robust_bic":
-        _add_robust_bic(criteria, sweep)
+    _draw_criteria(criteria, sweep, num_states, criterion)
     _add_series(training, sweep, "", lambda fit: fit.train_log_likelihood / num_train, _FIRST)
     _add_series(
         held_out, sweep, "", lambda fit: fit.validation_log_likelihood / num_held_out, _FIRST
@@ -69,20 +75,32 @@ def plot_model_selection(sweep: Sweep, num_states: int, criterion: str | None = 
     figure.legend(
         *criteria.get_legend_handles_labels(), loc="outside upper left", ncols=3
     )  # above the axes: lines may run anywhere inside
-    criteria.set_title("Held-out criteria")
-    criteria.set_ylabel("-2 log-likelihood + penalty (nats)")
     training.set_title("Training log-likelihood")
     held_out.set_title("Held-out log-likelihood")
     for ax in (training, held_out):
         ax.set_ylabel("nats per observation")
-    for ax in (criteria, training, held_out):
-        _mark_candidates(ax, sorted({fit.num_states for fit in sweep.fits}), num_states)
+        _mark_candidates(ax, _candidates(sweep), num_states)
     figure.supxlabel(f"number of states{_count_degenerate(sweep)}", fontsize=8)
     return figure
 
 
+def _draw_criteria(ax: Axes, sweep: Sweep, num_states: int, criterion: str) -> None:
+    _add_series(ax, sweep, _named("BIC", criterion), lambda fit: fit.bic, _FIRST)
+    _add_series(ax, sweep, _named("AIC", criterion), lambda fit: fit.aic, _SECOND)
+    if criterion == "robust_bic":
+        _add_robust_bic(ax, sweep)
+    ax.set(title="Held-out criteria", ylabel="-2 log-likelihood + penalty (nats)")
+    _mark_candidates(ax, _candidates(sweep), num_states)
+
+
+def _candidates(sweep: Sweep) -> list[int]:
+    return sorted({fit.num_states for fit in sweep.fits})
+
+
 @styled
-def plot_sizes(sizes: Sequence[SizeRow | SizeCandidate], num_states: int) -> Figure:
+def plot_sizes(
+    sizes: Sequence[SizeRow | SizeCandidate], num_states: int, ax: Axes | None = None
+) -> Figure | Axes:
     """Show what speaks for and against each number of states of a map.
 
     Left ICL over its lowest; right the agreement of fits to halves of the runs, a dot a pair,
@@ -92,30 +110,41 @@ def plot_sizes(sizes: Sequence[SizeRow | SizeCandidate], num_states: int) -> Fig
     Args:
         sizes: A row for each number of states.
         num_states: The chosen number of states.
+        ax: axes to draw the agreement alone on. Default: a new figure of both panels.
 
     Returns:
-        The figure.
+        `ax`, or the figure.
     """
+    if ax is not None:
+        _draw_agreement(checked_axes(ax), sizes, num_states)
+        ax.set_xlabel("number of states")
+        ax.legend()
+        return ax
     figure = Drawing(figsize=(WIDTH, 2.8), layout="constrained")
     icl, halves = figure.subplots(1, 2)
     candidates = [row.num_states for row in sizes]
     over = np.array([row.icl for row in sizes])
     icl.plot(candidates, over - over.min(), marker="o", markersize=4, gid="icl", **_FIRST)
     icl.set(title="Likelihood and size", ylabel="ICL over its lowest (nats)")
-    for row in sizes:
-        dots = [row.num_states] * len(row.halves)
-        halves.plot(dots, row.halves, ".", color=INK, markersize=4, alpha=0.6)
-    means = [np.nan if row.agreement is None else row.agreement for row in sizes]
-    halves.plot(candidates, means, label="halves of the runs", gid="agreement", **_FIRST)
-    chance = [row.chance if row.num_states > 1 else np.nan for row in sizes]
-    halves.plot(candidates, chance, label="by chance", gid="chance", **_SECOND)
-    halves.axhline(AGREEMENT, color=GREY, linewidth=0.8, linestyle=":", label="least asked for")
-    halves.set(title="Agreement of halves", ylabel="adjusted Rand index", ylim=(-0.05, 1.05))
-    for ax in (icl, halves):
-        _mark_candidates(ax, candidates, num_states)
+    _mark_candidates(icl, candidates, num_states)
+    _draw_agreement(halves, sizes, num_states)
     figure.legend(*halves.get_legend_handles_labels(), loc="outside upper right", ncols=3)
     figure.supxlabel("number of states", fontsize=8)
     return figure
+
+
+def _draw_agreement(ax: Axes, sizes: Sequence[SizeRow | SizeCandidate], num_states: int) -> None:
+    candidates = [row.num_states for row in sizes]
+    for row in sizes:
+        dots = [row.num_states] * len(row.halves)
+        ax.plot(dots, row.halves, ".", color=INK, markersize=4, alpha=0.6)
+    means = [np.nan if row.agreement is None else row.agreement for row in sizes]
+    ax.plot(candidates, means, label="halves of the runs", gid="agreement", **_FIRST)
+    chance = [row.chance if row.num_states > 1 else np.nan for row in sizes]
+    ax.plot(candidates, chance, label="by chance", gid="chance", **_SECOND)
+    ax.axhline(AGREEMENT, color=GREY, linewidth=0.8, linestyle=":", label="least asked for")
+    ax.set(title="Agreement of halves", ylabel="adjusted Rand index", ylim=(-0.05, 1.05))
+    _mark_candidates(ax, candidates, num_states)
 
 
 def _mark_candidates(ax: Axes, candidates: list[int], chosen: int) -> None:

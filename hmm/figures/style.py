@@ -72,6 +72,7 @@ _PALETTE = (
     *("#e10fc3", "#5a6969", "#8787f0", "#a55a4b", "#785a87", "#a55aff"),
 )
 _GOLDEN_RATIO = 0.6180339887498949
+_LUMINANCES = (0.14, 0.2, 0.27)  # contrasts of 3 or more with both, see above
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -82,7 +83,8 @@ def state_colour(state: int) -> str:
     """Colour of a state as `#rrggbb`, the same in every figure.
 
     The first twelve are safe for colour-blind readers. Further ones are spread over the hues by
-    the golden ratio: distinct, but not promised to be safe.
+    the golden ratio: distinct, but not promised to be safe. All have a contrast of 3 or more with
+    white and with the dark page.
 
     Args:
         state: Index of the state, from 0.
@@ -93,15 +95,21 @@ def state_colour(state: int) -> str:
     if state < len(_PALETTE):
         return _PALETTE[state]
     hue = (state * _GOLDEN_RATIO) % 1.0
-    return to_hex(colorsys.hls_to_rgb(hue, 0.4 if state % 2 else 0.5, 0.6))
+    wanted = _LUMINANCES[state % len(_LUMINANCES)]
+    shades = [to_hex(colorsys.hls_to_rgb(hue, level, 0.6)) for level in np.linspace(0.2, 0.8, 61)]
+    return min(shades, key=lambda shade: abs(luminance(shade) - wanted))
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of a colour (WCAG 2): 0 is black, 1 is white."""
+    rgb = np.array(to_rgb(colour))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
 
 
 def text_colour(background: str) -> str:
-    """Black or white, whichever has the higher contrast on a background (WCAG 2 luminance)."""
-    rgb = np.array(to_rgb(background))
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    luminance = linear @ (0.2126, 0.7152, 0.0722)
-    return "#000000" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "#ffffff"
+    """Black or white, whichever has the higher contrast on a background (WCAG 2)."""
+    return "#000000" if (luminance(background) + 0.05) ** 2 > 1.05 * 0.05 else "#ffffff"
 
 
 def state_colormap(num_states: int) -> tuple[ListedColormap, BoundaryNorm]:
@@ -143,10 +151,22 @@ class Drawing(Figure):
 
 
 def on_axes(ax: Axes | None, width: float, height: float) -> Axes:
-    """The axes to draw on: those given, or those of a new figure of a size in inches."""
+    """The axes to draw on: those given, or those of a new figure of a size in inches.
+
+    Raises:
+        UserError: `ax` is something else.
+    """
     if ax is not None:
-        return ax
+        return checked_axes(ax)
     return Drawing(figsize=(width, height), layout="constrained").add_subplot()
+
+
+def checked_axes(ax: Axes) -> Axes:
+    """Returns `ax`, or raises UserError where it is something else, such as a figure."""
+    if not isinstance(ax, Axes):
+        kind = type(ax).__name__
+        raise UserError(f"ax must be one axes of matplotlib, as plt.subplots() gives; got {kind}")
+    return ax
 
 
 def drawn(ax: Axes, given: Axes | None) -> Figure | Axes:

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import jax
 import numpy as np
@@ -16,6 +16,7 @@ from seedmap.runs import Runs, check_is_runs
 from seedmap.showing import card
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -63,11 +64,22 @@ class Fit:
             f"{len(self.runs)} runs)"
         )
 
-    def plot(self) -> "Figure":
-        """Draws criteria and log-likelihoods over the number of states."""
+    @overload
+    def plot(self, ax: None = None) -> "Figure": ...
+    @overload
+    def plot(self, ax: "Axes") -> "Axes": ...
+    def plot(self, ax: "Axes | None" = None) -> "Figure | Axes":
+        """Draws criteria and log-likelihoods over the number of states.
+
+        Args:
+            ax: axes to draw the criteria alone on. Default: a new figure.
+
+        Returns:
+            `ax`, or the figure.
+        """
         from seedmap.hmm import figures
 
-        return figures.plot_model_selection(self.sweep, self.num_states, self.criterion)
+        return figures.plot_model_selection(self.sweep, self.num_states, self.criterion, ax)
 
     def _repr_html_(self) -> str:
         keys = ("num_states", "num_parameters", "bic", "aic", "validation_log_likelihood")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,6 +16,7 @@ from seedmap.runs import Runs, check_is_runs
 from seedmap.showing import card
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _SMALLEST_LEAK = 0.05  # of R^2 that the scale gives away, above which it is said
@@ -84,11 +85,22 @@ class MapFit:
             f"{len(self.made.odd)} odd)"
         )
 
-    def plot(self) -> "Figure":
-        """Draws what speaks for and against each number of states."""
+    @overload
+    def plot(self, ax: None = None) -> "Figure": ...
+    @overload
+    def plot(self, ax: "Axes") -> "Axes": ...
+    def plot(self, ax: "Axes | None" = None) -> "Figure | Axes":
+        """Draws what speaks for and against each number of states.
+
+        Args:
+            ax: axes to draw the agreement of halves alone on. Default: a new figure.
+
+        Returns:
+            `ax`, or the figure.
+        """
         from seedmap.hmm import figures
 
-        return figures.plot_sizes(self.made.candidates, self.num_states)
+        return figures.plot_sizes(self.made.candidates, self.num_states, ax)
 
     def _repr_html_(self) -> str:
         header = ("states", "ICL", "agreement of halves", "by chance", "why chosen or not")

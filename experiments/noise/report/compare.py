@@ -74,8 +74,8 @@ CAPTION = (
     "length. Lines are 95 % intervals over replicas; a hollow ring is exactly zero."
 )
 HEADER = (
-    *("runs", "variant", "equal to the bit", "first difference", "churn", "L2 distance", "angle"),
-    *("logit correlation", "accuracy difference", "P(A > B)"),
+    *("runs", "variant", "equal to the bit", "first difference", "churn", "L2 distance"),
+    *("angle (rad)", "logit correlation", "accuracy difference", "P(A > B)"),
 )
 
 

@@ -138,8 +138,14 @@ def test_revisions_are_fetched_measured_and_deleted_one_at_a_time(hub, tmp_path)
     expected = [[weights_of(r, s)["fc.weight"].mean() for s in STEPS] for r in RUNS]
     np.testing.assert_allclose(dataset.mean_w.values, expected, rtol=1e-5)
     assert list(scratch.iterdir()) == []
-    fetched = {Path(path).name for how, path in hub.asked if "/resolve/" in path}
-    assert fetched == {"model.safetensors", "config.json"}
+    fetched = [path for how, path in hub.asked if how == "GET" and "/resolve/" in path]
+    assert {Path(path).name for path in fetched} == {"model.safetensors", "config.json"}
+    weights = sorted(path for path in fetched if path.endswith("safetensors"))
+    assert weights == sorted(  # each once, the one that the layout was told by too
+        f"/{PREFIX}{run}/resolve/{commit_of(run, step)}/model.safetensors"
+        for run in RUNS
+        for step in STEPS
+    )
     config = json.loads((out / "config.json").read_text())
     assert config["imported_from"] == f"checkpoints {PREFIX}{{run}}@step{{step}}"
 
@@ -157,6 +163,19 @@ def test_an_import_from_the_hub_that_is_cut_short_goes_on(hub, tmp_path, capsys)
     fetched = [path for how, path in hub.asked if how == "GET" and path.endswith("safetensors")]
     assert len(fetched) == 1 + 2  # one to know the layout by
     assert not np.isnan(run_folder.read_dataset(out).l2.values).any()
+
+
+def test_never_are_two_revisions_on_disk(hub, tmp_path, monkeypatch):
+    scratch, most = tmp_path / "scratch", []
+    answer = hub.answer
+
+    def counting(path, query):
+        most.append(len(list(scratch.iterdir())))
+        return answer(path, query)
+
+    hub.answer = counting
+    assert seedmap("import", "checkpoints", *SUITE, "--out", tmp_path / "out") == 0
+    assert max(most) == 1
 
 
 def test_names_and_answers_that_lead_nowhere_are_refused(hub, tmp_path, capsys, monkeypatch):

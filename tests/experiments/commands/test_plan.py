@@ -10,6 +10,7 @@ from helpers.schemas import assert_of_schema
 from seedmap.experiments.commands.plan import parse_plan
 from seedmap.experiments.plan import processes, targets
 from seedmap.experiments.plan.child import plan_child
+from seedmap.experiments.plan.summary import summary_text
 
 
 @pytest.fixture
@@ -38,10 +39,31 @@ def test_a_plan_is_printed_and_written(compiled, tmp_path, capsys):
     assert "cusolver_gesvdj_ffi x2" in said
     assert "training: scatter 1 -> 0, sort 0 -> 1" in said
     assert "0.00024 s, by the peak of products, in float32 (the other: 2.2e-05 s)" in said
+    assert f"Report: {tmp_path / 'plan' / 'plan.html'}" in said
     assert compiled == [([*words[1:], "--out", str(tmp_path / "plan")], "gpu:h100")]
     assert seedmap(*words, "--out", tmp_path / "plan") == 2
     assert "holds another plan; name another folder, or add --overwrite" in capsys.readouterr().err
     assert seedmap(*words, "--out", tmp_path / "plan", "--overwrite") == 0
+
+
+def test_a_plan_is_shown_again(compiled, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "plan"
+    assert seedmap("plan", "parities", "--on", "gpu:h100", "--out", folder) == 0
+    capsys.readouterr()
+    assert seedmap("show", folder) == 0
+    assert capsys.readouterr().out.rstrip() == summary_text(small_plan()).rstrip()
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or True)
+    assert seedmap("show", folder, "--open") == 0
+    assert opened == [(folder / "plan.html").as_uri()]
+    (folder / "plan.html").unlink()  # as of versions that wrote none
+    assert seedmap("show", folder, "--open") == 2
+    again = f"make it with `seedmap plan ... --out {folder}`"
+    assert f"has no plan.html; {again}" in capsys.readouterr().err
+    (folder / "plan.json").write_text("{")
+    assert seedmap("show", folder) == 2
+    said = capsys.readouterr().err
+    assert f"make it anew with `seedmap plan ... --out {folder}`" in said
 
 
 def test_without_a_folder_nothing_is_written(compiled, tmp_path, capsys, monkeypatch):

@@ -1,6 +1,7 @@
 """Studies compared replica by replica: made-up folders, with answers known beforehand."""
 
 import json
+import re
 import shutil
 
 import jax
@@ -14,6 +15,7 @@ from seedmap import files
 from seedmap.experiments.noise.compare import compare_studies
 from seedmap.experiments.noise.difference import difference, take_replica
 from seedmap.experiments.noise.folder import load_study
+from seedmap.experiments.noise.report.compare import HEADER, cells, terminal
 from seedmap.experiments.noise.variants import make_variants
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.results import to_json
@@ -44,6 +46,16 @@ def test_runs_that_are_equal_are_exactly_zero_apart(plain, tmp_path):
         assert pair["logit_correlation"]["value"] == 1.0
     assert found["environment"] == {}
     assert found["notes"] == []
+
+
+def test_the_table_has_a_heading_for_every_cell(plain, tmp_path):
+    comparison = compare_studies([plain, write(tmp_path / "again", numbers(), content())])
+    table = dict(zip(HEADER, cells(comparison.pairs[0]), strict=True))
+    assert table["angle (rad)"] == "0"
+    assert table["logit correlation"] == "1.000"
+    lines = terminal(comparison).splitlines()
+    assert [word.strip() for word in re.split("  +", lines[0].strip())] == list(HEADER)
+    assert len(lines) >= 1 + len(comparison.pairs)
 
 
 def test_one_bit_of_one_weight_is_found_and_measured(plain, tmp_path):

@@ -157,6 +157,47 @@ def test_a_click_on_a_state_lights_its_runs_everywhere(shown):
     assert lit_runs(shown) is None
 
 
+ARROW = """([from, to]) => {
+    const view = [...Bokeh.index.roots][0], frame = view.frame_view;
+    const edge = explorer.content.sizes[2].edges.find((e) => e.from === from && e.to === to);
+    const box = view.el.getBoundingClientRect(), at = Math.floor(edge.xs.length / 2);
+    return [box.x + frame.x_scale.compute(edge.xs[at]),
+            box.y + frame.y_scale.compute(edge.ys[at])];
+}"""
+
+
+@pytest.mark.parametrize(
+    ("place", "what", "holds"),
+    [
+        (PLACE, 1, lambda path: (path == 1).any()),
+        (ARROW, [0, 2], lambda path: ((path[:-1] == 0) & (path[1:] == 2)).any()),
+    ],
+)
+def test_the_mouse_on_a_state_or_an_arrow_lights_its_runs_until_it_leaves(
+    shown, place, what, holds
+):
+    shown.locator("#ex-map").scroll_into_view_if_needed()
+    raster = shown.locator("#ex-raster").screenshot()
+    shown.locator("#ex-map").scroll_into_view_if_needed()
+    x, y = shown.evaluate(place, what)
+    shown.mouse.move(x - 1, y)
+    shown.mouse.move(x, y)
+    shown.wait_for_function("explorer.glance.lit !== null")
+    names = shown.evaluate("explorer.content.runs.map((run) => run.name)")
+    runs = {f"run-{row}" for row in range(RUNS) if holds(EXPLORED.paths[3][row])}
+    assert {names[run] for run in shown.evaluate("[...explorer.glance.lit]")} == runs
+    assert set(shown.locator("#ex-table tr.lit td:first-child").all_inner_texts()) == runs
+    stays = shown.evaluate("explorer.data.stays.data")
+    assert {n for n, a in zip(stays["name"], stays["alpha"], strict=True) if a == 1} == runs
+    lines = shown.evaluate("explorer.data.lines.data")
+    assert {n for n, a in zip(lines["name"], lines["alpha"], strict=True) if a == 1} == runs
+    assert lit_runs(shown) is None, "nothing is chosen"
+    shown.locator("h1").hover()
+    shown.wait_for_function("explorer.glance.lit === null")
+    assert shown.locator("#ex-table tr.lit").count() == 0
+    assert shown.locator("#ex-raster").screenshot() == raster
+
+
 def test_an_arrow_a_row_and_the_list_choose_runs(shown):
     shown.get_by_role("button", name="0 → 2", exact=False).click()
     names = shown.evaluate("explorer.content.runs.map((run) => run.name)")

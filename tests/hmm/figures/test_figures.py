@@ -25,7 +25,7 @@ from helpers.figure_data import (
 )
 from seedmap.hmm import figures
 from seedmap.hmm.figures.semantics import cluster_order
-from seedmap.hmm.figures.style import GREY, short_names, shorten, signed, text_colour
+from seedmap.hmm.figures.style import GREY, luminance, short_names, shorten, signed, text_colour
 from seedmap.hmm.selection.config import SweepConfig
 from seedmap.hmm.training_map.regression import regress
 
@@ -173,6 +173,15 @@ def test_figures_draw_on_axes_that_are_given():
 
 def test_colours_beyond_twelve_are_all_different():
     assert len({figures.state_colour(k) for k in range(40)}) == 40
+
+
+def test_every_states_colour_stands_out_on_white_and_on_the_dark_page():
+    for k in range(100):
+        own = luminance(figures.state_colour(k)) + 0.05
+        assert 1.05 / own >= 3, k
+        assert own / (luminance("#16181d") + 0.05) >= 3, k
+    assert luminance("#ffffff") == pytest.approx(1)
+    assert luminance("#777777") == pytest.approx(0.1845, abs=1e-4)  # contrast 4.48 with white
 
 
 def test_text_has_the_better_contrast():
