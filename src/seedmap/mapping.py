@@ -278,6 +278,7 @@ def fit_map(
         converged=np.isfinite(runs.convergence)[rows] if by_time else None,
         complete=~runs.diverged[rows],
         cap=cap,
+        as_decoded=method is not None,
     )
     branches: tuple[hmm.Branch, ...] = ()
     notes = list(fitted.notes)
