@@ -61,6 +61,7 @@ From there to what the states mean, and back to files:
     bootstrap_map(sweep, chosen, sequences, paths, num_resamples=20, seed=0) -> Bootstrap
     compare_baselines(sequences, outcome, steps, config) -> list[dict]
     find_branches(features, decodings, refits, names, steps, convergence) -> tuple of Branch
+    map_to_draw(training_map, branches, sequences, decodings) -> DrawnMap, with the branches
     branch_sentence(branches, paths) -> str; branch_power(num_runs, records_per_phase) -> float
     kaplan_meier(times, observed) -> SurvivalCurve; hazard_by_state(beliefs, steps, convergence)
     survival_by_group(times, observed, group) -> GroupSurvival
@@ -159,6 +160,7 @@ from seedmap.hmm.training_map.baselines import (
 )
 from seedmap.hmm.training_map.bootstrap import Bootstrap, bootstrap_map, refit, resample_counts
 from seedmap.hmm.training_map.branches import Branch, find_branches, states_with_branches
+from seedmap.hmm.training_map.drawn import DrawnMap, map_to_draw
 from seedmap.hmm.training_map.build import Edge, TrainingMap, belief_gradient, build_map, importance
 from seedmap.hmm.training_map.delay import Delay
 from seedmap.hmm.training_map.dissimilarity import dissimilarity, pairwise_dissimilarity
@@ -228,6 +230,7 @@ __all__ = [
     "CrossValidation",
     "Decoded",
     "Delay",
+    "DrawnMap",
     "Edge",
     "Features",
     "Fit",
@@ -324,6 +327,7 @@ __all__ = [
     "log_likelihood",
     "log_rank",
     "make_map",
+    "map_to_draw",
     "match_states",
     "moves_first",
     "num_parameters",

@@ -19,6 +19,7 @@ from seedmap.experiments.noise.convergence import convergence_of
 from seedmap.experiments.noise.folder import load_study
 from seedmap.experiments.noise.map_paths import (
     Paths,
+    branch_notes,
     branches_on_map,
     fit_own_map,
     map_of,
@@ -89,6 +90,7 @@ def measure_study(
         if paths is not None:
             run = run_folder.NOISE_MAP if map_from == OWN_MAP else str(Path(map_from).absolute())
             summary = _with_paths(summary, study, paths, threshold, run)
+            notes = [*notes, *branch_notes(paths.summary)]
             run_folder.write_dataset(draft, _with_states(study.dataset, paths))
         parted = parted_note(summary.control)
         notes = notes if parted is None else [parted, *notes]

@@ -258,6 +258,7 @@ def test_branches_are_claims_with_what_speaks_for_them(tmp_path):
     again = read(to_json(read(MAPPED)))
     assert again.branches == [BRANCH]
     assert again.detours_on_map == [4]  # where the branch is among 6 states
+    assert "Outlined: state 4, which some runs pass by." in captions.training_map(again)
     assert "Dashed: state 4, where runs are delayed." in captions.training_map(again)
     assert "5 where records count half as much, 8 where twice" in captions.model_selection(again)
 
