@@ -160,10 +160,10 @@ from seedmap.hmm.training_map.baselines import (
 )
 from seedmap.hmm.training_map.bootstrap import Bootstrap, bootstrap_map, refit, resample_counts
 from seedmap.hmm.training_map.branches import Branch, find_branches, states_with_branches
-from seedmap.hmm.training_map.drawn import DrawnMap, map_to_draw
 from seedmap.hmm.training_map.build import Edge, TrainingMap, belief_gradient, build_map, importance
 from seedmap.hmm.training_map.delay import Delay
 from seedmap.hmm.training_map.dissimilarity import dissimilarity, pairwise_dissimilarity
+from seedmap.hmm.training_map.drawn import DrawnMap, map_to_draw
 from seedmap.hmm.training_map.findings import first_sentences, speed_sentences, survival_sentences
 from seedmap.hmm.training_map.moves_first import MovesFirst, Turn, moves_first
 from seedmap.hmm.training_map.outcome import convergence_time
@@ -196,6 +196,7 @@ from seedmap.hmm.training_map.survival import (
     hazard_by_state,
     kaplan_meier,
     log_rank,
+    log_rank_pvalue,
     restricted_difference,
     restricted_mean,
     survival_by_group,
@@ -326,6 +327,7 @@ __all__ = [
     "log_densities",
     "log_likelihood",
     "log_rank",
+    "log_rank_pvalue",
     "make_map",
     "map_to_draw",
     "match_states",

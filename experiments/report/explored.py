@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from seedmap.experiments.runs.dataset import recorded_variables, seed_rows, time_unit
 from seedmap.experiments.report.figures import drawn_map
+from seedmap.experiments.runs.dataset import recorded_variables, seed_rows, time_unit
 from seedmap.experiments.runs.fit_and_map import Mapped
 from seedmap.hmm.autoregressive.map_sweep import MapSweep
 from seedmap.hmm.explorer.content import Explored, size_sentences

@@ -231,9 +231,7 @@ def _gaps(layered: list[list[int]], size: tuple[float, float]) -> tuple[float, f
     return across, size[1] / max(len(layer) for layer in layered)
 
 
-def _draw_state(
-    ax: Axes, state: int, centre: np.ndarray, radius: float, mark: str | None
-) -> None:
+def _draw_state(ax: Axes, state: int, centre: np.ndarray, radius: float, mark: str | None) -> None:
     """Draw a state's circle with its number, and a second outline of a branch or detour."""
     colour, xy = state_colour(state), (centre[0], centre[1])
     ax.add_patch(Circle(xy, radius, facecolor=colour, edgecolor="none", zorder=4, gid="state"))

@@ -116,6 +116,33 @@ def test_the_report_draws_the_map_of_the_branch_it_names(folder):
     assert explored(mapped).drawn == 3
 
 
+def test_the_sides_of_a_branch_are_compared_as_survival(folder):
+    mapped = read_mapped(folder)
+    visitors, skippers = tuple(map(str, range(6))), tuple(map(str, range(8, 23)))
+    branch = replace(BRANCH, visitors=visitors, skippers=skippers)
+    unnamed = replace(branch, named=False)
+    named = replace(mapped.summary, branches=[branch, unnamed])
+    found = findings_of(replace(mapped, summary=named))
+    assert list(found.curves) == [
+        "all runs",
+        "visitors of state 2 of 4",
+        "skippers of state 2 of 4",
+    ]
+    (row,) = found.summary.survival.branches
+    there = relaxing_runs(NUM_RUNS, RECORDS, 3, seed=2, odd=1)[1] == 2
+    times = 10.0 * np.where(there.any(1), 1 + there.argmax(1), RECORDS)
+    members = [*range(6), *range(8, 23)]
+    own = times[members], there.any(1)[members], np.arange(21) < 6
+    expected = hmm.survival_by_group(*own)
+    assert row.pvalue == pytest.approx(expected.pvalue)
+    assert row.later == expected.later
+    assert (row.visitors, row.skippers) == (6, 15)
+    assert row.visitors_converged == own[1][:6].sum()
+    assert row.skippers_converged == own[1][6:].sum()
+    assert "The visitors of state 2 of 4 converge" in found.summary.survival.sentences[-1]
+    assert f"log-rank p = {row.pvalue:.2g}" in found.summary.survival.sentences[-1]
+
+
 def test_another_threshold_needs_no_other_fit(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
     before = (copy / "hmm.npz").read_bytes()
