@@ -339,7 +339,7 @@ def test_no_branch_is_said_with_what_would_have_been_found(common):
 
 
 def test_the_picture_shows_the_branch_that_is_named(common):
-    m, runs, _ = common
+    m, _, _ = common
     size = m.num_states + 2
     visits = [(m.fit.decodings[size] == state).any(1).sum() for state in range(size)]
     state = int(np.argmin(visits))
