@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from seedmap.errors import UserError
+from seedmap.experiments.noise.estimates import estimate
 from seedmap.experiments.noise.measures.intervals import pair_interval, sd_interval
 from seedmap.experiments.noise.results import (
     DetourTime,
@@ -20,7 +21,6 @@ from seedmap.experiments.noise.results import (
     PathConvergence,
     PathDissimilarity,
     PathSummary,
-    estimate,
 )
 from seedmap.experiments.noise.variants import CONTROL, Variant, rows_by_root, rows_of
 from seedmap.experiments.runs import folder as run_folder, ids

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from scipy import stats
 
+from seedmap.experiments.noise.estimates import estimate
 from seedmap.experiments.noise.measures.intervals import Interval, mean_interval
 from seedmap.experiments.noise.results import (
     Barrier,
@@ -32,7 +33,6 @@ from seedmap.experiments.noise.results import (
     Spread,
     StudySummary,
     VariantSummary,
-    estimate,
 )
 
 Entry = TypeVar("Entry")

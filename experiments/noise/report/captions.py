@@ -37,11 +37,22 @@ def survival(summary: StudySummary) -> str:
     roots = f"thin: each of {summary.roots} roots, bold: all" if summary.roots > 1 else "one root"
     return (
         "Share of replicas that have not converged over time (Kaplan and Meier 1958), by source "
-        f"({roots}); those that never converge are censored at their last record. Bands are 95 % "
+        f"({roots}){_groups(summary)}; those that never converge are censored at their last "
+        "record. Bands are 95 % "
         "intervals that take replicas for independent; the intervals and the log-rank test of the "
         "table are over roots. The restricted mean counts a run that never converges with the time "
         "of the last record."
     )
+
+
+def _groups(summary: StudySummary) -> str:
+    """What the panels after those of the sources show."""
+    parts = []
+    if any(group.root is not None for group in summary.groups):
+        parts.append("by root, all sources together")
+    if any(group.state is not None for group in summary.groups):
+        parts.append("by branch (solid: those that visit it, dashed: those that pass it by)")
+    return "".join(f", {part}" for part in parts)
 
 
 def noise_budget(summary: StudySummary) -> str:

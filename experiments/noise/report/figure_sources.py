@@ -1,6 +1,7 @@
 """Figures of a study's sources: their shares of variance, and convergence as survival."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,20 @@ from seedmap.experiments.noise.report.answer import compared_measures, is_determ
 from seedmap.experiments.noise.report.figure_parts import Look, looks, marking
 from seedmap.experiments.noise.results import StudySummary
 from seedmap.experiments.report.text import NOT_DETERMINED
-from seedmap.hmm.figures.style import GREY, INK, PALE, WIDTH, Drawing, shorten, styled
+from seedmap.hmm.figures.style import (
+    GREY,
+    INK,
+    PALE,
+    WIDTH,
+    Drawing,
+    shorten,
+    state_colour,
+    styled,
+)
 from seedmap.hmm.training_map.survival import SurvivalCurve, kaplan_meier
 
 MOST_MEASURES = 4
+GROUP_DASHES = ("-", (0, (4, 1.5)))
 _TITLES = {
     "log_convergence_time": "Convergence time",
     "accuracy": "Accuracy",
@@ -61,40 +72,57 @@ def plot_components(summary: StudySummary) -> Figure:
 
 @styled
 def plot_convergence(
-    summary: StudySummary, times: Convergence, rows: Mapping[str, np.ndarray]
+    summary: StudySummary,
+    times: Convergence,
+    rows: Mapping[str, np.ndarray],
+    groups: Mapping[str, Sequence[np.ndarray]] = MappingProxyType({}),
 ) -> Figure:
-    """Draws the share of replicas that have not converged, a panel for each variant.
+    """Draws the share of replicas that have not converged, a panel for each variant and grouping.
 
     Args:
         summary: content of `noise.json`.
         times: of all replicas.
         rows: of each variant, int [root, replica].
+        groups: by title of the panel, the rows of each group of replicas, none of them empty.
     """
     shown = [v for v in summary.variants if v.survival is not None and v.kind != "fork"]
-    drawn, columns = looks(summary.variants), min(len(shown), 4)
-    lines = -(-len(shown) // columns)
+    drawn, panels = looks(summary.variants), len(shown) + len(groups)
+    columns = min(panels, 4)
+    lines = -(-panels // columns)
     figure = Drawing(figsize=(WIDTH, 0.6 + 1.5 * lines), layout="constrained")
     axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
-    for ax in axes.flat[len(shown) :]:
+    for ax in axes.flat[panels:]:
         ax.set_axis_off()
-    for ax in axes.flat[max(0, len(shown) - columns) : len(shown)]:
+    for ax in axes.flat[max(0, panels - columns) : panels]:
         ax.tick_params(labelbottom=True)  # of each column the last that is drawn
     for ax, variant in zip(axes.flat, shown, strict=False):
         colour, own = drawn[variant.name].colour, rows[variant.name]
         if len(own) > 1:
             for root in own:
                 _draw_survival(ax, times, root, colour, linewidth=0.6, alpha=0.6)
-        curve = _draw_survival(ax, times, own.ravel(), colour, linewidth=1.8)
-        steps = np.r_[0.0, curve.times, times.end]
-        low, high = (np.r_[1.0, ends, ends[-1:]] for ends in (curve.low, curve.high))
-        if curve.num_converged:
-            ax.fill_between(steps, low, high, step="post", color=colour, alpha=0.15, linewidth=0)
+        curve = _draw_banded(ax, times, own.ravel(), colour)
         title = f"{shorten(variant.name)}, {curve.num_converged} of {curve.num_runs}"
-        ax.set(xlim=(0, times.end), ylim=(-0.02, 1.02))
         ax.set_title(title, fontsize=8)
+    for ax, (title, members) in zip(axes.flat[len(shown) :], groups.items(), strict=False):
+        for number, own in enumerate(members):
+            style = {"linestyle": GROUP_DASHES[number % 2], "gid": f"{title} {number}"}
+            _draw_survival(ax, times, own, state_colour(number), linewidth=1.4, **style)
+        ax.set_title(title, fontsize=8)
+    for ax in axes.flat[:panels]:
+        ax.set(xlim=(0, times.end), ylim=(-0.02, 1.02))
     figure.supxlabel(times.unit, fontsize=8)
     figure.supylabel("share not converged", fontsize=8)
     return figure
+
+
+def _draw_banded(ax: Axes, times: Convergence, rows: np.ndarray, colour: str) -> SurvivalCurve:
+    """Draws a bold Kaplan-Meier curve with its 95 % intervals and returns it."""
+    curve = _draw_survival(ax, times, rows, colour, linewidth=1.8)
+    steps = np.r_[0.0, curve.times, times.end]
+    low, high = (np.r_[1.0, ends, ends[-1:]] for ends in (curve.low, curve.high))
+    if curve.num_converged:
+        ax.fill_between(steps, low, high, step="post", color=colour, alpha=0.15, linewidth=0)
+    return curve
 
 
 def _draw_survival(

@@ -13,6 +13,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from seedmap.experiments.noise.convergence_results import Survival
 from seedmap.experiments.noise.report import captions
 from seedmap.experiments.noise.report.answer import (
     answer,
@@ -302,21 +303,28 @@ def _components(summary: StudySummary) -> str:
 
 
 def _survival(summary: StudySummary) -> str:
-    having = [variant for variant in summary.variants if variant.survival]
+    having = [(v.name, v.survival) for v in summary.variants if v.survival]
+    groups = [(group.name, group.survival) for group in summary.groups]
+    tables = [_survivals("variant", having, f"p against {summary.whole}")]
+    tables.append(_survivals("root or branch", groups, "p of the branch, within roots"))
+    return "\n".join(filter(None, tables))
+
+
+def _survivals(what: str, having: Sequence[tuple[str, Survival]], test: str) -> str:
+    """Returns a table of how groups of replicas converge, with the numbers at risk."""
     if not having:
         return ""
-    one = having[0].survival
+    one = having[0][1]
     header = (
-        *("variant", "converge", f"restricted mean, {one.unit}s", f"p against {summary.whole}"),
+        *(what, "converge", f"restricted mean, {one.unit}s", test),
         *(f"at risk at {when:.0f}" for when in one.at),
     )
     rows = [
         (
-            *(variant.name, of(s.converged, s.num), _interval(s.restricted_mean, digits=4)),
+            *(name, of(s.converged, s.num), _interval(s.restricted_mean, digits=4)),
             *(DASH if s.log_rank is None else p_value(s.log_rank), *map(str, s.at_risk)),
         )
-        for variant in having
-        for s in [variant.survival]
+        for name, s in having
     ]
     return html.table(header, rows)
 
