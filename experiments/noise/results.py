@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from seedmap.experiments.noise.convergence_results import ReplicaGroup, Survival
 from seedmap.experiments.noise.estimates import Estimate
 from seedmap.experiments.noise.measures.components import Commitment, SourceComponent
+from seedmap.experiments.noise.measures.shares import ShareCurve
 from seedmap.results import named
 
 Result = TypeVar("Result")
@@ -303,6 +304,7 @@ class StudySummary:
         variants: all measures, variant by variant; of several roots as `noise.pooled` has them.
         components: of variance, source by source and measure by measure; empty with one root.
         commitment: how much is fixed by which step; empty without `--commit-steps`.
+        shares: each source's share of churn and distance, over training.
         groups: convergence by root, where there are several, and by branch, where the map has one.
         map: the training map; None without one.
         notes: what a reader should know first.
@@ -325,6 +327,7 @@ class StudySummary:
     variants: list[VariantSummary]
     components: list[SourceComponent]
     commitment: list[Commitment]
+    shares: list[ShareCurve]
     groups: list[ReplicaGroup]
     notes: list[str]
     map: MapSummary | None

@@ -50,6 +50,7 @@ from seedmap.experiments.noise.results import (
     VariantSummary,
     without_ends,
 )
+from seedmap.experiments.noise.share_curves import shares_of
 from seedmap.experiments.noise.study import StudyResult, study_of_root
 from seedmap.experiments.noise.variants import (
     CONTROL,
@@ -93,6 +94,7 @@ def summarise_study(study: StudyResult, threshold: float | None = None) -> Study
         variants=[replace(v, survival=survivals.get(v.name)) for v in summary.variants],
         components=components_of(study, convergence),
         commitment=commitment_of(study, convergence),
+        shares=shares_of(study),
         groups=groups_of(study.variants, study.roots, convergence),
     )
 
@@ -121,6 +123,7 @@ def _of_root(study: StudyResult) -> StudySummary:
         ],
         components=[],
         commitment=[],
+        shares=[],
         groups=[],
         notes=[*study.notes, *_left_out(study)],
         map=None,

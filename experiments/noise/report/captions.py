@@ -28,7 +28,8 @@ def commitment(summary: StudySummary) -> str:
         "and the first steps of that one too (replicas share them), with 95 % intervals over "
         f"{summary.roots} roots; rounding is ulp, a unit in the last place at the step. Beside it, "
         "what the test loss at the step tells of the convergence time: the squared correlation of "
-        "their logarithms."
+        "their logarithms. Points whose interval leaves nearly everything open are not drawn; the "
+        "table names them as not determined."
     )
 
 
@@ -64,6 +65,17 @@ def noise_budget(summary: StudySummary) -> str:
         "CONTROL is measured too: it is 0 if its replicas are identical. The share of "
         f"{most} is 1 by definition. Sources act together, so shares need not sum to 1. Beyond 1, "
         f"large shares are on a logarithmic axis. {_REACH}"
+    )
+
+
+def share_over_steps(summary: StudySummary) -> str:
+    """Returns the caption of the shares over training."""
+    ends = ", with 95 % intervals over roots" if summary.roots > 1 else ""
+    return (
+        f"Disagreement with replica 0, and the distance of weights to it, of each source over that "
+        f"of {summary.whole} (line at 1), record by record{ends}. A source does all that all "
+        "sources do from the step of the table on where every interval holds 1 and none reaches "
+        "below a half. Where an interval says nothing, or all replicas agree, nothing is drawn."
     )
 
 

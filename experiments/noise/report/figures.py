@@ -38,6 +38,7 @@ from seedmap.experiments.noise.report.figure_sources import (
     plot_commitment,
     plot_components,
     plot_convergence,
+    plot_shares,
 )
 from seedmap.experiments.noise.results import (
     Estimate,
@@ -88,9 +89,9 @@ def make_figures(
         convergence: of every replica; None without a threshold.
 
     Returns:
-        Of `components`, `commitment`, `survival`, `noise_budget`, `churn_accuracy`, `class_spread`,
-        `group_spread`, `divergence`, `barriers`, `paths_by_source` and `dissimilarity_by_source`
-        those that can be drawn.
+        Of `components`, `commitment`, `survival`, `share_over_steps`, `noise_budget`,
+        `churn_accuracy`, `class_spread`, `group_spread`, `divergence`, `barriers`,
+        `paths_by_source` and `dissimilarity_by_source` those that can be drawn.
     """
     variants = summary.variants
     drawn = {"divergence": plot_divergence(variants, dataset)}
@@ -102,6 +103,8 @@ def make_figures(
         rows = rows_by_root(variants, summary.roots)
         groups = _groups_to_draw(summary, paths)
         drawn["survival"] = plot_convergence(summary, convergence, rows, groups)
+    if any(share is not None for curve in summary.shares for share in curve.share):
+        drawn["share_over_steps"] = plot_shares(summary)
     if has_shares(summary):
         drawn["noise_budget"] = plot_budget(summary)
     if any(variant.churn for variant in variants):

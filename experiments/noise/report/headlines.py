@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 
+from seedmap.experiments.noise.measures.shares import shares_along
 from seedmap.experiments.noise.results import (
     Estimate,
     GrowthSummary,
@@ -42,7 +43,7 @@ def what_varies(variant: VariantSummary) -> str:
 def headlines(summary: StudySummary) -> list[str]:
     """Returns the findings, a sentence or two each; fewer where fewer numbers are known."""
     makers: Sequence[Callable[[StudySummary], list[str]]] = (
-        *(_control, _whole, _sources, _top_line, _classes, _groups),
+        *(_control, _whole, _sources, _one_bit, _top_line, _classes, _groups),
         *(_growth, _barriers, _paths, _diverged),
     )
     return [sentence for make in makers for sentence in make(summary)]
@@ -115,6 +116,24 @@ def _source(variant: VariantSummary, most: str) -> str:
         times = interval(variant.share_of_variance)
         clauses.append(f"variance of accuracy {times} times that of {most}")
     return f"{variant.name} ({what_varies(variant)}): {'; '.join(clauses)}."
+
+
+def _one_bit(summary: StudySummary) -> list[str]:
+    """Whether one bit does all that all sources do to predictions, and from when on."""
+    curves = [c for c in summary.shares if (c.source, c.measure) == ("ulp", "churn")]
+    if not curves or summary.roots == 1:
+        return []
+    (curve,) = curves
+    end = shares_along(curve)[-1]
+    if end.value is None:
+        return []
+    said = f"{interval(end, digits=2)} of the churn of {summary.whole} at the last record"
+    if curve.whole_at is None:
+        return [f"One unit in the last place brings {said}; that it brings all is not shown."]
+    return [
+        f"One unit in the last place brings {said}; from step {curve.whole_at} on every interval "
+        "holds 1 and none reaches below a half."
+    ]
 
 
 def _top_line(summary: StudySummary) -> list[str]:

@@ -25,6 +25,7 @@ from seedmap.experiments.noise.report import captions
 from seedmap.experiments.noise.report.figures import make_figures
 from seedmap.experiments.noise.report.page import write_noise_report
 from seedmap.experiments.noise.results import Estimate
+from seedmap.experiments.noise.share_curves import shares_of
 from seedmap.experiments.noise.study import NoiseConfig, check_noise, run_study, study_of_root
 from seedmap.experiments.noise.summary import summarise_study
 from seedmap.experiments.noise.variants import make_variants, num_rows, rows_by_root
@@ -95,6 +96,23 @@ def test_components_of_a_study_are_those_of_its_predictions(study):
     whole = lines["ALGO+IMPL", "loss"]
     assert lines["root", "loss"].share == pytest.approx(1 - whole.share)
     assert components_of(study_of_root(study, 0)) == []
+
+
+def test_shares_over_training_are_those_of_the_records(study):
+    rows = rows_by_root(study.variants, ROOTS)
+    curves = {(curve.source, curve.measure): curve for curve in summarise_study(study).shares}
+    assert {source for source, _ in curves} == {"init", "ulp"}
+    assert curves["init", "churn"].steps == [4, 8, 12]
+    for measure, record in (("churn", "churn"), ("distance", "relative_distance")):
+        apart = study.dataset[record].values
+        own, whole = (apart[rows[name][:, 1:], 1].mean(1) for name in ("init", "ALGO+IMPL"))
+        expected = own.sum() / whole.sum()
+        assert curves["init", measure].share[1] == pytest.approx(expected, rel=1e-5)
+    assert curves["ulp", "distance"].share[0] < 1e-3
+    one = np.arange(len(study.diverged)) == rows["init"][0, 1]
+    lost = study._replace(diverged=np.where(one, 4, -1))
+    assert shares_of(lost)[0].low == [None] * 3  # two roots are left
+    assert shares_of(study)[0].low == [1.0] * 3
 
 
 def test_runs_that_never_converge_are_censored_and_nowhere_dropped():
@@ -193,7 +211,7 @@ def test_convergence_is_drawn_and_counted_by_root_and_branch(tmp_path):
     assert len(visits.get_xdata()) == visited.num + 2  # each time once, and both ends
     page = write_noise_report(tmp_path, summary, {}, {}).read_text()
     assert "visit state 1" in page
-    assert "p of the branch, within roots" in page
+    assert ", within roots</th>" in page
     assert "by root, all sources together, by branch (solid" in captions.survival(summary)
 
 
