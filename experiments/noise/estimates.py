@@ -7,6 +7,15 @@ import numpy as np
 from seedmap.experiments.noise.measures.intervals import Interval
 from seedmap.results import to_json
 
+WITHIN = {
+    "churn": (0.0, 1.0),
+    "l2_distance": (0.0, 2.0),
+    "angle": (0.0, np.pi),
+    "logit_correlation": (-1.0, 1.0),
+    "ensemble_gain": (-1.0, 1.0),
+}
+"""The values that measures of two replicas can have."""
+
 
 @dataclass(frozen=True)
 class Estimate:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from seedmap.experiments.noise.estimates import estimate
+from seedmap.experiments.noise.estimates import WITHIN, estimate
 from seedmap.experiments.noise.measures.intervals import mean_interval
 from seedmap.experiments.noise.measures.shares import ratio_over_roots
 from seedmap.experiments.noise.results import (
@@ -37,13 +37,6 @@ from seedmap.experiments.noise.results import (
 
 Entry = TypeVar("Entry")
 _ANY = (-np.inf, np.inf)
-_WITHIN = {
-    "churn": (0.0, 1.0),
-    "l2_distance": (0.0, 2.0),
-    "angle": (0.0, np.pi),
-    "logit_correlation": (-1.0, 1.0),
-    "ensemble_gain": (-1.0, 1.0),
-}
 _SHARES = {
     "share_of_variance": lambda v: v.accuracy and v.accuracy.sd.value**2,
     "share_of_churn": lambda v: v.churn and v.churn.value,
@@ -111,7 +104,7 @@ def _variant(of_roots: Sequence[VariantSummary], whole: Sequence[VariantSummary]
         classes=_classes(each("classes")),
         class_ratio=_class_ratio(each("class_ratio")),
         groups=_groups(each("groups")),
-        **{name: over_roots(each(name), within) for name, within in _WITHIN.items()},
+        **{name: over_roots(each(name), within) for name, within in WITHIN.items()},
         **shares,
     )
 

@@ -84,7 +84,8 @@ def churn_accuracy(summary: StudySummary) -> str:
     return (
         "A point for each variant: the standard deviation of its replicas' top-line accuracies, "
         "and the share of test examples on which two of them disagree, each with its 95 % "
-        f"interval. Replicas of nearly equal accuracy may still disagree on many examples. {_REACH}"
+        "interval; a variant of which one is not determined is not drawn. Replicas of nearly equal "
+        f"accuracy may still disagree on many examples. {_REACH}"
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from seedmap.experiments.noise.convergence_results import Survival
+from seedmap.experiments.noise.estimates import WITHIN
 from seedmap.experiments.noise.measures.shares import shares_along
 from seedmap.experiments.noise.report.answer import measure_name, percent_or_not
 from seedmap.experiments.noise.results import Estimate, StudySummary
@@ -10,9 +11,12 @@ from seedmap.experiments.report import html
 from seedmap.experiments.report.text import DASH, count, interval, of, p_value
 
 
-def interval_cell(estimate: Estimate | None, factor: float = 1.0, digits: int = 3) -> str:
+def interval_cell(
+    estimate: Estimate | None, factor: float = 1.0, digits: int = 3, measure: str = ""
+) -> str:
     """Returns a cell whose brackets stay on one line, however narrow its column is."""
-    return interval(estimate, factor, digits=digits).replace(", ", ",\N{NO-BREAK SPACE}")
+    text = interval(estimate, factor, digits=digits, within=WITHIN.get(measure))
+    return text.replace(", ", ",\N{NO-BREAK SPACE}")
 
 
 def survival_tables(summary: StudySummary) -> str:

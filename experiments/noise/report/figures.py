@@ -47,6 +47,7 @@ from seedmap.experiments.noise.results import (
     VariantSummary,
 )
 from seedmap.experiments.noise.variants import rows_by_root
+from seedmap.experiments.report.text import says_nothing
 from seedmap.hmm.figures.style import (
     GREY,
     INK,
@@ -220,7 +221,7 @@ def plot_churn(variants: list[VariantSummary]) -> Figure:
     look, points = looks(variants), {}
     for x, y in zip(across, up, strict=True):
         name = x.variant.name
-        if x.value is None or y.value is None:
+        if x.value is None or y.value is None or says_nothing(x) or says_nothing(y):
             continue
         line = {"color": look[name].colour, "linewidth": 1.0, "alpha": 0.8}
         if x.low is not None and x.high is not None:

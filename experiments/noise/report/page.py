@@ -13,6 +13,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from seedmap.experiments.noise.estimates import WITHIN
 from seedmap.experiments.noise.report import captions
 from seedmap.experiments.noise.report.answer import (
     answer,
@@ -178,11 +179,11 @@ def _pairs(summary: StudySummary) -> str:
 
     def cells(variant: VariantSummary) -> list[str]:
         return [
-            interval_cell(variant.churn, 100.0),
-            interval_cell(variant.l2_distance),
-            interval_cell(variant.angle),
-            interval_cell(variant.logit_correlation, digits=4),
-            interval_cell(variant.ensemble_gain, 100.0),
+            interval_cell(variant.churn, 100.0, measure="churn"),
+            interval_cell(variant.l2_distance, measure="l2_distance"),
+            interval_cell(variant.angle, measure="angle"),
+            interval_cell(variant.logit_correlation, digits=4, measure="logit_correlation"),
+            interval_cell(variant.ensemble_gain, 100.0, measure="ensemble_gain"),
             number(variant.barrier and 100 * variant.barrier.mean),
         ]
 
@@ -351,7 +352,7 @@ def _short(summary: StudySummary, variant: VariantSummary) -> list[str]:
     return [
         _replicas(summary, variant),
         _accuracy(variant),
-        interval(variant.churn, 100.0),
+        interval(variant.churn, 100.0, within=WITHIN["churn"]),
         number(variant.l2_distance and variant.l2_distance.value),
         interval(share(summary, variant, "share_of_variance"), digits=2),
         interval(share(summary, variant, "share_of_churn"), digits=2),
