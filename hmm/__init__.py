@@ -61,6 +61,7 @@ From there to what the states mean, and back to files:
     bootstrap_map(sweep, chosen, sequences, paths, num_resamples=20, seed=0) -> Bootstrap
     compare_baselines(sequences, outcome, steps, config) -> list[dict]
     find_branches(features, decodings, refits, names, steps, convergence) -> tuple of Branch
+    map_to_draw(training_map, branches, sequences, decodings) -> DrawnMap, with the branches
     branch_sentence(branches, paths) -> str; branch_power(num_runs, records_per_phase) -> float
     kaplan_meier(times, observed) -> SurvivalCurve; hazard_by_state(beliefs, steps, convergence)
     survival_by_group(times, observed, group) -> GroupSurvival
@@ -162,6 +163,7 @@ from seedmap.hmm.training_map.branches import Branch, find_branches, states_with
 from seedmap.hmm.training_map.build import Edge, TrainingMap, belief_gradient, build_map, importance
 from seedmap.hmm.training_map.delay import Delay
 from seedmap.hmm.training_map.dissimilarity import dissimilarity, pairwise_dissimilarity
+from seedmap.hmm.training_map.drawn import DrawnMap, map_to_draw
 from seedmap.hmm.training_map.findings import first_sentences, speed_sentences, survival_sentences
 from seedmap.hmm.training_map.moves_first import MovesFirst, Turn, moves_first
 from seedmap.hmm.training_map.outcome import convergence_time
@@ -194,6 +196,7 @@ from seedmap.hmm.training_map.survival import (
     hazard_by_state,
     kaplan_meier,
     log_rank,
+    log_rank_pvalue,
     restricted_difference,
     restricted_mean,
     survival_by_group,
@@ -228,6 +231,7 @@ __all__ = [
     "CrossValidation",
     "Decoded",
     "Delay",
+    "DrawnMap",
     "Edge",
     "Features",
     "Fit",
@@ -323,7 +327,9 @@ __all__ = [
     "log_densities",
     "log_likelihood",
     "log_rank",
+    "log_rank_pvalue",
     "make_map",
+    "map_to_draw",
     "match_states",
     "moves_first",
     "num_parameters",

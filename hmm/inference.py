@@ -57,6 +57,26 @@ def filtered(parameters: Parameters, sequences: Sequences) -> Float[np.ndarray, 
     return np.where(sequences.mask[:, :, None], probabilities, 0.0)
 
 
+def filtered_and_smoothed(
+    parameters: Parameters, sequences: Sequences
+) -> tuple[Float[np.ndarray, "run time state"], Float[np.ndarray, "run time state"]]:
+    """Returns p(state_t = k | checkpoints 1..t) and p(state_t = k | run), padding as it comes.
+
+    In NumPy, by the backward recursion of Kitagawa (1987): with a_jk the transitions and q
+    the predicted probabilities,
+
+        p(s_t = j | run) = p(s_t = j | 1..t) sum_k a_jk p(s_t+1 = k | run) / q_t+1(k).
+    """
+    initial, transition, shifted, _ = _prepare(parameters, sequences)
+    beliefs, _ = _filter(initial, transition, shifted)
+    transition = np.asarray(transition, float)
+    smoothed = beliefs.copy()
+    for time in range(beliefs.shape[1] - 2, -1, -1):
+        predicted = beliefs[:, time] @ transition  # above 0, as the transitions are
+        smoothed[:, time] *= (smoothed[:, time + 1] / predicted) @ transition.T
+    return beliefs, smoothed
+
+
 def filter_states(
     initial: Float[np.ndarray, " state"],
     transition: Float[np.ndarray, "state state"],

@@ -2,8 +2,10 @@
 
 import doctest
 import importlib
+import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +13,7 @@ import pytest
 import xarray as xr
 
 import seedmap as sm
+from helpers.branches import BRANCH
 from helpers.command import seedmap
 from helpers.phases import phases
 from helpers.relaxing import relaxing_runs
@@ -335,6 +338,27 @@ def test_no_branch_is_said_with_what_would_have_been_found(common):
     assert any(note.startswith("no fork found (a fork of 30 % of the runs") for note in m.notes)
 
 
+def test_the_picture_shows_the_branch_that_is_named(common):
+    m, _, _ = common
+    size = m.num_states + 2
+    visits = [(m.fit.decodings[size] == state).any(1).sum() for state in range(size)]
+    state = int(np.argmin(visits))
+    branch = replace(BRANCH, state=state, num_states=size, maps=((size, state),))
+    m = replace(m, branches=(branch,), headline="1 branch").rename({0: "begins"})
+    assert m.drawn.training_map.visits[state] == visits[state]
+    heading = f"Map of {size} states (chosen: {m.num_states})"
+    written = [text.get_text() for text in m.plot().axes[0].texts]
+    assert heading in written
+    assert sum(text.endswith("branch") and "runs" in text for text in written) >= 1
+    assert not any("begins" in text for text in written)  # a name of the chosen map's state
+    page = m.explore().page
+    content = json.loads(page.partition(' id="content">')[2].split("<")[0])
+    assert content["drawn"] == size
+    (shown,) = (entry for entry in content["sizes"] if entry["size"] == size)
+    assert [s["mark"] for s in shown["states"]].index("branch") == state
+    assert any(edge["changes"] for edge in shown["edges"])
+
+
 @pytest.mark.slow
 def test_two_ends_are_a_branch_with_the_runs_that_take_it():
     planted = phases("ends", 1, num_runs=30, num_records=80)
@@ -348,7 +372,8 @@ def test_two_ends_are_a_branch_with_the_runs_that_take_it():
     assert m.forking
     assert not branch.detour
     assert branch.z > 2.33
-    assert m.plot().axes
+    (state,) = m.drawn.branches
+    assert m.drawn.training_map.visits[state] >= len(branch.visitors)
 
 
 @pytest.mark.slow

@@ -14,10 +14,11 @@ import numpy as np
 
 from seedmap.errors import UserError
 from seedmap.experiments.noise.difference import Difference, difference, take_replica
+from seedmap.experiments.noise.estimates import Estimate, estimate
 from seedmap.experiments.noise.folder import load_study
 from seedmap.experiments.noise.measures.intervals import mean_interval
 from seedmap.experiments.noise.measures.superiority import probability_better
-from seedmap.experiments.noise.results import Estimate, estimate, without_ends
+from seedmap.experiments.noise.results import without_ends
 from seedmap.experiments.noise.study import StudyResult
 from seedmap.experiments.noise.variants import Variant, is_sampled, rows_by_root
 from seedmap.experiments.report.html import flatten

@@ -5,6 +5,7 @@ at their last finite one: none is dropped, none taken for one that converged the
 1958).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +13,10 @@ import xarray as xr
 from jaxtyping import Bool, Float, Int
 from scipy import special, stats
 
+from seedmap.experiments.noise.convergence_results import ReplicaGroup, Survival
+from seedmap.experiments.noise.estimates import Estimate, estimate
 from seedmap.experiments.noise.measures.intervals import mean_interval
-from seedmap.experiments.noise.results import Estimate, Survival, estimate
+from seedmap.experiments.noise.variants import CONTROL, Sized, rows_by_root
 from seedmap.experiments.runs.dataset import convergence_times, time_unit
 from seedmap.hmm.training_map.survival import (
     censored_times,
@@ -23,6 +26,7 @@ from seedmap.hmm.training_map.survival import (
 )
 
 QUARTERS = (0.25, 0.5, 0.75)
+Rows = Sequence[Int[np.ndarray, " _replica"]]
 
 
 class Convergence(NamedTuple):
@@ -60,72 +64,144 @@ def convergence_of(dataset: xr.Dataset, threshold: float | None) -> Convergence 
 
 
 def survival_of(
-    times: Convergence, rows: Int[np.ndarray, "root replica"], whole: Int[np.ndarray, "root other"]
+    times: Convergence, rows: Rows, whole: Rows | None = None, copies: int = 1
 ) -> Survival:
-    """Summarises how a variant's replicas converge, beside those of the variant of all sources.
+    """Summarises how some replicas converge, beside others of the same roots.
 
     The restricted mean is that of a root, averaged; its interval is over roots, or of a single root
-    Greenwood's. The log-rank test leaves the copies of a root's replica 0 out.
+    Greenwood's.
 
     Args:
         times: of all replicas of the study.
-        rows: of the variant.
-        whole: of the variant with the most sources.
+        rows: of each root, int [replica].
+        whole: of each root, those to compare with; None: no others.
+        copies: how many of each root's replicas, on either side, the log-rank test leaves out, as
+            replica 0 is in every variant.
     """
-    time, observed = times.time[rows], times.observed[rows]
-    curve = kaplan_meier(time.ravel(), observed.ravel())
+    every = np.concatenate(rows)
+    curve = kaplan_meier(times.time[every], times.observed[every])
     at = [float(when) for when in np.quantile(times.time, QUARTERS, method="higher")]
+    compared = None
+    if whole is not None:
+        sides = [[own[copies:] for own in side] for side in (rows, whole)]
+        compared = log_rank_by_root(times.time, times.observed, *sides)
     return Survival(
         num=curve.num_runs,
         converged=curve.num_converged,
         horizon=times.end,
         unit=times.unit,
-        restricted_mean=_restricted(time, observed, times.end),
+        restricted_mean=_restricted(times, rows),
         at=at,
-        at_risk=[int((time >= when).sum()) for when in at],
-        log_rank=None
-        if np.array_equal(rows, whole)
-        else log_rank_pvalue(times.time, times.observed, rows[:, 1:], whole[:, 1:]),
+        at_risk=[int((times.time[every] >= when).sum()) for when in at],
+        log_rank=compared,
     )
 
 
-def _restricted(time, observed, end) -> Estimate | None:
+def _restricted(times, rows) -> Estimate | None:
     """Returns the restricted mean; None where a replica was censored before the end."""
-    if ((time < end) & ~observed).any():
+    every, end = np.concatenate(rows), times.end
+    if ((times.time[every] < end) & ~times.observed[every]).any():
         return None
-    if len(time) == 1:
-        found = restricted_mean(time[0], observed[0], end)
+    known = [own for own in rows if len(own)]
+    if len(known) == 1:
+        found = restricted_mean(times.time[every], times.observed[every], end)
         return Estimate(found.value, max(found.low, 0.0), min(found.high, end))
-    return estimate(mean_interval(np.minimum(time, end).mean(axis=1)), (0.0, end))
+    means = np.array([np.minimum(times.time[own], end).mean() for own in known])
+    return estimate(mean_interval(means), (0.0, end))
 
 
-def log_rank_pvalue(
+def log_rank_by_root(
     time: Float[np.ndarray, " run"],
     observed: Bool[np.ndarray, " run"],
-    first: Int[np.ndarray, "root replica"],
-    second: Int[np.ndarray, "root other"],
+    first: Rows,
+    second: Rows,
 ) -> float | None:
     """Returns the p-value of the log-rank test of two sets of runs, stratified by root.
 
     Of several roots it is that of the t test of the roots' standardised statistics, whose variance
     is taken to be 1 at least: roots are independent of each other, replicas of a root are not. Of a
-    single root it is the usual one (Mantel 1966), and speaks of that root alone.
+    single root it is the usual one (Mantel 1966), and speaks of that root alone. A root that has
+    one of the sets only tells nothing.
 
     Args:
         time: of convergence or of censoring.
         observed: whether it is that of convergence.
-        first: rows of the one set.
-        second: rows of the other.
+        first: rows of the one set, of each root int [replica].
+        second: rows of the other, likewise.
 
     Returns:
-        Two-sided; None where nothing can be told: a set is empty, or nothing converges.
+        Two-sided; None where nothing can be told: no root has both sets, or nothing converges.
     """
-    both = np.concatenate([first, second], axis=1)
-    if min(first.shape[1], second.shape[1]) == 0 or not observed[both].any():
+    statistics = []
+    for one, other in zip(first, second, strict=True):
+        both = np.concatenate([one, other])
+        if len(one) and len(other):
+            label = np.arange(len(both)) < len(one)
+            statistics.append(float(log_rank(time[both], observed[both], label)))
+    if not statistics or not observed[np.concatenate([*first, *second])].any():
         return None
-    label = np.arange(both.shape[1]) < first.shape[1]
-    of_roots = np.array([float(log_rank(time[own], observed[own], label)) for own in both])
-    if len(of_roots) == 1:
-        return float(special.erfc(abs(of_roots[0]) / np.sqrt(2)))
-    error = max(np.std(of_roots, ddof=1), 1.0) / np.sqrt(len(of_roots))
-    return float(2 * stats.t.sf(abs(of_roots.mean()) / error, len(of_roots) - 1))
+    if len(statistics) == 1:
+        return float(special.erfc(abs(statistics[0]) / np.sqrt(2)))
+    error = max(np.std(statistics, ddof=1), 1.0) / np.sqrt(len(statistics))
+    return float(2 * stats.t.sf(abs(np.mean(statistics)) / error, len(statistics) - 1))
+
+
+def distinct_rows(variants: Sequence[Sized], roots: int) -> list[Int[np.ndarray, " replica"]]:
+    """Returns the rows of each root that are trainings of their own, none of a variant that forks.
+
+    Replica 0 of every variant, and all of CONTROL, are one training: it stands first.
+    """
+    of = {name: own for name, own in rows_by_root(variants, roots).items() if "@" not in name}
+    return [
+        np.concatenate(
+            [of[CONTROL][root][:1], *(own[root][1:] for n, own in of.items() if n != CONTROL)]
+        )
+        for root in range(roots)
+    ]
+
+
+def group_rows(
+    variants: Sequence[Sized], states: Int[np.ndarray, "run record"], branch: int, roots: int
+) -> tuple[list[Int[np.ndarray, " replica"]], list[Int[np.ndarray, " replica"]]]:
+    """Returns the rows of each root that visit a branch, and those that pass it by.
+
+    Args:
+        variants: of the study.
+        states: decoded, -1 where there is none; a replica without any is in neither.
+        branch: its state.
+        roots: of the study.
+    """
+    visits, known = (states == branch).any(axis=1), states[:, 0] >= 0
+    rows = distinct_rows(variants, roots)
+    return [own[visits[own]] for own in rows], [own[known[own] & ~visits[own]] for own in rows]
+
+
+def groups_of(
+    variants: Sequence[Sized],
+    roots: int,
+    times: Convergence | None,
+    states: Int[np.ndarray, "run record"] | None = None,
+    branches: Sequence[int] = (),
+) -> list[ReplicaGroup]:
+    """Summarises how the replicas of each root converge, and those on either side of a branch.
+
+    Args:
+        variants: of the study.
+        roots: of the study.
+        times: of all replicas; None: not asked for.
+        states: decoded states, int [replica, record].
+        branches: states that are named branches.
+    """
+    if times is None:
+        return []
+    found = []
+    if roots > 1:
+        for root, own in enumerate(distinct_rows(variants, roots)):
+            found.append(ReplicaGroup(root, None, None, survival_of(times, [own])))
+    for branch in branches:
+        visitors, others = group_rows(variants, states, branch, roots)
+        if sum(map(len, visitors)) and sum(map(len, others)):
+            compared = survival_of(times, visitors, others, copies=0)
+            found.append(ReplicaGroup(None, branch, True, compared))
+            found.append(ReplicaGroup(None, branch, False, survival_of(times, others)))
+    return found

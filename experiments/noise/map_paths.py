@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from seedmap.errors import UserError
+from seedmap.experiments.noise.estimates import estimate
 from seedmap.experiments.noise.measures.intervals import pair_interval, sd_interval
 from seedmap.experiments.noise.results import (
     DetourTime,
@@ -20,7 +21,6 @@ from seedmap.experiments.noise.results import (
     PathConvergence,
     PathDissimilarity,
     PathSummary,
-    estimate,
 )
 from seedmap.experiments.noise.variants import CONTROL, Variant, rows_by_root, rows_of
 from seedmap.experiments.runs import folder as run_folder, ids
@@ -38,6 +38,7 @@ from seedmap.experiments.tasks.base import FitConfig, MapConfig
 from seedmap.hmm.io import SavedHMM, load_hmm
 from seedmap.hmm.reading import read_runs
 from seedmap.hmm.training_map.dissimilarity import pairwise_dissimilarity
+from seedmap.hmm.training_map.drawn import states_of_branches
 from seedmap.hmm.training_map.regression import bag_of_states
 from seedmap.identity import Mark
 from seedmap.trainer.metrics.replica_distance import DISTANCES
@@ -155,9 +156,19 @@ def read_paths(dataset: xr.Dataset, experiment: str, run: Path) -> Paths:
 
 
 def branches_on_map(summary: RunSummary) -> list[int]:
-    """Returns the states of the map that is drawn that are named branches."""
-    maps = [pair for branch in summary.branches if branch.named for pair in branch.maps]
-    return sorted({state for size, state in maps if size == summary.num_states})
+    """Returns the states of the map of the chosen number of states that are named branches."""
+    return list(states_of_branches(summary.branches, summary.num_states)[0])
+
+
+def branch_notes(summary: RunSummary) -> list[str]:
+    """Returns what is to be said of a map whose named branches are at another number of states."""
+    drawn = summary.num_states_drawn
+    if drawn == summary.num_states:
+        return []
+    return [
+        f"the map has a named branch among {drawn} states, and none among {summary.num_states}, "
+        f"which replicas are read with: which branch they take is told with --states {drawn}"
+    ]
 
 
 def paths_by_variant(

@@ -12,9 +12,10 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
-from scipy import stats
 
-from seedmap.experiments.noise.measures.intervals import Interval, mean_interval
+from seedmap.experiments.noise.estimates import WITHIN, estimate
+from seedmap.experiments.noise.measures.intervals import mean_interval
+from seedmap.experiments.noise.measures.shares import ratio_over_roots
 from seedmap.experiments.noise.results import (
     Barrier,
     ClassRatio,
@@ -32,18 +33,10 @@ from seedmap.experiments.noise.results import (
     Spread,
     StudySummary,
     VariantSummary,
-    estimate,
 )
 
 Entry = TypeVar("Entry")
 _ANY = (-np.inf, np.inf)
-_WITHIN = {
-    "churn": (0.0, 1.0),
-    "l2_distance": (0.0, 2.0),
-    "angle": (0.0, np.pi),
-    "logit_correlation": (-1.0, 1.0),
-    "ensemble_gain": (-1.0, 1.0),
-}
 _SHARES = {
     "share_of_variance": lambda v: v.accuracy and v.accuracy.sd.value**2,
     "share_of_churn": lambda v: v.churn and v.churn.value,
@@ -111,7 +104,7 @@ def _variant(of_roots: Sequence[VariantSummary], whole: Sequence[VariantSummary]
         classes=_classes(each("classes")),
         class_ratio=_class_ratio(each("class_ratio")),
         groups=_groups(each("groups")),
-        **{name: over_roots(each(name), within) for name, within in _WITHIN.items()},
+        **{name: over_roots(each(name), within) for name, within in WITHIN.items()},
         **shares,
     )
 
@@ -140,23 +133,6 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(known.mean()) if len(known) else None
 
 
-def _ratio(own: np.ndarray, other: np.ndarray) -> Estimate | None:
-    """Returns sum(own) / sum(other), paired by root, with its interval.
-
-    Without ends where fewer than three roots have anything: they cannot say how much roots differ.
-    """
-    if not len(own) or other.sum() <= 0:
-        return None
-    ratio = float(own.sum() / other.sum())
-    if ratio == 0 and len(own) > 1:
-        return Estimate(0.0, 0.0, 0.0)
-    if min((own > 0).sum(), (other > 0).sum()) < 3:
-        return Estimate(ratio, None, None)
-    error = np.std(own - ratio * other, ddof=1) / np.sqrt(len(own)) / other.mean() / ratio
-    reach = np.exp(stats.t.ppf(0.975, len(own) - 1) * error)
-    return estimate(Interval(ratio, ratio / reach, ratio * reach))
-
-
 def _share(
     of_roots: Sequence[VariantSummary],
     whole: Sequence[VariantSummary],
@@ -167,13 +143,13 @@ def _share(
         for own, all_ in ((get(v), get(w)) for v, w in zip(of_roots, whole, strict=True))
         if own is not None and all_ is not None
     ]
-    return _ratio(*np.array(pairs, float).reshape(-1, 2).T)
+    return ratio_over_roots(*np.array(pairs, float).reshape(-1, 2).T)
 
 
 def _rms(sds: Sequence[float | None]) -> Estimate | None:
     """Returns the root mean square of standard deviations, with its interval."""
     squares = _known(sds) ** 2
-    mean = _ratio(squares, np.ones(len(squares)))
+    mean = ratio_over_roots(squares, np.ones(len(squares)))
     return mean and Estimate(*(None if end is None else end**0.5 for end in vars(mean).values()))
 
 

@@ -6,34 +6,13 @@ Numbers that are not defined are None. `experiments.noise.summary` makes it.
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
-import numpy as np
-
+from seedmap.experiments.noise.convergence_results import ReplicaGroup, Survival
+from seedmap.experiments.noise.estimates import Estimate
 from seedmap.experiments.noise.measures.components import Commitment, SourceComponent
-from seedmap.experiments.noise.measures.intervals import Interval
-from seedmap.results import named, to_json
+from seedmap.experiments.noise.measures.shares import ShareCurve
+from seedmap.results import named
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with the ends of its 95 % interval over replicas, or roots if there are several.
-
-    Attributes:
-        value: from all replicas.
-        low: lower end; None where there are too few replicas to tell, or none are sampled.
-        high: upper end; None likewise.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-
-
-def estimate(interval: Interval, within: tuple[float, float] = (0.0, np.inf)) -> Estimate:
-    """Returns an interval cut to the values there can be: with few replicas it reaches beyond."""
-    low, high = max(interval.low, within[0]), min(interval.high, within[1])
-    return Estimate(*to_json([float(interval.value), float(low), float(high)]))
 
 
 def without_ends(result: Result) -> Result:
@@ -172,33 +151,6 @@ class GroupSpread:
     accuracy: RateSpread
     fpr: RateSpread
     fnr: RateSpread
-
-
-@dataclass(frozen=True)
-class Survival:
-    """Convergence of a variant's replicas, those that have not converged being censored.
-
-    Attributes:
-        num: replicas, diverged ones included.
-        converged: of them.
-        horizon: time of the last record.
-        unit: of times, "epoch" or "step".
-        restricted_mean: time to convergence, one that never comes counting with the horizon; None
-            where a replica was censored before.
-        at: times at which replicas are counted: quarters of those of the whole study.
-        at_risk: replicas that have not converged, nor been censored, before each.
-        log_rank: p-value of the log-rank test against the variant with the most sources, within
-            roots; None for that variant, and where nothing can be told.
-    """
-
-    num: int
-    converged: int
-    horizon: float
-    unit: str
-    restricted_mean: Estimate | None
-    at: list[float]
-    at_risk: list[int]
-    log_rank: float | None
 
 
 @dataclass(frozen=True)
@@ -352,6 +304,8 @@ class StudySummary:
         variants: all measures, variant by variant; of several roots as `noise.pooled` has them.
         components: of variance, source by source and measure by measure; empty with one root.
         commitment: how much is fixed by which step; empty without `--commit-steps`.
+        shares: each source's share of churn and distance, over training.
+        groups: convergence by root, where there are several, and by branch, where the map has one.
         map: the training map; None without one.
         notes: what a reader should know first.
         unused: sources asked for that the training does not draw from.
@@ -373,6 +327,8 @@ class StudySummary:
     variants: list[VariantSummary]
     components: list[SourceComponent]
     commitment: list[Commitment]
+    shares: list[ShareCurve]
+    groups: list[ReplicaGroup]
     notes: list[str]
     map: MapSummary | None
     unused: list[str]

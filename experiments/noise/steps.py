@@ -15,10 +15,11 @@ from matplotlib.figure import Figure
 from seedmap import files
 from seedmap.errors import UserError
 from seedmap.experiments.noise.components import commitment_of, components_of
-from seedmap.experiments.noise.convergence import convergence_of
+from seedmap.experiments.noise.convergence import convergence_of, groups_of
 from seedmap.experiments.noise.folder import load_study
 from seedmap.experiments.noise.map_paths import (
     Paths,
+    branch_notes,
     branches_on_map,
     fit_own_map,
     map_of,
@@ -28,9 +29,9 @@ from seedmap.experiments.noise.map_paths import (
 from seedmap.experiments.noise.pooled import pooled_paths
 from seedmap.experiments.noise.report.figures import make_figures
 from seedmap.experiments.noise.report.page import write_noise_report
-from seedmap.experiments.noise.results import PathSummary, StudySummary, without_ends
+from seedmap.experiments.noise.results import Control, PathSummary, StudySummary, without_ends
 from seedmap.experiments.noise.study import StudyResult, study_of_root
-from seedmap.experiments.noise.summary import parted_note, summarise_study
+from seedmap.experiments.noise.summary import summarise_study
 from seedmap.experiments.noise.variants import is_sampled, num_rows
 from seedmap.experiments.report.figures import make_figures as make_map_figures
 from seedmap.experiments.report.out_folder import save_figures
@@ -89,12 +90,26 @@ def measure_study(
         if paths is not None:
             run = run_folder.NOISE_MAP if map_from == OWN_MAP else str(Path(map_from).absolute())
             summary = _with_paths(summary, study, paths, threshold, run)
+            notes = [*notes, *branch_notes(paths.summary)]
             run_folder.write_dataset(draft, _with_states(study.dataset, paths))
         parted = parted_note(summary.control)
         notes = notes if parted is None else [parted, *notes]
         summary = replace(summary, notes=notes, unused=unused)
         files.write_json(draft / run_folder.NOISE, to_json(summary))
     return summary
+
+
+def parted_note(control: Control) -> str | None:
+    """Returns the finding that CONTROL is not exactly zero, in words; None where it is."""
+    if control.exact is not False:
+        return None
+    when = control.first_apart
+    first = f"first after step {when}" if when is not None else "in what they predict"
+    return (
+        f"CONTROL is not zero: {control.replicas} replicas in which nothing varies differ, "
+        f"{first}; the program itself computes equal replicas differently here, and every other "
+        "variant includes that; --seeds-at-once 1 trains them one by one"
+    )
 
 
 def _with_paths(
@@ -107,12 +122,14 @@ def _with_paths(
         for entry in summary.variants
     ]
     convergence = convergence_of(study.dataset, threshold)
-    on_map = (paths.state, paths.summary.num_states, branches_on_map(paths.summary))
+    branches = branches_on_map(paths.summary)
+    on_map = (paths.state, paths.summary.num_states, branches)
     return replace(
         summary,
         variants=variants,
         components=components_of(study, convergence, *on_map),
         commitment=commitment_of(study, convergence, *on_map),
+        groups=groups_of(study.variants, study.roots, convergence, paths.state, branches),
         map=map_of(paths.summary, run),
     )
 

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 
 from seedmap.experiments.noise.components import commitment_of, components_of, most_sources
-from seedmap.experiments.noise.convergence import convergence_of, survival_of
+from seedmap.experiments.noise.convergence import convergence_of, groups_of, survival_of
+from seedmap.experiments.noise.estimates import estimate
 from seedmap.experiments.noise.measures.barrier import error_barrier
 from seedmap.experiments.noise.measures.divergence import growth
 from seedmap.experiments.noise.measures.groups import class_accuracy, group_rates
@@ -47,9 +48,9 @@ from seedmap.experiments.noise.results import (
     Spread,
     StudySummary,
     VariantSummary,
-    estimate,
     without_ends,
 )
+from seedmap.experiments.noise.share_curves import shares_of
 from seedmap.experiments.noise.study import StudyResult, study_of_root
 from seedmap.experiments.noise.variants import (
     CONTROL,
@@ -84,7 +85,7 @@ def summarise_study(study: StudyResult, threshold: float | None = None) -> Study
     convergence = convergence_of(study.dataset, threshold)
     rows = rows_by_root(study.variants, study.roots)
     survivals = {
-        name: survival_of(convergence, own, rows[summary.whole])
+        name: survival_of(convergence, own, None if name == summary.whole else rows[summary.whole])
         for name, own in rows.items()
         if convergence is not None and name != CONTROL  # whose replicas are copies of one
     }
@@ -93,6 +94,8 @@ def summarise_study(study: StudyResult, threshold: float | None = None) -> Study
         variants=[replace(v, survival=survivals.get(v.name)) for v in summary.variants],
         components=components_of(study, convergence),
         commitment=commitment_of(study, convergence),
+        shares=shares_of(study),
+        groups=groups_of(study.variants, study.roots, convergence),
     )
 
 
@@ -120,6 +123,8 @@ def _of_root(study: StudyResult) -> StudySummary:
         ],
         components=[],
         commitment=[],
+        shares=[],
+        groups=[],
         notes=[*study.notes, *_left_out(study)],
         map=None,
         unused=[],
@@ -384,16 +389,3 @@ def _sd(values: np.ndarray) -> float:
 
 def _ratio(sd: float, reference: float) -> float | None:
     return sd / reference if reference > 0 else None
-
-
-def parted_note(control: Control) -> str | None:
-    """Returns the finding that CONTROL is not exactly zero, in words; None where it is."""
-    if control.exact is not False:
-        return None
-    when = control.first_apart
-    first = f"first after step {when}" if when is not None else "in what they predict"
-    return (
-        f"CONTROL is not zero: {control.replicas} replicas in which nothing varies differ, "
-        f"{first}; the program itself computes equal replicas differently here, and every other "
-        "variant includes that; --seeds-at-once 1 trains them one by one"
-    )

@@ -3,6 +3,7 @@
 from seedmap.experiments.report.text import cell, listed, p_equals
 from seedmap.experiments.runs.findings_summary import Resolution
 from seedmap.experiments.runs.summary import RunSummary
+from seedmap.hmm.training_map.drawn import states_of_branches
 from seedmap.hmm.training_map.regression import READABLE_PVALUE
 
 
@@ -38,11 +39,20 @@ _CIRCLES = (
 
 
 def _branches(summary: RunSummary) -> str:
-    """What the tests of branches found, and where the detours are."""
-    found = summary.headline[0].upper() + summary.headline[1:] + "."
-    if not summary.detours_on_map:
-        return found
-    return f"{found} Dashed: {listed(summary.detours_on_map, 'state')}, where runs are delayed."
+    """What the tests of branches found, and where they are."""
+    size = summary.num_states_drawn
+    branches, detours = states_of_branches(summary.branches, size)
+    sentences = [summary.headline[0].upper() + summary.headline[1:] + "."]
+    if size != summary.num_states:
+        sentences.append(
+            f"Drawn with {size} states, as the branch is in no map of {summary.num_states}, the "
+            "number that was chosen."
+        )
+    if branches:
+        sentences.append(f"Outlined: {listed(branches, 'state')}, which some runs pass by.")
+    if detours:
+        sentences.append(f"Dashed: {listed(detours, 'state')}, where runs are delayed.")
+    return " ".join(sentences)
 
 
 def state_raster(summary: RunSummary) -> str:

@@ -2,10 +2,12 @@
 
 import numpy as np
 
+from seedmap.experiments.report.figures import drawn_map
 from seedmap.experiments.runs.dataset import recorded_variables, seed_rows, time_unit
 from seedmap.experiments.runs.fit_and_map import Mapped
 from seedmap.hmm.autoregressive.map_sweep import MapSweep
 from seedmap.hmm.explorer.content import Explored, size_sentences
+from seedmap.hmm.training_map.drawn import branch_marks
 
 
 def explored(mapped: Mapped) -> Explored:
@@ -21,6 +23,8 @@ def explored(mapped: Mapped) -> Explored:
     if scale is not None:
         pairs = zip(scale.mean.tolist(), scale.std.tolist(), strict=True)
         scales = dict(zip(scale.metrics, pairs, strict=True))
+    chosen, drawn = mapped.analysis.training_map, drawn_map(mapped).training_map
+    branches = summary.branches
     return Explored(
         runs=runs,
         steps=np.broadcast_to(fitted.steps, fitted.paths.shape),
@@ -32,7 +36,9 @@ def explored(mapped: Mapped) -> Explored:
         scales=scales,
         on_the_map=fitted.on_the_map,
         diverged=np.flatnonzero(dataset.diverged.values[rows] >= 0),
-        edges=mapped.analysis.training_map.edges,
-        detours=summary.detours_on_map,
+        edges={drawn.num_states: drawn.edges, chosen.num_states: chosen.edges},
+        marks={size: branch_marks(branches, size) for size in fitted.decodings}
+        or {summary.num_states: dict.fromkeys(summary.detours, "detour")},
+        drawn=drawn.num_states,
         said=size_sentences(sweep.sizes) if isinstance(sweep, MapSweep) else {},
     )

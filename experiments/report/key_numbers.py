@@ -34,7 +34,7 @@ def _states(summary: RunSummary) -> tuple[str, str, str]:
 
 def _branches(summary: RunSummary) -> tuple[str, str, str]:
     claim, _, why = summary.headline.partition(" (")
-    detours = summary.detours_on_map
+    detours = summary.detours_drawn
     beside = why.rstrip(")") or (f"detours: {', '.join(map(str, detours))}" if detours else "")
     return "forks and branches", claim, beside
 

@@ -7,12 +7,12 @@ from statistics import median
 from typing import Any
 
 from seedmap.experiments.report import captions, html, page
+from seedmap.experiments.report.branches import branch_survival, branch_table
 from seedmap.experiments.report.captions import measure
 from seedmap.experiments.report.key_numbers import key_numbers
 from seedmap.experiments.report.page import Drawn, Section
 from seedmap.experiments.report.text import fixed, mean_and_sd
 from seedmap.experiments.runs.summary import RunSummary
-from seedmap.hmm import Delay
 from seedmap.hmm.explorer.content import Explored, to_content
 from seedmap.hmm.explorer.embed import explorer, style as explorer_style
 from seedmap.hmm.figures.semantics import MORE_TIME
@@ -215,31 +215,6 @@ def _published(summary: RunSummary) -> str:
     return html.table(header, rows)
 
 
-def _branch_table(summary: RunSummary) -> str:
-    """Shows every branch with what speaks for it."""
-    header = (
-        *("state", "of", "named", "detour", "visitors", "skippers", "z", "resolved", "support"),
-        *("timing (AUC)", "times later at the same speed", "p of the delay"),
-    )
-    rows = [
-        (
-            *(branch.state, branch.num_states, branch.named, branch.detour),
-            *(len(branch.visitors), len(branch.skippers), branch.z),
-            *(f"{branch.resolved} of {branch.needed} needed", branch.support, branch.timing),
-            *(_factor(branch.delay), branch.delay and branch.delay.pvalue),
-        )
-        for branch in summary.branches
-    ]
-    return html.details("Branches that were tested", html.table(header, rows)) if rows else ""
-
-
-def _factor(delay: Delay | None) -> str | None:
-    if delay is None or delay.factor is None:
-        return None
-    high = "∞" if delay.high is None else f"{delay.high:.2g}"
-    return f"{delay.factor:.2g} ({delay.low:.2g} to {high})"
-
-
 def _early(summary: RunSummary) -> str:
     header = (
         f"R² from the checkpoints up to {summary.convergence.unit}",
@@ -349,7 +324,7 @@ def _instead(summary: RunSummary, seed: int | str) -> str:
 _IN_THE_EXPLORER = ("training_map", "state_raster", "losses")
 MAP = Section("Training map", {"training_map": captions.training_map})
 SECTIONS = (
-    Section("Branches, arrows and states", {}, (_branch_table, _transitions, _visits)),
+    Section("Branches, arrows and states", {}, (branch_table, _transitions, _visits)),
     Section(
         "Runs beside each other",
         {
@@ -366,7 +341,7 @@ SECTIONS = (
             "convergence": captions.convergence,
             "moves_first": captions.moves_first,
         },
-        (_convergence_times,),
+        (branch_survival, _convergence_times),
     ),
     Section(
         "States and convergence",

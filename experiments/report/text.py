@@ -82,28 +82,41 @@ def p_equals(p: float | None) -> str:
     return "p is undefined" if p is None else f"p = {p:.2g}"
 
 
-def says_nothing(estimate: Interval) -> bool:
-    """Tells whether an interval's ends are so many times apart that its value means nothing."""
+def says_nothing(estimate: Interval, within: tuple[float, float] | None = None) -> bool:
+    """Tells whether an interval's ends are so many times apart that its value means nothing.
+
+    Args:
+        estimate: the value and its ends.
+        within: the values there can be; an interval that holds them all says nothing either.
+    """
     low, high = estimate.low, estimate.high
-    return low is not None and high is not None and low > 0 and high / low >= WIDEST
+    if low is None or high is None:
+        return False
+    all_of_it = within is not None and low <= within[0] and high >= within[1]
+    return all_of_it or (low > 0 and high / low >= WIDEST)
 
 
 def interval(
-    estimate: Interval | None, factor: float = 1.0, unit: str = "", digits: int = 3
+    estimate: Interval | None,
+    factor: float = 1.0,
+    unit: str = "",
+    digits: int = 3,
+    within: tuple[float, float] | None = None,
 ) -> str:
     """Returns `3.10 % [2.80, 3.40]`, or the bare value where the ends are unknown or alike.
 
-    Where the ends are a factor of 100 or more apart it is `not determined`.
+    Where the ends are a factor of 100 or more apart, or leave nothing out, it is `not determined`.
 
     Args:
         estimate: the value and its ends.
         factor: what to multiply by, 100 for per cent.
         unit: what to write after the value.
         digits: significant digits.
+        within: the values there can be, as of `says_nothing`.
     """
     if estimate is None or estimate.value is None:
         return DASH
-    if says_nothing(estimate):
+    if says_nothing(estimate, within):
         return NOT_DETERMINED
     value = number(factor * estimate.value, digits) + unit
     if estimate.low is None or estimate.high is None or estimate.low == estimate.high:

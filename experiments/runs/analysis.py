@@ -34,6 +34,7 @@ def analyse(
     parameters: hmm.Parameters,
     paths: np.ndarray,
     config: MapConfig,
+    as_decoded: bool = False,
 ) -> Analysis:
     """Builds the map, the regression and the dissimilarities (Hu et al. 2023, section 3).
 
@@ -43,6 +44,7 @@ def analyse(
         parameters: the HMM, states in canonical order.
         paths: int [run, time], its decoding of the usable runs.
         config: what the regression explains, the threshold of convergence included.
+        as_decoded: as of `hmm.build_map`, by the published method.
 
     Raises:
         UserError: the outcome is not recorded.
@@ -60,5 +62,6 @@ def analyse(
         converged=np.isfinite(convergence[rows]) if by_time else None,
         complete=dataset.diverged.values[rows] < 0,
         cap=float(dataset[time_unit(dataset)].values[-1]) if capped else None,
+        as_decoded=as_decoded,
     )
     return Analysis(**vars(analysis), convergence=convergence, run_convergence=convergence[rows])

@@ -1,6 +1,6 @@
 """What a fitted run says beyond its states: branches, survival, path or speed, what moves first."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -8,10 +8,12 @@ import numpy as np
 
 from seedmap import hmm
 from seedmap.errors import UserError
+from seedmap.experiments.report.text import p_equals
 from seedmap.experiments.runs.analysis import Analysis
 from seedmap.experiments.runs.dataset import time_unit
 from seedmap.experiments.runs.engines import AnySweep
 from seedmap.experiments.runs.findings_summary import (
+    BranchSurvival,
     FindingsSummary,
     MovesFirstSummary,
     PathOrSpeedSummary,
@@ -100,7 +102,7 @@ def find_out(
         summary=FindingsSummary(
             leak=_leak(fitted, raw, analysis) if by_time else None,
             single_threshold=threshold,
-            survival=_survival(fitted, raw, steps, times, curves, unit) if converge else None,
+            survival=_survival(fitted, raw, steps, times, branches, unit) if converge else None,
             path_or_speed=compared
             and PathOrSpeedSummary(compared, list(hmm.speed_sentences(compared))),
             moves_first=moves and _moves(moves, unit),
@@ -155,7 +157,7 @@ def _survival(
     raw: hmm.Sequences,
     steps: np.ndarray,
     times: np.ndarray,
-    curves: Mapping[str, hmm.SurvivalCurve],
+    branches: tuple[hmm.Branch, ...],
     unit: str,
 ) -> SurvivalSummary:
     beliefs = read_beliefs(fitted.saved, raw)
@@ -163,15 +165,62 @@ def _survival(
     hazards = hmm.hazard_by_state(known, steps, times)
     when, observed = hmm.censored_times(times, steps[raw.lengths - 1])
     end = float(when.max())
-    curve = curves["all runs"]
+    curve = hmm.kaplan_meier(when, observed)
     half = np.flatnonzero(curve.survival <= 0.5)
+    named = [branch for branch in branches if branch.named]
+    by_branch = [branch_survival(branch, raw.runs, when, observed) for branch in named]
     return SurvivalSummary(
         num_runs=curve.num_runs,
         num_converged=curve.num_converged,
         half=float(curve.times[half[0]]) if len(half) else None,
         restricted_mean=_unless_refused(lambda: hmm.restricted_mean(when, observed, end)),
         hazards=list(hazards),
-        sentences=list(hmm.survival_sentences(curve, hazards, unit)),
+        branches=by_branch,
+        sentences=[
+            *hmm.survival_sentences(curve, hazards, unit),
+            *(_branch_sentence(found, unit) for found in by_branch),
+        ],
+    )
+
+
+def branch_survival(
+    branch: hmm.Branch, runs: Sequence[str], times: np.ndarray, observed: np.ndarray
+) -> BranchSurvival:
+    """Returns how the visitors and the skippers of a branch converge.
+
+    Args:
+        branch: a named one.
+        runs: names.
+        times: [run], of convergence or of censoring.
+        observed: [run], whether the time is that of convergence.
+    """
+    visits = np.isin(runs, branch.visitors)
+    members = visits | np.isin(runs, branch.skippers)
+    own = times[members], observed[members], visits[members]
+    later = _unless_refused(lambda: hmm.restricted_difference(*own))
+    return BranchSurvival(
+        state=branch.state,
+        num_states=branch.num_states,
+        visitors=int(own[2].sum()),
+        visitors_converged=int(own[1][own[2]].sum()),
+        skippers=int((~own[2]).sum()),
+        skippers_converged=int(own[1][~own[2]].sum()),
+        later=later,
+        pvalue=hmm.log_rank_pvalue(*own),
+    )
+
+
+def _branch_sentence(found: BranchSurvival, unit: str) -> str:
+    who = f"The visitors of state {found.state} of {found.num_states}"
+    test = f"log-rank {p_equals(found.pvalue)}"
+    if found.later is None:
+        return f"{who} and those who pass it by cannot be compared in restricted means ({test})."
+    later = found.later
+    side = "later" if later.value >= 0 else "sooner"
+    ends = sorted([later.low, later.high]) if later.value >= 0 else (-later.high, -later.low)
+    return (
+        f"{who} converge {abs(later.value):.3g} {unit}s {side} than those who pass it by (95 % "
+        f"interval {ends[0]:.3g} to {ends[1]:.3g}; {test})."
     )
 
 

@@ -23,6 +23,32 @@ class Resolution:
 
 
 @dataclass(frozen=True)
+class BranchSurvival:
+    """How the visitors of a named branch converge, beside those who pass it by.
+
+    Attributes:
+        state: of the branch.
+        num_states: of its map.
+        visitors: how many visit it.
+        visitors_converged: of them.
+        skippers: how many pass it by.
+        skippers_converged: of them.
+        later: by how much later visitors converge, in restricted means; None where a group has no
+            run that was followed to the end of the other.
+        pvalue: of the log-rank test, two-sided.
+    """
+
+    state: int
+    num_states: int
+    visitors: int
+    visitors_converged: int
+    skippers: int
+    skippers_converged: int
+    later: hmm.Interval | None
+    pvalue: float
+
+
+@dataclass(frozen=True)
 class SurvivalSummary:
     """Convergence as survival, runs that never converge counting as censored.
 
@@ -33,6 +59,7 @@ class SurvivalSummary:
         restricted_mean: mean time, later ones counting as the last record's; None where runs are
             censored before it.
         hazards: probability to converge before the next record, by filtered state.
+        branches: by named branch.
         sentences: what it says.
     """
 
@@ -41,6 +68,7 @@ class SurvivalSummary:
     half: float | None
     restricted_mean: hmm.Interval | None
     hazards: list[hmm.StateHazard]
+    branches: list[BranchSurvival]
     sentences: list[str]
 
 

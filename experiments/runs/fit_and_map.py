@@ -194,6 +194,7 @@ def analyse_fitted(fitted: Fitted, question: MapConfig) -> Analysis:
         fitted.saved.parameters,
         fitted.paths[rows],
         question,
+        as_decoded=fitted.config["fit"].get("method") is not None,
     )
 
 

@@ -24,7 +24,7 @@ def published_analysis(fitted: Fitted, question: MapConfig) -> Analysis:
     read = read_runs(fitted.published, fitted.raw)
     capped = replace(question, censored="cap")
     parameters = fitted.published.parameters
-    return analyse(fitted.dataset, read.sequences, parameters, read.paths, capped)
+    return analyse(fitted.dataset, read.sequences, parameters, read.paths, capped, as_decoded=True)
 
 
 def compare_methods(

@@ -19,6 +19,8 @@ from seedmap.experiments.runs.read_result import read_result
 from seedmap.experiments.tasks.base import MapConfig
 from seedmap.hmm import Branch
 from seedmap.hmm.autoregressive.map_sweep import SizeRow
+from seedmap.hmm.training_map.branches import states_with_branches
+from seedmap.hmm.training_map.drawn import states_of_branches
 from seedmap.map_fitting import leak_notes
 from seedmap.results import ABSENT, Absent, from_json, named, to_json
 
@@ -252,14 +254,22 @@ class RunSummary:
 
     @property
     def detours_on_map(self) -> list[int]:
-        """States of the map that is drawn in which runs are delayed.
-
-        A branch is shown in the map of its own number of states; here are those that this one has.
-        """
+        """States of the map of the chosen number of states in which runs are delayed."""
         if self.resolution is None:
             return self.detours
-        maps = [pair for branch in self.branches if branch.detour for pair in branch.maps]
-        return sorted({state for size, state in maps if size == self.num_states})
+        return list(states_of_branches(self.branches, self.num_states)[1])
+
+    @property
+    def num_states_drawn(self) -> int:
+        """Number of states of the map that is drawn, in which the named branches can be seen."""
+        return states_with_branches(self.branches, self.num_states)
+
+    @property
+    def detours_drawn(self) -> list[int]:
+        """States of the map that is drawn in which runs are delayed."""
+        if self.resolution is None:
+            return self.detours
+        return list(states_of_branches(self.branches, self.num_states_drawn)[1])
 
 
 def read_summary(folder: Path) -> RunSummary:

@@ -35,8 +35,9 @@ class Explored:
             curves are scaled by their own, over all runs.
         on_the_map: int, rows of the runs that maps are made of; the others are odd.
         diverged: rows of those that diverged.
-        edges: of the chosen map.
-        detours: states of the chosen map that are detours.
+        edges: of some maps, by number of states.
+        marks: "branch" or "detour" of the states that are one, likewise.
+        drawn: the number of states that is shown first; None: the chosen one.
         said: by number of states, how stable it is, in words.
         names: of states of the chosen map that have one.
     """
@@ -51,8 +52,9 @@ class Explored:
     scales: Mapping[str, tuple[float, float]]
     on_the_map: Int[np.ndarray, " index"]
     diverged: Sequence[int] = ()
-    edges: Sequence[Edge] = ()
-    detours: Sequence[int] = ()
+    edges: Mapping[int, Sequence[Edge]] = field(default_factory=dict)
+    marks: Mapping[int, Mapping[int, str]] = field(default_factory=dict)
+    drawn: int | None = None
     said: Mapping[int, str] = field(default_factory=dict)
     names: Mapping[int, str] = field(default_factory=dict)
 
@@ -72,6 +74,7 @@ def to_content(explored: Explored) -> dict[str, Any]:
         "runs": [_run(explored, row) for row in rows],
         "times": _times(explored.steps[rows, :length]),
         "chosen": explored.num_states,
+        "drawn": explored.drawn or explored.num_states,
         "sizes": [_size(explored, size, rows) for size in sorted(explored.paths)],
         "colours": [state_colour(state) for state in range(most)],
         "inks": [text_colour(state_colour(state)) for state in range(most)],
@@ -135,13 +138,12 @@ def _times(steps: np.ndarray) -> list[list[float]]:
 
 def _size(explored: Explored, size: int, rows: np.ndarray) -> dict[str, Any]:
     """The map of a number of states and every run's stays in it."""
-    paths, chosen = explored.paths[size], size == explored.num_states
+    paths, marks = explored.paths[size], explored.marks.get(size, {})
     mapped = paths[explored.on_the_map]
     states, edges = state_graph(mapped, size)
-    detours = explored.detours if chosen else ()
-    changes = {(e.source, e.target): e for e in explored.edges} if chosen else {}
+    changes = {(e.source, e.target): e for e in explored.edges.get(size, ())}
     return {
-        "states": [state | {"detour": k in detours} for k, state in enumerate(states)],
+        "states": [state | {"mark": marks.get(k, "")} for k, state in enumerate(states)],
         "edges": [edge | _changes(changes.get((edge["from"], edge["to"]))) for edge in edges],
         "runs": len(mapped),
         "size": size,

@@ -7,7 +7,7 @@
   const $ = (id) => document.getElementById(id);
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const short = (value) => value === null ? "never" : String(Number(value.toPrecision(5)));
-  const chosen = {size: sizes.findIndex((s) => s.size === content.chosen), lit: null, why: "", key: ""};
+  const chosen = {size: sizes.findIndex((s) => s.size === content.drawn), lit: null, why: "", key: ""};
   const size = () => sizes[chosen.size];
   const given = (state) => size().size === content.chosen ? content.names[state] : undefined;
   const name = (state) => given(state) ? `${state} ${given(state)}` : `state ${state}`;
@@ -144,12 +144,12 @@
       below: here.map((s) => sizeOf(s) / 2 + 4), colour: here.map((s) => colours[s.k]),
       ink: here.map((s) => inks[s.k]), hatch: here.map((s) => HATCHES[s.k % HATCHES.length]),
       alpha: here.map((s) => seen(s.k) ? 1 : 0.3), rim: here.map(() => css("--ink")),
-      rim_width: here.map((s) => s.detour ? 2.5 : chosen.key === `s${s.k}` ? 4 : 1),
-      dash: here.map((s) => s.detour ? [5, 3] : []), caption_colour: here.map(() => css("--ink")),
+      rim_width: here.map((s) => s.mark ? 2.5 : chosen.key === `s${s.k}` ? 4 : 1),
+      dash: here.map((s) => s.mark === "detour" ? [5, 3] : []), caption_colour: here.map(() => css("--ink")),
       share: here.map((s) => `${(100 * s.share).toPrecision(2)} %`), runs: here.map((s) => `${s.runs} of ${total}`),
       caption: here.map((s) => [given(s.k), narrow ? "" : `${(100 * s.share).toPrecision(2)} % of time`,
         narrow ? `${s.runs}/${total}` : `${s.runs} of ${total} runs`,
-        s.detour ? "detour" : ""].filter(Boolean).join("\n")),
+        s.mark].filter(Boolean).join("\n")),
     };
     const middle = (points) => points[Math.floor(points.length * 0.6)];
     const shade = edges.map((e) => css(lights() !== null && taken(e) ? "--accent" : "--grey"));

@@ -38,7 +38,7 @@ _STATE_HEIGHT = 0.95  # of a state with its caption, at least
 _ROW_HEIGHT = 0.135
 _CAPTION_GAP = 0.04
 _MARGIN = 0.2
-_OUTLINE = 0.045  # between a detour's circle and its second outline
+_OUTLINE = 0.045  # between a branch's circle and its second outline
 _ROOM_FOR_NUMBER = 0.1  # radius
 _NARROW = 0.75  # distance between columns below which captions are short
 _TEXT: dict[str, Any] = {"ha": "center", "fontsize": _SMALL, "color": INK, "linespacing": 1.2}
@@ -65,14 +65,16 @@ def plot_training_map(
     heading: str = "Training map",
     names: Mapping[int, str] = MappingProxyType({}),
     ax: Axes | None = None,
+    branches: Collection[int] = (),
 ) -> Figure | Axes:
     """Draw the states as circles, left to right by first visit, and the edges between them.
 
     A circle's area is proportional to the share of checkpoints spent in the state, an arrow's width
     to the share of runs that take the edge. Each edge is described by that share and by the change
     of the metrics that matter most (Hu et al. 2023, arXiv 2308.09543): beside
-    the edge where all labels fit, else by number in a table under the map. Detour states have a
-    second, dashed outline. States that no run visits are named in the heading.
+    the edge where all labels fit, else by number in a table under the map. Branches have a
+    second outline, dashed where they are detours, and say so. States that no run visits are named
+    in the heading.
 
     Args:
         training_map: The map.
@@ -83,6 +85,7 @@ def plot_training_map(
         names: of states that have one, by their number.
         ax: axes to draw on, at the place that they have now; edges say the share of runs only.
             Default: a new figure.
+        branches: States that are named branches; the detours need not be among them.
 
     Returns:
         `ax`, or the figure, 7 inches wide and 1.5 to 6.2 inches high.
@@ -90,7 +93,8 @@ def plot_training_map(
     edges = sorted(training_map.edges, key=lambda e: (-e.num_runs, e.source, e.target))
     if claim is None:
         claim = training_map.order
-    states = _States(training_map, detours, names)
+    marks = dict.fromkeys(branches, "branch") | dict.fromkeys(detours, "detour")
+    states = _States(training_map, marks, names)
     if ax is not None:
         _draw_small(checked_axes(ax), states, edges)
         ax.set_title(f"{heading} · {' · '.join(_claims(training_map, claim))}")
@@ -104,10 +108,10 @@ def plot_training_map(
 
 
 class _States(NamedTuple):
-    """What is drawn of the states: the map, which are detours, and names by number."""
+    """What is drawn of the states: the map, "branch" or "detour" of some, and names by number."""
 
     map: TrainingMap
-    detours: Collection[int]
+    marks: Mapping[int, str]
     names: Mapping[int, str]
 
 
@@ -207,16 +211,16 @@ def _inch_axes(figure: Figure, bottom: float, height: float) -> Axes:
 
 def _draw_states(ax: Axes, states: _States, layered: list[list[int]]) -> layout.Scene:
     """Draw circles and captions, and return what the edges have to get round."""
-    training_map, detours, _ = states
+    training_map, marks, _ = states
     size = (ax.get_xlim()[1], ax.get_ylim()[1])
     centres = layout.centres_of(layered, training_map.num_states, size)
     across, down = _gaps(layered, size)
     share = np.asarray(training_map.occupancy, dtype=float)
     radii = min(0.36, 0.32 * across, 0.22 * down) * np.sqrt(share / share.max())
-    outer = radii + _OUTLINE * np.isin(np.arange(len(radii)), list(detours))
+    outer = radii + _OUTLINE * np.isin(np.arange(len(radii)), list(marks))
     captions = np.full((training_map.num_states, 4), np.nan)
     for state in (k for layer in layered for k in layer):
-        _draw_state(ax, state, centres[state], radii[state], state in detours)
+        _draw_state(ax, state, centres[state], radii[state], marks.get(state))
         text = _caption(states, state, radii[state], across < _NARROW)
         captions[state] = _draw_caption(ax, text, centres[state], outer[state])
     return layout.Scene(centres, outer, captions, size)
@@ -228,13 +232,14 @@ def _gaps(layered: list[list[int]], size: tuple[float, float]) -> tuple[float, f
     return across, size[1] / max(len(layer) for layer in layered)
 
 
-def _draw_state(ax: Axes, state: int, centre: np.ndarray, radius: float, detour: bool) -> None:
-    """Draw a state's circle with its number, and a dashed second outline for a detour."""
+def _draw_state(ax: Axes, state: int, centre: np.ndarray, radius: float, mark: str | None) -> None:
+    """Draw a state's circle with its number, and a second outline of a branch or detour."""
     colour, xy = state_colour(state), (centre[0], centre[1])
     ax.add_patch(Circle(xy, radius, facecolor=colour, edgecolor="none", zorder=4, gid="state"))
-    if detour:
-        dashes: dict[str, Any] = {"linestyle": (0, (3, 2)), "linewidth": 1.2, "edgecolor": INK}
-        outline = Circle(xy, radius + _OUTLINE, facecolor="none", zorder=4, gid="detour", **dashes)
+    if mark:
+        dashes = (0, (3, 2)) if mark == "detour" else "-"
+        line: dict[str, Any] = {"linestyle": dashes, "linewidth": 1.2, "edgecolor": INK}
+        outline = Circle(xy, radius + _OUTLINE, facecolor="none", zorder=4, gid=mark, **line)
         ax.add_patch(outline)
     if radius > _ROOM_FOR_NUMBER:
         style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9, "zorder": 5}
@@ -253,7 +258,7 @@ def _caption(states: _States, state: int, radius: float, narrow: bool) -> str:
     lines.append(f"{training_map.visits[state]}/{training_map.num_runs}")
     if not narrow:
         lines[-2:] = [f"{lines[-2]} of time", f"{lines[-1]} runs"]
-    return "\n".join([*lines, "detour"] if state in states.detours else lines)
+    return "\n".join(filter(None, [*lines, states.marks.get(state)]))
 
 
 def _draw_caption(ax: Axes, text: str, centre: np.ndarray, radius: float) -> np.ndarray:

@@ -61,6 +61,7 @@ def analyse(
     complete: Bool[np.ndarray, " _run"] | None = None,
     cap: float | None = None,
     readable: float = READABLE_PVALUE,
+    as_decoded: bool = False,
 ) -> Analysis:
     """Builds the map, the regression on the bag of states, and the dissimilarities.
 
@@ -78,6 +79,7 @@ def analyse(
         cap: outcome to give to complete runs without one, for instance the length of training;
             None leaves them out.
         readable: p-value of the F test below which coefficients are read.
+        as_decoded: as of `build_map`.
 
     Returns:
         The analysis.
@@ -109,7 +111,7 @@ def analyse(
     return Analysis(
         sequences=sequences,
         paths=paths,
-        training_map=build_map(parameters, sequences, paths),
+        training_map=build_map(parameters, sequences, paths, as_decoded=as_decoded),
         bag=bag,
         outcome=outcome if cap is None else np.where(censored, cap, outcome),
         regression=regression,

@@ -268,12 +268,17 @@ def _detours(branches):
 
 
 def states_with_branches(branches: Sequence[Branch], num_states: int) -> int:
-    """Returns the number of states to draw: the fewest whose map has the most named branches.
+    """Returns the number of states to draw: of those whose map has the most named branches.
+
+    The smallest from the chosen number on; where there is none, the largest below it.
 
     Args:
         branches: of `find_branches`.
-        num_states: the chosen number, the fewest that may be drawn.
+        num_states: the chosen number.
     """
     named = [{k for k, _ in branch.maps} for branch in branches if branch.named]
-    sizes = {num_states, *(k for maps in named for k in maps if k > num_states)}
-    return min(sizes, key=lambda k: (-sum(k in maps for maps in named), k))
+    sizes = {num_states}.union(*named)
+    return min(
+        sizes,
+        key=lambda k: (-sum(k in maps for maps in named), k < num_states, abs(k - num_states)),
+    )

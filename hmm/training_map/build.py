@@ -17,7 +17,8 @@ from seedmap.errors import UserError
 from seedmap.hmm.inference import filtered
 from seedmap.hmm.parameters import Parameters
 from seedmap.hmm.sequences import Sequences
-from seedmap.hmm.training_map.transitions import returns, transitions_made
+from seedmap.hmm.training_map.entries import Entries, decoded_entries, smoothed_entries
+from seedmap.hmm.training_map.transitions import Transitions, returns, transitions_made
 
 if TYPE_CHECKING:
     import networkx
@@ -139,7 +140,11 @@ class TrainingMap:
 
 
 def build_map(
-    parameters: Parameters, sequences: Sequences, paths: Int[np.ndarray, "_run _time"]
+    parameters: Parameters,
+    sequences: Sequences,
+    paths: Int[np.ndarray, "_run _time"],
+    *,
+    as_decoded: bool = False,
 ) -> TrainingMap:
     """Builds the map of decoded runs (Hu et al. 2023).
 
@@ -147,6 +152,9 @@ def build_map(
         parameters: of the HMM, states in the order of `paths`.
         sequences: the runs, in the z units the HMM was fitted in.
         paths: int [run, time], decoded states (`hmm.inference.viterbi`), -1 on padding.
+        as_decoded: whether the importance of metrics is that at the decoded record of entry alone
+            (Hu et al. 2023). Default: the mean over the records at which the entry may have been
+            (`hmm.training_map.entries`).
 
     Returns:
         The map. A metric that was missing each time an edge was used does not describe it.
@@ -162,7 +170,7 @@ def build_map(
     return TrainingMap(
         num_states=num_states,
         num_runs=len(paths),
-        edges=_edges(parameters, sequences, paths),
+        edges=_edges(parameters, sequences, paths, as_decoded),
         occupancy=visited.sum(axis=(0, 1)) / visited.sum(),
         visits=visits.sum(axis=0),
         first_visit=np.where(visits.any(axis=0), first / np.maximum(visits.sum(axis=0), 1), np.nan),
@@ -236,16 +244,23 @@ def _check_paths(paths: np.ndarray, sequences: Sequences, num_states: int) -> No
         raise UserError(f"paths must hold states 0 to {num_states - 1}, and -1 on padding only")
 
 
-def _edges(parameters: Parameters, sequences: Sequences, paths: np.ndarray) -> tuple[Edge, ...]:
+def _edges(
+    parameters: Parameters, sequences: Sequences, paths: np.ndarray, as_decoded: bool
+) -> tuple[Edge, ...]:
     """The used transitions, by source, then target."""
-    runs, times, sources, targets = transitions_made(paths)
-    beliefs = filtered(parameters, sequences)[runs, times + 1]
-    gradients = belief_gradient(parameters, sequences.values[runs, times + 1], beliefs)
-    importances = np.abs(gradients[np.arange(len(runs)), targets])
+    made = transitions_made(paths)
+    runs, _, sources, targets = made
+    if as_decoded:
+        entries = decoded_entries(made)
+    else:
+        entries = smoothed_entries(parameters, sequences, paths, made)
+    importances = _importance_at(parameters, sequences, made, entries)
     edges = []
     for source, target in sorted(set(zip(sources.tolist(), targets.tolist(), strict=True))):
         used = (sources == source) & (targets == target)
         change = parameters.means[target] - parameters.means[source]
+        own = used[entries.transitions]
+        top = _top_features(importances[own], entries.weights[own], change, sequences.metrics)
         edges.append(
             Edge(
                 source=source,
@@ -253,18 +268,28 @@ def _edges(parameters: Parameters, sequences: Sequences, paths: np.ndarray) -> t
                 probability=float(parameters.transition[source, target]),
                 num_runs=len(np.unique(runs[used])),
                 count=int(used.sum()),
-                top_features=_top_features(importances[used], change, sequences.metrics),
+                top_features=top,
             )
         )
     return tuple(edges)
 
 
+def _importance_at(
+    parameters: Parameters, sequences: Sequences, made: Transitions, entries: Entries
+) -> np.ndarray:
+    """Importance [entry, metric] for the state entered, at every record of `entries`."""
+    runs, targets = made.runs[entries.transitions], made.targets[entries.transitions]
+    beliefs = filtered(parameters, sequences)[runs, entries.times]
+    gradients = belief_gradient(parameters, sequences.values[runs, entries.times], beliefs)
+    return np.abs(gradients[np.arange(len(runs)), targets])
+
+
 def _top_features(
-    importances: np.ndarray, change: np.ndarray, metrics: tuple[str, ...]
+    importances: np.ndarray, weights: np.ndarray, change: np.ndarray, metrics: tuple[str, ...]
 ) -> tuple[tuple[str, float], ...]:
-    """The metrics of largest mean importance [use, metric], with their change of mean [metric]."""
-    observed = (~np.isnan(importances)).sum(axis=0)
-    average = np.nansum(importances, axis=0) / np.maximum(observed, 1)
+    """The metrics of largest mean importance [entry, metric], with their change of mean."""
+    observed = weights @ ~np.isnan(importances)
+    average = weights @ np.nan_to_num(importances) / np.maximum(observed, 1e-300)
     order = np.argsort(-average, kind="stable")
     top = [index for index in order if observed[index]][:NUM_TOP_FEATURES]
     return tuple((metrics[index], float(change[index])) for index in top)

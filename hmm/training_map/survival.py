@@ -226,6 +226,17 @@ def log_rank(
     return np.where(variance > 0, difference / np.sqrt(np.maximum(variance, 1e-300)), 0.0)
 
 
+def log_rank_pvalue(
+    times: Real[np.ndarray, " run"],
+    observed: Bool[np.ndarray, " run"],
+    group: Bool[np.ndarray, " run"],
+) -> float:
+    """Returns the two-sided p-value of `log_rank`, by the normal approximation."""
+    from scipy import special
+
+    return float(special.erfc(abs(float(log_rank(times, observed, group))) / np.sqrt(2)))
+
+
 def hazard_by_state(
     beliefs: Float[np.ndarray, "run time state"],
     steps: Real[np.ndarray, "... time"],
@@ -320,13 +331,10 @@ def survival_by_group(
     Raises:
         UserError: as `restricted_difference`.
     """
-    from scipy import special
-
     later = restricted_difference(times, observed, group)
-    statistic = float(log_rank(times, observed, group))
     return GroupSurvival(
         group=kaplan_meier(times[group], observed[group]),
         others=kaplan_meier(times[~group], observed[~group]),
         later=later,
-        pvalue=float(special.erfc(abs(statistic) / np.sqrt(2))),
+        pvalue=log_rank_pvalue(times, observed, group),
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from seedmap.files import write_text
+from seedmap.hmm.training_map.drawn import branch_marks
 from seedmap.map_fitting import MapFit
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def explored(m: "Map") -> "Explored":
     if scale is not None:
         pairs = zip(scale.mean.tolist(), scale.std.tolist(), strict=True)
         scales = dict(zip(scale.metrics, pairs, strict=True))
+    drawn = m.drawn.training_map
     return Explored(
         runs=runs.names,
         steps=runs.steps,
@@ -79,8 +81,16 @@ def explored(m: "Map") -> "Explored":
         scales=scales,
         on_the_map=on_the_map,
         diverged=np.flatnonzero(runs.diverged).tolist(),
-        edges=m.edges,
-        detours=m.detours_here,
+        edges={drawn.num_states: drawn.edges, m.num_states: m.edges},
+        drawn=drawn.num_states,
+        marks={size: _marks(m, size) for size in {*decodings, m.num_states}},
         said=said,
         names=m.names,
     )
+
+
+def _marks(m: "Map", size: int) -> dict[int, str]:
+    """States of a map of some number of states that are branches or detours, by what they are."""
+    if not isinstance(m.fit, MapFit):
+        return dict.fromkeys(m.detours, "detour")
+    return branch_marks(m.branches, size)

@@ -90,22 +90,28 @@ class Map:
         return tuple(self.analysis.detours)
 
     @property
-    def detours_here(self) -> list[int]:
-        """Detours among the states of this map; a branch may be one of another number of states."""
+    def drawn(self) -> hmm.DrawnMap:
+        """The map that `plot` draws: one in which the named branches can be seen.
+
+        It is of another number of states where the map has no state of theirs.
+        """
+        chosen = self.analysis.training_map
         if not isinstance(self.fit, MapFit):
-            return list(self.detours)
-        here = (branch for branch in self.branches if branch.num_states == self.num_states)
-        return sorted({branch.state for branch in here if branch.detour})
+            return hmm.DrawnMap(chosen, (), self.detours)
+        rows = self.fit.on_the_map
+        decodings = {size: paths[rows] for size, paths in self.fit.decodings.items()}
+        return hmm.map_to_draw(chosen, self.branches, self.analysis.sequences, decodings)
 
     def __repr__(self) -> str:
         runs, said = len(self.fit.runs), self.headline.partition(" (")[0]
         return f"Map({self.num_states} states, {len(self.edges)} edges, {said}, {runs} runs)"
 
     def _repr_html_(self) -> str:
-        drawn = self.analysis.training_map
+        drawn = self.drawn.training_map
+        names = self.names if drawn.num_states == self.num_states else {}
         header = ("state", "name", "share of records", "runs that visit it")
         rows = [
-            (state, self.names.get(state, ""), float(drawn.occupancy[state]), int(visits))
+            (state, names.get(state, ""), float(drawn.occupancy[state]), int(visits))
             for state, visits in enumerate(drawn.visits)
         ]
         return card(repr(self), self.plot(), self.notes, header, rows)
@@ -147,6 +153,9 @@ class Map:
     def plot(self, ax: "Axes | None" = None) -> "Figure | Axes":
         """Draws the map: states in the order runs meet them, edges by how many runs take them.
 
+        Where a named branch is a state of no map of `num_states`, that of the smallest number that
+        has it is drawn (`drawn`), and says so; names are those of the map's own states.
+
         Args:
             ax: axes to draw on. Default: a new figure.
 
@@ -155,8 +164,16 @@ class Map:
         """
         from seedmap.hmm import figures
 
-        drawn, claim = self.analysis.training_map, self.headline.partition(" (")[0]
-        return figures.plot_training_map(drawn, self.detours_here, claim, names=self.names, ax=ax)
+        drawn, claim = self.drawn, self.headline.partition(" (")[0]
+        return figures.plot_training_map(
+            drawn.training_map,
+            drawn.detours,
+            claim,
+            drawn.heading,
+            self.names if drawn.training_map.num_states == self.num_states else {},
+            ax,
+            drawn.branches,
+        )
 
     @overload
     def plot_runs(self, ax: None = None) -> "Figure": ...
@@ -278,6 +295,7 @@ def fit_map(
         converged=np.isfinite(runs.convergence)[rows] if by_time else None,
         complete=~runs.diverged[rows],
         cap=cap,
+        as_decoded=method is not None,
     )
     branches: tuple[hmm.Branch, ...] = ()
     notes = list(fitted.notes)

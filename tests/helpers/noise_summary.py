@@ -110,6 +110,8 @@ def make_study(
         "variants": variants,
         "components": made_components(sources, whole, paths, rng) if roots > 1 else [],
         "commitment": [],
+        "shares": [],
+        "groups": [],
         "map": None,
         "notes": [],
     }

@@ -25,9 +25,9 @@ from seedmap.experiments.noise.compare import (
     summarise_pair,
 )
 from seedmap.experiments.noise.difference import Difference, Replica, difference, take_replica
+from seedmap.experiments.noise.estimates import Estimate, estimate
 from seedmap.experiments.noise.folder import load_study
 from seedmap.experiments.noise.measures.intervals import pair_interval, sd_interval
-from seedmap.experiments.noise.results import Estimate, estimate
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.device import TrainingDevice
 from seedmap.experiments.tasks.base import Experiment

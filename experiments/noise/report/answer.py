@@ -27,16 +27,24 @@ def measure_name(measure: str) -> str:
 
 def is_determined(line: SourceComponent) -> bool:
     """Tells whether a share's interval leaves out next to nothing, or nearly all variance."""
-    if line.share is None or line.low is None or line.high is None:
-        return False
-    return line.low >= MATTERS or line.high <= 1 - MATTERS
+    return line.share is not None and says_something(line.low, line.high)
+
+
+def says_something(low: float | None, high: float | None) -> bool:
+    """Tells whether the ends of a share's interval leave out next to nothing, or nearly all."""
+    return low is not None and high is not None and (low >= MATTERS or high <= 1 - MATTERS)
 
 
 def share_text(line: SourceComponent) -> str:
     """Returns a share in per cent with its interval, or that it is not determined."""
-    if not is_determined(line):
+    return percent_or_not(line.share, line.low, line.high)
+
+
+def percent_or_not(share: float | None, low: float | None, high: float | None) -> str:
+    """Returns a share in per cent with its interval, or that it is not determined."""
+    if share is None or not says_something(low, high):
         return NOT_DETERMINED
-    value, low, high = (_percent(end) for end in (line.share, line.low, line.high))
+    value, low, high = (_percent(end) for end in (share, low, high))
     return f"{value} %" if low == high else f"{value} % [{low}, {high}]"
 
 

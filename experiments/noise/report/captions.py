@@ -28,7 +28,8 @@ def commitment(summary: StudySummary) -> str:
         "and the first steps of that one too (replicas share them), with 95 % intervals over "
         f"{summary.roots} roots; rounding is ulp, a unit in the last place at the step. Beside it, "
         "what the test loss at the step tells of the convergence time: the squared correlation of "
-        "their logarithms."
+        "their logarithms. Points whose interval leaves nearly everything open are not drawn; the "
+        "table names them as not determined."
     )
 
 
@@ -37,11 +38,22 @@ def survival(summary: StudySummary) -> str:
     roots = f"thin: each of {summary.roots} roots, bold: all" if summary.roots > 1 else "one root"
     return (
         "Share of replicas that have not converged over time (Kaplan and Meier 1958), by source "
-        f"({roots}); those that never converge are censored at their last record. Bands are 95 % "
+        f"({roots}){_groups(summary)}; those that never converge are censored at their last "
+        "record. Bands are 95 % "
         "intervals that take replicas for independent; the intervals and the log-rank test of the "
         "table are over roots. The restricted mean counts a run that never converges with the time "
         "of the last record."
     )
+
+
+def _groups(summary: StudySummary) -> str:
+    """What the panels after those of the sources show."""
+    parts = []
+    if any(group.root is not None for group in summary.groups):
+        parts.append("by root, all sources together")
+    if any(group.state is not None for group in summary.groups):
+        parts.append("by branch (solid: those that visit it, dashed: those that pass it by)")
+    return "".join(f", {part}" for part in parts)
 
 
 def noise_budget(summary: StudySummary) -> str:
@@ -56,12 +68,24 @@ def noise_budget(summary: StudySummary) -> str:
     )
 
 
+def share_over_steps(summary: StudySummary) -> str:
+    """Returns the caption of the shares over training."""
+    ends = ", with 95 % intervals over roots" if summary.roots > 1 else ""
+    return (
+        f"Disagreement with replica 0, and the distance of weights to it, of each source over that "
+        f"of {summary.whole} (line at 1), record by record{ends}. A source does all that all "
+        "sources do from the step of the table on where every interval holds 1 and none reaches "
+        "below a half. Where an interval says nothing, or all replicas agree, nothing is drawn."
+    )
+
+
 def churn_accuracy(summary: StudySummary) -> str:
     """Returns the caption of churn against the spread of accuracy."""
     return (
         "A point for each variant: the standard deviation of its replicas' top-line accuracies, "
         "and the share of test examples on which two of them disagree, each with its 95 % "
-        f"interval. Replicas of nearly equal accuracy may still disagree on many examples. {_REACH}"
+        "interval; a variant of which one is not determined is not drawn. Replicas of nearly equal "
+        f"accuracy may still disagree on many examples. {_REACH}"
     )
 
 

@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 
 from seedmap import files
 from seedmap.experiments.noise.compare import MEASURES, PairSummary, StudyComparison
+from seedmap.experiments.noise.estimates import WITHIN
 from seedmap.experiments.noise.results import Estimate
 from seedmap.experiments.report import html, out_folder, page
 from seedmap.experiments.report.terminal import aligned, blocks
-from seedmap.experiments.report.text import interval, of
+from seedmap.experiments.report.text import NOT_DETERMINED, interval, of, says_nothing
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.hmm.figures.style import GREY, INK, PALE, WIDTH, Drawing, shorten, styled
 from seedmap.results import to_json
@@ -105,12 +106,12 @@ def cells(row: PairSummary) -> list[str]:
         row.variant,
         of(row.equal, row.replicas),
         first_difference(row),
-        interval(row.churn, 100.0, " %"),
-        interval(row.l2_distance),
-        interval(row.angle),
-        interval(row.logit_correlation, digits=4),
+        interval(row.churn, 100.0, " %", within=WITHIN["churn"]),
+        interval(row.l2_distance, within=WITHIN["l2_distance"]),
+        interval(row.angle, within=WITHIN["angle"]),
+        interval(row.logit_correlation, digits=4, within=WITHIN["logit_correlation"]),
         interval(row.accuracy_difference, 100.0, " %"),
-        interval(row.better),
+        interval(row.better, within=(0.0, 1.0)),
     ]
 
 
@@ -166,7 +167,7 @@ def _in_percent(share: Estimate | None) -> Estimate | None:
 
 
 def _draw_estimates(ax: Axes, estimates: Sequence[Estimate | None]) -> None:
-    known = [estimate for estimate in estimates if estimate is not None]
+    known = [e for e in estimates if e is not None and not says_nothing(e)]
     values = [estimate.value for estimate in known if estimate.value > 0]
     ends = [estimate.high for estimate in known if estimate.high]
     if values and max(values) > 30 * min(values):
@@ -174,8 +175,9 @@ def _draw_estimates(ax: Axes, estimates: Sequence[Estimate | None]) -> None:
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "\N{MINUS SIGN}"))
     for row, estimate in enumerate(estimates):
         ax.axhline(row, color=PALE, linewidth=0.8, zorder=0)
-        if estimate is None:
-            ax.annotate("not defined", (0.02, row), xycoords=("axes fraction", "data"), color=GREY)
+        if estimate is None or says_nothing(estimate):
+            said = NOT_DETERMINED if estimate else "not defined"
+            ax.annotate(said, (0.02, row), xycoords=("axes fraction", "data"), color=GREY)
             continue
         if estimate.low is not None:
             ax.plot([estimate.low, estimate.high], [row, row], color=INK, linewidth=1.2)

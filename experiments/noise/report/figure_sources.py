@@ -1,6 +1,7 @@
 """Figures of a study's sources: their shares of variance, and convergence as survival."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -9,14 +10,33 @@ from matplotlib.figure import Figure
 
 from seedmap.experiments.noise.components import BRANCH, LOSS, ROOT
 from seedmap.experiments.noise.convergence import Convergence
-from seedmap.experiments.noise.report.answer import compared_measures, is_determined, lines_of
+from seedmap.experiments.noise.measures.components import Commitment
+from seedmap.experiments.noise.measures.shares import shares_along
+from seedmap.experiments.noise.report.answer import (
+    compared_measures,
+    is_determined,
+    lines_of,
+    says_something,
+)
 from seedmap.experiments.noise.report.figure_parts import Look, looks, marking
 from seedmap.experiments.noise.results import StudySummary
-from seedmap.experiments.report.text import NOT_DETERMINED
-from seedmap.hmm.figures.style import GREY, INK, PALE, WIDTH, Drawing, shorten, styled
+from seedmap.experiments.report.text import NOT_DETERMINED, says_nothing
+from seedmap.hmm.figures.style import (
+    GREY,
+    INK,
+    PALE,
+    WIDTH,
+    Drawing,
+    add_legend,
+    say_nothing_to_show,
+    shorten,
+    state_colour,
+    styled,
+)
 from seedmap.hmm.training_map.survival import SurvivalCurve, kaplan_meier
 
 MOST_MEASURES = 4
+GROUP_DASHES = ("-", (0, (4, 1.5)))
 _TITLES = {
     "log_convergence_time": "Convergence time",
     "accuracy": "Accuracy",
@@ -25,6 +45,8 @@ _TITLES = {
     "l2_distance": "Weights",
     "path": "Path",
 }
+_SHARE_TITLES = {"churn": "Churn", "distance": "Distance of weights"}
+MOST_SHARE = 1.6  # of the axis: what is beyond is all the same more than all
 _ROOT_LOOK = Look(GREY, "s", "-", "")
 
 
@@ -61,40 +83,57 @@ def plot_components(summary: StudySummary) -> Figure:
 
 @styled
 def plot_convergence(
-    summary: StudySummary, times: Convergence, rows: Mapping[str, np.ndarray]
+    summary: StudySummary,
+    times: Convergence,
+    rows: Mapping[str, np.ndarray],
+    groups: Mapping[str, Sequence[np.ndarray]] = MappingProxyType({}),
 ) -> Figure:
-    """Draws the share of replicas that have not converged, a panel for each variant.
+    """Draws the share of replicas that have not converged, a panel for each variant and grouping.
 
     Args:
         summary: content of `noise.json`.
         times: of all replicas.
         rows: of each variant, int [root, replica].
+        groups: by title of the panel, the rows of each group of replicas, none of them empty.
     """
     shown = [v for v in summary.variants if v.survival is not None and v.kind != "fork"]
-    drawn, columns = looks(summary.variants), min(len(shown), 4)
-    lines = -(-len(shown) // columns)
+    drawn, panels = looks(summary.variants), len(shown) + len(groups)
+    columns = min(panels, 4)
+    lines = -(-panels // columns)
     figure = Drawing(figsize=(WIDTH, 0.6 + 1.5 * lines), layout="constrained")
     axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
-    for ax in axes.flat[len(shown) :]:
+    for ax in axes.flat[panels:]:
         ax.set_axis_off()
-    for ax in axes.flat[max(0, len(shown) - columns) : len(shown)]:
+    for ax in axes.flat[max(0, panels - columns) : panels]:
         ax.tick_params(labelbottom=True)  # of each column the last that is drawn
     for ax, variant in zip(axes.flat, shown, strict=False):
         colour, own = drawn[variant.name].colour, rows[variant.name]
         if len(own) > 1:
             for root in own:
                 _draw_survival(ax, times, root, colour, linewidth=0.6, alpha=0.6)
-        curve = _draw_survival(ax, times, own.ravel(), colour, linewidth=1.8)
-        steps = np.r_[0.0, curve.times, times.end]
-        low, high = (np.r_[1.0, ends, ends[-1:]] for ends in (curve.low, curve.high))
-        if curve.num_converged:
-            ax.fill_between(steps, low, high, step="post", color=colour, alpha=0.15, linewidth=0)
+        curve = _draw_banded(ax, times, own.ravel(), colour)
         title = f"{shorten(variant.name)}, {curve.num_converged} of {curve.num_runs}"
-        ax.set(xlim=(0, times.end), ylim=(-0.02, 1.02))
         ax.set_title(title, fontsize=8)
+    for ax, (title, members) in zip(axes.flat[len(shown) :], groups.items(), strict=False):
+        for number, own in enumerate(members):
+            style = {"linestyle": GROUP_DASHES[number % 2], "gid": f"{title} {number}"}
+            _draw_survival(ax, times, own, state_colour(number), linewidth=1.4, **style)
+        ax.set_title(title, fontsize=8)
+    for ax in axes.flat[:panels]:
+        ax.set(xlim=(0, times.end), ylim=(-0.02, 1.02))
     figure.supxlabel(times.unit, fontsize=8)
     figure.supylabel("share not converged", fontsize=8)
     return figure
+
+
+def _draw_banded(ax: Axes, times: Convergence, rows: np.ndarray, colour: str) -> SurvivalCurve:
+    """Draws a bold Kaplan-Meier curve with its 95 % intervals and returns it."""
+    curve = _draw_survival(ax, times, rows, colour, linewidth=1.8)
+    steps = np.r_[0.0, curve.times, times.end]
+    low, high = (np.r_[1.0, ends, ends[-1:]] for ends in (curve.low, curve.high))
+    if curve.num_converged:
+        ax.fill_between(steps, low, high, step="post", color=colour, alpha=0.15, linewidth=0)
+    return curve
 
 
 def _draw_survival(
@@ -110,13 +149,16 @@ def _draw_survival(
 
 @styled
 def plot_commitment(summary: StudySummary) -> Figure:
-    """Draws how much of the convergence time, and of the branch, is fixed by each step."""
+    """Draws how much of the convergence time, and of the branch, is fixed by each step.
+
+    Points whose interval leaves nearly everything open are left out.
+    """
     measures = list(dict.fromkeys(point.measure for point in summary.commitment))
     figure = Drawing(figsize=(WIDTH, 2.8), layout="constrained")
     axes = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
     drawn = looks(summary.variants)
     for ax, measure in zip(axes, measures, strict=True):
-        points = [p for p in summary.commitment if p.measure == measure and p.fixed is not None]
+        points = [p for p in summary.commitment if p.measure == measure and _is_known(p)]
         sources = list(dict.fromkeys(point.source for point in points))
         for number, source in enumerate(sources):
             own = sorted((p for p in points if p.source == source), key=lambda p: p.step)
@@ -127,13 +169,50 @@ def plot_commitment(summary: StudySummary) -> Figure:
             ax.plot(steps, [100 * p.fixed for p in own], label=label, markersize=4, **style)
             # Side by side, so that intervals do not hide one another.
             beside = steps + 0.002 * number * summary.steps
-            low, high = (
-                [100 * (p.fixed if end is None else end) for p, end in ends]
-                for ends in ([(p, p.low) for p in own], [(p, p.high) for p in own])
-            )
+            low, high = ([100 * end for end in ends] for ends in zip(*map(_ends, own), strict=True))
             ax.vlines(beside, low, high, color=look.colour, linewidth=1.0, alpha=0.7)
         ax.set(xlabel="shared steps", ylim=(-3, 103))
         ax.set_title("Branch" if measure == BRANCH else "Convergence time")
-        ax.legend(loc="lower right", fontsize=7)
+        if sources:
+            ax.legend(loc="lower right", fontsize=7)
+        else:
+            say_nothing_to_show(ax, NOT_DETERMINED)
     axes[0].set_ylabel("fixed (% of variance)")
+    return figure
+
+
+def _is_known(point: Commitment) -> bool:
+    return point.fixed is not None and says_something(point.low, point.high)
+
+
+def _ends(point: Commitment) -> tuple[float, float]:
+    return point.low, point.high
+
+
+@styled
+def plot_shares(summary: StudySummary) -> Figure:
+    """Draws each source's share of churn and of distance over training, with 95 % intervals.
+
+    Where an interval says nothing neither it nor the share is drawn.
+    """
+    measures = list(dict.fromkeys(curve.measure for curve in summary.shares))
+    figure = Drawing(figsize=(WIDTH, 2.9), layout="constrained")
+    axes = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
+    drawn = looks(summary.variants)
+    for ax, measure in zip(axes, measures, strict=True):
+        ax.axhline(1, color=INK, linewidth=0.8)
+        for curve in (curve for curve in summary.shares if curve.measure == measure):
+            look, points = drawn[curve.source], shares_along(curve)
+            known = [not says_nothing(point) for point in points]
+            value, low, high = (
+                np.array([np.nan if end is None else end for end in ends], float)
+                for ends in (curve.share, curve.low, curve.high)
+            )
+            value, low, high = (np.where(known, ends, np.nan) for ends in (value, low, high))
+            style = {"color": look.colour, "linestyle": look.dash, "label": curve.source}
+            ax.plot(curve.steps, value, gid=f"{measure} {curve.source}", **style)
+            ax.fill_between(curve.steps, low, high, color=look.colour, alpha=0.15, linewidth=0)
+        ax.set(xlabel="step", ylim=(-0.03, MOST_SHARE), title=_SHARE_TITLES[measure])
+    axes[0].set_ylabel(f"share of that of {shorten(summary.whole)}")
+    add_legend(figure, axes[0].get_lines()[1:])
     return figure

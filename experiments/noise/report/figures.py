@@ -5,7 +5,7 @@ a variant that has no numbers), tasks without classes (what needs them is left o
 classes (their distribution is shown).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import xarray as xr
@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from seedmap.experiments.noise.convergence import Convergence
+from seedmap.experiments.noise.convergence import Convergence, distinct_rows, group_rows
 from seedmap.experiments.noise.report.answer import compared_measures
 from seedmap.experiments.noise.report.figure_curves import (
     plot_barriers,
@@ -38,6 +38,7 @@ from seedmap.experiments.noise.report.figure_sources import (
     plot_commitment,
     plot_components,
     plot_convergence,
+    plot_shares,
 )
 from seedmap.experiments.noise.results import (
     Estimate,
@@ -46,6 +47,7 @@ from seedmap.experiments.noise.results import (
     VariantSummary,
 )
 from seedmap.experiments.noise.variants import rows_by_root
+from seedmap.experiments.report.text import says_nothing
 from seedmap.hmm.figures.style import (
     GREY,
     INK,
@@ -88,9 +90,9 @@ def make_figures(
         convergence: of every replica; None without a threshold.
 
     Returns:
-        Of `components`, `commitment`, `survival`, `noise_budget`, `churn_accuracy`, `class_spread`,
-        `group_spread`, `divergence`, `barriers`, `paths_by_source` and `dissimilarity_by_source`
-        those that can be drawn.
+        Of `components`, `commitment`, `survival`, `share_over_steps`, `noise_budget`,
+        `churn_accuracy`, `class_spread`, `group_spread`, `divergence`, `barriers`,
+        `paths_by_source` and `dissimilarity_by_source` those that can be drawn.
     """
     variants = summary.variants
     drawn = {"divergence": plot_divergence(variants, dataset)}
@@ -100,7 +102,10 @@ def make_figures(
         drawn["commitment"] = plot_commitment(summary)
     if convergence is not None and any(variant.survival for variant in variants):
         rows = rows_by_root(variants, summary.roots)
-        drawn["survival"] = plot_convergence(summary, convergence, rows)
+        groups = _groups_to_draw(summary, paths)
+        drawn["survival"] = plot_convergence(summary, convergence, rows, groups)
+    if any(share is not None for curve in summary.shares for share in curve.share):
+        drawn["share_over_steps"] = plot_shares(summary)
     if has_shares(summary):
         drawn["noise_budget"] = plot_budget(summary)
     if any(variant.churn for variant in variants):
@@ -116,6 +121,20 @@ def make_figures(
         drawn["paths_by_source"] = plot_paths(variants, paths, dataset.step.values, states)
     if any(variant.paths and variant.paths.dissimilarity for variant in variants):
         drawn["dissimilarity_by_source"] = plot_dissimilarities(variants)
+    return drawn
+
+
+def _groups_to_draw(
+    summary: StudySummary, paths: np.ndarray | None
+) -> dict[str, Sequence[np.ndarray]]:
+    """Returns the rows of each root, and of either side of every branch, by title of a panel."""
+    drawn: dict[str, Sequence[np.ndarray]] = {}
+    if any(group.root is not None for group in summary.groups):
+        drawn["by root"] = distinct_rows(summary.variants, summary.roots)
+    for state in dict.fromkeys(g.state for g in summary.groups if g.state is not None):
+        sides = group_rows(summary.variants, paths, state, summary.roots)
+        title = f"state {state}: visit, pass by"
+        drawn[title] = [np.concatenate(side) for side in sides]
     return drawn
 
 
@@ -202,7 +221,7 @@ def plot_churn(variants: list[VariantSummary]) -> Figure:
     look, points = looks(variants), {}
     for x, y in zip(across, up, strict=True):
         name = x.variant.name
-        if x.value is None or y.value is None:
+        if x.value is None or y.value is None or says_nothing(x) or says_nothing(y):
             continue
         line = {"color": look[name].colour, "linewidth": 1.0, "alpha": 0.8}
         if x.low is not None and x.high is not None:

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable, Sequence
 
+from seedmap.experiments.noise.estimates import WITHIN
+from seedmap.experiments.noise.measures.shares import shares_along
 from seedmap.experiments.noise.results import (
     Estimate,
     GrowthSummary,
@@ -10,7 +12,14 @@ from seedmap.experiments.noise.results import (
     VariantSummary,
 )
 from seedmap.experiments.noise.variants import ALGO, ALGORITHMIC, IMPL, IMPLEMENTATION
-from seedmap.experiments.report.text import DASH, interval, number, percent
+from seedmap.experiments.report.text import (
+    DASH,
+    NOT_DETERMINED,
+    interval,
+    number,
+    percent,
+    says_nothing,
+)
 
 VARIED = {
     "init": "another initialisation",
@@ -42,7 +51,7 @@ def what_varies(variant: VariantSummary) -> str:
 def headlines(summary: StudySummary) -> list[str]:
     """Returns the findings, a sentence or two each; fewer where fewer numbers are known."""
     makers: Sequence[Callable[[StudySummary], list[str]]] = (
-        *(_control, _whole, _sources, _top_line, _classes, _groups),
+        *(_control, _whole, _sources, _one_bit, _top_line, _classes, _groups),
         *(_growth, _barriers, _paths, _diverged),
     )
     return [sentence for make in makers for sentence in make(summary)]
@@ -80,15 +89,20 @@ def _whole(summary: StudySummary) -> list[str]:
     mean, sd = variant.accuracy.mean.value, variant.accuracy.sd
     sentence = (
         f"With all sources together ({variant.name}) accuracy is {percent(mean, 4)} on average, "
-        f"with a standard deviation of {interval(sd, 100.0)} percentage points over "
-        f"{variant.used} replicas"
+        f"with {_deviation(sd)} over {variant.used} replicas"
     )
-    if variant.churn:
+    if variant.churn and not says_nothing(variant.churn, WITHIN["churn"]):
         sentence += (
             f"; two of them disagree on {interval(variant.churn, 100.0, ' %')} of the test "
             "examples (churn)"
         )
     return [sentence + "."]
+
+
+def _deviation(sd: Estimate) -> str:
+    if says_nothing(sd):
+        return f"a standard deviation that is {NOT_DETERMINED}"
+    return f"a standard deviation of {interval(sd, 100.0)} percentage points"
 
 
 def _sources(summary: StudySummary) -> list[str]:
@@ -108,13 +122,36 @@ def is_known(share: Estimate | None) -> bool:
 def _source(variant: VariantSummary, most: str) -> str:
     clauses = []
     if is_known(variant.share_of_churn):
-        times = interval(variant.share_of_churn)
-        churn = interval(variant.churn, 100.0, " %")
-        clauses.append(f"churn {churn}, {times} times that of {most}")
+        churn = interval(variant.churn, 100.0, " %", within=WITHIN["churn"])
+        clauses.append(f"churn {churn}, {_times(variant.share_of_churn)} that of {most}")
     if is_known(variant.share_of_variance):
-        times = interval(variant.share_of_variance)
-        clauses.append(f"variance of accuracy {times} times that of {most}")
+        times = _times(variant.share_of_variance)
+        clauses.append(f"variance of accuracy {times} that of {most}")
     return f"{variant.name} ({what_varies(variant)}): {'; '.join(clauses)}."
+
+
+def _times(share: Estimate) -> str:
+    return f"{NOT_DETERMINED} against" if says_nothing(share) else f"{interval(share)} times"
+
+
+def _one_bit(summary: StudySummary) -> list[str]:
+    """Whether one bit does all that all sources do to predictions, and from when on."""
+    curves = [c for c in summary.shares if (c.source, c.measure) == ("ulp", "churn")]
+    if not curves or summary.roots == 1:
+        return []
+    (curve,) = curves
+    end = shares_along(curve)[-1]
+    if end.value is None:
+        return []
+    if says_nothing(end):
+        return [f"Which share of all churn one unit in the last place brings is {NOT_DETERMINED}."]
+    said = f"{interval(end, digits=2)} of the churn of {summary.whole} at the last record"
+    if curve.whole_at is None:
+        return [f"One unit in the last place brings {said}; that it brings all is not shown."]
+    return [
+        f"One unit in the last place brings {said}; from step {curve.whole_at} on every interval "
+        "holds 1 and none reaches below a half."
+    ]
 
 
 def _top_line(summary: StudySummary) -> list[str]:

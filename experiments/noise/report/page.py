@@ -13,12 +13,19 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from seedmap.experiments.noise.estimates import WITHIN
 from seedmap.experiments.noise.report import captions
 from seedmap.experiments.noise.report.answer import (
     answer,
     compared_measures,
     left_out,
     share_text,
+)
+from seedmap.experiments.noise.report.curve_tables import (
+    commitment_table,
+    interval_cell,
+    shares_table,
+    survival_tables,
 )
 from seedmap.experiments.noise.report.figure_sources import plot_components
 from seedmap.experiments.noise.report.figures import share
@@ -34,7 +41,6 @@ from seedmap.experiments.report.text import (
     mean_and_sd,
     number,
     of,
-    p_value,
     percent,
 )
 from seedmap.experiments.runs.folder import REPORT
@@ -134,13 +140,8 @@ def _budget(summary: StudySummary) -> str:
     keys = ("share_of_variance", "share_of_churn", "share_of_l2")
     header = ("variant", "share of variance", "share of churn", "share of weight distance")
     return html.table(
-        header, _rows(summary, lambda v: [_interval(share(summary, v, key)) for key in keys])
+        header, _rows(summary, lambda v: [interval_cell(share(summary, v, key)) for key in keys])
     )
-
-
-def _interval(estimate: Estimate | None, factor: float = 1.0, digits: int = 3) -> str:
-    """Returns a cell whose brackets stay on one line, however narrow its column is."""
-    return interval(estimate, factor, digits=digits).replace(", ", ",\N{NO-BREAK SPACE}")
 
 
 def _top_line(summary: StudySummary) -> str:
@@ -152,10 +153,10 @@ def _top_line(summary: StudySummary) -> str:
     def cells(variant: VariantSummary) -> list[str]:
         accuracy, loss = variant.accuracy, variant.cross_entropy
         return [
-            _interval(accuracy and accuracy.mean, 100.0, digits=4),
-            _interval(accuracy and accuracy.sd, 100.0),
-            _interval(loss and loss.mean, digits=4),
-            _interval(loss and loss.sd),
+            interval_cell(accuracy and accuracy.mean, 100.0, digits=4),
+            interval_cell(accuracy and accuracy.sd, 100.0),
+            interval_cell(loss and loss.mean, digits=4),
+            interval_cell(loss and loss.sd),
             _root(variant.test_set_variance),
             _root(variant.distribution_variance),
         ]
@@ -178,11 +179,11 @@ def _pairs(summary: StudySummary) -> str:
 
     def cells(variant: VariantSummary) -> list[str]:
         return [
-            _interval(variant.churn, 100.0),
-            _interval(variant.l2_distance),
-            _interval(variant.angle),
-            _interval(variant.logit_correlation, digits=4),
-            _interval(variant.ensemble_gain, 100.0),
+            interval_cell(variant.churn, 100.0, measure="churn"),
+            interval_cell(variant.l2_distance, measure="l2_distance"),
+            interval_cell(variant.angle, measure="angle"),
+            interval_cell(variant.logit_correlation, digits=4, measure="logit_correlation"),
+            interval_cell(variant.ensemble_gain, 100.0, measure="ensemble_gain"),
             number(variant.barrier and 100 * variant.barrier.mean),
         ]
 
@@ -229,7 +230,7 @@ def _rate(rate: RateSpread) -> tuple[str, str, str]:
 
 
 def _spread(mean: float | None, sd: float | None, ratio: Estimate | None) -> tuple[str, str, str]:
-    return percent(mean, 4), number(None if sd is None else 100 * sd), _interval(ratio)
+    return percent(mean, 4), number(None if sd is None else 100 * sd), interval_cell(ratio)
 
 
 def _parting(summary: StudySummary) -> str:
@@ -270,16 +271,16 @@ def _path_cells(variant: VariantSummary) -> list[str]:
         return [DASH] * 10
     grounds, detours, time = paths.dissimilarity, paths.detour_time, paths.convergence
     return [
-        _interval(grounds and grounds.discrete),
-        _interval(grounds and grounds.means),
-        _interval(grounds and grounds.index),
+        interval_cell(grounds and grounds.discrete),
+        interval_cell(grounds and grounds.means),
+        interval_cell(grounds and grounds.index),
         count(paths.distinct),
         percent(paths.detour_rate),
         number(detours and detours.mean),
-        _interval(detours and detours.sd),
+        interval_cell(detours and detours.sd),
         count(time.num),
         number(time.mean, 4),
-        _interval(time.sd),
+        interval_cell(time.sd),
     ]
 
 
@@ -301,30 +302,13 @@ def _components(summary: StudySummary) -> str:
     return html.details("Shares of variance of every measure", html.table(header, rows))
 
 
-def _survival(summary: StudySummary) -> str:
-    having = [variant for variant in summary.variants if variant.survival]
-    if not having:
-        return ""
-    one = having[0].survival
-    header = (
-        *("variant", "converge", f"restricted mean, {one.unit}s", f"p against {summary.whole}"),
-        *(f"at risk at {when:.0f}" for when in one.at),
-    )
-    rows = [
-        (
-            *(variant.name, of(s.converged, s.num), _interval(s.restricted_mean, digits=4)),
-            *(DASH if s.log_rank is None else p_value(s.log_rank), *map(str, s.at_risk)),
-        )
-        for variant in having
-        for s in [variant.survival]
-    ]
-    return html.table(header, rows)
-
-
 SECTIONS = (
-    Section("When fate is decided", {"commitment": captions.commitment}),
-    Section("Convergence", {"survival": captions.survival}, (_survival, _components)),
+    Section("When fate is decided", {"commitment": captions.commitment}, (commitment_table,)),
+    Section("Convergence", {"survival": captions.survival}, (survival_tables, _components)),
     Section("Noise budget", {"noise_budget": captions.noise_budget}, (_budget, _variants)),
+    Section(
+        "How much of it, and when", {"share_over_steps": captions.share_over_steps}, (shares_table,)
+    ),
     Section(
         "Top line and disagreement",
         {"churn_accuracy": captions.churn_accuracy},
@@ -368,7 +352,7 @@ def _short(summary: StudySummary, variant: VariantSummary) -> list[str]:
     return [
         _replicas(summary, variant),
         _accuracy(variant),
-        interval(variant.churn, 100.0),
+        interval(variant.churn, 100.0, within=WITHIN["churn"]),
         number(variant.l2_distance and variant.l2_distance.value),
         interval(share(summary, variant, "share_of_variance"), digits=2),
         interval(share(summary, variant, "share_of_churn"), digits=2),

@@ -16,6 +16,7 @@ from seedmap.experiments.noise.components import (
 )
 from seedmap.experiments.noise.convergence import Convergence
 from seedmap.experiments.noise.predictions import Predictions
+from seedmap.experiments.noise.report.curve_tables import commitment_table
 from seedmap.experiments.noise.report.figures import make_figures
 from seedmap.experiments.noise.results import Commitment
 from seedmap.experiments.noise.study import NoiseConfig, StudyResult, check_noise
@@ -142,13 +143,18 @@ def found_nothing():
 def test_the_curve_is_drawn_with_its_loss():
     study = make_study(("order",), roots=5, paths=False)
     summary = study.summary
-    points = [Commitment("order", k, CONVERGENCE, k / 10, 0.0, 1.0) for k in (0, 4)]
-    points.append(Commitment("loss", 4, CONVERGENCE, 0.3, None, None))
+    points = [Commitment("order", k, CONVERGENCE, k / 10, 0.0, 0.8) for k in (0, 4)]
+    points.append(Commitment("order", 8, CONVERGENCE, 0.5, 0.0, 1.0))  # says nothing
+    points.append(Commitment("loss", 4, CONVERGENCE, 0.3, 0.2, 0.6))
     object.__setattr__(summary, "commitment", points)
     ax = make_figures(summary, study.dataset)["commitment"].axes[0]
     curves = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
     assert curves["order"] == [[0, 0], [4, 40]]
     assert curves["test loss at the step"] == [[4, 30]]
+    rows = [row.split("<td>") for row in commitment_table(summary).split("<tr>")]
+    (row,) = (row for row in rows if len(row) > 1 and row[1].startswith("order"))
+    cells = [cell.partition("</td>")[0] for cell in row[3:]]
+    assert cells == ["0 % [0, 80]", "40 % [0, 80]", "not determined"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """A study of several roots: each root is a study of its own, and the summary is over roots."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,15 +10,25 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from helpers.noise_summary import make_study, read
+from helpers.noise_summary import make_study, panels_of, read
 from helpers.noise_task import TASK
 from seedmap.experiments.noise.components import components_of
-from seedmap.experiments.noise.convergence import convergence_of, log_rank_pvalue, survival_of
+from seedmap.experiments.noise.convergence import (
+    Convergence,
+    convergence_of,
+    groups_of,
+    log_rank_by_root,
+    survival_of,
+)
 from seedmap.experiments.noise.pooled import over_roots, pooled
+from seedmap.experiments.noise.report import captions
+from seedmap.experiments.noise.report.figures import make_figures
+from seedmap.experiments.noise.report.page import write_noise_report
 from seedmap.experiments.noise.results import Estimate
+from seedmap.experiments.noise.share_curves import shares_of
 from seedmap.experiments.noise.study import NoiseConfig, check_noise, run_study, study_of_root
 from seedmap.experiments.noise.summary import summarise_study
-from seedmap.experiments.noise.variants import rows_by_root
+from seedmap.experiments.noise.variants import make_variants, num_rows, rows_by_root
 
 ROOTS, FIRST = 3, 5
 
@@ -86,6 +98,23 @@ def test_components_of_a_study_are_those_of_its_predictions(study):
     assert components_of(study_of_root(study, 0)) == []
 
 
+def test_shares_over_training_are_those_of_the_records(study):
+    rows = rows_by_root(study.variants, ROOTS)
+    curves = {(curve.source, curve.measure): curve for curve in summarise_study(study).shares}
+    assert {source for source, _ in curves} == {"init", "ulp"}
+    assert curves["init", "churn"].steps == [4, 8, 12]
+    for measure, record in (("churn", "churn"), ("distance", "relative_distance")):
+        apart = study.dataset[record].values
+        own, whole = (apart[rows[name][:, 1:], 1].mean(1) for name in ("init", "ALGO+IMPL"))
+        expected = own.sum() / whole.sum()
+        assert curves["init", measure].share[1] == pytest.approx(expected, rel=1e-5)
+    assert curves["ulp", "distance"].share[0] < 1e-3
+    one = np.arange(len(study.diverged)) == rows["init"][0, 1]
+    lost = study._replace(diverged=np.where(one, 4, -1))
+    assert shares_of(lost)[0].low == [None] * 3  # two roots are left
+    assert shares_of(study)[0].low == [1.0] * 3
+
+
 def test_runs_that_never_converge_are_censored_and_nowhere_dropped():
     accuracy = np.array([[0.1, 0.95, 1.0], [0.1, 0.1, 0.1], [0.2, np.nan, np.nan]])
     dataset = xr.Dataset(
@@ -96,13 +125,13 @@ def test_runs_that_never_converge_are_censored_and_nowhere_dropped():
     np.testing.assert_array_equal(times.time, [2.0, 3.0, 1.0])
     np.testing.assert_array_equal(times.observed, [True, False, False])
     assert convergence_of(dataset, None) is None
-    found = survival_of(times, np.array([[0, 1]]), np.array([[0, 1]]))
+    found = survival_of(times, np.array([[0, 1]]))
     assert (found.num, found.converged) == (2, 1)
     assert (found.at, found.at_risk) == ([2.0, 2.0, 3.0], [2, 2, 1])
     assert found.restricted_mean.value == pytest.approx(2.5)
     assert found.log_rank is None
     # Censored before the end by its divergence: the mean up to the end is not known.
-    assert survival_of(times, np.array([[0, 2]]), np.array([[0, 1]])).restricted_mean is None
+    assert survival_of(times, np.array([[0, 2]])).restricted_mean is None
 
 
 def test_the_log_rank_test_holds_its_level_where_replicas_of_a_root_are_alike():
@@ -115,12 +144,80 @@ def test_the_log_rank_test_holds_its_level_where_replicas_of_a_root_are_alike():
         time = np.concatenate([own, other], axis=1)
         rows = np.arange(30).reshape(5, 6)
         observed = np.ones(30, bool)
-        pvalues.append(log_rank_pvalue(time.ravel(), observed, rows[:, :3], rows[:, 3:]))
+        pvalues.append(log_rank_by_root(time.ravel(), observed, rows[:, :3], rows[:, 3:]))
     assert np.mean(np.array(pvalues) < 0.05) < 0.08
     later = np.where(np.arange(30) % 6 < 3, 3.0, 1.0) * (1 + 0.01 * rng.random(30))
     rows = np.arange(30).reshape(5, 6)
-    assert log_rank_pvalue(later, np.ones(30, bool), rows[:, :3], rows[:, 3:]) < 0.02
-    assert log_rank_pvalue(later, np.zeros(30, bool), rows[:, :3], rows[:, 3:]) is None
+    assert log_rank_by_root(later, np.ones(30, bool), rows[:, :3], rows[:, 3:]) < 0.02
+    assert log_rank_by_root(later, np.zeros(30, bool), rows[:, :3], rows[:, 3:]) is None
+
+
+def test_convergence_by_root_and_by_branch_counts_copies_once():
+    variants = make_variants(("init", "order"), 3, (), (4,))  # 4 variants, and order@4
+    size, roots = num_rows(variants), 3
+    rng = np.random.default_rng(0)
+    time = np.round(rng.uniform(1, 9, roots * size))
+    observed = time < 8
+    time = np.where(observed, time, 10.0)
+    visits = rng.random(roots * size) < 0.5
+    visits[:size] = False  # no replica of the first root
+    states = np.where(visits[:, None], [0, 1], [0, 2])
+    times = Convergence(time, observed, "epoch", 10.0)
+    own = np.array([0, 4, 5, 7, 8, 10, 11])  # CONTROL's first, and the others of each source
+    groups = groups_of(variants, roots, times, states, [1, 3])
+    assert [group.name for group in groups] == [
+        *(f"root {root}" for root in range(3)),
+        *("visit state 1", "pass by state 1"),
+    ]
+    for root, group in enumerate(groups[:3]):
+        rows = own + root * size
+        assert group.survival.num == 7
+        assert group.survival.converged == observed[rows].sum()
+        assert group.survival.restricted_mean.value == pytest.approx(time[rows].mean())
+        assert group.survival.at_risk == [(time[rows] >= at).sum() for at in group.survival.at]
+        assert group.survival.log_rank is None
+    every = np.concatenate([own + root * size for root in range(roots)])
+    visited, passed = groups[3].survival, groups[4].survival
+    assert visited.num == visits[every].sum()
+    assert visited.num + passed.num == len(every)
+    statistics = [
+        stats.logrank(*(censored(time, observed, rows[visits[rows] == side]) for side in (1, 0)))
+        for rows in (own + size, own + 2 * size)
+    ]
+    z = np.array([found.statistic for found in statistics])
+    t = z.mean() / (max(z.std(ddof=1), 1) / np.sqrt(2))
+    assert visited.log_rank == pytest.approx(2 * stats.t.sf(abs(t), 1))
+    assert passed.log_rank is None
+    assert groups_of(variants, 1, None) == []
+
+
+def test_convergence_is_drawn_and_counted_by_root_and_branch(tmp_path):
+    made = make_study(("order",), replicas=3, roots=2, paths=False, records=2)
+    size, rng = num_rows(made.summary.variants), np.random.default_rng(1)
+    time = rng.uniform(1, 9, 2 * size)
+    times = Convergence(time, np.ones(2 * size, bool), "epoch", 10.0)
+    states = np.where(np.arange(2 * size)[:, None] % 2, [0, 1], [0, 2])
+    groups = groups_of(made.summary.variants, 2, times, states, [1])
+    rows = rows_by_root(made.summary.variants, 2)
+    variants = [
+        replace(v, survival=survival_of(times, rows[v.name])) for v in made.summary.variants
+    ]
+    summary = replace(made.summary, groups=groups, variants=variants)
+    figure = make_figures(summary, made.dataset, states, convergence=times)["survival"]
+    panels = panels_of(figure)
+    assert [len(panels[name].lines) for name in ("by root", "state 1: visit, pass by")] == [2, 2]
+    visits, _ = panels["state 1: visit, pass by"].lines
+    (visited,) = (group.survival for group in groups if group.visits)
+    assert len(visits.get_xdata()) == visited.num + 2  # each time once, and both ends
+    page = write_noise_report(tmp_path, summary, {}, {}).read_text()
+    assert "visit state 1" in page
+    assert ", within roots</th>" in page
+    assert "by root, all sources together, by branch (solid" in captions.survival(summary)
+
+
+def censored(time, observed, rows):
+    held = observed[rows]
+    return stats.CensoredData(uncensored=time[rows][held], right=time[rows][~held])
 
 
 def test_over_roots_is_the_t_interval_of_the_roots_that_have_a_value():

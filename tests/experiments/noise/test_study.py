@@ -17,8 +17,9 @@ from seedmap.experiments.noise import (
 from seedmap.experiments.noise.check_task import check_logits
 from seedmap.experiments.noise.predictions import errors_between, predict_rows
 from seedmap.experiments.noise.report.headlines import headlines, when_apart
+from seedmap.experiments.noise.steps import parted_note
 from seedmap.experiments.noise.study import NoiseConfig, run_study
-from seedmap.experiments.noise.summary import parted_note, summarise_study
+from seedmap.experiments.noise.summary import summarise_study
 from seedmap.experiments.noise.variants import (
     Variant,
     draws_by_place,

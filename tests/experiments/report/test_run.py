@@ -49,6 +49,11 @@ SUMMARY = {
             "hazards": [
                 {"state": 0, "hazard": None, "events": 0.0, "records": 0.0, "runs": 0},
             ],
+            "branches": [
+                {"state": 3, "num_states": 5, "visitors": 3, "visitors_converged": 2}
+                | {"skippers": 4, "skippers_converged": 3, "pvalue": 0.0312}
+                | {"later": {"value": 75.0, "low": 25.0, "high": 125.0}},
+            ],
             "sentences": ["37 of 40 runs converged."],
         },
         "path_or_speed": {
@@ -254,10 +259,12 @@ def test_branches_are_claims_with_what_speaks_for_them(tmp_path):
     assert "metrics on the scale of all runs pooled" in text
     row = "3 5 yes yes 3 4 4.25 4 of 3 needed 0.75 0.625 1.8 (1.2 to \N{INFINITY}) 0.003"
     assert f"p of the delay {row}" in text
+    assert "p (log-rank) 3 5 2 of 3 3 of 4 75.0 [25.0, 125] 0.031" in text
     assert "why chosen or not 6 90 1234 -2.5 0.9688 0.4062 lowest ICL" in text
     again = read(to_json(read(MAPPED)))
     assert again.branches == [BRANCH]
     assert again.detours_on_map == [4]  # where the branch is among 6 states
+    assert "Outlined: state 4, which some runs pass by." in captions.training_map(again)
     assert "Dashed: state 4, where runs are delayed." in captions.training_map(again)
     assert "5 where records count half as much, 8 where twice" in captions.model_selection(again)
 

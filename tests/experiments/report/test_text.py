@@ -80,3 +80,12 @@ def test_plain_text_where_the_encoding_has_no_more(monkeypatch, encoding, expect
     shown = f"R\N{SUPERSCRIPT TWO} {text.fixed(-1, 0)} 1{DASH}2 \N{PLUS-MINUS SIGN} 3 "
     print(f"{shown}\N{MULTIPLICATION SIGN} \N{GREEK SMALL LETTER ALPHA}", end="", flush=True)
     assert content.getvalue() == expected
+
+
+def test_an_interval_that_leaves_nothing_out_is_not_determined():
+    every = Estimate(0.4, 0.0, 1.0)
+    assert text.interval(every, 100.0, " %", within=(0.0, 1.0)) == "not determined"
+    assert text.interval(every, within=(0.0, 2.0)) == "0.400 [0, 1.00]"
+    assert text.interval(every) == "0.400 [0, 1.00]"
+    assert text.interval(Estimate(0.034, 4e-15, 3e11)) == "not determined"
+    assert not text.says_nothing(Estimate(0.4, None, None), (0.0, 1.0))

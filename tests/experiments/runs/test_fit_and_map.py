@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,9 +10,13 @@ import pytest
 import xarray as xr
 
 import seedmap as sm
+from helpers.branches import BRANCH
 from helpers.command import seedmap
 from helpers.relaxing import relaxing_runs
 from seedmap import hmm
+from seedmap.experiments.report import captions
+from seedmap.experiments.report.explored import explored
+from seedmap.experiments.report.figures import drawn_map
 from seedmap.experiments.runs import engines
 from seedmap.experiments.runs.fit_and_map import findings_of, read_mapped
 from seedmap.experiments.runs.fitted import read_fitted
@@ -90,6 +95,52 @@ def test_findings_are_those_of_the_runs_on_the_map(folder, summary):
     again = findings_of(read_mapped(folder))
     assert again.summary.survival.half == found["survival"]["half"]
     assert list(again.curves) == ["all runs"]
+
+
+def test_the_report_draws_the_map_of_the_branch_it_names(folder):
+    mapped = read_mapped(folder)
+    paths = mapped.fitted.decodings[5][mapped.fitted.on_the_map]
+    branch = replace(BRANCH, state=2, num_states=5, maps=((5, 2),), detour=True)
+    named = replace(mapped.summary, branches=[branch], headline="1 branch, 1 a detour")
+    drawn = drawn_map(replace(mapped, summary=named))
+    assert drawn.heading == "Map of 5 states (chosen: 3)"
+    assert drawn.detours == (2,)
+    assert drawn.training_map.visits.tolist() == [(paths == k).any(1).sum() for k in range(5)]
+    shown = explored(replace(mapped, summary=named))
+    assert (shown.drawn, shown.num_states, shown.marks[5]) == (5, 3, {2: "detour"})
+    assert named.detours_on_map == []
+    assert named.detours_drawn == [2]
+    said = captions.training_map(named)
+    assert "Drawn with 5 states, as the branch is in no map of 3, the number that was" in said
+    assert "Dashed: state 2, where runs are delayed." in said
+    assert explored(mapped).drawn == 3
+
+
+def test_the_sides_of_a_branch_are_compared_as_survival(folder):
+    mapped = read_mapped(folder)
+    visitors, skippers = tuple(map(str, range(6))), tuple(map(str, range(8, 23)))
+    branch = replace(BRANCH, visitors=visitors, skippers=skippers)
+    unnamed = replace(branch, named=False)
+    named = replace(mapped.summary, branches=[branch, unnamed])
+    found = findings_of(replace(mapped, summary=named))
+    assert list(found.curves) == [
+        "all runs",
+        "visitors of state 2 of 4",
+        "skippers of state 2 of 4",
+    ]
+    (row,) = found.summary.survival.branches
+    there = relaxing_runs(NUM_RUNS, RECORDS, 3, seed=2, odd=1)[1] == 2
+    times = 10.0 * np.where(there.any(1), 1 + there.argmax(1), RECORDS)
+    members = [*range(6), *range(8, 23)]
+    own = times[members], there.any(1)[members], np.arange(21) < 6
+    expected = hmm.survival_by_group(*own)
+    assert row.pvalue == pytest.approx(expected.pvalue)
+    assert row.later == expected.later
+    assert (row.visitors, row.skippers) == (6, 15)
+    assert row.visitors_converged == own[1][:6].sum()
+    assert row.skippers_converged == own[1][6:].sum()
+    assert "The visitors of state 2 of 4 converge" in found.summary.survival.sentences[-1]
+    assert f"log-rank p = {row.pvalue:.2g}" in found.summary.survival.sentences[-1]
 
 
 def test_another_threshold_needs_no_other_fit(folder, tmp_path):

@@ -27,8 +27,8 @@ EXPLORED = Explored(
     scales={"loss": (2.0, 4.0)},
     on_the_map=np.array([0, 1, 3]),
     diverged=[2],
-    edges=(Edge(0, 1, 0.25, 1, 1, (("l2", -1.5),)),),
-    detours=[1],
+    edges={3: (Edge(0, 1, 0.25, 1, 1, (("l2", -1.5),)),)},
+    marks={3: {1: "detour", 2: "branch"}},
     said={3: "stable"},
     names={1: "memorising"},
 )
@@ -65,7 +65,7 @@ def test_maps_count_the_runs_that_are_on_them():
         (0, 2): 1,
     }
     assert entry["edges"][0]["changes"] == "l2 -1.5"
-    assert [state["detour"] for state in entry["states"]] == [False, True, False]
+    assert [state["mark"] for state in entry["states"]] == ["", "detour", "branch"]
     assert entry["said"] == "stable"
     assert "not measured" in size_of(to_content(EXPLORED), 1)["said"]
 
@@ -136,7 +136,7 @@ def test_states_that_no_run_visits_have_no_place(num_states):
             convergence=np.full(3, np.nan),
             on_the_map=np.arange(3),
             curves={},
-            edges=(),
+            edges={},
         )
     )
     states = content["sizes"][0]["states"]

@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import jax
@@ -5,10 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seedmap.hmm.parameters import Parameters
+from seedmap.hmm.parameters import Parameters, log_densities
 from seedmap.hmm.sequences import from_arrays
 from seedmap.hmm.training_map.build import belief_gradient, build_map, importance
-from seedmap.hmm.training_map.transitions import returns
+from seedmap.hmm.training_map.entries import smoothed_entries
+from seedmap.hmm.training_map.transitions import returns, transitions_made
 
 
 def random_hmm(num_states=3, num_metrics=4, seed=0):
@@ -131,7 +133,56 @@ def test_hand_made_map():
     assert not result.forking
 
 
-def test_top_features_are_those_most_important_for_the_target_when_it_is_entered():
+def smoothed_transitions(parameters, run):
+    """p(s_t-1 = j, s_t = k | run) [time - 1, state, state], over all paths."""
+    num_states, length = len(parameters.initial), len(run)
+    densities = np.exp(log_densities(parameters, run))
+    joint = np.zeros((length - 1, num_states, num_states))
+    for path in itertools.product(range(num_states), repeat=length):
+        weight = parameters.initial[path[0]] * densities[np.arange(length), path].prod()
+        weight *= parameters.transition[path[:-1], path[1:]].prod()
+        joint[np.arange(length - 1), path[:-1], path[1:]] += weight
+    return joint / joint[0].sum()
+
+
+def test_metrics_are_weighed_over_the_records_at_which_the_entry_may_have_been():
+    parameters = random_hmm(num_states=3, num_metrics=5, seed=8)
+    values = np.random.default_rng(9).normal(size=(2, 7, 5))
+    sequences = from_arrays(values)
+    paths = np.array([[0, 0, 0, 1, 1, 1, 2], [1, 1, 0, 0, 0, 1, 1]])
+    windows = {  # (source, target): run, first and last record at which the target may begin
+        (0, 1): [(0, 1, 5), (1, 3, 6)],
+        (1, 2): [(0, 4, 6)],
+        (1, 0): [(1, 1, 4)],
+    }
+    sizes = importance(parameters, sequences)
+    edges = build_map(parameters, sequences, paths).edges
+    assert [(edge.source, edge.target) for edge in edges] == sorted(windows)
+    for edge in edges:
+        total = np.zeros(5)
+        for run, first, last in windows[edge.source, edge.target]:
+            joint = smoothed_transitions(parameters, values[run])[:, edge.source, edge.target]
+            weight = joint[first - 1 : last]
+            weight = np.where(weight < 1e-3 * weight.sum(), 0, weight)
+            total += weight / weight.sum() @ sizes[run, first : last + 1, edge.target]
+        change = parameters.means[edge.target] - parameters.means[edge.source]
+        top = np.argsort(-total)[:3]
+        assert edge.top_features == tuple((f"metric_{i}", change[i]) for i in top)
+
+
+def test_records_of_an_entry_have_their_smoothed_weights():
+    parameters, run = random_hmm(seed=10), np.random.default_rng(11).normal(size=(1, 6, 4))
+    paths = np.array([[0, 0, 0, 2, 2, 2]])
+    made = transitions_made(paths)
+    found = smoothed_entries(parameters, from_arrays(run), paths, made)
+    expected = smoothed_transitions(parameters, run[0])[:, 0, 2]
+    assert found.times.tolist() == [1, 2, 3, 4, 5]
+    np.testing.assert_allclose(found.weights, expected / expected.sum(), rtol=1e-5)
+    never = parameters._replace(transition=np.eye(3))
+    assert smoothed_entries(never, from_arrays(run), paths, made).times.tolist() == [3]
+
+
+def test_top_features_as_decoded_are_those_most_important_when_the_target_is_entered():
     rng = np.random.default_rng(6)
     parameters = random_hmm(num_states=3, num_metrics=7, seed=7)
     sequences = from_arrays(rng.normal(size=(4, 12, 7)))
@@ -143,7 +194,7 @@ def test_top_features_are_those_most_important_for_the_target_when_it_is_entered
             if path[time - 1] != path[time]:
                 edge = path[time - 1], path[time]
                 uses.setdefault(edge, []).append(sizes[run, time, path[time]])
-    edges = build_map(parameters, sequences, paths).edges
+    edges = build_map(parameters, sequences, paths, as_decoded=True).edges
     assert {(e.source, e.target): e.count for e in edges} == {e: len(u) for e, u in uses.items()}
     for edge in edges:
         top = np.argsort(-np.mean(uses[edge.source, edge.target], axis=0))[:3]

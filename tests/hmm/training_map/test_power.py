@@ -99,4 +99,5 @@ def test_the_map_to_draw_is_the_smallest_with_most_branches():
     assert states_with_branches([first], 5) == 6
     assert states_with_branches([first, other], 5) == 8
     assert states_with_branches([first, replace(other, named=False)], 5) == 6
-    assert states_with_branches([first], 9) == 9
+    assert states_with_branches([first], 9) == 8  # in no map of more
+    assert states_with_branches([replace(first, named=False)], 9) == 9

@@ -89,6 +89,27 @@ def test_log_rank_is_that_of_scipy(seed):
     assert both[0] == pytest.approx(-both[1])
 
 
+@pytest.mark.filterwarnings("ignore:Starting with pandas version 4")  # of how lifelines sums
+@pytest.mark.parametrize("seed", range(2))
+def test_curves_means_and_log_rank_are_those_of_lifelines(seed):
+    lifelines = pytest.importorskip("lifelines")
+    statistics = pytest.importorskip("lifelines.statistics")
+    times, observed, group = drawn(seed)
+    theirs = lifelines.KaplanMeierFitter().fit(times, observed)
+    curve, horizon = kaplan_meier(times, observed), float(np.quantile(times, 0.8))
+    np.testing.assert_array_equal(curve.at_risk, theirs.event_table.at_risk.loc[curve.times])
+    np.testing.assert_allclose(curve.survival, theirs.predict(curve.times), rtol=1e-12)
+    ends = theirs.confidence_interval_survival_function_.loc[curve.times].values
+    inside = (curve.survival > 0) & (curve.survival < 1)  # of the log of -log
+    ours = np.stack([curve.low, curve.high], 1)
+    np.testing.assert_allclose(ours[inside], ends[inside], rtol=1e-6)
+    area = lifelines.utils.restricted_mean_survival_time(theirs, horizon)
+    assert restricted_mean(times, observed, horizon).value == pytest.approx(area)
+    test = statistics.logrank_test(times[group], times[~group], observed[group], observed[~group])
+    assert log_rank(times, observed, group) ** 2 == pytest.approx(test.test_statistic)
+    assert survival_by_group(times, observed, group).pvalue == pytest.approx(test.p_value)
+
+
 def test_hazard_by_hand():
     """Two runs of 4 records at steps 10 to 40; one converges at 35, the other never."""
     states = np.array([[0, 0, 1, 1], [0, 1, 1, 1]])

@@ -255,3 +255,18 @@ def test_growth_is_not_claimed_where_there_is_none():
 )
 def test_numbers_are_written_to_their_digits(value, text):
     assert number(value) == text
+
+
+def test_what_is_not_determined_is_said_so_in_sentences():
+    study = make_study(("init", "ulp"), paths=False)
+    wide = {"value": 0.034, "low": 4e-15, "high": 3e11}
+    init = study.variant("init")
+    init["share_of_variance"], init["churn"] = wide, {"value": 0.1, "low": 0.0, "high": 1.0}
+    whole = next(v for v in study.found["variants"] if v["name"] == study.found["whole"])
+    whole["churn"], whole["accuracy"]["sd"] = init["churn"], wide
+    said = " ".join(headlines(study.summary))
+    assert "variance of accuracy not determined against that of ALGO+IMPL" in said
+    assert "churn not determined, " in said
+    assert "with a standard deviation that is not determined over 10 replicas" in said
+    assert "two of them disagree" not in said
+    assert "churn_accuracy" in make_figures(study.summary, study.dataset)
