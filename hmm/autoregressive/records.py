@@ -26,13 +26,15 @@ def records_of(features: Features) -> Records:
     x = np.pad(features.x, (*spare, (0, width - size)))
     present = np.pad(features.present & features.mask, spare)
     mask = np.pad(features.mask, spare)
-    products = _products(x, present)
-    return Records(
-        jnp.asarray(products[:, 1:].transpose(1, 0, 2), float),
-        jnp.asarray(products[:, 0], float),
-        jnp.asarray(mask[:, 1:].T),
-        jnp.asarray(size, jnp.int32),
+    products = _products(x, present).astype(jax.dtypes.canonicalize_dtype(float))
+    # Converted by NumPy: JAX compiles a program for every conversion.
+    host = Records(
+        np.ascontiguousarray(products[:, 1:].transpose(1, 0, 2)),
+        np.ascontiguousarray(products[:, 0]),
+        np.ascontiguousarray(mask[:, 1:].T),
+        np.array(size, np.int32),
     )
+    return jax.device_put(host)
 
 
 def records_shape(num_runs: int, num_steps: int, size: int) -> Records:
