@@ -1,9 +1,9 @@
 """What compiling takes, program by program: `python benchmarks/compiling.py > table.md`.
 
 `seedmap run` of parities and of modular addition (preset cpu), each in a process of its own with an
-empty cache of compiled programs and once more with what the first left there; `--words` names other
+empty cache of compiled programs and once more with what the first left; `--words` names other
 command lines. Seconds are of tracing, lowering and compiling, on all threads, so that a program
-from the cache is not free: it is traced, lowered and read. `--timings` says the same of one command.
+from the cache is not free: it is traced, lowered and read. `--timings` has the same of a command.
 """
 
 import argparse

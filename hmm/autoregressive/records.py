@@ -27,14 +27,10 @@ def records_of(features: Features) -> Records:
     present = np.pad(features.present & features.mask, spare)
     mask = np.pad(features.mask, spare)
     products = _products(x, present).astype(jax.dtypes.canonicalize_dtype(float))
-    # Converted by NumPy: JAX compiles a program for every conversion.
-    host = Records(
-        np.ascontiguousarray(products[:, 1:].transpose(1, 0, 2)),
-        np.ascontiguousarray(products[:, 0]),
-        np.ascontiguousarray(mask[:, 1:].T),
-        np.array(size, np.int32),
-    )
-    return jax.device_put(host)
+    host = products[:, 1:].transpose(1, 0, 2), products[:, 0], mask[:, 1:].T
+    # Copied by NumPy: JAX compiles a program for every conversion, also of the order of axes.
+    contiguous = map(np.ascontiguousarray, host)
+    return Records(*jax.device_put((*contiguous, np.array(size, np.int32))))
 
 
 def records_shape(num_runs: int, num_steps: int, size: int) -> Records:
