@@ -27,6 +27,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import curve_fit
 
+_KNOWN = 0.5  # standard error of an exponent that says something
 RECORDS, CHECKPOINTS, MATRICES = 60, 4, 4
 COMMANDS = {
     "train": ["train parities --out {out} --overwrite --seeds {size} --epochs 60 --record-every 6"],
@@ -59,6 +60,11 @@ class Growth(NamedTuple):
     exponent: float
     error: float
     fitted: np.ndarray
+
+    def __str__(self) -> str:
+        """Says the exponent, if b size^p stands out from a."""
+        known = self.error < _KNOWN
+        return f"{self.exponent:.2f} ± {self.error:.2f}" if known else "not determined"
 
 
 def write_runs(path: Path, size: int) -> None:
@@ -150,7 +156,7 @@ def table(what: str, sizes: Sequence[int], costs: dict[str, list[Cost]]) -> str:
         cells = [f"{getattr(costs[command][i], q):,.1f}" for command, q in names]
         lines.append(f"| {size} | {' | '.join(cells)} |")
     grown = [growth_of(sizes, [getattr(c, q) for c in costs[command]]) for command, q in names]
-    cells = ["" if g is None else f"{g.exponent:.2f} ± {g.error:.2f}" for g in grown]
+    cells = ["" if growth is None else str(growth) for growth in grown]
     return "\n".join([*lines, f"| exponent | {' | '.join(cells)} |"]) + "\n"
 
 
@@ -164,7 +170,7 @@ def draw(path: Path, what: str, sizes: Sequence[int], costs: dict[str, list[Cost
         for number, (command, of_sizes) in enumerate(costs.items()):
             values = [getattr(cost, quantity) for cost in of_sizes]
             grown = growth_of(sizes, values)
-            power = "" if grown is None else f": {grown.exponent:.2f} ± {grown.error:.2f}"
+            power = "" if grown is None else f": {grown}"
             ax.plot(sizes, values, "os^D"[number], color=f"C{number}", label=f"{command}{power}")
             if grown is not None:
                 ax.plot(sizes, grown.fitted, color=f"C{number}", linewidth=0.8)

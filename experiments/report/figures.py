@@ -25,15 +25,13 @@ def make_figures(mapped: Mapped) -> dict[str, Figure]:
     unit = time_unit(dataset)
     by_time = question.outcome == "convergence"
     measure = f"{unit}s later than the mean run" if by_time else f"{question.outcome} over the mean"
-    runs, regression = analysis.sequences.runs, analysis.regression
+    regression = analysis.regression
     summary, detours = mapped.summary, mapped.summary.detours_on_map
     drawn = {
         "training_map": figures.plot_training_map(analysis.training_map, detours, _claim(summary)),
         "convergence": _convergence_figure(dataset, analysis, captions.criterion(summary)),
         "coefficients": figures.plot_coefficients(regression, detours, measure),
-        "dissimilarity": figures.plot_dissimilarity(
-            pairwise_dissimilarity(analysis.bag, "discrete"), runs
-        ),
+        "dissimilarity": _dissimilarity_figure(analysis),
     }
     drawn |= _figures_over_time(fitted, analysis) | _selection_figures(fitted, summary)
     if fitted.published is not None:
@@ -42,6 +40,14 @@ def make_figures(mapped: Mapped) -> dict[str, Figure]:
             theirs.training_map, theirs.detours, heading="Map by the method of Hu et al. (2023)"
         )
     return drawn | _findings_figures(findings_of(mapped))
+
+
+def _dissimilarity_figure(analysis: Analysis) -> Figure:
+    """Draws the matrix of all runs, or of as many as can be told apart, evenly spread."""
+    runs = analysis.sequences.runs
+    rows = figures.evenly_spread(len(runs))
+    matrix = pairwise_dissimilarity(analysis.bag[rows], "discrete")
+    return figures.plot_dissimilarity(matrix, [runs[row] for row in rows], drawn_from=len(runs))
 
 
 def _claim(summary: RunSummary) -> str | None:
