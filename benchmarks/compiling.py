@@ -1,6 +1,6 @@
 """What compiling takes, program by program: `python benchmarks/compiling.py > table.md`.
 
-`seedmap run` of parities and of modular addition (preset cpu), each in a process of its own with an
+`seedmap run` of parities and of modular addition (preset cpu, cut short), each in a process of its own with an
 empty cache of compiled programs and once more with what the first left; `--words` names other
 command lines. Seconds are of tracing, lowering and compiling, on all threads, so that a program
 from the cache is not free: it is traced, lowered and read. `--timings` has the same of a command.
@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-COMMANDS = ("run parities", "run modular --preset cpu")
+COMMANDS = ("run parities", "run modular --preset cpu --epochs 200")  # of 2000: as many programs
 _CHILD = """
 import json, sys
 from dataclasses import asdict
