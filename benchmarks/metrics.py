@@ -1,254 +1,168 @@
-"""Share of training time that the 14 metrics take at the released code's recording cadences.
+"""Share of training time that the 14 metrics take in the presets, as `seedmap train` runs them.
 
-    OPENBLAS_NUM_THREADS=1 python benchmarks/metrics.py [--repeats 5] [--seeds 4] [--mnist FOLDER]
+    OPENBLAS_NUM_THREADS=1 python benchmarks/metrics.py [--repeats 5] [--presets mnist/cpu ...]
+    OPENBLAS_NUM_THREADS=1 python benchmarks/metrics.py --mnist FOLDER    # and the estimate's error
 
-For every task the steps between two records, and one record by each way to singular values, as
-programs of their own, vmapped over seeds. Repeats are interleaved and the lowest of each counts;
-seconds are of the processor (all threads) and, in brackets, of the wall. With `--mnist` (the four
-idx files, gzipped) the estimate is also compared with the exact values along real training.
+For every preset the steps between two records, and the metrics of a record by each way to singular
+values, as programs of their own: groups of the preset's or the rule's size, one on every core. All
+take turns and the lowest wall seconds of each count; the preset's own way is marked. MNIST's pixels
+are drawn at random: the time does not depend on them. With `--mnist` (MNIST's four idx files) the
+estimates are also compared with the exact values along real training.
 """
 
 import argparse
-import gzip
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
-from seedmap.experiments.tasks.sparse_parities import PAPER, parities_task, setup
+from seedmap.experiments import load_experiment
+from seedmap.experiments.datasets.images import Images
+from seedmap.experiments.processes.cores import num_lanes, use_cores
+from seedmap.experiments.runs.settings import schedule
+from seedmap.experiments.tasks.base import Setup, TrainingConfig
+from seedmap.trainer import make_streams, make_trainer
+from seedmap.trainer.batched import side_by_side
+from seedmap.trainer.group_size import cpu_group
 from seedmap.trainer.metrics.weights import weight_metrics
+from seedmap.trainer.placement import Placement, in_lanes, place, share, spread
 
 METHODS = ("exact", "gram", "lanczos")
+PRESETS = (
+    *("parities/paper", "modular/cpu", "modular-stabilised/cpu"),
+    *("mnist/cpu", "mnist/paper", "smallcnn/cpu"),
+)
+COMPARED = ("spectral", "mean_lambda", "var_lambda")
 
 
-class Case(NamedTuple):
-    """A task at the released cadence.
+class Training(NamedTuple):
+    """A preset's training, compiled: a group of replicas on every core.
 
     Attributes:
-        name: what is printed.
-        steps: optimisation steps between two records.
-        init: key -> params.
-        make_batch: key -> batch.
-        loss: (params, batch) -> scalar.
-        optimizer: of the setting of Hu et al. (2023).
+        placement: of the groups.
+        walk: state -> the state a record later, nothing measured.
+        measure: by method, state -> the metrics.
+        groups: states, one a lane.
+        steps: between two records.
     """
 
-    name: str
+    placement: Placement
+    walk: Callable[[Any], Any]
+    measure: dict[str, Callable[[Any], Any]]
+    groups: list[Any]
     steps: int
-    init: Callable[[jax.Array], Any]
-    make_batch: Callable[[jax.Array], Any]
-    loss: Callable[[Any, Any], jax.Array]
-    optimizer: optax.GradientTransformation
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
+def random_images(shape: tuple[int, ...]) -> Images:
+    """2560 training images and a test image of random pixels, ten classes."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (2560, *shape), dtype=np.uint8)
+    labels = rng.integers(0, 10, 2560, dtype=np.int32)
+    return Images((pixels, labels), (pixels[:1], labels[:1]))
 
 
-def parities() -> Case:
-    """Hidden 128, 1000 examples in batches of 32: 320 steps in 10 epochs."""
-    task = parities_task(PAPER)
-
-    def make_batch(key):
-        x = jax.random.rademacher(key, (32, PAPER.bits), jnp.float32)
-        return x, jnp.prod(x[:, :3], axis=1)
-
-    return Case(
-        "parities, batch 32, every 10 epochs (320 steps)",
-        320,
-        task.init,
-        make_batch,
-        lambda params, batch: jnp.mean(task.score(params, batch)[0]),
-        setup(PAPER).optimizer,
+def setup_of(name: str, data_dir: str | None) -> tuple[TrainingConfig, Setup]:
+    """A preset's hyperparameters and task; images drawn at random where no folder is named."""
+    experiment = load_experiment(name.split("/")[0])
+    config = experiment.presets[name.split("/")[1]].training
+    if experiment.name not in ("mnist", "smallcnn"):
+        return config, experiment.setup(config)
+    if data_dir is not None:
+        config = replace(config, data_dir=data_dir)
+        return config, experiment.setup(config)
+    return config, experiment.setup(
+        config, random_images((28, 28, 1) if experiment.name == "mnist" else (32, 32, 3))
     )
 
 
-def dense_layers(key: jax.Array, shapes: dict[str, tuple[int, ...]], biases: dict[str, Any]) -> Any:
-    """Kernels of given shapes, Glorot-sized, and zero biases, by flax's names."""
-    layers = {}
-    for index, (name, shape) in enumerate(shapes.items()):
-        scale = np.sqrt(2 / (shape[0] + np.prod(shape[1:])))
-        layers[name] = {"kernel": scale * jax.random.normal(jax.random.fold_in(key, index), shape)}
-        if name in biases:
-            layers[name]["bias"] = jnp.zeros(biases[name])
-    return layers
+def training_of(config: TrainingConfig, setup: Setup) -> Training:
+    """Compiles what a preset trains, and its metrics by every method."""
+    task, (_, steps) = setup.task, schedule(config, setup.task.num_train)
+    size = config.seeds_at_once or cpu_group(task)
+    replicas = size * num_lanes()
+    placement = place(replicas, size, jax.devices())
+    trainer = make_trainer(task, setup.optimizer, config.batch_size, steps, (), mesh=placement.mesh)
+    groups = [trainer.init(keys) for keys in spread(placement, make_streams(range(replicas)))]
+    pool = share(placement, task.pool)
+    walk = trainer.walk.lower(groups[0], pool).compile()
 
+    def measure(method: str) -> Callable[[Any], Any]:
+        metrics = side_by_side(partial(weight_metrics, rule=setup.rule, spectrum=method))
+        program = jax.jit(lambda state: metrics(state.seeds.model.params))
+        compiled = program.lower(groups[0]).compile()
+        return lambda state: jax.block_until_ready(compiled(state))
 
-def modular() -> Case:
-    """One-layer transformer on (x + y) mod 113: 3830 pairs in batches of 256, 150 steps."""
-    heads = {name: (128, 4, 32) for name in ("query", "key", "value")}
-    shapes = heads | {
-        "out": (128, 128),
-        "up": (128, 512),
-        "down": (512, 128),
-        "unembed": (128, 114),
-    }
-
-    def init(key):
-        embeddings = {"embedding": 0.1 * jax.random.normal(key, (114, 128))}
-        return dense_layers(key, shapes, {"up": 512, "down": 128}) | {"Embed_0": embeddings}
-
-    def make_batch(key):
-        x, y = jax.random.randint(key, (2, 256), 0, 113)
-        return jnp.stack([x, y, jnp.full_like(x, 113)], axis=1), (x + y) % 113
-
-    def loss(params, batch):
-        """The last position alone is read, so that it alone asks, and goes through the MLP."""
-        tokens, labels = batch
-        x = params["Embed_0"]["embedding"][tokens]
-        query = jnp.einsum("bd,dhk->bhk", x[:, -1], params["query"]["kernel"])
-        keys, values = (
-            jnp.einsum("btd,dhk->bthk", x, params[name]["kernel"]) for name in ("key", "value")
-        )
-        attention = jax.nn.softmax(jnp.einsum("bhk,bthk->bht", query, keys) / np.sqrt(32))
-        mixed = jnp.einsum("bht,bthk->bhk", attention, values).reshape(-1, 128)
-        residual = x[:, -1] + mixed @ params["out"]["kernel"]
-        hidden = jax.nn.relu(residual @ params["up"]["kernel"] + params["up"]["bias"])
-        residual += hidden @ params["down"]["kernel"] + params["down"]["bias"]
-        return cross_entropy(residual @ params["unembed"]["kernel"], labels)
-
-    return Case(
-        "modular addition, batch 256, every 10 epochs (150 steps)",
-        150,
-        init,
-        make_batch,
-        loss,
-        optax.adamw(1e-3, weight_decay=1.0),
+    return Training(
+        placement,
+        lambda state: jax.block_until_ready(walk(state, pool)),
+        {method: measure(method) for method in METHODS},
+        groups,
+        steps,
     )
 
 
-def mlp_loss(params: Any, batch: Any) -> jax.Array:
-    x, labels = batch
-    for name in ("Dense_0", "Dense_1"):
-        if name == "Dense_1":
-            x = jax.nn.relu(x)
-        x = x @ params[name]["kernel"] + params[name]["bias"]
-    return cross_entropy(x, labels)
-
-
-def mnist(batch_size: int) -> Case:
-    """MLP 784-800-10 on pixels drawn at random: the time does not depend on them."""
-
-    def make_batch(key):
-        pixels = jax.random.uniform(key, (batch_size, 784))
-        return pixels, jax.random.randint(key, (batch_size,), 0, 10)
-
-    shapes = {"Dense_0": (784, 800), "Dense_1": (800, 10)}
-    return Case(
-        f"MNIST, batch {batch_size}, every 20 steps",
-        20,
-        partial(dense_layers, shapes=shapes, biases={"Dense_0": 800, "Dense_1": 10}),
-        make_batch,
-        mlp_loss,
-        optax.adamw(1e-3),
-    )
-
-
-def train_steps(case: Case, state: Any, batches: Any) -> Any:
-    """One step of one replica on each of the batches (a leading axis counts them)."""
-
-    def step(state, batch):
-        params, opt_state = state
-        grads = jax.grad(case.loss)(params, batch)
-        updates, opt_state = case.optimizer.update(grads, opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state), None
-
-    return jax.lax.scan(step, state, batches)[0]
-
-
-def start(case: Case, seeds: int) -> Any:
-    params = jax.vmap(case.init)(jax.random.split(jax.random.key(0), seeds))
-    return params, jax.vmap(case.optimizer.init)(params)
-
-
-def lowest_seconds(programs: dict[str, Callable], repeats: int) -> dict[str, tuple[float, float]]:
-    """Processor and wall seconds of each program, the lowest over interleaved repeats."""
-    for program in programs.values():
-        jax.block_until_ready(program())
-    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}
-    for _ in range(repeats):
-        for name, program in programs.items():
-            cpu, wall = time.process_time(), time.perf_counter()
-            jax.block_until_ready(program())
-            seconds[name].append((time.process_time() - cpu, time.perf_counter() - wall))
-    return {name: tuple(np.min(pairs, axis=0)) for name, pairs in seconds.items()}
-
-
-def shares(case: Case, seeds: int, repeats: int) -> None:
+def shares(name: str, repeats: int) -> None:
     """Prints a row of the table."""
-    state = start(case, seeds)
-    keys = jax.random.split(jax.random.key(1), seeds * case.steps).reshape(seeds, case.steps)
-    batches = jax.jit(jax.vmap(jax.vmap(case.make_batch)))(keys)
-    train = jax.jit(jax.vmap(partial(train_steps, case)))
-    programs = {"train": partial(train, state, batches)}
+    config, setup = setup_of(name, None)
+    training = training_of(config, setup)
+    groups, best = training.groups, dict.fromkeys(("walk", *METHODS), np.inf)
+    for _ in range(repeats + 1):  # the first of each warms up and is seldom the best
+        began = time.perf_counter()
+        groups = in_lanes(training.placement, training.walk, groups)
+        best["walk"] = min(best["walk"], time.perf_counter() - began)
+        for method, measure in training.measure.items():
+            began = time.perf_counter()
+            in_lanes(training.placement, measure, groups)
+            best[method] = min(best[method], time.perf_counter() - began)
+    replicas = training.placement.num_replicas
+    cells = [f"{1e3 * best['walk'] / replicas:.1f} ms"]
     for method in METHODS:
-        measure = jax.jit(jax.vmap(partial(weight_metrics, spectrum=method)))
-        programs[method] = partial(measure, state[0])
-    seconds = lowest_seconds(programs, repeats)
-    train_cpu, train_wall = seconds["train"]
-    cells = [f"{1e3 * train_cpu / seeds:.1f} ({1e3 * train_wall / seeds:.1f}) ms"]
-    for method in METHODS:
-        cpu, wall = seconds[method]
-        cells.append(
-            f"{1e3 * cpu / seeds:.2f} ms, {100 * cpu / train_cpu:.1f} % "
-            f"({100 * wall / train_wall:.1f} %)"
-        )
-    print(f"| {case.name} | {' | '.join(cells)} |", flush=True)
+        cell = f"{1e3 * best[method] / replicas:.2f} ms, {100 * best[method] / best['walk']:.1f} %"
+        cells.append(f"{cell} (preset)" if method == config.spectrum else cell)
+    what = f"{name}, batch {config.batch_size}, {training.steps} steps"
+    print(f"| {what} | {' | '.join(cells)} |", flush=True)
 
 
-def read_idx(path: Path) -> np.ndarray:
-    """Array of unsigned bytes from a gzipped idx file."""
-    content = gzip.decompress(path.read_bytes())
-    shape = np.frombuffer(content, ">i4", count=content[3], offset=4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(shape)
-
-
-def accuracy(folder: Path, seeds: int, batch_size: int = 256) -> None:
-    """Prints how far gram and lanczos lie from exact along real training on MNIST."""
-    images = read_idx(folder / "train-images-idx3-ubyte.gz").reshape(-1, 784) / np.float32(255)
-    labels = read_idx(folder / "train-labels-idx1-ubyte.gz").astype(np.int32)
-    case = mnist(batch_size)
-    train = jax.jit(jax.vmap(partial(train_steps, case)))
-    measures = {m: jax.jit(jax.vmap(partial(weight_metrics, spectrum=m))) for m in METHODS}
-    names = ("spectral", "mean_lambda", "var_lambda")
-    print("\n| steps | way | " + " | ".join(f"{name}, largest error" for name in names) + " |")
+def accuracy(data_dir: str) -> None:
+    """Prints how far gram and lanczos lie from exact along the training of MNIST's cpu preset."""
+    config, setup = setup_of("mnist/cpu", data_dir)
+    training = training_of(config, setup)
+    groups = training.groups
+    print("\n| steps | way | " + " | ".join(f"{name}, largest error" for name in COMPARED) + " |")
     print("|---|---|---|---|---|")
-    rng, state, done = np.random.default_rng(0), start(case, seeds), 0
-    for target in (0, 20, 200, 1000):
-        while done < target:
-            rows = rng.integers(0, len(labels), (seeds, 20, batch_size))
-            state, done = train(state, (images[rows], labels[rows])), done + 20
-        values = {m: measure(state[0]) for m, measure in measures.items()}
-        for method in METHODS[1:]:
-            errors = [np.abs(values[method][n] / values["exact"][n] - 1).max() for n in names]
-            print(
-                f"| {target} | {method} | " + " | ".join(f"{e:.1e}" for e in errors) + " |",
-                flush=True,
-            )
+    for record in range(51):
+        if record in (0, 1, 5, 10, 50):
+            values = {m: measure(groups[0]) for m, measure in training.measure.items()}
+            for method in METHODS[1:]:
+                errors = [np.abs(values[method][n] / values["exact"][n] - 1) for n in COMPARED]
+                cells = " | ".join(f"{error.max():.1e}" for error in errors)
+                print(f"| {record * training.steps} | {method} | {cells} |", flush=True)
+        groups = in_lanes(training.placement, training.walk, groups)
 
 
 def main() -> None:
     """Prints both tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--mnist", type=Path)
+    parser.add_argument("--presets", nargs="+", default=PRESETS, metavar="EXPERIMENT/PRESET")
+    parser.add_argument("--mnist", metavar="FOLDER")
     arguments = parser.parse_args()
-    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {arguments.seeds} seeds,")
+    use_cores()
+    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {num_lanes()} groups at a time,")
     print(f"OPENBLAS_NUM_THREADS={os.environ.get('OPENBLAS_NUM_THREADS', 'not set')}\n")
-    print("| task | training between records, a seed | " + " | ".join(METHODS) + " |")
+    print("| preset | training between records, a seed | " + " | ".join(METHODS) + " |")
     print("|---|---|" + "---|" * len(METHODS))
-    for case in (parities(), modular(), mnist(128), mnist(256)):
-        shares(case, arguments.seeds, arguments.repeats)
+    for name in arguments.presets:
+        shares(name, arguments.repeats)
     if arguments.mnist:
-        accuracy(arguments.mnist, arguments.seeds)
+        accuracy(arguments.mnist)
 
 
 if __name__ == "__main__":

@@ -106,9 +106,10 @@ def _prepare(parameters: Parameters, sequences: Sequences):
     densities = log_densities(parameters, sequences.values)
     densities = np.where(sequences.mask[:, :, None], densities, 0.0)
     shift = densities.max(-1)
-    initial = jnp.asarray(np.maximum(parameters.initial, _FLOOR), float)
-    transition = jnp.asarray(np.maximum(parameters.transition, _FLOOR), float)
-    return initial, transition, jnp.asarray(densities - shift[:, :, None], float), shift
+    initial, transition = (
+        np.maximum(p, _FLOOR) for p in (parameters.initial, parameters.transition)
+    )
+    return initial, transition, densities - shift[:, :, None], shift
 
 
 def _filter(initial, transition, log_likelihoods) -> tuple[np.ndarray, np.ndarray]:

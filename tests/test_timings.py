@@ -1,8 +1,14 @@
 """Where the time of a command goes: parts that add up, compilation taken out of what waits."""
 
 import builtins
+import os
+import re
+import subprocess
+import sys
 import threading
+import time
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -51,9 +57,22 @@ def test_compilation_is_taken_out_of_the_part_that_waits_for_it_once(clock):
         clock(1)
     found = timings.measured()
     assert found.parts == {"imports": 2, "other": 0, "fit": 5, "compile": 6}  # the two overlap
-    assert found.programs == {"step": 9}
+    assert found.programs == {"step": timings.Programs(seconds=9, count=1, cached=0)}
     assert "compile step" in timings.table(found)
     assert "in all" in timings.table(found)
+
+
+def test_programs_that_the_cache_had_are_told_apart(clock):
+    timings.start()
+    for name, found in (("step", True), ("step", False), ("decode", True)):
+        if found:
+            timings._found("/jax/compilation_cache/cache_hits")
+        timings._found("/jax/compilation_cache/cache_misses")
+        timings._compiled("/jax/core/compile/backend_compile_duration", 2.0, fun_name=name)
+    found = timings.measured()
+    assert found.programs["step"] == timings.Programs(4, count=2, cached=1)
+    assert found.programs["decode"] == timings.Programs(2, count=1, cached=1)
+    assert "programs: 3, 2 of them from the cache" in timings.table(found)
 
 
 def test_other_threads_do_not_turn_the_clock(clock):
@@ -99,3 +118,46 @@ def test_a_command_says_where_its_time_went(tmp_path, capsys, monkeypatch):
     error = capsys.readouterr().err
     assert "imports" in error
     assert "in all" in error
+
+
+def process(*words, **environment):
+    """Runs the command in a process; returns its wall seconds and what `--timings` says."""
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "seedmap", *map(str, words), "--timings"],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return time.perf_counter() - began, done.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="a process's age is not known")
+def test_the_parts_are_the_wall_time_of_the_process(tmp_path):
+    """Within 2 %, from before Python starts until after it has ended."""
+    (tmp_path / "runs.csv").write_text("run,step,l2\n0,0,1\n0,1,2\n1,0,3\n1,1,4\n")
+    wall, said = process(
+        *("import", "metrics", tmp_path / "runs.csv", "--metrics", "l2"),
+        *("--out", tmp_path / "out"),
+    )
+    seconds = {
+        name: float(value) for name, value in re.findall(r"(?m)^(\w[\w ]*?) +([\d.]+) s", said)
+    }
+    total = seconds.pop("in all")
+    assert total == pytest.approx(sum(seconds.values()), abs=0.01 * len(seconds))
+    assert total == pytest.approx(wall, rel=0.02)
+
+
+@pytest.mark.slow
+def test_a_second_run_of_the_same_shapes_compiles_nothing(tmp_path):
+    words = "run parities --preset quick --epochs 60 --overwrite --out".split()
+    cache = {"JAX_COMPILATION_CACHE_DIR": "", "XDG_CACHE_HOME": str(tmp_path)}
+    counts = []
+    for _ in range(2):
+        said = process(*words, tmp_path / "run", **cache)[1]
+        counts.append(re.search(r"programs: (\d+), (\d+) of them from the cache", said).groups())
+    (first, of_first), (second, of_second) = counts
+    assert of_first == "0"
+    assert first == second == of_second
+    assert int(first) <= 10  # none for what NumPy does in milliseconds

@@ -74,6 +74,7 @@ def on_the_hub(hub: str, revisions: str = MAIN) -> Place:
         lambda entry: zlib.crc32(found[entry].commit.encode()),
         size,
         lambda entry: _fetched(api, found[entry]),
+        one_by_one=True,  # a suite of them would fill the disk
     )
 
 

@@ -39,6 +39,7 @@ from seedmap.experiments.checkpoints.outcomes import Outcomes, read_outcomes
 from seedmap.experiments.checkpoints.patterns import steps_by_run
 from seedmap.experiments.checkpoints.places import Place, first_fetched, on_disk
 from seedmap.experiments.checkpoints.rules import Layout, assign, number_of_heads
+from seedmap.experiments.processes.cores import num_lanes
 from seedmap.experiments.runs import folder as run_folder, ids, session
 from seedmap.experiments.runs.import_metrics import relative, to_dataset
 from seedmap.hmm.readers.header import Asked
@@ -121,7 +122,9 @@ def import_checkpoints(
         outcomes = read_outcomes(source.outcomes, steps) if source.outcomes else None
         layout = _layout(source, path)  # refuse before a folder is made
         identity = _identity(source, layout, threshold, folder)
-        work, how = _work(identity, source), How(layout, source.heads, identify(identity), callback)
+        work = _work(identity, source)
+        lanes = 1 if share else num_lanes()  # else processes are the lanes
+        how = How(layout, source.heads, identify(identity), callback, lanes)
         with _claimed(folder, work, overwrite, resume, share):
             known = _known(folder, identity) if resume or share else []
             before = gather(place, known, folder, how.owner)

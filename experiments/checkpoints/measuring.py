@@ -2,13 +2,15 @@
 
     DIR/training/run-NAME/import.jsonl    a line per checkpoint done (`seedmap.files.append_line`)
 
-A process that measures a run holds the lock of its folder; another one goes on to the next run.
+A process that measures a run holds the lock of its folder; another one goes on to the next run. Its
+checkpoints are measured side by side on as many threads as there are lanes, and logged in order.
 """
 
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +26,7 @@ from seedmap.hmm.readers.names import natural
 from seedmap.lock import InUseError, let_go, take
 
 _NAMED = 5  # equal checkpoints that a warning names
+_SHARE_OF_MEMORY = 0.25  # that the checkpoints under way may take, were they read at once
 
 
 class Row(NamedTuple):
@@ -68,12 +71,14 @@ class How(NamedTuple):
         heads: number of attention heads, where no config.json says it.
         owner: of the logs.
         callback: called with the progress, first before anything is measured.
+        lanes: checkpoints measured side by side at most.
     """
 
     layout: Layout
     heads: int | None
     owner: str
     callback: Callable[[Progress], None] | None
+    lanes: int = 1
 
 
 def log_of(folder: Path, run: str) -> Path:
@@ -121,7 +126,12 @@ def measure_all(place: Place, known: Iterable[Row], folder: Path, how: How) -> N
             so_far = sum(sizes[entry] for entry in ready)
             how.callback(Progress(len(ready), len(entries), so_far, sum(sizes.values())))
 
+    def measured(entry: Entry) -> Row:
+        with place.fetched(entry) as path:
+            return _measure(entry, path, keys[entry][2], how)
+
     tell()
+    lanes = _lanes(place, how, max(sizes.values()))
     for run in dict.fromkeys(entry.run for entry in entries):
         left = [entry for entry in entries if entry.run == run and keys[entry] not in done]
         path = log_of(folder, run)
@@ -132,14 +142,36 @@ def measure_all(place: Place, known: Iterable[Row], folder: Path, how: How) -> N
                 continue
             lines = read_rows(path, how.owner)
             done |= {_key(row): row for row in lines}
-            number = len(lines)
-            for entry in left:
-                if keys[entry] not in done:
-                    with place.fetched(entry) as there:
-                        row = _measure(entry, there, keys[entry][2], how, first)
+            left = [entry for entry in left if keys[entry] not in done]
+            with closing(_side_by_side(measured, left, lanes)) as rows:
+                for number, (entry, row) in enumerate(zip(left, rows, strict=True), len(lines)):
+                    first = first or row
+                    check_alike(first, row, str(entry.path))
                     files.append_line(path, number, json.dumps(row), how.owner)
-                    number, done[_key(row)], first = number + 1, row, first or row
+                    done[_key(row)] = row
                     tell()
+
+
+def _lanes(place: Place, how: How, largest: int) -> int:
+    """Returns how many checkpoints to measure side by side, the largest of so many bytes."""
+    if place.one_by_one:
+        return 1
+    fitting = int(_SHARE_OF_MEMORY * limits.memory() / max(1, largest))
+    return max(1, min(how.lanes, fitting))
+
+
+def _side_by_side(
+    measure: Callable[[Entry], Row], entries: Sequence[Entry], lanes: int
+) -> Iterator[Row]:
+    """Yields what is measured of the entries in their order, so many at a time."""
+    if lanes == 1:
+        yield from map(measure, entries)
+        return
+    pool = ThreadPoolExecutor(lanes)
+    try:
+        yield from pool.map(measure, entries)
+    finally:  # when one fails, or on Ctrl-C, those under way are not waited for
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 class Gathered(NamedTuple):
@@ -193,13 +225,11 @@ def _claimed(folder: Path) -> Iterator[bool]:
         let_go(held)
 
 
-def _measure(entry: Entry, path: Path, content: int, how: How, first: Row | None) -> Row:
+def _measure(entry: Entry, path: Path, content: int, how: How) -> Row:
     with open_checkpoint(path) as checkpoint:
         leaves = assign(checkpoint, how.layout, number_of_heads(checkpoint, how.heads))
         measured = measure_checkpoint(checkpoint, leaves)
-    row = Row(entry.run, entry.step, content, measured.counts, measured.values)
-    check_alike(first or row, row, str(entry.path))
-    return row
+    return Row(entry.run, entry.step, content, measured.counts, measured.values)
 
 
 def check_alike(first: Row, row: Row, where: str) -> None:

@@ -21,12 +21,14 @@ class Place(NamedTuple):
         fingerprint: of an entry, a number that changes when its content may have changed.
         size: of an entry, bytes of its weights.
         fetched: gives the path of an entry for as long as it is needed.
+        one_by_one: whether at most one is to be fetched at a time.
     """
 
     entries: list[Entry]
     fingerprint: Callable[[Entry], int]
     size: Callable[[Entry], int]
     fetched: Callable[[Entry], AbstractContextManager[Path]]
+    one_by_one: bool = False
 
 
 def on_disk(pattern: str, skip_unfinished: bool) -> Place:

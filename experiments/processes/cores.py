@@ -58,3 +58,12 @@ def use_cores(count: int | None = None) -> None:
     except RuntimeError:  # the backend has started: a command in a process of someone else's
         if count is not None:
             raise UserError(f"{FLAG}: JAX has started in this process; set it before") from None
+
+
+def num_lanes() -> int:
+    """Returns how many pieces of work to do side by side: JAX's CPU devices, at most the cores."""
+    import jax
+
+    from seedmap.trainer.placement import usable_cores
+
+    return min(len(jax.local_devices(backend="cpu")), usable_cores())

@@ -26,7 +26,7 @@ def make_figures(mapped: Mapped) -> dict[str, Figure]:
     unit = time_unit(dataset)
     by_time = question.outcome == "convergence"
     measure = f"{unit}s later than the mean run" if by_time else f"{question.outcome} over the mean"
-    runs, regression = analysis.sequences.runs, analysis.regression
+    regression = analysis.regression
     summary, detours = mapped.summary, mapped.summary.detours_on_map
     to_draw = drawn_map(mapped)
     drawn = {
@@ -39,9 +39,7 @@ def make_figures(mapped: Mapped) -> dict[str, Figure]:
         ),
         "convergence": _convergence_figure(dataset, analysis, captions.criterion(summary)),
         "coefficients": figures.plot_coefficients(regression, detours, measure),
-        "dissimilarity": figures.plot_dissimilarity(
-            pairwise_dissimilarity(analysis.bag, "discrete"), runs
-        ),
+        "dissimilarity": _dissimilarity_figure(analysis),
     }
     drawn |= _figures_over_time(fitted, analysis) | _selection_figures(fitted, summary)
     if fitted.published is not None:
@@ -60,6 +58,14 @@ def drawn_map(mapped: Mapped) -> hmm.DrawnMap:
     rows = fitted.on_the_map
     decodings = {size: paths[rows] for size, paths in fitted.decodings.items()}
     return hmm.map_to_draw(chosen, mapped.summary.branches, mapped.analysis.sequences, decodings)
+
+
+def _dissimilarity_figure(analysis: Analysis) -> Figure:
+    """Draws the matrix of all runs, or of as many as can be told apart, evenly spread."""
+    runs = analysis.sequences.runs
+    rows = figures.evenly_spread(len(runs))
+    matrix = pairwise_dissimilarity(analysis.bag[rows], "discrete")
+    return figures.plot_dissimilarity(matrix, [runs[row] for row in rows], drawn_from=len(runs))
 
 
 def _claim(summary: RunSummary) -> str | None:

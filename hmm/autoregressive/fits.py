@@ -7,7 +7,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -88,7 +87,7 @@ def precision(platform: str | None = None):
         platform: that is computed on or compiled for; None: where JAX computes by default.
     """
     if platform is None:
-        (device,) = jnp.zeros(()).devices()
+        (device,) = jax.device_put(np.zeros(())).devices()  # nothing to compile for it
         platform = device.platform
     wide = jax.enable_x64(True) if platform == "cpu" else nullcontext()
     with wide, jax.default_matmul_precision("highest"):

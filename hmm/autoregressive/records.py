@@ -26,13 +26,11 @@ def records_of(features: Features) -> Records:
     x = np.pad(features.x, (*spare, (0, width - size)))
     present = np.pad(features.present & features.mask, spare)
     mask = np.pad(features.mask, spare)
-    products = _products(x, present)
-    return Records(
-        jnp.asarray(products[:, 1:].transpose(1, 0, 2), float),
-        jnp.asarray(products[:, 0], float),
-        jnp.asarray(mask[:, 1:].T),
-        jnp.asarray(size, jnp.int32),
-    )
+    products = _products(x, present).astype(jax.dtypes.canonicalize_dtype(float))
+    host = products[:, 1:].transpose(1, 0, 2), products[:, 0], mask[:, 1:].T
+    # Copied by NumPy: JAX compiles a program for every conversion, also of the order of axes.
+    contiguous = map(np.ascontiguousarray, host)
+    return Records(*jax.device_put((*contiguous, np.array(size, np.int32))))
 
 
 def records_shape(num_runs: int, num_steps: int, size: int) -> Records:

@@ -12,13 +12,19 @@ from seedmap.hmm.figures.findings import (
 from seedmap.hmm.figures.forecast import plot_forecast_skill
 from seedmap.hmm.figures.graph import plot_training_map
 from seedmap.hmm.figures.metrics import plot_metric, plot_metrics
-from seedmap.hmm.figures.runs import plot_convergence, plot_losses, plot_state_raster
+from seedmap.hmm.figures.runs import (
+    evenly_spread,
+    plot_convergence,
+    plot_losses,
+    plot_state_raster,
+)
 from seedmap.hmm.figures.selection import plot_held_out, plot_model_selection, plot_sizes
 from seedmap.hmm.figures.semantics import plot_coefficients, plot_dissimilarity
 from seedmap.hmm.figures.style import png, save, state_colour, svg
 
 __all__ = [
     "Experiment",
+    "evenly_spread",
     "plot_coefficients",
     "plot_comparison",
     "plot_convergence",

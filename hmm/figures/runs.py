@@ -36,6 +36,14 @@ from seedmap.hmm.figures.style import (
 )
 
 
+def evenly_spread(num_runs: int) -> np.ndarray:
+    """Indices int [run] of the runs that a figure with a row for each shows: all, or 300 of them.
+
+    More rows than a figure has dots cannot be told apart.
+    """
+    return np.unique(np.linspace(0, num_runs - 1, min(num_runs, _MOST_ROWS)).round().astype(int))
+
+
 def by_convergence(convergence: np.ndarray) -> np.ndarray:
     """Indices of the runs from the first to converge to the last, then those that never do.
 
@@ -75,7 +83,8 @@ def plot_state_raster(
 ) -> Figure | Axes:
     """Show the decoded states: a row per run, a column per checkpoint, colour = state.
 
-    Long stays have their number written in some of the rows. Rows are sorted by convergence, which
+    Of more than 300 runs so many are shown, evenly spread over that order. Long stays have their
+    number written in some of the rows. Rows are sorted by convergence, which
     a mark in each row shows. Under a line stand runs that never converge, under one more those of
     them that diverged.
 
@@ -97,6 +106,7 @@ def plot_state_raster(
     """
     diverged = cut_short(paths) if diverged is None else np.asarray(diverged, dtype=bool)
     order = np.lexsort((convergence, diverged & np.isnan(convergence)))  # stable, NaN last
+    order = order[evenly_spread(len(order))]
     given, ax = ax, on_axes(ax, WIDTH, min(4.5, 1.5 + 0.12 * len(order)))
     colormap, norm = state_colormap(num_states)
     rows = np.arange(len(order) + 1) - 0.5
@@ -109,12 +119,12 @@ def plot_state_raster(
         ax.pcolormesh(_edges(steps), rows, doubt, cmap=veil, vmin=0, vmax=1, **_FLAT)
     _number_stays(ax, paths[order], _edges(steps))
     _mark_convergence(ax, convergence[order])
-    _divide_groups(ax, convergence, diverged)
+    _divide_groups(ax, convergence[order], diverged[order])
     ax.invert_yaxis()
     ticks, labels, size = name_ticks([runs[i] for i in order])
     ax.set_yticks(ticks, labels, fontsize=size)
     ax.tick_params(axis="y", length=1)
-    ax.set(xlabel=unit, ylabel="run", title=_raster_title(convergence, diverged))
+    ax.set(xlabel=unit, ylabel="run", title=_raster_title(convergence, diverged, len(order)))
     handles = state_handles(num_states, names) + _padding_handles(paths, diverged)
     if np.isfinite(convergence).any():
         handles.append(Line2D([], [], linestyle="", label="converged", **_marker(7.0)))
@@ -125,6 +135,7 @@ def plot_state_raster(
     return drawn(ax, given)
 
 
+_MOST_ROWS = 300
 _FLAT: dict[str, Any] = {"linewidth": 0, "rasterized": True}
 _MOST_NUMBERED = 14  # rows whose stays have their number written in
 _LONG_STAY = 0.05  # share of the width below which there is no room for it
@@ -157,13 +168,14 @@ def _group_sizes(convergence: np.ndarray, diverged: np.ndarray) -> tuple[int, in
     return int(converge.sum()), int(last.sum()), int(diverge.sum())
 
 
-def _raster_title(convergence: np.ndarray, diverged: np.ndarray) -> str:
+def _raster_title(convergence: np.ndarray, diverged: np.ndarray, num_shown: int) -> str:
     num_converged, *others = _group_sizes(convergence, diverged)
-    note = unconverged(*others)
+    note, all_shown = unconverged(*others), num_shown == len(convergence)
+    of_all = "" if all_shown else f" of {num_shown} of {len(convergence)} runs"
     if not num_converged:
-        return f"Decoded states of all runs: {note}"
+        return f"Decoded states{of_all or ' of all runs'}: {note}"
     under = f"; under the line: {note}" if note else ""
-    return f"Decoded states, soonest to converge first{under}"
+    return f"Decoded states{of_all}, soonest to converge first{under}"
 
 
 def _divide_groups(ax: Axes, convergence: np.ndarray, diverged: np.ndarray) -> None:

@@ -101,11 +101,14 @@ def _number(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
 
 
+_MOST_ORDERED = 500
+
+
 def cluster_order(dissimilarity: np.ndarray) -> np.ndarray:
     """Order of the runs in which similar ones stand together.
 
-    Average-linkage clustering, leaves ordered so that neighbours are as similar as can be
-    (Bar-Joseph et al. 2001).
+    Average-linkage clustering, leaves of at most 500 runs ordered so that neighbours are as similar
+    as can be (Bar-Joseph et al. 2001), whose time grows with the cube of their number.
 
     Args:
         dissimilarity: Symmetric with zero diagonal, float [run, run].
@@ -116,7 +119,8 @@ def cluster_order(dissimilarity: np.ndarray) -> np.ndarray:
     if len(dissimilarity) < 3:
         return np.arange(len(dissimilarity))
     condensed = squareform(dissimilarity, checks=False)
-    return hierarchy.leaves_list(hierarchy.linkage(condensed, "average", optimal_ordering=True))
+    best = len(dissimilarity) <= _MOST_ORDERED
+    return hierarchy.leaves_list(hierarchy.linkage(condensed, "average", optimal_ordering=best))
 
 
 @styled
@@ -124,6 +128,7 @@ def plot_dissimilarity(
     dissimilarity: np.ndarray,
     runs: Sequence[str],
     ground: str = "discrete",
+    drawn_from: int | None = None,
     ax: Axes | None = None,
 ) -> Figure | Axes:
     """Show the dissimilarity of every pair of runs, similar runs next to each other.
@@ -132,6 +137,7 @@ def plot_dissimilarity(
         dissimilarity: Symmetric with zero diagonal, float [run, run].
         runs: Names of the runs.
         ground: Name of the ground metric.
+        drawn_from: Number of all runs, where these are a part of them.
         ax: axes to draw on. Default: a new figure.
 
     Returns:
@@ -146,5 +152,6 @@ def plot_dissimilarity(
     ax.set_xticks(ticks, names, fontsize=size, rotation=90)
     ax.tick_params(length=1)
     figure_of(ax).colorbar(image, label=f"dissimilarity ({ground})", shrink=0.8, ax=ax)
-    ax.set_title("Dissimilarity of runs, clustered")
+    of_all = "" if drawn_from in (None, len(runs)) else f"{len(runs)} of {drawn_from} "
+    ax.set_title(f"Dissimilarity of {of_all}runs, clustered")
     return drawn(ax, given)

@@ -35,6 +35,7 @@ SHUFFLES = 99
 PLACES = 20
 """Sets of runs that differ in place alone, to measure c by."""
 RESAMPLES = 400
+_AT_ONCE = 256  # pairs, whose distances stay near the cache
 
 
 @dataclass(frozen=True)
@@ -125,12 +126,23 @@ def _pairs(num_runs: int, rng: np.random.Generator) -> Int[np.ndarray, "pair 2"]
 
 def _squares(first, other):
     """Squared distances [time, other time, pair] of pairs of curves [pair, time, component]."""
-    first, other = first.transpose(1, 2, 0), other.transpose(1, 2, 0)
-    return ((first[:, None] - other) ** 2).sum(2)
+    squares = np.zeros((first.shape[1], other.shape[1], len(first)))
+    # One component after the other: all at once would go through memory several times.
+    for own, others in zip(first.transpose(2, 1, 0), other.transpose(2, 1, 0), strict=True):
+        gap = own[:, None] - others
+        gap *= gap
+        squares += gap
+    return squares
 
 
 def _distances(curves, pairs):
     """Mean squared distance of each pair at the same records, and along the best alignment."""
+    chunks = [pairs[begin : begin + _AT_ONCE] for begin in range(0, len(pairs), _AT_ONCE)]
+    apart, aligned = zip(*(_distances_of_chunk(curves, chunk) for chunk in chunks), strict=True)
+    return np.concatenate(apart), np.concatenate(aligned)
+
+
+def _distances_of_chunk(curves, pairs):
     squares = _squares(curves[pairs[:, 0]], curves[pairs[:, 1]])
     return np.einsum("ttp->p", squares) / len(squares), alignment_cost(squares)
 

@@ -67,8 +67,7 @@ def best_threshold(
     levels = np.arange(1, NUM_THRESHOLDS + 1) / (NUM_THRESHOLDS + 1)
     thresholds = np.nanquantile(values, levels, axis=(0, 1)).T.ravel()
     shares = _shares(values, thresholds)
-    everyone = np.ones(len(outcome), bool)
-    r2 = _explained(shares, outcome, everyone)
+    r2 = _explained(shares, outcome)
     best = int(r2.argmax())
     return SingleThreshold(
         metric=metrics[best // NUM_THRESHOLDS],
@@ -86,21 +85,33 @@ def _shares(values, thresholds) -> Float[np.ndarray, "run choice"]:
     return (repeated < thresholds).sum(1) / np.maximum(exists.sum(1), 1)
 
 
-def _explained(shares, outcome, used):
-    """Squared correlation of each column of shares with the outcome over the runs used."""
-    x, y = shares[used] - shares[used].mean(0), outcome[used] - outcome[used].mean()
-    spread = (x**2).sum(0) * (y**2).sum()
-    return np.where(spread > 1e-12 * (y**2).sum(), (y @ x) ** 2 / np.maximum(spread, 1e-300), 0.0)
+def _explained(shares, outcome):
+    """Squared correlation of each column of shares with the outcome."""
+    x, y = shares - shares.mean(0), outcome - outcome.mean()
+    return _ratio(y @ x, (x**2).sum(0), (y**2).sum())
+
+
+def _ratio(products, x_squares, y_squares):
+    """Squared correlation by the sums of products and squares; 0 where one is constant."""
+    spread = x_squares * y_squares
+    known = (x_squares > 1e-12) & (y_squares > 0)
+    return np.where(known, products**2 / np.where(known, spread, 1.0), 0.0)
 
 
 def _left_out_r2(shares, outcome):
-    """1 - sum of squared errors of runs left out / sum of squares about the mean."""
-    errors = np.empty(len(outcome))
-    for run in range(len(outcome)):
-        used = np.arange(len(outcome)) != run
-        column = shares[:, int(_explained(shares, outcome, used).argmax())]
-        x, y = column[used] - column[used].mean(), outcome[used] - outcome[used].mean()
-        slope = (x @ y) / max(x @ x, 1e-12)
-        predicted = outcome[used].mean() + slope * (column[run] - column[used].mean())
-        errors[run] = outcome[run] - predicted
-    return float(1 - (errors**2).sum() / ((outcome - outcome.mean()) ** 2).sum())
+    """1 - sum of squared errors of runs left out / sum of squares about the mean.
+
+    What a run takes out of the sums over all runs is known, so that each choice without a run, and
+    its line, takes the time of one row: with x and y about their means over n runs, sums over the
+    others about theirs are those over all less n / (n - 1) times the run's own products.
+    """
+    x, y = shares - shares.mean(0), outcome - outcome.mean()
+    without = len(y) / (len(y) - 1)
+    products = y @ x - without * y[:, None] * x
+    x_squares = (x**2).sum(0) - without * x**2
+    y_squares = (y**2).sum() - without * y**2
+    best = _ratio(products, x_squares, y_squares[:, None]).argmax(1)
+    run = np.arange(len(y))
+    slope = products[run, best] / np.maximum(x_squares[run, best], 1e-12)
+    errors = without * (y - slope * x[run, best])  # about the others' means, n / (n - 1) as far
+    return float(1 - (errors**2).sum() / (y**2).sum())

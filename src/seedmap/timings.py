@@ -22,7 +22,24 @@ from typing import Any
 
 IMPORTS, COMPILE, OTHER = "imports", "compile", "other"
 _COMPILING = "/jax/core/compile/"
+_COMPILED = "/jax/core/compile/backend_compile_duration"
+_CACHE_HIT = "/jax/compilation_cache/cache_hits"
 _LONGEST = 12  # programs that are named
+
+
+@dataclass
+class Programs:
+    """Compiled programs of one name.
+
+    Attributes:
+        seconds: what tracing, lowering and compiling them took, on all threads.
+        count: number of them.
+        cached: of these the ones that the cache of compiled programs had.
+    """
+
+    seconds: float = 0.0
+    count: int = 0
+    cached: int = 0
 
 
 @dataclass
@@ -34,7 +51,8 @@ class _Clock:
     stack: list[str] = field(default_factory=lambda: [OTHER])
     parts: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     compiling: list[tuple[float, float, str]] = field(default_factory=list)  # from, to, part
-    programs: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    programs: dict[str, Programs] = field(default_factory=lambda: defaultdict(Programs))
+    hit: threading.local = field(default_factory=threading.local)  # of the program under way
 
     def turn(self) -> None:
         """Counts the time since the last turn for the part the main thread is in."""
@@ -50,12 +68,12 @@ class Timings:
     Attributes:
         total: since the process began.
         parts: by name; they add up to the total.
-        programs: what tracing, lowering and compiling each program took, on all threads.
+        programs: by name.
     """
 
     total: float
     parts: dict[str, float]
-    programs: dict[str, float]
+    programs: dict[str, Programs]
 
 
 _clock: _Clock | None = None
@@ -72,6 +90,7 @@ def start() -> None:
     from jax import monitoring
 
     monitoring.register_event_duration_secs_listener(_compiled)
+    monitoring.register_event_listener(_found)
 
 
 @contextmanager
@@ -109,9 +128,12 @@ def table(found: Timings) -> str:
     """Returns the parts, the longest first, and the programs that took longest to compile."""
     rows = sorted(found.parts.items(), key=lambda row: -row[1])
     rows.append(("in all", found.total))
-    programs = sorted(found.programs.items(), key=lambda row: -row[1])[:_LONGEST]
     lines = [f"{name:<10} {value:7.2f} s  {value / found.total:5.1%}" for name, value in rows]
-    lines += [f"  compile {name:<40} {value:7.2f} s" for name, value in programs]
+    programs = sorted(found.programs.items(), key=lambda row: -row[1].seconds)
+    count, cached = (sum(getattr(of, name) for _, of in programs) for name in ("count", "cached"))
+    lines.append(f"programs: {count}, {cached} of them from the cache")
+    for name, of in programs[:_LONGEST]:
+        lines.append(f"  compile {name:<40} {of.seconds:7.2f} s  {of.count}, cached {of.cached}")
     return "\n".join(lines)
 
 
@@ -121,8 +143,20 @@ def _compiled(event: str, duration_secs: float, **facts: Any) -> None:
         return
     now = time.perf_counter()
     _clock.compiling.append((now - duration_secs, now, _clock.stack[-1]))
-    name = str(facts.get("fun_name", "?")).removeprefix("jit(").removesuffix(")")
-    _clock.programs[name] += duration_secs
+    program = _clock.programs[
+        str(facts.get("fun_name", "?")).removeprefix("jit(").removesuffix(")")
+    ]
+    program.seconds += duration_secs
+    if event == _COMPILED:
+        program.count += 1
+        program.cached += getattr(_clock.hit, "now", False)
+        _clock.hit.now = False
+
+
+def _found(event: str, **facts: Any) -> None:
+    """Hears of a program that the cache had; its thread tells of its compilation next."""
+    if _clock is not None and event == _CACHE_HIT:
+        _clock.hit.now = True
 
 
 def _covered(intervals: list[tuple[float, float]]) -> float:

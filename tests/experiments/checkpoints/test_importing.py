@@ -1,10 +1,13 @@
 """Sequences of checkpoints on disk become a run folder, cut short and resumed alike."""
 
+import itertools
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +18,11 @@ import torch
 
 from helpers import checkpoint_models as models
 from helpers.command import seedmap
-from seedmap.experiments.checkpoints import measuring
+from seedmap.errors import UserError
+from seedmap.experiments.checkpoints import importing, measuring
 from seedmap.experiments.checkpoints.importing import Source, import_checkpoints
 from seedmap.experiments.checkpoints.patterns import find_checkpoints, parse_step
+from seedmap.experiments.checkpoints.places import Place
 from seedmap.experiments.checkpoints.streaming import measure_checkpoint
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.identity import identify
@@ -149,6 +154,58 @@ def test_killed_and_resumed_it_is_the_same(here, tmp_path, capsys):
         assert "threshold was 0.9 and is 0.5" in capsys.readouterr().err
     assert len(left) == RUNS * len(STEPS) - 7
     assert content(out) == content(whole)
+
+
+def test_the_number_of_cores_changes_no_bit_and_no_line(here, tmp_path, monkeypatch):
+    """With three lanes the first checkpoint is done last, and three are measured at a time."""
+    together, calls = threading.Barrier(3, timeout=60), itertools.count()
+
+    def measure(*given):
+        call = next(calls)
+        if call < 3:
+            together.wait()  # breaks unless three are under way
+        time.sleep(0.2 * (call == 0))
+        return measure_checkpoint(*given)
+
+    logs = []
+    for lanes in (1, 3):
+        monkeypatch.setattr(importing, "num_lanes", lambda lanes=lanes: lanes)
+        if lanes == 3:
+            monkeypatch.setattr(measuring, "measure_checkpoint", measure)
+        folder = tmp_path / str(lanes)
+        import_checkpoints(Source(PATTERN), folder, 0.9)
+        logs.append((folder / run_folder.MEASURED).read_text())
+    assert logs[0] == logs[1]
+    assert content(tmp_path / "1") == content(tmp_path / "3")
+    assert next(calls) == RUNS * len(STEPS)
+
+
+def test_an_error_in_a_lane_ends_the_import_after_what_came_before(here, tmp_path, monkeypatch):
+    def measure(checkpoint, leaves):
+        if "step_40k" in str(checkpoint.path):
+            raise UserError("step_40k: no good")
+        return measure_checkpoint(checkpoint, leaves)
+
+    monkeypatch.setattr(importing, "num_lanes", lambda: 2)
+    monkeypatch.setattr(measuring, "measure_checkpoint", measure)
+    with pytest.raises(UserError, match="no good"):
+        import_checkpoints(Source(PATTERN), tmp_path / "run", 0.9)
+    log = measuring.log_of(tmp_path / "run", "0")
+    assert len(log.read_text().splitlines()) == STEPS.index("40k")
+
+
+def test_checkpoints_too_large_for_memory_together_are_measured_one_by_one(monkeypatch):
+    place = Place([], int, int, int)
+    how = measuring.How(None, None, "", None, lanes=8)
+    monkeypatch.setattr(measuring.limits, "memory", lambda: 1000)
+    assert [measuring._lanes(place, how, size) for size in (0, 50, 125, 126, 999)] == [
+        8,
+        5,
+        2,
+        1,
+        1,
+    ]
+    assert measuring._lanes(place._replace(one_by_one=True), how, 1) == 1
 
 
 def test_neither_an_import_nor_a_training_goes_on_with_the_other(here, tmp_path, capsys):

@@ -326,6 +326,18 @@ def test_heat_map_is_the_matrix_in_clustered_order():
     )
 
 
+def test_heat_map_says_what_runs_were_drawn_from():
+    figure = figures.plot_dissimilarity(np.eye(2)[::-1], ["a", "b"], drawn_from=900)
+    assert figure.axes[0].get_title("left") == "Dissimilarity of 2 of 900 runs, clustered"
+
+
+def test_many_runs_are_clustered_in_time_without_the_best_order():
+    group = np.arange(1200) % 3
+    order = cluster_order((group[:, None] != group).astype(float))
+    assert sorted(order) == list(range(1200))
+    assert len(list(itertools.groupby(group[order]))) == 3
+
+
 # Names and numbers
 
 

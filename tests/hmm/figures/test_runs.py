@@ -57,6 +57,25 @@ def test_raster_tells_runs_that_diverged_from_those_that_never_converge():
     assert (lines, legend) == ([], ["converged"])
 
 
+def test_raster_of_many_runs_shows_some_of_every_kind_and_says_so():
+    rng = np.random.default_rng(0)
+    convergence = np.where(np.arange(900) % 9 == 0, np.nan, rng.uniform(1, 50, 900))
+    paths, steps = rng.integers(0, 2, (900, 60)), np.arange(60.0)
+    names = [str(run) for run in range(900)]
+    figure = figures.plot_state_raster(paths, steps, convergence, names, 2)
+    order = by_convergence(convergence)[figures.evenly_spread(900)]
+    (mesh,) = figure.findobj(QuadMesh)
+    np.testing.assert_array_equal(mesh.get_array(), paths[order])
+    assert order[0] == np.nanargmin(convergence)
+    assert len(order) == 300
+    (line,) = by_gid(figure, "group")
+    assert line.get_ydata()[0] == np.isfinite(convergence[order]).sum() - 0.5
+    assert figure.axes[0].get_title("left") == (
+        "Decoded states of 300 of 900 runs, soonest to converge first; under the line: "
+        "100 never converge"
+    )
+
+
 def test_raster_takes_a_shorter_run_for_diverged_only_if_it_is():
     nan = np.nan
     rows, title, _, legend, _ = raster([nan, nan], [0, 1], np.array([True, False]))

@@ -152,3 +152,22 @@ def test_bad_input(arguments, message):
 
 def test_docstring_examples():
     assert doctest.testmod(MODULE).failed == 0
+
+
+@pytest.mark.parametrize("ground", ["discrete", "index"])
+def test_the_mean_over_pairs_without_the_pairs(ground):
+    bag = random_bag(np.random.default_rng(3), 30, 5)
+    matrix = pairwise_dissimilarity(bag, ground)
+    expected = matrix[np.triu_indices(30, 1)].mean()
+    assert dissimilarity(bag, ground) == pytest.approx(expected, rel=1e-12)
+
+
+def test_of_many_runs_the_mean_transport_is_that_of_some(monkeypatch):
+    rng = np.random.default_rng(4)
+    bag, means = random_bag(rng, 80, 4), rng.normal(size=(4, 3))
+    exact = dissimilarity(bag, "means", means)
+    monkeypatch.setattr(MODULE, "_MOST_RUNS", 40)
+    some = dissimilarity(bag, "means", means)
+    assert some != exact
+    assert some == pytest.approx(exact, rel=0.1)
+    assert some == dissimilarity(bag, "means", means)

@@ -38,6 +38,36 @@ def test_the_best_of_all_by_brute_force():
     assert best_threshold(values, times, "ab").r2 == pytest.approx(best)
 
 
+def test_runs_left_out_one_by_one():
+    rng = np.random.default_rng(3)
+    values, times = rng.normal(size=(14, 20, 3)).cumsum(1), rng.normal(size=14)
+    times[:12] = np.sort(times[:12])
+    shares = np.stack(
+        [
+            (values[..., metric] < np.quantile(values[..., metric], level)).mean(1)
+            for metric in range(3)
+            for level in np.arange(1, 40) / 40
+        ]
+    )
+    errors = []
+    for run in range(14):
+        others = np.delete(np.arange(14), run)
+        fits = [
+            np.polyfit(column[others], times[others], 1)
+            for column in shares
+            if np.ptp(column[others])
+        ]
+        left = [column for column in shares if np.ptp(column[others])]
+        residuals = [
+            np.square(times[others] - np.polyval(fit, column[others])).sum()
+            for fit, column in zip(fits, left, strict=True)
+        ]
+        best = int(np.argmin(residuals))
+        errors.append(times[run] - np.polyval(fits[best], left[best][run]))
+    expected = 1 - np.square(errors).sum() / np.square(times - times.mean()).sum()
+    assert best_threshold(values, times, "abc").left_out_r2 == pytest.approx(expected)
+
+
 def test_noise_explains_nothing_of_runs_left_out():
     rng = np.random.default_rng(2)
     found = [

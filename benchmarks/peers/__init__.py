@@ -1,0 +1,1 @@
+"""What `benchmarks/torch_loops.py` compares: PyTorch's networks, the loops, bare products."""
