@@ -51,19 +51,18 @@ def usage() -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line; exits with 2 and one line on wrong input."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    if argv[:1] == ["--version"]:
-        from importlib.metadata import version
-
-        print(f"seedmap {version('seedmap')}")
-        sys.exit(0)
-    if not argv or argv[0] in ("-h", "--help"):
-        print(usage(), end="")
-        sys.exit(0 if argv else 2)
-    guarded(_command, argv)
+    guarded(_command, list(sys.argv[1:] if argv is None else argv))
 
 
 def _command(argv: Sequence[str]) -> None:
+    if argv[:1] == ["--version"]:
+        from importlib.metadata import version
+
+        print(f"seedmap {version('seedmap')}", flush=True)
+        sys.exit(0)
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage(), end="", flush=True)
+        sys.exit(0 if argv else 2)
     argv, cpu_devices = take_flag(argv)
     with_timings = TIMINGS in argv
     argv = [word for word in argv if word != TIMINGS]
@@ -75,7 +74,7 @@ def _command(argv: Sequence[str]) -> None:
         raise UserError(f"unknown command {name!r}{hint}; commands are: {', '.join(COMMANDS)}")
     command, words = COMMANDS[name], argv[len(name.split()) :]
     if {*HELP, HELP_ALL} & set(words) and (text := help_of(name, words)) is not None:
-        print(text, end="")
+        print(text, end="", flush=True)
         return
     leave_out_absent_devices()
     if command.computes:

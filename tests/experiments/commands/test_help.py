@@ -167,3 +167,13 @@ def test_bash_completes(tmp_path, capsys):
 
 def test_the_table_names_what_logs_are_read():
     assert "tensorboard" in read_table()["kinds"]
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    """As `seedmap --help | head -0`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = [sys.executable, "-m", "seedmap", "--help"]
+    done = subprocess.run(words, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
