@@ -69,4 +69,4 @@ def test_a_branch_of_another_number_of_states_is_named_with_what_to_do():
     assert branches_on_map(fewer) == []
     (note,) = branch_notes(fewer)
     assert "a named branch among 5 states, and none among 3" in note
-    assert note.endswith("with --states 5")
+    assert "`seedmap fit RUN --states 5 --out OTHER`" in note
