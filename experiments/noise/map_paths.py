@@ -167,7 +167,7 @@ def branch_notes(summary: RunSummary) -> list[str]:
         return []
     return [
         f"the map has a named branch among {drawn} states, and none among {summary.num_states}, "
-        f"which replicas are read with: to tell which branch they take, fit the map's run again with "
+        f"which replicas are read with: to tell the branch they take, fit the map's run again with "
         f"`seedmap fit RUN --states {drawn} --out OTHER`, `seedmap map OTHER`, and give --map OTHER"
     ]
 
