@@ -167,7 +167,8 @@ def branch_notes(summary: RunSummary) -> list[str]:
         return []
     return [
         f"the map has a named branch among {drawn} states, and none among {summary.num_states}, "
-        f"which replicas are read with: which branch they take is told with --states {drawn}"
+        f"which replicas are read with: to tell the branch they take, fit the map's run again with "
+        f"`seedmap fit RUN --states {drawn} --out OTHER`, `seedmap map OTHER`, and give --map OTHER"
     ]
 
 

@@ -13,6 +13,7 @@ from seedmap.experiments.report.key_numbers import key_numbers
 from seedmap.experiments.report.page import Drawn, Section
 from seedmap.experiments.report.text import fixed, mean_and_sd
 from seedmap.experiments.runs.summary import RunSummary
+from seedmap.hmm.autoregressive.map_sweep import SizeRow
 from seedmap.hmm.explorer.content import Explored, to_content
 from seedmap.hmm.explorer.embed import explorer, style as explorer_style
 from seedmap.hmm.figures.semantics import MORE_TIME
@@ -138,8 +139,8 @@ _SELECTION = {
 def _selection(summary: RunSummary) -> str:
     rows = summary.selection
     if summary.resolution is not None:
-        cells = [[getattr(row, key) for key in _SIZES] for row in rows]
-        return html.table(list(_SIZES.values()), cells)
+        cells = [[*(getattr(row, key) for key in _SIZES), _above_chance(row)] for row in rows]
+        return html.table([*_SIZES.values(), "agreement above chance"], cells)
     columns = {
         key: label
         for key, label in _SELECTION.items()
@@ -147,6 +148,13 @@ def _selection(summary: RunSummary) -> str:
     }
     table = html.table(list(columns.values()), [[getattr(row, k) for k in columns] for row in rows])
     return table and table + "\n<p>Further criteria are in <code>summary.json</code>.</p>"
+
+
+def _above_chance(row: SizeRow) -> float | None:
+    """Agreement of halves less that of random segmentations; one state always agrees."""
+    if row.agreement is None or row.num_states == 1:
+        return None
+    return row.agreement - row.chance
 
 
 def _coefficients(summary: RunSummary) -> str:

@@ -20,13 +20,15 @@ NAMES = sorted(
 MODULES = [name for name in NAMES if name.partition(".")[0] not in ENGINE]
 HELPERS = {  # between modules
     *("best_scale", "robust", "robust_error"),
-    *("check_num_runs", "filter_states"),
+    *("check_num_runs", "filter_states", "filtered_and_smoothed"),
     *("arrivals_of", "interval", "median", "Ridge", "ridge", "by_regression", "Comparison"),
     *("distribution_by_state", "distribution_by_time", "distribution_by_weight"),
     *("bootstrap", "brier_by_run", "concordance", "concordance_pairs", "coverage"),
     *("expected_wait", "outcome_weights", "recorded_beyond", "survival_at"),
     *("HmmlearnGaussian", "num_iterations", "sweep_programs"),
     *("Transitions", "returns", "transitions_made"),
+    *("Entries", "decoded_entries", "smoothed_entries"),
+    *("branch_marks", "moments_of_paths", "states_of_branches"),
     *("BranchCandidate", "candidates", "smallest_group", "Visits", "find_visits"),
     *("delay", "end_test", "parting", "place_test", "support", "timing", "holm", "measure_delay"),
     *("Whitening", "closest_points", "null_separations", "separation", "whiten"),

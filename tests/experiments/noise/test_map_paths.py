@@ -1,11 +1,18 @@
 """Paths of replicas through a training map, by what varies between them."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import xarray as xr
 
-from seedmap.experiments.noise.map_paths import Paths, paths_by_variant
+from helpers.branches import BRANCH
+from seedmap.experiments.noise.map_paths import (
+    Paths,
+    branch_notes,
+    branches_on_map,
+    paths_by_variant,
+)
 from seedmap.experiments.noise.variants import make_variants
 from seedmap.results import to_json
 
@@ -51,3 +58,15 @@ def test_dissimilarity_detours_and_convergence_are_those_of_each_variants_replic
     assert (init["convergence"]["num"], init["convergence"]["mean"]) == (2, 4.75)
     without = measures([])
     assert without["init"]["detour_rate"] is without["init"]["detour_time"] is None
+
+
+def test_a_branch_of_another_number_of_states_is_named_with_what_to_do():
+    branch = replace(BRANCH, maps=((5, 2), (6, 4)))
+    summary = SimpleNamespace(branches=[branch], num_states=5, num_states_drawn=5)
+    assert branches_on_map(summary) == [2]
+    assert branch_notes(summary) == []
+    fewer = SimpleNamespace(branches=[branch], num_states=3, num_states_drawn=5)
+    assert branches_on_map(fewer) == []
+    (note,) = branch_notes(fewer)
+    assert "a named branch among 5 states, and none among 3" in note
+    assert "`seedmap fit RUN --states 5 --out OTHER`" in note

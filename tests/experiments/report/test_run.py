@@ -260,7 +260,7 @@ def test_branches_are_claims_with_what_speaks_for_them(tmp_path):
     row = "3 5 yes yes 3 4 4.25 4 of 3 needed 0.75 0.625 1.8 (1.2 to \N{INFINITY}) 0.003"
     assert f"p of the delay {row}" in text
     assert "p (log-rank) 3 5 2 of 3 3 of 4 75.0 [25.0, 125] 0.031" in text
-    assert "why chosen or not 6 90 1234 -2.5 0.9688 0.4062 lowest ICL" in text
+    assert "above chance 6 90 1234 -2.5 0.9688 0.4062 lowest ICL 0.5625" in text
     again = read(to_json(read(MAPPED)))
     assert again.branches == [BRANCH]
     assert again.detours_on_map == [4]  # where the branch is among 6 states
