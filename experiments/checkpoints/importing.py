@@ -34,6 +34,7 @@ from seedmap.experiments.checkpoints.measuring import (
     equal_checkpoints,
     gather,
     measure_all,
+    shared_tensors,
 )
 from seedmap.experiments.checkpoints.outcomes import Outcomes, read_outcomes
 from seedmap.experiments.checkpoints.patterns import steps_by_run
@@ -42,14 +43,17 @@ from seedmap.experiments.checkpoints.rules import Layout, assign, number_of_head
 from seedmap.experiments.processes.cores import num_lanes
 from seedmap.experiments.runs import folder as run_folder, ids, session
 from seedmap.experiments.runs.import_metrics import relative, to_dataset
+from seedmap.hmm.readers.criterion import DEFAULT_ACCURACY, parse_criterion
 from seedmap.hmm.readers.header import Asked
 from seedmap.hmm.readers.log import Log
 from seedmap.hmm.readers.long import long_table
+from seedmap.hmm.readers.names import listed, our_name
 from seedmap.hmm.readers.read import criterion_of
 from seedmap.hmm.readers.run_table import run_table
 from seedmap.identity import identify
 from seedmap.lock import InUseError, lock
 from seedmap.results import to_json
+from seedmap.trainer import PAPER_METRICS
 from seedmap.trainer.storage.folder import check_same
 from seedmap.transaction import claim, settle
 
@@ -71,6 +75,7 @@ class Source:
         skip_unfinished: leave out checkpoints that are not there whole, with a warning.
         hub: repositories of the Hugging Face hub, in place of a pattern; see `hub.on_the_hub`.
         revisions: their revisions.
+        converged: when a run has converged, such as "eval_loss < 1.8"; of the outcomes or metrics.
     """
 
     pattern: str = ""
@@ -81,12 +86,13 @@ class Source:
     skip_unfinished: bool = False
     hub: str | None = None
     revisions: str | None = None
+    converged: str | None = None
 
 
 def import_checkpoints(
     source: Source,
     folder: Path,
-    threshold: float,
+    threshold: float | None = None,
     resume: bool = False,
     overwrite: bool = False,
     share: bool = False,
@@ -98,7 +104,8 @@ def import_checkpoints(
     Args:
         source: what to import.
         folder: the run folder to make.
-        threshold: evaluation accuracy of convergence, where `eval_accuracy` is an outcome.
+        threshold: evaluation accuracy of convergence, where `eval_accuracy` is an outcome; by
+            default 0.9.
         resume: continue an interrupted import in the folder, or add checkpoints that have come
             since; begin one if there is none.
         overwrite: whether a run in the folder may be replaced.
@@ -110,8 +117,8 @@ def import_checkpoints(
         Whether the run is complete; False where other processes have parts of it.
 
     Raises:
-        UserError: no checkpoint matches, one is not there whole, cannot be read or understood, or
-            the folder is taken or of other settings.
+        UserError: no checkpoint matches, one is not there whole, cannot be read or understood,
+            `converged` is not understood, or the folder is taken or of other settings.
 
     Warns:
         UserWarning: checkpoints are equal, or left out; as `find_checkpoints` and
@@ -121,7 +128,8 @@ def import_checkpoints(
         steps = steps_by_run(place.entries)
         outcomes = read_outcomes(source.outcomes, steps) if source.outcomes else None
         layout = _layout(source, path)  # refuse before a folder is made
-        identity = _identity(source, layout, threshold, folder)
+        number = _number_of(source, threshold, outcomes)
+        identity = _identity(source, layout, number, folder)
         work = _work(identity, source)
         lanes = 1 if share else num_lanes()  # else processes are the lanes
         how = How(layout, source.heads, identify(identity), callback, lanes)
@@ -143,7 +151,8 @@ def import_checkpoints(
                 config = _config(source, identity, folder)
                 config |= {"wall_seconds": {"compile": 0.0, "train": perf_counter() - started}}
                 config |= {"counted": found.rows[0].counts}
-                config, dataset = ids.stamped(config, _dataset(found.rows, outcomes, threshold))
+                made = _dataset(found.rows, outcomes, source.converged, number)
+                config, dataset = ids.stamped(config, made)
                 with session.collected(folder, work.command) as draft:
                     run_folder.write_dataset(draft, dataset)
                     lines = "".join(json.dumps(row) + "\n" for row in found.rows)
@@ -164,7 +173,8 @@ def collect_import(folder: Path) -> None:
     given = record["source"]
     paths = {name: Path(given[name]) for name in ("rules", "outcomes") if given.get(name)}
     source = Source(**given | paths)
-    import_checkpoints(source, folder, record["threshold"], resume=True, measure=False)
+    threshold = None if source.converged else record["threshold"]
+    import_checkpoints(source, folder, threshold, resume=True, measure=False)
 
 
 def _check_complete(found: Gathered, total: int, folder: Path) -> None:
@@ -178,9 +188,9 @@ def _check_complete(found: Gathered, total: int, folder: Path) -> None:
 
 
 def _warn_of_rows(found: Gathered) -> None:
-    said = equal_checkpoints(found.rows)
-    if said is not None:
-        warnings.warn(said, stacklevel=3)
+    said = [text for of in (equal_checkpoints, shared_tensors) if (text := of(found.rows))]
+    if said:
+        warnings.warn("; ".join(said), stacklevel=3)
     if found.removed:
         warnings.warn(
             f"{found.removed} checkpoints that were measured before are there no longer; their "
@@ -228,6 +238,22 @@ def _check_not_fitted(folder: Path, adding: bool) -> None:
         )
 
 
+def _number_of(source: Source, threshold: float | None, outcomes: Outcomes | None) -> float:
+    """Returns the number that convergence is told by."""
+    if source.converged is None:
+        return DEFAULT_ACCURACY if threshold is None else threshold
+    if threshold is not None:
+        raise UserError("converged and threshold are both given; leave one")
+    asked = parse_criterion(source.converged)
+    known = [*([] if outcomes is None else outcomes.table.frame.columns), *PAPER_METRICS]
+    if our_name(asked.column) not in known:
+        raise UserError(
+            f"converged: {asked.column!r} is no column of --outcomes and no metric; there are "
+            f"{listed(known)}"
+        )
+    return asked.value
+
+
 @contextmanager
 def _claimed(
     folder: Path, work: session.Work, overwrite: bool, resume: bool, share: bool
@@ -269,6 +295,7 @@ def _begun(folder: Path, work: session.Work, resume: bool, share: bool) -> Itera
 
 def _identity(source: Source, layout: Layout, threshold: float, folder: Path) -> dict[str, Any]:
     """Collects what decides the result, but which checkpoints there are."""
+    converged = {} if source.converged is None else {"converged": source.converged}
     rules = {str(i): _words(asdict(rule)) for i, rule in enumerate(layout.rules, start=1)}
     return {
         "pattern": _told(source, folder),
@@ -277,6 +304,7 @@ def _identity(source: Source, layout: Layout, threshold: float, folder: Path) ->
         "heads": source.heads,
         "outcomes": _checksum(source.outcomes) if source.outcomes else None,
         "threshold": threshold,
+        **converged,
     }
 
 
@@ -339,14 +367,20 @@ def _check_begun(folder: Path, before: dict[str, Any], identity: dict[str, Any])
     check_same(folder, begun, {"format": FORMAT, **identity})
 
 
-def _dataset(rows: list[Row], outcomes: Outcomes | None, threshold: float) -> xr.Dataset:
+def _dataset(
+    rows: list[Row], outcomes: Outcomes | None, converged: str | None, threshold: float
+) -> xr.Dataset:
     """Makes the run folder's dataset of all checkpoints."""
     by_run: dict[str, list[Row]] = {}
     for row in rows:
         by_run.setdefault(row.run, []).append(row)
     logs = [_log(run, of, outcomes) for run, of in by_run.items()]
     long = long_table(logs, Asked(step="step"))
-    criterion = None if long.accuracy is None else criterion_of(long, None, threshold)
+    criterion = None
+    if converged is not None:
+        criterion = criterion_of(long, converged)
+    elif long.accuracy is not None:
+        criterion = criterion_of(long, None, threshold)
     return to_dataset(run_table(long, None, criterion))
 
 

@@ -8,6 +8,7 @@ checkpoints are measured side by side on as many threads as there are lanes, and
 
 import json
 import math
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -38,6 +39,7 @@ class Row(NamedTuple):
         files: `formats.fingerprint` of its files.
         counts: what its metrics were counted over.
         values: the metrics.
+        tensors: `streaming.Measured.tensors`; empty in rows of former versions.
     """
 
     run: str
@@ -45,6 +47,7 @@ class Row(NamedTuple):
     files: int
     counts: dict[str, int]
     values: dict[str, float]
+    tensors: Sequence[int] = ()
 
 
 class Progress(NamedTuple):
@@ -229,7 +232,7 @@ def _measure(entry: Entry, path: Path, content: int, how: How) -> Row:
     with open_checkpoint(path) as checkpoint:
         leaves = assign(checkpoint, how.layout, number_of_heads(checkpoint, how.heads))
         measured = measure_checkpoint(checkpoint, leaves)
-    return Row(entry.run, entry.step, content, measured.counts, measured.values)
+    return Row(entry.run, entry.step, content, measured.counts, measured.values, measured.tensors)
 
 
 def check_alike(first: Row, row: Row, where: str) -> None:
@@ -258,6 +261,35 @@ def equal_checkpoints(rows: Sequence[Row]) -> str | None:
     groups = [of for of in by_values.values() if len(of) > 1]
     if not groups:
         return None
-    told = [" = ".join(f"step {row.step} of run {row.run!r}" for row in of) for of in groups]
+    told = [" = ".join(map(_name, of)) for of in groups]
+    return f"checkpoints with the same content: {_first(told)}"
+
+
+def shared_tensors(rows: Sequence[Row]) -> str | None:
+    """Returns a sentence that names checkpoints with some tensors of another; None without any.
+
+    As where a shard is that of another step. Tensors that more than two checkpoints of different
+    content have are no fault: frozen, or zero at the start.
+    """
+    different: dict[tuple[float, ...], Row] = {}
+    for row in rows:
+        different.setdefault(tuple(row.values.values()), row)
+    holders: defaultdict[tuple[int, int], list[str]] = defaultdict(list)
+    for row in different.values():
+        for tensor in enumerate(row.tensors):
+            holders[tensor].append(_name(row))
+    pairs = Counter(tuple(names) for names in holders.values() if len(names) == 2)
+    if not pairs:
+        return None
+    total = len(rows[0].tensors)
+    told = [f"{count} of {total} in {' and '.join(of)}" for of, count in pairs.items()]
+    return f"checkpoints with some of the same tensors: {_first(told)}"
+
+
+def _name(row: Row) -> str:
+    return f"step {row.step} of run {row.run!r}"
+
+
+def _first(told: Sequence[str]) -> str:
     more = f"; and {len(told) - _NAMED} more" if len(told) > _NAMED else ""
-    return f"checkpoints with the same content: {'; '.join(told[:_NAMED])}{more}"
+    return "; ".join(told[:_NAMED]) + more

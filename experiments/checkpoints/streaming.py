@@ -6,6 +6,7 @@ are mapped to 32-bit integers in the same order, the first reading counts their 
 second the lower ones in the one or two bins where the middle falls. That is exact.
 """
 
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -195,10 +196,12 @@ class Measured(NamedTuple):
         values: each of the 14 metrics to its value; no mean_b, median_b and var_b of a
             network without biases.
         counts: number of matrices, convolutions, weights and bias entries that went into it.
+        tensors: checksum of each tensor of weights (float32), by their names in order.
     """
 
     values: dict[str, float]
     counts: dict[str, int]
+    tensors: list[int]
 
 
 def measure_checkpoint(checkpoint: Checkpoint, leaves: list[Leaf]) -> Measured:
@@ -214,9 +217,14 @@ def measure_checkpoint(checkpoint: Checkpoint, leaves: list[Leaf]) -> Measured:
     Source: Hu et al. 2023, section 2.1.
     """
     total = _Sums(Counter(), Counter(), _no_entries(), _no_entries())
+    checksums: dict[str, int] = {}
     with np.errstate(all="ignore"):  # of a diverged run; 0 / 0 of a matrix of zeros
         for leaf in leaves:
-            total = _read_leaf(total, leaf, checkpoint.read(leaf.name))
+            array = checkpoint.read(leaf.name)
+            total = _read_leaf(total, leaf, array)
+            if leaf.rule.role != "bias":
+                checksums[leaf.name] = zlib.crc32(np.ascontiguousarray(array))
+            del array  # it is gone before the next
     names = {role: [leaf.name for leaf in leaves if leaf.rule.role == role] for role in ROLES}
     values = {name: total.sums[name] / total.numbers[name] for name in total.sums}
     values |= _entry_values(total.weights, "w", checkpoint.read, names["matrix"] + names["kernels"])
@@ -229,4 +237,4 @@ def measure_checkpoint(checkpoint: Checkpoint, leaves: list[Leaf]) -> Measured:
         "weights": total.weights.count,
         "biases": total.biases.count,
     }
-    return Measured(values, counts)
+    return Measured(values, counts, [checksums[name] for name in sorted(checksums)])

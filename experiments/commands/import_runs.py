@@ -38,8 +38,10 @@ class CheckpointsOptions:
     outcomes: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """CSV file with columns run, step and any of eval_loss, eval_accuracy, train_loss and
     train_accuracy, to go with the metrics."""
-    threshold: float = 0.9
-    """Evaluation accuracy above which a run has converged."""
+    converged: Annotated[str | None, tyro.conf.arg(metavar="'COLUMN > NUMBER'")] = None
+    """When a run has converged: 'eval_loss < 1.8'; any column of --outcomes, or a metric."""
+    threshold: float | None = None
+    """Short for an evaluation accuracy above a threshold; by default 0.9."""
     skip_unfinished: tyro.conf.FlagCreatePairsOff[bool] = False
     """Leave out checkpoints that are not there whole, instead of refusing all."""
     share: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -76,6 +78,7 @@ def checkpoints_command(argv: Sequence[str]) -> None:
         options.skip_unfinished,
         options.hub,
         options.revisions,
+        options.converged,
     )
     try:
         with checkpoint_bar() as callback:

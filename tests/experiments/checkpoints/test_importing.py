@@ -298,6 +298,28 @@ def test_equal_checkpoints_are_imported_and_named(tmp_path):
     assert not np.isnan(run_folder.read_dataset(tmp_path / "out").l2.values).any()
 
 
+def test_a_shard_of_another_step_is_named_and_a_frozen_tensor_is_not(tmp_path):
+    for run, step in itertools.product(range(2), range(4)):
+        (tmp_path / f"a/{run}").mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng([run, 0 if (run, step) == (1, 3) else step])
+        weights = {"1.weight": rng.normal(size=(3, 3)), "frozen.weight": np.eye(3)}
+        if (run, step) == (1, 3):  # its first tensor is that of step 0
+            rng = np.random.default_rng(9)
+        weights |= {"2.weight": rng.normal(size=(3, 3)), "2.bias": np.zeros(3)}
+        np.savez(tmp_path / f"a/{run}/{step}.npz", **weights)
+    rules = tmp_path / "rules.toml"
+    rules.write_text(
+        "[[rule]]\nname = 'weight'\nrole = 'matrix'\n[[rule]]\nname = 'bias'\nrole = 'bias'\n"
+    )
+    pattern = str(tmp_path / "a/{run}/{step}.npz")
+    says = (
+        "^checkpoints with some of the same tensors: 1 of 3 in step 0 of run '1' and step 3 of "
+        "run '1'$"
+    )
+    with pytest.warns(UserWarning, match=says):
+        assert measured_in(pattern, "--out", tmp_path / "out", "--rules", rules) == 8
+
+
 def test_resume_measures_what_has_come_and_keeps_what_has_gone(tmp_path, capsys):
     pattern = write_steps(tmp_path / "a", [0, 1], range(3))
     out = tmp_path / "out"
@@ -647,6 +669,32 @@ def test_outcomes_that_do_not_fit_are_refused(here, tmp_path, capsys):
     said = refused(capsys, *arguments[:-1], tmp_path / "nowhere.csv")
     assert "nowhere.csv cannot be read" in said
     assert "No such file" in said
+
+
+def test_convergence_by_a_loss_beside_the_checkpoints(tmp_path, capsys):
+    """As of the published MultiBERTs: the loss of masked words below a value."""
+    pattern = write_steps(tmp_path / "a", range(2), range(4))
+    table = tmp_path / "losses.csv"
+    losses = [[3.0, 2.0, 1.7, 1.5], [3.0, 1.75, 1.8, 1.9]]
+    rows = [f"{run},{step},{losses[run][step]}" for run in range(2) for step in range(4)]
+    table.write_text("\n".join(["run,step,mlm loss", *rows]))
+    out = tmp_path / "out"
+    arguments = ["checkpoints", pattern, "--out", out, "--outcomes", table]
+    for told, words in (
+        (["mlm < 1.8"], "--converged: 'mlm' is no column of --outcomes and no metric; there are"),
+        (["mlm loss"], "--converged: 'mlm loss' is no column compared with a number"),
+        (["mlm loss < 1.8", "--threshold", "0.5"], "converged and threshold are both given"),
+    ):
+        assert words in refused(capsys, *arguments, "--converged", *told)
+        assert not out.exists()
+    assert seedmap("import", *arguments, "--converged", "mlm loss < 1.8") == 0
+    dataset = run_folder.read_dataset(out)
+    assert dataset.attrs["converged"] == "mlm loss < 1.8"
+    assert dataset.convergence.values.tolist() == [2, 1]
+    assert json.loads((out / "config.json").read_text())["threshold"] == 1.8
+    assert measured_in(*arguments[1:], "--converged", "mlm loss < 1.8", "--resume") == 0
+    said = refused(capsys, *arguments, "--converged", "mlm loss < 1.6", "--resume")
+    assert "converged was 'mlm loss < 1.8' and is 'mlm loss < 1.6'" in said
 
 
 def test_outcomes_are_merged_by_run_and_step(here, tmp_path):
