@@ -19,6 +19,7 @@ from helpers.phases import phases
 from helpers.relaxing import relaxing_runs
 from helpers.shapes import unchecked
 from seedmap import hmm, map_fitting
+from seedmap.experiments.report import progress
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.hmm.io import load_hmm
 
@@ -86,6 +87,16 @@ def test_a_fit_shows_its_candidates_and_what_chose_among_them(mapped):
     assert fitted.num_states == 1 + int(np.argmin(scores))
     assert len(fitted.sweep.fits) == 4
     assert repr(fitted) == "Fit(2 states of 1-2 by robust_bic, 8 runs)"
+
+
+def test_bars_show_how_far_a_fit_and_a_training_are(capsys):
+    values, turns = planted()
+    with sm.fit_bar() as callback:
+        sm.fit_map(sm.from_arrays(values, convergence=turns), callback=callback, **QUICK)
+    shown = capsys.readouterr().err
+    assert "fit:   0%" in shown
+    assert "fit: 100%" in shown
+    assert sm.training_bar is progress.training_bar
 
 
 def test_the_steps_by_hand_give_the_same(mapped):

@@ -145,7 +145,7 @@ def list_command(argv: Sequence[str]) -> None:
         raise UserError(f"{options.folder} holds no runs; `seedmap run` makes them in runs/")
 
     def cells(run: ListedRun) -> list[str]:
-        converged = "" if run.seeds is None else f"{run.converged} of {run.seeds}"
+        converged = "" if run.converged is None else f"{run.converged} of {run.seeds}"
         return [
             run.folder,
             run.experiment or "",

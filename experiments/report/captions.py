@@ -57,11 +57,15 @@ def _branches(summary: RunSummary) -> str:
 
 def state_raster(summary: RunSummary) -> str:
     """Returns the caption of the decoded states."""
-    return (
-        "Each row is a run, coloured by decoded state and sorted by convergence (diamond): "
-        f"{summary.num_converged} of {summary.num_seeds} runs converge, through up to "
-        f"{summary.num_states} states."
-        + (_PALE if summary.stability and summary.resolution and summary.stability.refits else "")
+    rows = f"Each row is a run, coloured by decoded state; {summary.num_states} states."
+    if summary.has_convergence:
+        rows = (
+            "Each row is a run, coloured by decoded state and sorted by convergence (diamond): "
+            f"{summary.num_converged} of {summary.num_seeds} runs converge, through up to "
+            f"{summary.num_states} states."
+        )
+    return rows + (
+        _PALE if summary.stability and summary.resolution and summary.stability.refits else ""
     )
 
 
@@ -97,6 +101,8 @@ def moves_first(summary: RunSummary) -> str:
 
 def losses(summary: RunSummary) -> str:
     """Returns the caption of the example runs' losses."""
+    if not summary.has_convergence:
+        return "Curves of a few runs; a change of colour is a change of state."
     return (
         "Loss and accuracy of the fastest, the median and the slowest run to converge, and of one "
         "that never does (or diverged, if all of these did) if there is such a run; a change of "
@@ -127,8 +133,6 @@ def criterion(summary: RunSummary) -> str:
     times = summary.convergence
     if times.criterion:
         return times.criterion
-    if not summary.num_converged:
-        return "no criterion that is recorded"
     return f"evaluation accuracy above {times.threshold:.4g}"  # of a map made before it was named
 
 

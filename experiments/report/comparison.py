@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from seedmap import files
 from seedmap.experiments.report import html, out_folder, page
 from seedmap.experiments.report.terminal import aligned, blocks
-from seedmap.experiments.report.text import fixed, joined, mean_and_sd, p_value, yes_no
+from seedmap.experiments.report.text import cell, fixed, joined, mean_and_sd, p_value, yes_no
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.compare import Comparison, JointRow, PaperRow, RunRow
 from seedmap.experiments.runs.compare_joint import Joint
@@ -107,7 +107,7 @@ def _cells(row: RunRow) -> list[str]:
     if row.convergence_mean is not None:
         time = f"{mean_and_sd(row.convergence_mean, row.convergence_std)} {row.unit}s"
     return [
-        *(row.run, row.experiment, str(row.seeds), str(row.converged)),
+        *(row.run, row.experiment, str(row.seeds), cell(row.converged)),
         *(str(row.states), fixed(row.r2), fixed(row.leave_one_out_r2)),
         p_value(row.f_pvalue),
         *(fixed(getattr(row.dissimilarity, ground)) for ground in GROUNDS),

@@ -37,11 +37,14 @@ def make_figures(mapped: Mapped) -> dict[str, Figure]:
             to_draw.heading,
             branches=to_draw.branches,
         ),
-        "convergence": _convergence_figure(dataset, analysis, captions.criterion(summary)),
-        "coefficients": figures.plot_coefficients(regression, detours, measure),
         "dissimilarity": _dissimilarity_figure(analysis),
     }
-    drawn |= _figures_over_time(fitted, analysis) | _selection_figures(fitted, summary)
+    if summary.has_convergence:
+        criterion = captions.criterion(summary)
+        drawn["convergence"] = _convergence_figure(dataset, analysis, criterion)
+    if not summary.explains_nothing:
+        drawn["coefficients"] = figures.plot_coefficients(regression, detours, measure)
+    drawn |= _figures_over_time(mapped) | _selection_figures(fitted, summary)
     if fitted.published is not None:
         theirs = published_analysis(fitted, question)
         drawn["published_map"] = figures.plot_training_map(
@@ -85,13 +88,15 @@ def _convergence_figure(dataset: xr.Dataset, analysis: Analysis, criterion: str)
     )
 
 
-def _figures_over_time(fitted: Fitted, analysis: Analysis) -> dict[str, Figure]:
+def _figures_over_time(mapped: Mapped) -> dict[str, Figure]:
     """Draws the state raster, and the losses of a few runs where losses were recorded."""
+    fitted, analysis = mapped.fitted, mapped.analysis
     dataset = fitted.dataset
+    convergence = analysis.run_convergence if mapped.summary.has_convergence else None
     runs, paths = analysis.sequences.runs, analysis.paths
     usable = dataset.isel(seed=seed_rows(dataset, runs), step=slice(paths.shape[1]))
     unit = time_unit(dataset)
-    when = (usable[unit].values.astype(float), analysis.run_convergence, runs)
+    when = (usable[unit].values.astype(float), convergence, runs)
     rest = (analysis.training_map.num_states, unit, usable.diverged.values >= 0)
     curves = {
         kind: {

@@ -1,4 +1,4 @@
-"""The five numbers that a run's page shows under its map."""
+"""The numbers that a run's page shows under its map."""
 
 from seedmap.experiments.report import captions
 from seedmap.experiments.report.text import UNDEFINED, fixed, mean_and_sd, of, p_equals
@@ -6,14 +6,14 @@ from seedmap.experiments.runs.summary import RunSummary
 
 
 def key_numbers(summary: RunSummary) -> list[tuple[str, str, str]]:
-    """Returns label, value and what stands beside it, of each."""
-    return [
-        _convergence(summary),
-        _states(summary),
-        _branches(summary),
-        _explained(summary),
-        _speed(summary),
-    ]
+    """Returns label, value and what stands beside it, of each.
+
+    Five; of convergence nothing where it is not recorded.
+    """
+    numbers = [_convergence(summary)] if summary.has_convergence else []
+    numbers += [_states(summary), _branches(summary)]
+    numbers += [] if summary.explains_nothing else [_explained(summary)]
+    return [*numbers, _speed(summary)]
 
 
 def _convergence(summary: RunSummary) -> tuple[str, str, str]:

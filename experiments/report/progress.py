@@ -18,7 +18,12 @@ def _bar(**options) -> tqdm:
 
 @contextmanager
 def training_bar() -> Iterator[Callable[[Progress], None]]:
-    """Yields the `on_progress` to hand to the trainer: a bar in seed-steps, from its first call."""
+    """Yields the `on_progress` to hand to the trainer: a bar in seed-steps, from its first call.
+
+    Example:
+        with sm.training_bar() as on_progress:
+            run = sm.train(task, optimizer, seeds, ..., on_progress=on_progress)
+    """
     bars = []
 
     def on_progress(progress: Progress) -> None:
@@ -45,7 +50,12 @@ def training_bar() -> Iterator[Callable[[Progress], None]]:
 
 @contextmanager
 def fit_bar() -> Iterator[Callable[[int, int], None]]:
-    """Yields the `callback` to hand to `fit_run`: a bar in fits, of Gaussian HMMs in iterations."""
+    """Yields the `callback` to hand to a fit: a bar in fits, of Gaussian HMMs in iterations.
+
+    Example:
+        with sm.fit_bar() as callback:
+            m = sm.fit_map(runs, callback=callback)
+    """
     with _counting("fit", "") as callback:
         yield callback
 

@@ -72,14 +72,10 @@ def _records(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _facts(summary: RunSummary) -> str:
-    times = summary.convergence
-    when = mean_and_sd(times.mean, times.std)
     rows = [
         ("seeds", summary.num_seeds),
         ("diverged", summary.num_diverged),
-        ("converged", summary.num_converged),
-        ("time of convergence", f"{when} ({times.unit}; mean ± standard deviation)"),
-        ("converged means", captions.criterion(summary)),
+        *_convergence(summary),
         ("states", summary.num_states),
         ("branches", summary.headline),
         ("detour states", summary.detours),
@@ -94,6 +90,18 @@ def _facts(summary: RunSummary) -> str:
         (f"seconds to {step}", value) for step, value in (to_json(summary.seconds) or {}).items()
     ]
     return html.table((), rows)
+
+
+def _convergence(summary: RunSummary) -> list[tuple[str, Any]]:
+    if not summary.has_convergence:
+        return [("convergence", "not recorded")]
+    times = summary.convergence
+    when = mean_and_sd(times.mean, times.std)
+    return [
+        ("converged", summary.num_converged),
+        ("time of convergence", f"{when} ({times.unit}; mean ± standard deviation)"),
+        ("converged means", captions.criterion(summary)),
+    ]
 
 
 _SCALES = {"common": "all runs pooled", "run": "each run"}
@@ -158,6 +166,8 @@ def _above_chance(row: SizeRow) -> float | None:
 
 
 def _coefficients(summary: RunSummary) -> str:
+    if summary.explains_nothing:
+        return ""
     in_state = f"{measure(summary)}, wholly in the state"
     header = ("state", in_state, "standard error", "low", "high", "for 10 % more of the time in it")
     rows = [
@@ -315,7 +325,7 @@ def _held_out(summary: RunSummary) -> str:
 
 def _convergence_times(summary: RunSummary) -> str:
     times = summary.convergence.values
-    if not times:
+    if not times or not summary.has_convergence:
         return ""
     rows = [
         (seed, time if time is not None else _instead(summary, seed))

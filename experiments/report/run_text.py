@@ -21,22 +21,14 @@ from seedmap.results import to_json
 
 def summary_text(summary: RunSummary) -> str:
     """Returns what a run found, a label and a value per line; notes last."""
-    times, regression = summary.convergence, summary.regression
-    converged = f"{of(summary.num_converged, summary.num_seeds)} seeds"
-    if summary.num_converged:
-        converged += f", at {mean_and_sd(times.mean, times.std)} {times.unit}s"
-    r2, left_out = (
-        number(value, undefined=UNDEFINED) for value in (regression.r2, regression.leave_one_out_r2)
-    )
     rows = {
-        "converged": converged,
+        "converged": _converged(summary),
         "diverged": f"{summary.num_diverged} seeds",
         "states": _states(summary),
         "branches": summary.headline,
         **_detours(summary),
         **_speed(summary),
-        "bag of states": f"R² {r2}, {p_equals(regression.f_pvalue)}, left-out R² {left_out}"
-        + _single_threshold(summary),
+        **_explained(summary),
         "dissimilarity": ", ".join(
             f"{ground} {number(value, undefined=UNDEFINED)}"
             for ground, value in to_json(summary.dissimilarity).items()
@@ -46,6 +38,27 @@ def summary_text(summary: RunSummary) -> str:
         ),
     }
     return blocks(labelled(rows), notes=summary.notes)
+
+
+def _converged(summary: RunSummary) -> str:
+    """How many seeds converge and when, or how to say what convergence is."""
+    if not summary.has_convergence:
+        return "not recorded; say what it is when importing, as --converged 'train_loss < 1.6'"
+    times, converged = summary.convergence, of(summary.num_converged, summary.num_seeds)
+    when = f", at {mean_and_sd(times.mean, times.std)} {times.unit}s"
+    return f"{converged} seeds{when if summary.num_converged else ''}"
+
+
+def _explained(summary: RunSummary) -> dict[str, str]:
+    """What the bag of states explains, where there is something to explain."""
+    if summary.explains_nothing:
+        return {}
+    regression = summary.regression
+    r2, left_out = (
+        number(value, undefined=UNDEFINED) for value in (regression.r2, regression.leave_one_out_r2)
+    )
+    bag = f"R² {r2}, {p_equals(regression.f_pvalue)}, left-out R² {left_out}"
+    return {"bag of states": bag + _single_threshold(summary)}
 
 
 def _states(summary: RunSummary) -> str:

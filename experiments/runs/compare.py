@@ -65,7 +65,7 @@ class RunRow:
         run: what the comparison calls it.
         experiment: what was trained.
         seeds: how many.
-        converged: how many of them.
+        converged: how many of them; None where convergence is not recorded.
         diverged: likewise.
         checkpoints: records of each.
         num_metrics: that its HMM sees.
@@ -87,7 +87,7 @@ class RunRow:
     run: str
     experiment: str
     seeds: int
-    converged: int
+    converged: int | None
     diverged: int
     checkpoints: int
     num_metrics: int
@@ -293,7 +293,7 @@ def row_of(run: MappedRun) -> RunRow:
         run=run.name,
         experiment=run.config["experiment"],
         seeds=summary.num_seeds,
-        converged=summary.num_converged,
+        converged=summary.num_converged if summary.has_convergence else None,
         diverged=summary.num_diverged,
         checkpoints=run.dataset.sizes["step"],
         num_metrics=len(run.saved.metrics),

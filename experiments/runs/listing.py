@@ -26,7 +26,7 @@ class ListedRun:
         step: the last that was done: "training" (not complete), "trained", "mapped", "measured"
             (a study of noise) or "reported".
         seeds: how many; None before the map.
-        converged: how many of them; None before the map.
+        converged: how many of them; None before the map, and where convergence is not recorded.
         states: of the map; None before it.
         headline: what is said of forks; None before the map.
     """
@@ -53,6 +53,8 @@ def _is_run(path: Path) -> bool:
 
 def _listed(path: Path) -> ListedRun:
     config, summary = _content(path / CONFIG), _content(path / SUMMARY)
+    convergence = summary.get("convergence")
+    told = isinstance(convergence, dict) and convergence.get("criterion")
     done = [step for name, step in _STEPS if (path / name).is_file()]
     return ListedRun(
         folder=str(path),
@@ -60,7 +62,7 @@ def _listed(path: Path) -> ListedRun:
         started=config.get("started"),
         step=done[0] if done else "training",
         seeds=summary.get("num_seeds"),
-        converged=summary.get("num_converged"),
+        converged=summary.get("num_converged") or (0 if told else None),
         states=summary.get("num_states"),
         headline=summary.get("headline"),
     )

@@ -253,6 +253,16 @@ class RunSummary:
     map_id: str | None = None  # which all files of the map carry
 
     @property
+    def has_convergence(self) -> bool:
+        """Whether it is recorded when a run has converged; older files do not say what that is."""
+        return bool(self.convergence.criterion) or self.num_converged > 0
+
+    @property
+    def explains_nothing(self) -> bool:
+        """Whether the time of convergence was to be explained, and is not recorded."""
+        return self.regression.outcome == "convergence" and not self.has_convergence
+
+    @property
     def detours_on_map(self) -> list[int]:
         """States of the map of the chosen number of states in which runs are delayed."""
         if self.resolution is None:

@@ -3,6 +3,7 @@
 (() => {
   const content = JSON.parse(document.getElementById("content").textContent);
   const {runs, sizes, colours, inks} = content;
+  const anyTime = runs.some((r) => r.convergence !== null);
   const HATCHES = [" ", "/", ".", "\\", "-", "x", "|", "o", "+", "v", "@", "*"];
   const $ = (id) => document.getElementById(id);
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -246,8 +247,8 @@
     const {name: called, convergence, note, records} = runs[run], own = stays(run);
     const said = own.map((s) => `${name(s.state)} from ${content.unit} ${short(s.from)}`).join(", then ");
     const facts = document.createElement("p");
-    facts.textContent = `Run ${called}: ${said}. ${records} records; converges: ` +
-      `${short(convergence)}${convergence === null ? "" : ` (${content.unit})`}.${note ? ` ${note}.` : ""}`;
+    const when = `; converges: ${short(convergence)}${convergence === null ? "" : ` (${content.unit})`}`;
+    facts.textContent = `Run ${called}: ${said}. ${records} records${anyTime ? when : ""}.${note ? ` ${note}.` : ""}`;
     const grid = document.createElement("div");
     grid.className = "sparks";
     content.curves.forEach((curve, index) => grid.append(spark(index, run, own)));
@@ -275,11 +276,14 @@
     return figure;
   }
 
+  if (!anyTime) $("ex-timed").remove();
+
   // The table of runs
-  const COLUMNS = [["run", (r) => runs[r].name], [`converges (${content.unit})`, (r) => runs[r].convergence],
+  const COLUMNS = [["run", (r) => runs[r].name],
+    ...(anyTime ? [[`converges (${content.unit})`, (r) => runs[r].convergence]] : []),
     ["path", (r) => path(r).join(" ")], ["changes of state", (r) => path(r).length - 1],
     ["records", (r) => runs[r].records], ["note", (r) => runs[r].note]];
-  const order = {column: 1, up: true};
+  const order = {column: anyTime ? 1 : 0, up: true};
   function sorted() {
     const value = COLUMNS[order.column][1], sign = order.up ? 1 : -1;
     const compare = (a, b) => typeof a === "number" && typeof b === "number" ? a - b

@@ -4,6 +4,7 @@ Use `save`, `png` or `svg` to write one. The same state has the same colour in a
 """
 
 from seedmap.hmm.figures.comparison import Experiment, plot_comparison, plot_shared_states
+from seedmap.hmm.figures.convergence_times import plot_convergence
 from seedmap.hmm.figures.findings import (
     plot_moves_first,
     plot_path_or_speed,
@@ -14,7 +15,6 @@ from seedmap.hmm.figures.graph import plot_training_map
 from seedmap.hmm.figures.metrics import plot_metric, plot_metrics
 from seedmap.hmm.figures.runs import (
     evenly_spread,
-    plot_convergence,
     plot_losses,
     plot_state_raster,
 )

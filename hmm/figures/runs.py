@@ -1,4 +1,4 @@
-"""Figures of the runs: the decoded states, the losses, the times of convergence."""
+"""Figures of the runs: the decoded states and the losses."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -10,9 +10,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
-from seedmap.errors import UserError
 from seedmap.hmm.figures.style import (
     GREY,
     INK,
@@ -25,7 +23,6 @@ from seedmap.hmm.figures.style import (
     figure_of,
     name_ticks,
     on_axes,
-    say_nothing_to_show,
     set_log_scale,
     short_names,
     state_colormap,
@@ -72,7 +69,7 @@ def unconverged(num_never: int, num_diverged: int) -> str:
 def plot_state_raster(
     paths: np.ndarray,
     steps: np.ndarray,
-    convergence: np.ndarray,
+    convergence: np.ndarray | None,
     runs: Sequence[str],
     num_states: int,
     unit: str = "step",
@@ -91,7 +88,8 @@ def plot_state_raster(
     Args:
         paths: Decoded states, int [run, time]; -1 on padding, shown grey.
         steps: When each checkpoint was taken, in `unit`, increasing, float [time].
-        convergence: When each run converges, in `unit`, float [run]; NaN if it never does.
+        convergence: When each run converges, in `unit`, float [run]; NaN if it never does. None
+            where that is not recorded.
         runs: Names of the runs.
         num_states: Number of states of the HMM.
         unit: What steps are counted in.
@@ -105,6 +103,7 @@ def plot_state_raster(
         `ax`, or the figure.
     """
     diverged = cut_short(paths) if diverged is None else np.asarray(diverged, dtype=bool)
+    recorded, convergence = convergence is not None, _times(convergence, len(paths))
     order = np.lexsort((convergence, diverged & np.isnan(convergence)))  # stable, NaN last
     order = order[evenly_spread(len(order))]
     given, ax = ax, on_axes(ax, WIDTH, min(4.5, 1.5 + 0.12 * len(order)))
@@ -124,7 +123,8 @@ def plot_state_raster(
     ticks, labels, size = name_ticks([runs[i] for i in order])
     ax.set_yticks(ticks, labels, fontsize=size)
     ax.tick_params(axis="y", length=1)
-    ax.set(xlabel=unit, ylabel="run", title=_raster_title(convergence, diverged, len(order)))
+    title = _raster_title(convergence if recorded else None, diverged, len(order))
+    ax.set(xlabel=unit, ylabel="run", title=title)
     handles = state_handles(num_states, names) + _padding_handles(paths, diverged)
     if np.isfinite(convergence).any():
         handles.append(Line2D([], [], linestyle="", label="converged", **_marker(7.0)))
@@ -168,10 +168,19 @@ def _group_sizes(convergence: np.ndarray, diverged: np.ndarray) -> tuple[int, in
     return int(converge.sum()), int(last.sum()), int(diverge.sum())
 
 
-def _raster_title(convergence: np.ndarray, diverged: np.ndarray, num_shown: int) -> str:
+def _times(convergence: np.ndarray | None, num_runs: int) -> np.ndarray:
+    """Times of convergence; NaN, as of runs that never do, where they are not recorded."""
+    return np.full(num_runs, np.nan) if convergence is None else convergence
+
+
+def _raster_title(convergence: np.ndarray | None, diverged: np.ndarray, num_shown: int) -> str:
+    all_shown = num_shown == len(diverged)
+    of_all = "" if all_shown else f" of {num_shown} of {len(diverged)} runs"
+    if convergence is None:
+        note = f": {diverged.sum()} diverged" if diverged.any() else ""
+        return f"Decoded states{of_all or ' of all runs'}{note}"
     num_converged, *others = _group_sizes(convergence, diverged)
-    note, all_shown = unconverged(*others), num_shown == len(convergence)
-    of_all = "" if all_shown else f" of {num_shown} of {len(convergence)} runs"
+    note = unconverged(*others)
     if not num_converged:
         return f"Decoded states{of_all or ' of all runs'}: {note}"
     under = f"; under the line: {note}" if note else ""
@@ -228,7 +237,7 @@ def plot_losses(
     accuracy: Mapping[str, np.ndarray],
     paths: np.ndarray,
     steps: np.ndarray,
-    convergence: np.ndarray,
+    convergence: np.ndarray | None,
     runs: Sequence[str],
     num_states: int,
     unit: str = "step",
@@ -244,7 +253,8 @@ def plot_losses(
         accuracy: The same for accuracy; empty if there is none.
         paths: Decoded states, int [run, time]; -1 on padding.
         steps: When each checkpoint was taken, in `unit`, float [time].
-        convergence: When each run converges, in `unit`, float [run]; NaN if it never does.
+        convergence: When each run converges, in `unit`, float [run]; NaN if it never does. None
+            where that is not recorded: the first run, one in the middle and the last are shown.
         runs: Names of the runs.
         num_states: Number of states of the HMM.
         unit: What steps are counted in.
@@ -254,7 +264,10 @@ def plot_losses(
         The figure.
     """
     diverged = cut_short(paths) if diverged is None else np.asarray(diverged, dtype=bool)
-    chosen = exemplary_runs(convergence, diverged)
+    chosen = _spread(len(runs))
+    if convergence is not None:
+        chosen = exemplary_runs(convergence, diverged)
+    convergence = _times(convergence, len(runs))
     panels = {"loss": loss, "accuracy": accuracy} if accuracy else {"loss": loss}
     figure = Drawing(figsize=(WIDTH, 0.9 + 1.8 * len(panels)), layout="constrained")
     axes = figure.subplots(len(panels), len(chosen), sharex=True, sharey="row", squeeze=False)
@@ -278,6 +291,13 @@ def plot_losses(
     handles = state_handles(num_states) + _weight_handles(list(loss))
     add_legend(figure, handles)
     return figure
+
+
+def _spread(num_runs: int) -> dict[str, int]:
+    """The first run, the one in the middle and the last, each once."""
+    if num_runs < 3:
+        return dict(zip(("first", "last"), range(num_runs), strict=False))
+    return {"first": 0, "middle": num_runs // 2, "last": num_runs - 1}
 
 
 def exemplary_runs(convergence: np.ndarray, diverged: np.ndarray) -> dict[str, int]:
@@ -342,58 +362,3 @@ def _weight_handles(names: Sequence[str]) -> list[Line2D]:
         Line2D([], [], color=GREY, linewidth=width, label=name)
         for name, width in zip(names, widths, strict=True)
     ]
-
-
-@styled
-def plot_convergence(
-    convergence: np.ndarray,
-    criterion: str,
-    unit: str = "step",
-    num_diverged: int = 0,
-    resolution: float | None = None,
-    ax: Axes | None = None,
-) -> Figure | Axes:
-    """Show how convergence times are spread, and say how many runs never converge.
-
-    Args:
-        convergence: When each run converges, in `unit`, float [run]; NaN if it never does.
-        criterion: What convergence is, such as "eval_accuracy above 0.9".
-        unit: What convergence times are counted in.
-        num_diverged: How many of the runs that never converge diverged.
-        resolution: Spacing of records, in `unit`, of which the edges of the bins are multiples.
-        ax: Axes to draw on. Default: a new figure.
-
-    Returns:
-        `ax`, or the figure.
-
-    Raises:
-        UserError: More runs diverged than never converge.
-    """
-    times = convergence[np.isfinite(convergence)]
-    num_runs, num_never = len(convergence), len(convergence) - len(times) - num_diverged
-    if num_never < 0:
-        raise UserError(
-            f"num_diverged is {num_diverged}, but only {num_never + num_diverged} runs never "
-            "converge: leave out those that diverged after they had converged"
-        )
-    given, ax = ax, on_axes(ax, 0.75 * WIDTH, 2.8)
-    ax.set_title(f"First {unit} with {criterion}")
-    if not len(times):
-        diverged = f", {num_diverged} diverged" if num_diverged else ""
-        say_nothing_to_show(ax, f"none of {num_runs} runs converges{diverged}")
-        return drawn(ax, given)
-    ax.hist(times, bins=_bins(times, resolution), color=GREY, edgecolor=PAPER)
-    others = unconverged(num_never, num_diverged)
-    note = f"of {num_runs} runs {others}" if others else f"all {num_runs} runs converge"
-    ax.set(xlabel=f"{unit} ({note})", ylabel="runs")
-    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-    return drawn(ax, given)
-
-
-def _bins(times: np.ndarray, resolution: float | None) -> int | list[float]:
-    """Number of bins, or their edges: multiples of the resolution, spaced by a multiple of it."""
-    count = min(20, max(5, len(times) // 2))
-    if resolution is None:
-        return count
-    width = resolution * max(1.0, np.ceil(np.ptp(times) / (count * resolution)))
-    return (width * np.arange(times.min() // width, times.max() // width + 2)).tolist()

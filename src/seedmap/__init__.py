@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from seedmap.errors import UserError
     from seedmap.experiments.plan.own_task import plan
     from seedmap.experiments.recording.recorder import Recorder
+    from seedmap.experiments.report.progress import fit_bar, training_bar
     from seedmap.experiments.runs.load import load
     from seedmap.fitting import Fit, fit
     from seedmap.logs import from_mlflow, from_tensorboard, from_wandb, read
@@ -34,6 +35,7 @@ _HOMES = {
     "TrainingRun": "seedmap.trainer",
     "UserError": "seedmap.errors",
     "fit": "seedmap.fitting",
+    "fit_bar": "seedmap.experiments.report.progress",
     "fit_map": "seedmap.mapping",
     "from_arrays": "seedmap.runs",
     "from_frame": "seedmap.runs",
@@ -45,6 +47,7 @@ _HOMES = {
     "plan": "seedmap.experiments.plan.own_task",
     "read": "seedmap.logs",
     "train": "seedmap.trainer",
+    "training_bar": "seedmap.experiments.report.progress",
 }
 
 _PACKAGES = ("experiments", "hmm", "trainer")
@@ -59,6 +62,7 @@ __all__ = [
     "TrainingRun",
     "UserError",
     "fit",
+    "fit_bar",
     "fit_map",
     "from_arrays",
     "from_frame",
@@ -70,6 +74,7 @@ __all__ = [
     "plan",
     "read",
     "train",
+    "training_bar",
 ]
 
 

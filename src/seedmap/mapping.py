@@ -195,10 +195,11 @@ class Map:
         runs, records = self.fit.runs, self.paths.shape[1]
         steps = runs.steps[:, :records]
         longest = steps[int(np.isfinite(steps).sum(1).argmax())]
-        when, unit, convergence = longest, runs.unit, runs.convergence
+        when, unit = longest, runs.unit
+        convergence = runs.convergence if runs.criterion or _converge(runs) else None
         if not (np.isnan(steps) | (steps == longest)).all():
             when, unit = np.arange(records, dtype=float), "record"
-            convergence = np.full(len(runs), np.nan)
+            convergence = None
         return figures.plot_state_raster(
             *(self.paths, when, convergence, runs.names, self.num_states, unit, runs.diverged),
             names=self.names,

@@ -1,5 +1,6 @@
 """What the tensors of known models count as, against attention computed head by head in torch."""
 
+import json
 import math
 import re
 import tracemalloc
@@ -348,6 +349,22 @@ def test_a_tied_tensor_counts_once(tmp_path):
     assert as_checkpoint({"x": array, "y": array, "z": array.copy()}, Path("here")).tied == {
         "y": "x"
     }
+
+
+def test_a_tied_head_that_the_index_names_and_no_shard_holds(tmp_path):
+    model = models.gpt2(0)
+    tensors = state(model, tmp_path / "a")
+    model.save_pretrained(tmp_path / "b", max_shard_size="8KB")
+    (index,) = (tmp_path / "b").glob("*.index.json")
+    listed = json.loads(index.read_text())
+    assert "lm_head.weight" not in listed["weight_map"]
+    listed["weight_map"]["lm_head.weight"] = listed["weight_map"]["transformer.wte.weight"]
+    index.write_text(json.dumps(listed))
+    with open_checkpoint(tmp_path / "b") as checkpoint:
+        assert list(checkpoint.absent) == ["lm_head.weight"]
+        layout = find_layout(None, None, checkpoint)
+        values = measure_checkpoint(checkpoint, assign(checkpoint, layout, HEADS)).values
+    assert values == measured(tensors)
 
 
 def test_a_tensor_that_only_the_index_has_is_refused_where_it_counts():

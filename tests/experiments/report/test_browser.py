@@ -4,6 +4,7 @@ import csv
 import io
 import shutil
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -256,6 +257,17 @@ def test_the_table_sorts_and_filters_and_tables_are_the_maps(shown):
     path_of = [int(row["state"]) for row in rows if row["run"] == "run-7"]
     assert path_of == EXPLORED.paths[3][7].tolist()
     assert [float(row["epoch"]) for row in rows[:RECORDS]] == EXPLORED.steps[0].tolist()
+
+
+def test_without_times_of_convergence_the_page_says_nothing_of_them(browser, tmp_path):
+    times = np.full(RUNS, np.nan)
+    parts = explorer(to_content(replace(EXPLORED, convergence=times)))
+    file = html.write_page(tmp_path / "a.html", "A map", [parts.runs], [parts.map], style(), None)
+    with opened(browser, file) as shown:
+        shown.select_option("#ex-run", "3")
+        assert "records" in shown.inner_text("#ex-one")
+        assert shown.locator("#ex-table th").first.inner_text().startswith("run")
+        assert "converge" not in shown.inner_text("body").partition("Glossary")[0]
 
 
 def test_a_figure_is_saved_as_svg(shown):

@@ -7,6 +7,7 @@ import pytest
 
 from seedmap.experiments.report import captions
 from seedmap.experiments.report.run import MAP, SECTIONS, write_report
+from seedmap.experiments.report.run_text import summary_text
 from seedmap.experiments.runs.summary import RunSummary, SelectionRow
 from seedmap.hmm import Branch, Delay, figures
 from seedmap.results import from_json, to_json
@@ -195,6 +196,28 @@ def test_every_number_of_the_summary_appears_in_full(tmp_path):
     text = write(tmp_path).text().replace(",", " ").split()
     numbers = [x for x in leaves(SUMMARY) if isinstance(x, int | float) and x is not True]
     assert [number for number in numbers if repr(number) not in text] == []
+
+
+def test_nothing_is_said_of_convergence_that_is_not_recorded(tmp_path):
+    times = SUMMARY["convergence"] | {"values": [None] * 3, "mean": None, "std": None}
+    regression = SUMMARY["regression"] | {"num_runs": 0, "r2": None, "coefficients": []}
+    findings = dict.fromkeys(SUMMARY["findings"])
+    without = SUMMARY | {"num_converged": 0, "convergence": times, "regression": regression}
+    without |= {"findings": findings, "detours": [], "firm_detours": []}
+    said = summary_text(read(without)).splitlines()
+    assert (
+        "not recorded; say what it is when importing, as --converged 'train_loss < 1.6'"
+        in (said[0])
+    )
+    assert [line for line in said[1:] if "converge" in line or "bag" in line] == []
+    drawn = {name: figure() for name in ("state_raster", "losses")}
+    text = write(tmp_path, summary=without, figures=drawn).text()
+    text = text.partition("All numbers of the summary")[0]
+    assert text.count("convergence not recorded") == 1
+    assert text.count("converge") == 1
+    told = without | {"convergence": times | {"criterion": "eval_accuracy above 0.9"}}
+    assert "converged 0 of 41 seeds" in " ".join(summary_text(read(told)).split())
+    assert "runs that converge" in write(tmp_path, summary=told).text()
 
 
 def test_tables_show_what_was_found(tmp_path):

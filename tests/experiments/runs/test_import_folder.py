@@ -75,6 +75,10 @@ def test_unequal_lengths_and_no_outcomes(tmp_path):
     summary = json.loads((out / "summary.json").read_text())
     assert summary["num_converged"] == 0
     assert summary["regression"]["r2"] is None
+    page = (out / "report.html").read_text()
+    assert [
+        words for words in ("never converge", "No run converged", "runs converge") if words in page
+    ] == []
 
 
 @pytest.mark.slow

@@ -92,6 +92,24 @@ def test_raster_wastes_no_room_where_no_run_converges():
     assert 0 < gap < 0.25 * figure.dpi
 
 
+def test_where_convergence_is_not_recorded_no_run_is_said_to_lack_it():
+    paths, steps = np.array([[0, 1, 1], [0, 0, 1], [0, 1, -1]]), np.array([0.0, 10, 20])
+    raster = figures.plot_state_raster(paths, steps, None, ["a", "b", "c"], 2)
+    assert raster.axes[0].get_title(loc="left") == "Decoded states of all runs: 1 diverged"
+    assert [tick.get_text() for tick in raster.axes[0].get_yticklabels()] == ["a", "b", "c"]
+    curves = {"train": np.ones((3, 3))}
+    for names, titles in (
+        ("abc", ["first\nrun a", "middle\nrun b", "last\nrun c"]),
+        ("ab", ["first\nrun a", "last\nrun b"]),
+        ("a", ["first\nrun a"]),
+    ):
+        n = len(names)
+        drawn = figures.plot_losses(
+            {"train": curves["train"][:n]}, {}, paths[:n], steps, None, [*names], 2
+        )
+        assert [ax.get_title(loc="left") for ax in drawn.axes] == titles
+
+
 def test_raster_columns_reach_half_way_between_steps():
     paths = np.array([[0, 1, 1]])
     figure = figures.plot_state_raster(paths, [0, 10, 40], np.array([10.0]), ["a"], 2)

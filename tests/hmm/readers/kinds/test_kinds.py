@@ -206,6 +206,23 @@ def test_charts_of_wandb(tmp_path):
     assert read.table.frame.shape[1] == 2
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_history_of_wandb_as_one_long_table(tmp_path, suffix):
+    rows = pd.concat([
+        pd.DataFrame(VALUES[run]).assign(run_id=run, _step=STEPS, _runtime=[1.5, 3.0, 4.5])
+        for run in RUNS
+    ])  # fmt: skip
+    path = tmp_path / f"history.{suffix}"
+    if suffix == "csv":
+        rows.to_csv(path)  # with the index of its rows, which is no step
+    else:
+        pytest.importorskip("pyarrow", reason="Parquet needs pyarrow, of the extra trackers")
+        rows.to_parquet(path)
+    table = read_long(path).table
+    check(table)
+    assert (table.run_column, table.step_name) == ("run_id", "_step")
+
+
 class WandbRun:
     """As `wandb.apis.public.Run`: `history` samples, `scan_history` does not."""
 
