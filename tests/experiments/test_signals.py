@@ -77,6 +77,8 @@ def _refused(words, folder, capsys):
 def test_a_ctrl_c_in_a_callback_of_the_collector_is_not_lost(monkeypatch):
     """Python drops what is raised there; JAX has such a callback."""
     stopped = []
+    # A shell has its background jobs ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr("os._exit", lambda code: stopped.append(code))
 
     def callback(phase, info):
@@ -91,7 +93,10 @@ def test_a_ctrl_c_in_a_callback_of_the_collector_is_not_lost(monkeypatch):
             time.sleep(0.01)
         stopped.append("lost")
 
-    cli.guarded(command, [])
+    try:
+        cli.guarded(command, [])
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert stopped == [130]
 
 
