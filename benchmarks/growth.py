@@ -1,6 +1,6 @@
 """How cost grows: processor seconds and peak memory by the number of seeds, of runs, by size.
 
-    python benchmarks/growth.py FOLDER train --sizes 1 4 16 64 256 1024 4096       # seeds
+    python benchmarks/growth.py FOLDER train --sizes 5 16 64 256 1024 4096         # seeds
     python benchmarks/growth.py FOLDER map --sizes 10 40 160 640 1280 2560 4096    # runs
     python benchmarks/growth.py FOLDER import --sizes 10 40 160 640 2560 4096      # runs
     python benchmarks/growth.py FOLDER checkpoints --sizes 1 4 16 64 256           # MiB of weights

@@ -104,8 +104,8 @@ def group_spread(summary: StudySummary) -> str:
     return (
         "Standard deviation over replicas of accuracy, of the false positive rate FP/(FP + TN) and "
         "of the false negative rate FN/(FN + TP) of each subgroup (number of test examples in "
-        "brackets), over that of the same rate of all test examples (line at 1). Small groups "
-        "spread more by their size alone."
+        "brackets), over that of the same rate of all test examples (line at 1), with 95 % "
+        "intervals as far as the axes go. Small groups spread more by their size alone."
     )
 
 

@@ -317,13 +317,18 @@ def plot_groups(variants: list[VariantSummary]) -> Figure:
                 if getattr(group, rate).ratio is not None
             ]
             ratios += [ratio for ratio, _ in points]
+            name = variant.name
             if points:
-                name = variant.name
                 ax.plot(*zip(*points, strict=True), gid=name, **marking(look[name], 4.5))
+            for position, group in enumerate(variant.groups):
+                known = getattr(group, rate).interval
+                if known is not None and known.low is not None and known.high is not None:
+                    ends = max(0.0, known.low), known.high  # what is beyond the axis is cut off
+                    ax.hlines(position + offset, *ends, color=look[name].colour, linewidth=1)
         _scale_ratios(ax, ratios)
         ax.axvline(1, color=INK, linewidth=0.8, zorder=0)
         ax.set_title(title)
-    figure.supxlabel("SD over SD of all test examples", fontsize=8)
+    axes[1].set_xlabel("SD over SD of all test examples")
     axes[0].set_ylim(len(groups) - 0.5, -0.5)
     names = [f"{shorten(group.group, 26)} ({group.size})" for group in groups]
     axes[0].set_yticks(range(len(groups)), names)
