@@ -353,6 +353,7 @@ def test_wrong_input_gets_one_line_and_exit_code_2(arguments, words, capsys, tmp
     assert not list(tmp_path.iterdir())  # nothing is left behind
 
 
+@pytest.mark.slow
 def test_the_paper_prior_and_criterion_can_be_chosen(copy, capsys):
     assert (
         seedmap("fit", copy, "--overwrite", "--prior", "weak", "--criterion", "train_bic", *FITTING)

@@ -101,6 +101,7 @@ def test_what_is_fixed_by_a_step_is_what_was_planted():
     assert ("init", 0, CONVERGENCE) not in points[0]  # nothing of it is drawn after a step
 
 
+@pytest.mark.slow
 def test_a_source_changes_the_branch_or_the_speed(found):
     study, asked = found
     lines = {(line.source, line.measure): line for line in components_of(study, *asked)}

@@ -67,6 +67,7 @@ def test_a_process_of_overhead_imports_nothing_from_the_working_folder(decoys):
         assert process.answer()["platform"]
 
 
+@pytest.mark.slow
 def test_a_child_of_noise_imports_nothing_from_the_working_folder(decoys):
     child = backend.Child(backend.SETTINGS["default"], 0, decoys / "study" / "default-0")
     with pytest.raises(ValueError, match=r"^--hidden is 0; it must be above 0"):

@@ -227,6 +227,7 @@ def test_pooling_keeps_runs_lengths_and_the_first_order_of_metrics():
         hmm.pool({"a": a, "b": hmm.from_arrays(a.values, metrics=["x", "w"])})
 
 
+@pytest.mark.slow
 def test_one_hmm_for_all_by_the_command(folders, tmp_path, capsys):
     out = tmp_path / "out"
     assert seedmap("compare", *folders, "--together", "--out", out) == 0

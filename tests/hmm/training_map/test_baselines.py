@@ -193,6 +193,7 @@ def test_every_baseline_has_its_row(rows):
         assert row["leave_one_out_r2"] <= row["r2"] <= 1
 
 
+@pytest.mark.slow
 def test_stages_that_end_with_the_outcome_explain_it_but_do_not_foretell_it(rows):
     by_name = {row["name"].split(" (")[0]: row for row in rows}
     assert by_name["HMM"]["num_states"] == 3
@@ -201,6 +202,7 @@ def test_stages_that_end_with_the_outcome_explain_it_but_do_not_foretell_it(rows
     assert by_name["up to step 150"]["leave_one_out_r2"] < 0.5
 
 
+@pytest.mark.slow
 def test_rows_are_the_regressions_of_the_parts(data, rows):
     sequences, outcome, _ = data
     train, held_out = split_runs(24)
@@ -280,5 +282,6 @@ def test_early_rows_never_read_the_future(data, rows, monkeypatch):
     assert both[0][1] != both[1][1]  # k-means has seen the change
 
 
+@pytest.mark.slow
 def test_more_metrics_than_describe_the_map_have_no_row(rows):
     assert not [row for row in rows if row["name"].startswith("best 9")]

@@ -172,6 +172,7 @@ def test_an_interval_far_beyond_the_values_does_not_press_them_together(study):
     assert ax.get_xlim()[1] < 3.2 * largest
 
 
+@pytest.mark.slow
 def test_labels_of_sixteen_variants_are_apart(hard_figures):
     for name in ("churn_accuracy", "divergence"):
         for ax in hard_figures[name].axes:
