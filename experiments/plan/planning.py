@@ -85,6 +85,20 @@ class Compiler:
         self.on_progress(program.name)
         return compile_program(program, self.target.lowering)
 
+    def compile_fitting(self, programs: Sequence[Program]) -> tuple[list[Compiled], list[str]]:
+        """Compiles programs of the fit; returns those for which there is memory, and notes."""
+        compiled, notes = [], []
+        for program in programs:
+            try:
+                compiled.append(self.compile(program))
+            except DoesNotFitError as error:
+                needed = "" if error.bytes is None else f" (it needs {_gib(error.bytes)})"
+                notes.append(
+                    f"{program.name} of {self.job.seeds} runs does not fit a device{needed}: fit "
+                    "the recorded runs on a machine of more memory, or fewer of them"
+                )
+        return compiled, notes
+
     def training(self, seeds: int) -> Compiled:
         """Compiles the training of so many seeds on a device, once.
 
@@ -182,10 +196,11 @@ def make_plan(
     on_device = -(-compiler.share // most.groups)
     training = compiler.training(on_device)
     programs = training_programs(job, compiler.devices, on_device)
-    others = [programs.start]
+    fitting = []
     if fit is not None:
-        others += fit_programs(job.seeds, job.num_records, fit, compiler.devices[0])
-    compiled = [training, *map(compiler.compile, others)]
+        fitting = fit_programs(job.seeds, job.num_records, fit, compiler.devices[0])
+    fits, too_large = compiler.compile_fitting(fitting)
+    compiled = [training, compiler.compile(programs.start), *fits]
     calls = most.groups * job.num_records
     operations = operations_of(job, training, programs.steps, calls, target.lowering)
     moved = bytes_of_training(job, training, calls)
@@ -208,7 +223,7 @@ def make_plan(
         bound_seconds=bound_of(job, target, training, calls),
         programs=[_program_plan(each) for each in compiled],
         units=UNITS,
-        notes=_notes(target, most, operations, moved),
+        notes=[*_notes(target, most, operations, moved), *too_large],
     )
 
 

@@ -259,8 +259,8 @@ def test_a_read_only_folder_is_one_line_and_costs_nothing(tmp_path, whole, monke
     assert refused.returncode == 2
     last = refused.stderr.splitlines()[-1]
     assert last.startswith("seedmap: ")
-    assert f"{out / 'training'}" in last
-    assert last.endswith("Permission denied")
+    assert str(out) in last
+    assert "Permission denied" in last
     assert "Traceback" not in refused.stderr
     assert sorted(p for p in out.rglob("*")) == kept
     assert seedmap(*TRAIN, "--out", out, "--resume") == 0

@@ -20,6 +20,7 @@ from seedmap.experiments.plan.planning import make_plan
 from seedmap.experiments.plan.programs import Job, training_programs
 from seedmap.experiments.plan.summary import summary_text
 from seedmap.experiments.plan.targets import Target
+from seedmap.experiments.tasks.base import FitConfig
 from seedmap.results import from_json, to_json
 from seedmap.trainer import Data, Replicas, Task
 from seedmap.trainer.recipe import make_recipe
@@ -162,3 +163,20 @@ def test_ones_own_task_is_planned_as_it_is_trained():
         sm.plan(line_task(), optax.sgd(0.1), range(SEEDS), on="cpu", replicas=replicas, **sizes)
     with pytest.raises(UserError, match="no chip 'h100'"):
         sm.plan(line_task(), optax.sgd(0.1), range(3), on="h100", **sizes)
+
+
+def test_a_fit_that_does_not_fit_is_a_note_of_a_plan_that_stands(on_this_cpu, monkeypatch):
+    """As the EM of 4096 runs on one chip."""
+    large = replace(training_programs(job(), jax.devices("cpu")[:1], 1).start, name="EM, 8 states")
+
+    def refuse(program, platform):
+        if program.name == large.name:
+            raise DoesNotFitError(2**34)
+        return compile_program(program, platform)
+
+    monkeypatch.setattr(planning, "fit_programs", lambda *_: [large])
+    monkeypatch.setattr(planning, "compile_program", refuse)
+    plan = make_plan(job(), made_up(2**30), fit=FitConfig())
+    assert [program.name for program in plan.programs] == ["training", "start"]
+    (note,) = [note for note in plan.notes if "EM, 8 states" in note]
+    assert f"of {SEEDS} runs does not fit a device (it needs 16 GiB)" in note
