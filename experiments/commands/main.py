@@ -129,6 +129,7 @@ def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> No
     except KeyboardInterrupt as stop:
         print(f"seedmap: stopped{stop}", file=sys.stderr, flush=True)
         os._exit(130)  # a thread that still compiles would crash the interpreter's own exit
+    # Broad on purpose: without a device JAX raises anything; a bug keeps its traceback.
     except Exception:
         from seedmap.experiments.commands.devices import no_device
 

@@ -114,6 +114,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
             key: value.array() if isinstance(value, _Array) else value
             for key, value in named.items()
         }
+    # Broad on purpose: of content that is no such dict the unpickler raises anything.
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(

@@ -209,8 +209,9 @@ class ProgramText:
         if bound is not None and bound.opcode == "get-tuple-element":
             # It is the same in all turns: an entry of the tuple that the loop begins with.
             given = own.get(loop.operands[0])
-            index = int(re.search(r"index=(\d+)", bound.rest)[1])  # type: ignore[index]
-            bound = own.get(given.operands[index]) if given is not None else None
+            index = re.search(r"index=(\d+)", bound.rest)
+            known = given is not None and index is not None
+            bound = own.get(given.operands[int(index[1])]) if known else None
         while bound is not None and bound.opcode == "copy":
             bound = own.get(bound.operands[0])
         constant = bound is not None and bound.opcode == "constant"

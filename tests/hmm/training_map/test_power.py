@@ -3,7 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from seedmap.hmm.training_map.branches import Branch, states_with_branches
+from helpers import branches
+from seedmap.hmm.training_map.branches import states_with_branches
 from seedmap.hmm.training_map.delay import Delay
 from seedmap.hmm.training_map.power import (
     FOUND,
@@ -16,24 +17,17 @@ from seedmap.hmm.training_map.power import (
 )
 
 DELAY = Delay(2.0, 1.5, 2.5, 0.001, 0.002, 0.9, 12, 28, 12, 28)
-BRANCH = Branch(
+BRANCH = replace(
+    branches.BRANCH,
     state=1,
-    num_states=4,
-    previous=0,
     instead=None,
     visitors=("a",),
     skippers=("b",),
     z=3.0,
-    separation=5.0,
-    timing=0.5,
     resolved=9,
     needed=4,
     support=0.9,
-    named=True,
-    stays=0.0,
-    end_z=0.0,
     delay=DELAY,
-    detour=False,
     maps=((4, 1),),
 )
 PATHS = np.repeat([[0, 1, 2]], 40, axis=0).repeat(12, axis=1)
