@@ -27,6 +27,17 @@ class Parameters(NamedTuple):
     covariances: Float[np.ndarray, "*batch state metric metric"]
 
 
+_LEAST_VARIANCE = 1e-3  # in squared standard deviations of a metric
+
+
+def with_least_variance(
+    covariance: Float[np.ndarray, "metric metric"],
+) -> Float[np.ndarray, "metric metric"]:
+    """Returns a covariance of standardised metrics, no direction of which has less than 0.001."""
+    variances, axes = np.linalg.eigh(covariance)
+    return (axes * np.maximum(variances, _LEAST_VARIANCE)) @ axes.T
+
+
 def num_parameters(num_states: int, num_metrics: int, covariance: str) -> int:
     """Returns the number of free parameters of the model, as hmmlearn counts them for AIC and BIC.
 

@@ -62,9 +62,10 @@ def first_fetched(place: Place) -> Iterator[tuple[Place, Path]]:
 
         @contextmanager
         def fetched(entry: Entry) -> Iterator[Path]:
-            if entry in there:
+            kept = there.pop(entry, None)  # at once: others may be fetched by other threads
+            if kept is not None:
                 try:
-                    yield there.pop(entry)
+                    yield kept
                 finally:
                     held.close()
                 return

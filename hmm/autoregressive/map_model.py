@@ -20,8 +20,6 @@ from seedmap.hmm.features import Features, Scale, apply_scale
 from seedmap.hmm.inference import filter_states
 from seedmap.hmm.sequences import Sequences
 
-_LEAST_VARIANCE = 1e-3  # of a metric given the components, in squared standard deviations
-
 
 @dataclass(frozen=True, eq=False)
 class MapModel:
@@ -128,9 +126,7 @@ def location_model(model: MapModel) -> gaussian.Parameters:
     """
     back = np.linalg.pinv(model.scale.loadings)  # [component, metric]
     means = model.parameters.location @ back
-    left = model.scale.covariance - back.T @ back
-    variances, axes = np.linalg.eigh(left)
-    left = (axes * np.maximum(variances, _LEAST_VARIANCE)) @ axes.T
+    left = gaussian.with_least_variance(model.scale.covariance - back.T @ back)
     covariances = back.T @ model.parameters.spread @ back + left
     return gaussian.Parameters(
         model.parameters.initial, model.parameters.transition, means, covariances

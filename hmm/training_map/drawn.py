@@ -10,12 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from seedmap.hmm.parameters import Parameters
+from seedmap.hmm.parameters import Parameters, with_least_variance
 from seedmap.hmm.sequences import Sequences
 from seedmap.hmm.training_map.branches import Branch, states_with_branches
 from seedmap.hmm.training_map.build import TrainingMap, build_map
 
-LEAST_VARIANCE = 1e-3  # of any direction in a state, in squared standard deviations
 _LEAST_COUNT = 0.01  # of transitions, as in the fit of maps
 
 
@@ -112,5 +111,4 @@ def _moments(
     mean = np.where(known, values, 0.0).sum(0) / np.maximum(known.sum(0), 1)
     centred = np.where(known, values - mean, 0.0)
     pairs = known.T.astype(float) @ known
-    variances, axes = np.linalg.eigh(centred.T @ centred / np.maximum(pairs, 1))
-    return mean, (axes * np.maximum(variances, LEAST_VARIANCE)) @ axes.T
+    return mean, with_least_variance(centred.T @ centred / np.maximum(pairs, 1))
