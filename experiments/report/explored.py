@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from seedmap.experiments.report.figures import drawn_map
 from seedmap.experiments.runs.dataset import recorded_variables, seed_rows, time_unit
 from seedmap.experiments.runs.fit_and_map import Mapped
 from seedmap.hmm.autoregressive.map_sweep import MapSweep
@@ -23,7 +22,7 @@ def explored(mapped: Mapped) -> Explored:
     if scale is not None:
         pairs = zip(scale.mean.tolist(), scale.std.tolist(), strict=True)
         scales = dict(zip(scale.metrics, pairs, strict=True))
-    chosen, drawn = mapped.analysis.training_map, drawn_map(mapped).training_map
+    chosen, drawn = mapped.analysis.training_map, mapped.drawn.training_map
     branches = summary.branches
     return Explored(
         runs=runs,

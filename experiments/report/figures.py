@@ -4,7 +4,6 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from seedmap import hmm
 from seedmap.experiments.report import captions
 from seedmap.experiments.runs.analysis import Analysis
 from seedmap.experiments.runs.dataset import seed_rows, time_unit
@@ -28,7 +27,7 @@ def make_figures(mapped: Mapped) -> dict[str, Figure]:
     measure = f"{unit}s later than the mean run" if by_time else f"{question.outcome} over the mean"
     regression = analysis.regression
     summary, detours = mapped.summary, mapped.summary.detours_on_map
-    to_draw = drawn_map(mapped)
+    to_draw = mapped.drawn
     drawn = {
         "training_map": figures.plot_training_map(
             to_draw.training_map,
@@ -51,16 +50,6 @@ def make_figures(mapped: Mapped) -> dict[str, Figure]:
             theirs.training_map, theirs.detours, heading="Map by the method of Hu et al. (2023)"
         )
     return drawn | _findings_figures(findings_of(mapped))
-
-
-def drawn_map(mapped: Mapped) -> hmm.DrawnMap:
-    """Returns the map of a mapped run in which its named branches can be seen."""
-    chosen, fitted = mapped.analysis.training_map, mapped.fitted
-    if mapped.summary.resolution is None:
-        return hmm.DrawnMap(chosen, (), tuple(mapped.summary.detours))
-    rows = fitted.on_the_map
-    decodings = {size: paths[rows] for size, paths in fitted.decodings.items()}
-    return hmm.map_to_draw(chosen, mapped.summary.branches, mapped.analysis.sequences, decodings)
 
 
 def _dissimilarity_figure(analysis: Analysis) -> Figure:

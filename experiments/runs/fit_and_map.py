@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,16 @@ class Mapped:
     analysis: Analysis
     findings: Findings | None
     summary: RunSummary
+
+    @cached_property
+    def drawn(self) -> hmm.DrawnMap:
+        """The map that is drawn: one in which the named branches can be seen."""
+        chosen, fitted = self.analysis.training_map, self.fitted
+        if self.summary.resolution is None:
+            return hmm.DrawnMap(chosen, (), tuple(self.summary.detours))
+        rows = fitted.on_the_map
+        decodings = {size: paths[rows] for size, paths in fitted.decodings.items()}
+        return hmm.map_to_draw(chosen, self.summary.branches, self.analysis.sequences, decodings)
 
 
 def copy_of(source: Path) -> NewRun:

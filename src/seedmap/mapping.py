@@ -4,6 +4,7 @@ import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -89,7 +90,7 @@ class Map:
             return tuple(branch.state for branch in self.branches if branch.detour)
         return tuple(self.analysis.detours)
 
-    @property
+    @cached_property
     def drawn(self) -> hmm.DrawnMap:
         """The map that `plot` draws: one in which the named branches can be seen.
 

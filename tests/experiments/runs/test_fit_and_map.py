@@ -16,7 +16,6 @@ from helpers.relaxing import relaxing_runs
 from seedmap import hmm
 from seedmap.experiments.report import captions
 from seedmap.experiments.report.explored import explored
-from seedmap.experiments.report.figures import drawn_map
 from seedmap.experiments.runs import engines
 from seedmap.experiments.runs.fit_and_map import findings_of, read_mapped
 from seedmap.experiments.runs.fitted import read_fitted
@@ -102,7 +101,7 @@ def test_the_report_draws_the_map_of_the_branch_it_names(folder):
     paths = mapped.fitted.decodings[5][mapped.fitted.on_the_map]
     branch = replace(BRANCH, state=2, num_states=5, maps=((5, 2),), detour=True)
     named = replace(mapped.summary, branches=[branch], headline="1 branch, 1 a detour")
-    drawn = drawn_map(replace(mapped, summary=named))
+    drawn = replace(mapped, summary=named).drawn
     assert drawn.heading == "Map of 5 states (chosen: 3)"
     assert drawn.detours == (2,)
     assert drawn.training_map.visits.tolist() == [(paths == k).any(1).sum() for k in range(5)]
