@@ -32,6 +32,7 @@ HELPERS = {  # between modules
     *("BranchCandidate", "candidates", "smallest_group", "Visits", "find_visits"),
     *("delay", "end_test", "parting", "place_test", "support", "timing", "holm", "measure_delay"),
     *("Whitening", "closest_points", "null_separations", "separation", "whiten"),
+    "with_least_variance",
     *("alignment_cost", "change_point", "median_interval"),
 }
 INSIDE = {  # of the default engine
