@@ -32,11 +32,19 @@ def _sign(bits: Any) -> Any:
     return bits.dtype.type(1 << (bits.dtype.itemsize * 8 - 1))
 
 
+def _count(flags: jax.Array) -> jax.Array:
+    """Number of true entries, summed as floats where that is exact: twice as fast on CPU."""
+    exact = flags.size <= 1 << 24
+    return jnp.sum(flags, dtype=jnp.float32 if exact else jnp.int32).astype(jnp.int32)
+
+
 def median(values: Float[Array, "..."]) -> Float[Array, ""]:
     """Median of all entries of an array, equal to `jnp.median` to the bit.
 
     The lower middle value is found bit by bit, from the highest down, by counting the entries
-    below a candidate (a radix selection): one pass over the data a bit, instead of a sort.
+    below a candidate (a radix selection): one pass over the data a bit, instead of a sort. It ends
+    where as many entries as are below the middle are below the bits found: after some 14 bits of
+    32 where entries differ.
 
     Args:
         values: floating array of any shape, at least one entry.
@@ -50,13 +58,23 @@ def median(values: Float[Array, "..."]) -> Float[Array, ""]:
     keys = ordered_bits(jax.lax.bitcast_convert_type(flat, jnp.dtype(f"uint{width}")))
     rank = (flat.size - 1) // 2
 
-    def settle_bit(i: jax.Array, prefix: jax.Array) -> jax.Array:
-        candidate = prefix | (jnp.ones((), keys.dtype) << (width - 1 - i).astype(keys.dtype))
-        return jnp.where(jnp.sum(keys < candidate, dtype=jnp.int32) <= rank, candidate, prefix)
+    def is_open(search: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        bit, _, below = search
+        return (bit >= 0) & (below < rank)
 
-    lower = jax.lax.fori_loop(0, width, settle_bit, jnp.zeros((), keys.dtype))
-    above = jnp.min(jnp.where(keys > lower, keys, ~jnp.zeros((), keys.dtype)))
-    needs_next = (flat.size % 2 == 0) & (jnp.sum(keys <= lower, dtype=jnp.int32) == rank + 1)
+    def settle_bit(search):
+        bit, prefix, below = search
+        candidate = prefix | (jnp.ones((), keys.dtype) << bit.astype(keys.dtype))
+        count = _count(keys < candidate)
+        fits = count <= rank
+        return bit - 1, jnp.where(fits, candidate, prefix), jnp.where(fits, count, below)
+
+    zero = jnp.zeros((), keys.dtype)
+    start = (jnp.int32(width - 1), zero, jnp.int32(0))
+    _, prefix, _ = jax.lax.while_loop(is_open, settle_bit, start)
+    lower = jnp.min(jnp.where(keys >= prefix, keys, ~zero))
+    above = jnp.min(jnp.where(keys > lower, keys, ~zero))
+    needs_next = (flat.size % 2 == 0) & (_count(keys <= lower) == rank + 1)
 
     def as_float(key: jax.Array) -> jax.Array:
         return jax.lax.bitcast_convert_type(from_ordered_bits(key), flat.dtype)
@@ -65,4 +83,4 @@ def median(values: Float[Array, "..."]) -> Float[Array, ""]:
     high = jnp.where(needs_next, as_float(above), low)
     # Equal middles are returned as they are: half of the smallest float would be flushed to zero.
     middle = jnp.where(low == high, low, low * 0.5 + high * 0.5)
-    return jnp.where(jnp.any(jnp.isnan(flat)), jnp.nan, middle).astype(flat.dtype)
+    return jnp.where(_count(jnp.isnan(flat)) > 0, jnp.nan, middle).astype(flat.dtype)
