@@ -131,7 +131,7 @@ def test_a_map_is_one_labelled_tree(mapped, runs):
     sizes = tree["sizes"]
     for size, paths in mapped.fit.decodings.items():
         np.testing.assert_array_equal(sizes.state.sel(num_states=size).values, paths)
-    assert sizes.icl.sel(num_states=2).item() == mapped.fit.candidates[1]["icl"]
+    assert sizes.bic.sel(num_states=2).item() == mapped.fit.candidates[1]["bic"]
     assert tree.attrs["headline"] == mapped.headline
 
 

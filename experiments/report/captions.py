@@ -154,8 +154,8 @@ def model_selection(summary: RunSummary) -> str:
 
 def _sizes(summary: RunSummary, resolution: Resolution) -> str:
     return (
-        "ICL and the agreement of fits to halves of the runs, for each number of states; the band "
-        f"marks the {summary.num_states} chosen: the lowest ICL of those that halves agree on. The "
+        "BIC and the agreement of fits to halves of the runs, for each number of states; the band "
+        f"marks the {summary.num_states} chosen: the lowest BIC of those that halves agree on. The "
         f"number is a resolution: {resolution.half} where records count half as much, "
         f"{resolution.double} where twice."
     )

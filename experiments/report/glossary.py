@@ -26,6 +26,7 @@ GLOSSARY = {
         "How unlike two runs' shares of time over the states are: 0 for equal, 1 for no state in "
         "common (means and index weigh states by how far apart they are)."
     ),
+    "BIC": "Bayesian information criterion: likelihood less a penalty for size. Low is good.",
     "ICL": (
         "Integrated completed likelihood: likelihood less a penalty for size and for records whose "
         "state is unsure. Low is good."

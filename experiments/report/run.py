@@ -123,6 +123,7 @@ def _features(features: Iterable[tuple[str, float]]) -> str:
 _SIZES = {
     "num_states": "states",
     "num_parameters": "parameters",
+    "bic": "BIC (nats)",
     "icl": "ICL (nats)",
     "log_likelihood": "log-likelihood per record",
     "agreement": "agreement of halves",

@@ -373,7 +373,7 @@ def summarise(
 
 
 def _selection_row(row: dict[str, Any]) -> SizeRow | SelectionRow:
-    kind: Any = SizeRow if "icl" in row else SelectionRow
+    kind: Any = SizeRow if "agreement" in row else SelectionRow
     return from_json(kind, to_json(row))
 
 

@@ -1,12 +1,14 @@
 """The number of states: a sweep over K, each K's stability between halves, and the choice.
 
-K is chosen by ICL among the K that two halves of the runs agree on. ICL (Biernacki, Celeux and
-Govaert 2000) counts the likelihood of the runs together with their decoding:
+K is chosen by BIC (Schwarz 1978) among the K that two halves of the runs agree on:
 
-    ICL = -2 L* + p log(tau N),
+    BIC = -2 L + p log(tau N),
 
-with L* the tempered log-likelihood of the best paths and N the number of records, of which the
-share tau counts as independent. One state is always a candidate.
+with L the tempered log-likelihood and N the number of records, of which the share tau counts as
+independent. ICL (Biernacki, Celeux and Govaert 2000) has the likelihood of the runs together with
+their best paths in place of L. It is given beside BIC and not used: it charges a state for every
+record at which it is not certain when a run enters it, and so stops early where BIC is as
+reproducible (`benchmarks/RESULTS.md`). One state is always a candidate.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -65,7 +67,8 @@ class SizeCandidate:
         num_states: K.
         fit: the start of highest score.
         num_parameters: p.
-        icl: tempered, in nats; low is good.
+        bic: tempered, in nats; low is good.
+        icl: likewise.
         halves: float64 [pair], adjusted Rand index of the decodings of all runs by the fits to
             two halves of them; empty for K = 1, and where none were fitted.
         chance: the mean of that index over segmentations drawn at random from the starts.
@@ -76,6 +79,7 @@ class SizeCandidate:
     num_states: int
     fit: Fitted
     num_parameters: int
+    bic: float
     icl: float
     halves: Float[np.ndarray, " pair"]
     chance: float
@@ -122,7 +126,7 @@ def sweep_states(
 ) -> tuple[SizeCandidate, ...]:
     """Returns the candidates, in the order of the plan's states, one of them chosen.
 
-    Halves are fitted for the K of lowest ICL first, and on until they agree: that K is the choice.
+    Halves are fitted for the K of lowest BIC first, and on until they agree: that K is the choice.
     Of the others two pairs of halves are fitted if the plan says so.
 
     Args:
@@ -139,7 +143,7 @@ def sweep_states(
     ]
     fits = iter(make_fits(material.records, material.lengths, jobs, report=report))
     candidates = {k: _candidate(material, plan, k, fits, restarts[k]) for k in plan.states}
-    for k in sorted(plan.states, key=lambda k: (candidates[k].icl, k)):
+    for k in sorted(plan.states, key=lambda k: (candidates[k].bic, k)):
         candidates[k] = _judged(material, plan, [candidates[k]], plan.pairs, report)[0]
         if candidates[k].eligible:
             break
@@ -187,14 +191,15 @@ def candidate_row(candidate: SizeCandidate) -> dict[str, Any]:
     """Returns what speaks for and against a candidate as plain values, its model left out.
 
     Returns:
-        `num_states`, `num_parameters`, `icl`, `log_likelihood` per record and `scores` of every
-        start (both divided by tau), `iterations`, `agreement`, `halves`, `chance`, `eligible` and
-        `reason`; None where a number is not there.
+        `num_states`, `num_parameters`, `bic`, `icl`, `log_likelihood` per record and `scores` of
+        every start (both divided by tau), `iterations`, `agreement`, `halves`, `chance`,
+        `eligible` and `reason`; None where a number is not there.
     """
     fit, agreement = candidate.fit, candidate.agreement
     return {
         "num_states": candidate.num_states,
         "num_parameters": candidate.num_parameters,
+        "bic": candidate.bic,
         "icl": candidate.icl,
         "log_likelihood": fit.score / fit.tempering,
         "scores": (candidate.scores / fit.tempering).tolist(),
@@ -222,7 +227,7 @@ def draw_halves(
 
 
 def choose(candidates: Sequence[SizeCandidate]) -> SizeCandidate:
-    """Returns the eligible candidate of lowest ICL; the one halves agree on most if none is.
+    """Returns the eligible candidate of lowest BIC; the one halves agree on most if none is.
 
     Of equal ones that with fewer states.
     """
@@ -230,7 +235,7 @@ def choose(candidates: Sequence[SizeCandidate]) -> SizeCandidate:
     if not eligible:
         judged = [c for c in candidates if len(c.halves)]
         return max(judged, key=lambda c: (c.agreement, -c.num_states))
-    return min(eligible, key=lambda c: (c.icl, c.num_states))
+    return min(eligible, key=lambda c: (c.bic, c.num_states))
 
 
 def final_fit(
@@ -255,12 +260,13 @@ def _candidate(material: Material, plan: Plan, k: int, fits: Iterator[Fitted], r
     mine = list(islice(fits, restarts))
     best = max(mine, key=lambda fit: fit.score)
     free = num_parameters(k, int(material.records.num_components))
-    deviance = -2 * (material.run_weights @ best.path_log_likelihood)
+    penalty = free * np.log(best.tempering * material.num_counted)
     return SizeCandidate(
         num_states=k,
         fit=best,
         num_parameters=free,
-        icl=float(deviance + free * np.log(best.tempering * material.num_counted)),
+        bic=float(penalty - 2 * material.run_weights @ best.run_log_likelihood),
+        icl=float(penalty - 2 * material.run_weights @ best.path_log_likelihood),
         halves=np.ones(0),
         chance=_chance(material, plan, k),
         scores=np.array([fit.score for fit in mine]),
@@ -290,10 +296,10 @@ def _with_reasons(candidates: list[SizeCandidate]) -> tuple[SizeCandidate, ...]:
             f"which is below {AGREEMENT}"
         )
         if candidate is chosen:
-            stable = "lowest ICL of the numbers of states that halves of the runs agree on"
+            stable = "lowest BIC of the numbers of states that halves of the runs agree on"
             return stable if candidate.eligible else f"halves agree on it most; {apart}"
-        if candidate.icl < chosen.icl:
+        if candidate.bic < chosen.bic:
             return apart
-        return f"ICL is {candidate.icl - chosen.icl:.0f} nats above the lowest"
+        return f"BIC is {candidate.bic - chosen.bic:.0f} nats above that of the chosen one"
 
     return tuple(replace(candidate, reason=reason(candidate)) for candidate in candidates)

@@ -37,7 +37,8 @@ class SizeRow:
     Attributes:
         num_states: K.
         num_parameters: p.
-        icl: tempered, in nats; low is good.
+        bic: tempered, in nats; low is good.
+        icl: likewise.
         log_likelihood: of the best start, in nats per record.
         scores: of every start, likewise.
         iterations: of EM, of the best start.
@@ -50,6 +51,7 @@ class SizeRow:
 
     num_states: int
     num_parameters: int
+    bic: float
     icl: float
     log_likelihood: float
     scores: list[float]

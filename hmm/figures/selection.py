@@ -103,7 +103,7 @@ def plot_sizes(
 ) -> Figure | Axes:
     """Show what speaks for and against each number of states of a map.
 
-    Left ICL over its lowest; right the agreement of fits to halves of the runs, a dot a pair,
+    Left BIC over its lowest; right the agreement of fits to halves of the runs, a dot a pair,
     beside that of segmentations drawn at random and the least that is asked for. A band marks the
     chosen number of states.
 
@@ -121,12 +121,12 @@ def plot_sizes(
         ax.legend()
         return ax
     figure = Drawing(figsize=(WIDTH, 2.8), layout="constrained")
-    icl, halves = figure.subplots(1, 2)
+    bic, halves = figure.subplots(1, 2)
     candidates = [row.num_states for row in sizes]
-    over = np.array([row.icl for row in sizes])
-    icl.plot(candidates, over - over.min(), marker="o", markersize=4, gid="icl", **_FIRST)
-    icl.set(title="Likelihood and size", ylabel="ICL over its lowest (nats)")
-    _mark_candidates(icl, candidates, num_states)
+    over = np.array([row.bic for row in sizes])
+    bic.plot(candidates, over - over.min(), marker="o", markersize=4, gid="bic", **_FIRST)
+    bic.set(title="Likelihood and size", ylabel="BIC over its lowest (nats)")
+    _mark_candidates(bic, candidates, num_states)
     _draw_agreement(halves, sizes, num_states)
     figure.legend(*halves.get_legend_handles_labels(), loc="outside upper right", ncols=3)
     figure.supxlabel("number of states", fontsize=8)

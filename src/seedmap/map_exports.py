@@ -120,7 +120,7 @@ def _sizes(fit: MapFit) -> "xr.Dataset":
     sizes = list(fit.decodings)
     numbers = {
         key: ("num_states", [tried.get(size, {}).get(key) for size in sizes])
-        for key in ("icl", "agreement", "chance")
+        for key in ("bic", "icl", "agreement", "chance")
     }
     paths = np.stack([fit.decodings[size] for size in sizes])
     known = {key: (dim, np.array(values, float)) for key, (dim, values) in numbers.items()}

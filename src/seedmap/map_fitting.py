@@ -103,8 +103,8 @@ class MapFit:
         return figures.plot_sizes(self.made.candidates, self.num_states, ax)
 
     def _repr_html_(self) -> str:
-        header = ("states", "ICL", "agreement of halves", "by chance", "why chosen or not")
-        keys = ("num_states", "icl", "agreement", "chance", "reason")
+        header = ("states", "BIC", "agreement of halves", "by chance", "why chosen or not")
+        keys = ("num_states", "bic", "agreement", "chance", "reason")
         rows = [[row[key] for key in keys] for row in self.candidates]
         return card(repr(self), self.plot(), self.notes, header, rows)
 

@@ -91,7 +91,7 @@ def test_summary_has_the_promised_fields(run):
     assert content["num_converged"] == sum(t is not None for t in expected)
     assert {"threshold", "unit", "mean", "std"} < set(content["convergence"])
     assert [row["num_states"] for row in content["selection"]] == [2, 3]
-    assert {"icl", "agreement", "chance", "reason"} < set(content["selection"][0])
+    assert {"bic", "icl", "agreement", "chance", "reason"} < set(content["selection"][0])
     assert {"r2", "f_pvalue", "leave_one_out_r2"} < set(content["regression"])
     assert len(content["regression"]["coefficients"]) == content["num_states"]
     assert set(content["dissimilarity"]) == {"index", "discrete", "means"}

@@ -263,9 +263,9 @@ BRANCH = Branch(
     maps=((5, 3), (6, 4)),
 )
 SIZE = {
-    **{"num_states": 6, "num_parameters": 90, "icl": 1234.5, "log_likelihood": -2.5},
+    **{"num_states": 6, "num_parameters": 90, "bic": 1222.5, "icl": 1234.5, "log_likelihood": -2.5},
     **{"scores": [-2.5], "iterations": 40, "agreement": 0.96875, "halves": [0.96875]},
-    **{"chance": 0.40625, "eligible": True, "reason": "lowest ICL"},
+    **{"chance": 0.40625, "eligible": True, "reason": "lowest BIC"},
 }
 MAPPED = SUMMARY | {
     **{"emission": "autoregressive", "scale": "common", "odd_runs": ["14"]},
@@ -283,7 +283,7 @@ def test_branches_are_claims_with_what_speaks_for_them(tmp_path):
     row = "3 5 yes yes 3 4 4.25 4 of 3 needed 0.75 0.625 1.8 (1.2 to \N{INFINITY}) 0.003"
     assert f"p of the delay {row}" in text
     assert "p (log-rank) 3 5 2 of 3 3 of 4 75.0 [25.0, 125] 0.031" in text
-    assert "above chance 6 90 1234 -2.5 0.9688 0.4062 lowest ICL 0.5625" in text
+    assert "above chance 6 90 1222 1234 -2.5 0.9688 0.4062 lowest BIC 0.5625" in text
     again = read(to_json(read(MAPPED)))
     assert again.branches == [BRANCH]
     assert again.detours_on_map == [4]  # where the branch is among 6 states

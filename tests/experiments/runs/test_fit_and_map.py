@@ -76,7 +76,7 @@ def test_the_summary_says_how_far_the_number_of_states_is_one(summary):
     assert summary["resolution"]["num_states"] == 3
     assert {summary["resolution"][name] for name in ("half", "double")} <= {1, 3}
     sizes = {row["num_states"]: row for row in summary["selection"]}
-    assert sizes[3]["icl"] < sizes[1]["icl"]
+    assert sizes[3]["bic"] < sizes[1]["bic"]
     assert sizes[3]["agreement"] > 0.7 > sizes[3]["chance"] > 0
 
 

@@ -79,7 +79,7 @@ def test_cuts_are_common_to_all_runs_and_a_function_of_the_key():
 # --- the choice ---
 
 
-def made_up(k, icl, halves):
+def made_up(k, bic, halves):
     fit = Fitted(
         run_log_likelihood=np.zeros(3),
         path_log_likelihood=np.zeros(3),
@@ -89,7 +89,7 @@ def made_up(k, icl, halves):
         score=1.0,
         iterations=30,
     )
-    return SizeCandidate(k, fit, 5, icl, np.array(halves), 0.4, np.array([1.0]), "")
+    return SizeCandidate(k, fit, 5, bic, 0.0, np.array(halves), 0.4, np.array([1.0]), "")
 
 
 @pytest.mark.parametrize(
@@ -102,9 +102,9 @@ def made_up(k, icl, halves):
         ({2: [0.6], 3: [0.69], 4: [0.1]}, 3),
     ],
 )
-def test_lowest_icl_among_those_that_halves_agree_on(halves, expected):
-    icl = {1: 100.0, 2: 50.0, 3: 10.0, 4: 20.0}
-    candidates = [made_up(k, icl[k], values) for k, values in halves.items()]
+def test_lowest_bic_among_those_that_halves_agree_on(halves, expected):
+    bic = {1: 100.0, 2: 50.0, 3: 10.0, 4: 20.0}
+    candidates = [made_up(k, bic[k], values) for k, values in halves.items()]
     assert choose(candidates).num_states == expected
 
 
@@ -145,14 +145,15 @@ def test_a_sweep_of_planted_runs(material):
     assert chosen.num_states == 3
     assert sum(done) == 1 + 3 * 2 + 2 * (4 + 2 * 2)  # starts; halves of 3, a pair of 2 and of 5
     assert [len(c.halves) for c in candidates] == [0, 1, 2, 1]
-    assert chosen.reason.startswith("lowest ICL")
-    assert "nats above the lowest" in candidates[1].reason
-    np.testing.assert_allclose(again[0].icl, chosen.icl, rtol=1e-9)  # whatever else is swept
+    assert chosen.reason.startswith("lowest BIC")
+    assert "nats above that of the chosen" in candidates[1].reason
+    np.testing.assert_allclose(again[0].bic, chosen.bic, rtol=1e-9)  # whatever else is swept
     assert more.score >= chosen.fit.score
     for c in candidates:
-        total = c.fit.path_log_likelihood.sum()
         size = num_parameters(c.num_states, int(material.records.num_components))
-        np.testing.assert_allclose(c.icl, -2 * total + size * np.log(16 * 49 * 0.5))
+        penalty = size * np.log(16 * 49 * 0.5)
+        np.testing.assert_allclose(c.bic, penalty - 2 * c.fit.run_log_likelihood.sum())
+        np.testing.assert_allclose(c.icl, penalty - 2 * c.fit.path_log_likelihood.sum())
         assert c.fit.score == pytest.approx(c.fit.run_log_likelihood.sum() / (16 * 49))
         assert c.scores.max() == c.fit.score
     row = candidate_row(chosen)

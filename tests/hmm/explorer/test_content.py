@@ -116,10 +116,10 @@ def test_no_name_ends_the_script():
 
 def test_sizes_are_said_in_words():
     class Row:
-        num_states, agreement, chance, reason = 3, 0.949, 0.5925, "lowest ICL"
+        num_states, agreement, chance, reason = 3, 0.949, 0.5925, "lowest BIC"
 
     assert size_sentences([Row()]) == {
-        3: "Lowest ICL. Halves of the runs agree 0.95, by chance 0.59."
+        3: "Lowest BIC. Halves of the runs agree 0.95, by chance 0.59."
     }
 
 
