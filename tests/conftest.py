@@ -30,13 +30,34 @@ check_modules([f"seedmap.{name}" for name in SHAPED])
 settings.register_profile("fixed", derandomize=True)
 settings.load_profile("fixed")
 
+# Imports of 160 files leave little garbage, and walking their objects is a fifth of collecting
+# the tests, in every worker; `few_objects` takes over from here.
+gc.disable()
 
-LONG = ("test_crashes.py", "test_readme.py", "test_packaging.py", "test_noise.py")
+# The dearest first: ten seconds of processor time and more, by their folder and name.
+LONG = (
+    *("trainer/test_devices", "experiments/test_crashes", "plan/test_lowering"),
+    *("commands/test_main", "commands/test_noise", "tests/test_facade", "trainer/test_tasks"),
+    *("runs/test_fit_and_map", "noise/test_perturb", "runs/test_ids", "checkpoints/test_layouts"),
+    *("checkpoints/test_importing", "metrics/test_spectrum", "trainer/test_resume"),
+    *("metrics/test_weights", "tests/test_readme", "runs/test_session", "runs/test_compare"),
+    *("em/test_loop", "commands/test_train", "hmm/test_adversarial", "em/test_missing"),
+    *("recording/test_recorder", "tests/test_packaging", "report/test_browser"),
+)
 
 
 def pytest_collection_modifyitems(items):
-    """Begins with the longest files, so that no worker is left with one at the end."""
-    items.sort(key=lambda item: item.path.name not in LONG)
+    """Begins with the longest files, so that no worker is left with one at the end.
+
+    pytest-xdist would begin with those of the most tests, many of which are short
+    (`--no-loadscope-reorder` in pyproject.toml).
+    """
+    rank = {name: number for number, name in enumerate(LONG)}
+
+    def place(item):
+        return rank.get(f"{item.path.parent.name}/{item.path.stem}", len(LONG))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,6 +71,8 @@ def compilation_cache(tmp_path_factory):
     jax.config.update("jax_compilation_cache_dir", str(shared / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    # Where in Python each operation comes from is a tenth of what lowering takes.
+    jax.config.update("jax_traceback_in_locations_limit", 0)
 
 
 PROGRAMS_A_CONTEXT = 100

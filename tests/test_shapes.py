@@ -1,6 +1,7 @@
 """Annotations of shapes are checked in all tests, and are there on every public function."""
 
 import inspect
+import math
 import typing
 from dataclasses import is_dataclass
 
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 from jaxtyping import Float, TypeCheckError
 
+from helpers import shapes
 from helpers.shapes import array_kinds
 from seedmap import fitting, hmm, mapping, runs, trainer
 
 
-def test_wrong_shapes_and_types_are_noticed():
+def test_wrong_shapes_and_types_are_noticed(monkeypatch):
+    monkeypatch.setattr(shapes, "CALLS", math.inf)  # however often other tests have called them
     bag = np.full((4, 2), 0.5)
     with pytest.raises(TypeCheckError):
         hmm.regress(bag, np.zeros((4, 1)))

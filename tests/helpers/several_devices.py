@@ -1,10 +1,10 @@
 """Run by test_devices in processes of their own: simulated CPU devices, or several hosts.
 
-    python several_devices.py devices OPTIMIZER FOLDER
+    python several_devices.py devices OPTIMIZER FOLDER COUNT ...
     python several_devices.py stress NUM_DEVICES SECONDS
     python several_devices.py host PORT PROCESS NUM_PROCESSES FOLDER
 
-The first trains the same seeds on 1, 2, 4 and 8 of 8 simulated devices, and a training cut short on
+The first trains the same seeds on each COUNT of 8 simulated devices, and a training cut short on
 one number and resumed on others, and saves all that each gives; the second records every metric by
 every method for so many seconds and prints how often; the third trains its share and prints its
 seeds.
@@ -30,7 +30,6 @@ from seedmap.trainer import MEASURES, Saving, choose, placement, train  # noqa: 
 TASK = parities_task(ParitiesConfig(hidden=16, bits=8, train_size=64, test_size=20))
 OPTIMIZERS = {"sgd": optax.sgd(0.05), "adamw": optax.adamw(0.01)}
 SIZES = {"batch_size": 16, "steps": 40, "record_every": 8}
-COUNTS = (1, 2, 4, 8)
 
 
 class CutError(Exception):
@@ -98,9 +97,10 @@ def main():
         return
     if kind == "devices":
         placement.usable_cores = lambda: 8  # lanes in earnest, whatever the machine has
-        optimizer, folder = OPTIMIZERS[arguments[0]], Path(arguments[1])
+        optimizer, folder, *counts = arguments
+        optimizer, folder = OPTIMIZERS[optimizer], Path(folder)
         keep_compiled(folder / "xla")
-        for count in COUNTS:
+        for count in map(int, counts):
             options = {"seeds_at_once": 2, "devices": jax.devices()[:count]}
             run = train(TASK, optimizer, range(15), **options, **SIZES)
             np.savez(folder / f"{count}.npz", **values(run))
