@@ -29,14 +29,7 @@ def calls(text):
     return set(re.findall(r"custom_call @([\w.]+)", text)) - {"Sharding"}
 
 
-# The network and training of CIFAR-10's, with more classes.
-ALIKE = {"cifar100", "cifar100-destabilised"}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=pytest.mark.slow if n in ALIKE else ()) for n in EXPERIMENTS],
-)
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiments_training_is_lowered_as_its_target_has_it(name):
     experiment = load_experiment(name)
     job = job_of(experiment, experiment.presets["quick"].training, None)
