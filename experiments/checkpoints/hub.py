@@ -108,7 +108,7 @@ def _asking(what: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:
+    except Exception as error:  # broad on purpose, see above
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"--hub: the hub does not give {what} ({type(error).__name__}: {reason}); see to the "

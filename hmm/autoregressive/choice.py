@@ -68,7 +68,7 @@ class SizeCandidate:
         fit: the start of highest score.
         num_parameters: p.
         bic: tempered, in nats; low is good.
-        icl: likewise.
+        icl: likewise, of the best paths; the choice does not use it.
         halves: float64 [pair], adjusted Rand index of the decodings of all runs by the fits to
             two halves of them; empty for K = 1, and where none were fitted.
         chance: the mean of that index over segmentations drawn at random from the starts.
@@ -127,7 +127,7 @@ def sweep_states(
     """Returns the candidates, in the order of the plan's states, one of them chosen.
 
     Halves are fitted for the K of lowest BIC first, and on until they agree: that K is the choice.
-    Of the others two pairs of halves are fitted if the plan says so.
+    Of the others as many pairs of halves are fitted as the plan says.
 
     Args:
         material: the runs.

@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
 from seedmap.trainer import PAPER_METRICS, Role, flax_rule, weight_metrics
-from seedmap.trainer.metrics.median import median
+from seedmap.trainer.metrics.median import _count, median
 from seedmap.trainer.metrics.weights import sort_weights
 
 
@@ -182,6 +182,11 @@ def test_median_is_that_of_jax_to_the_bit(dtype, size):
     values = values.at[0, ::2].set(0.0)  # ties, as zero biases give
     ours = jax.vmap(median)(values)
     np.testing.assert_array_equal(ours, jnp.median(values, axis=-1))
+
+
+def test_more_flags_than_floats_count_exactly_are_counted():
+    for size in (2**24, 2**24 + 1):
+        assert _count(jnp.ones(size, bool)) == size
 
 
 def test_median_with_a_nan_is_nan():
