@@ -34,6 +34,7 @@ from seedmap.experiments.noise.variants import (
     rows_of,
     used_sources,
 )
+from seedmap.showing import card
 from seedmap.trainer import Progress, Replicas, Task, Variables, train, weight_metrics
 from seedmap.trainer.checks import check_sizes, check_steps
 from seedmap.trainer.metrics.arguments import Metric
@@ -106,6 +107,10 @@ class StudyResult(NamedTuple):
         names = ", ".join(variant.name for variant in self.variants)
         replicas = f"{len(self.diverged)} replicas, {int((self.diverged >= 0).sum())} diverged"
         return f"StudyResult({self.roots} roots of {names}; {replicas})"
+
+    def _repr_html_(self) -> str:
+        rows = [(v.name, ", ".join(v.varied), v.replicas) for v in self.variants]
+        return card(repr(self), None, self.notes, ("variant", "varied", "replicas a root"), rows)
 
 
 def study_of_root(study: StudyResult, number: int) -> StudyResult:

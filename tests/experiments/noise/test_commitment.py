@@ -21,6 +21,7 @@ from seedmap.experiments.noise.report.figures import make_figures
 from seedmap.experiments.noise.results import Commitment
 from seedmap.experiments.noise.study import NoiseConfig, StudyResult, check_noise
 from seedmap.experiments.noise.variants import make_rows, make_variants, num_rows, rows_of
+from seedmap.showing import MOST_ROWS
 
 STEPS, ROOTS, REPLICAS = (4, 8), 60, 3
 BRANCHES_AT, LATER = 6, 1.0  # the branch is drawn at step 6; it takes longer by this, in logs
@@ -169,3 +170,12 @@ def test_the_curve_is_drawn_with_its_loss():
 def test_wrong_steps_are_refused(noise, message):
     with pytest.raises(ValueError, match=message):
         check_noise(noise)
+
+
+def test_a_study_shows_its_variants_and_notes_in_a_notebook(found):
+    study = found[0]._replace(notes=["a <note>"])
+    html = study._repr_html_()
+    assert "a &lt;note&gt;" in html
+    for variant in study.variants[:MOST_ROWS]:
+        assert f"<td>{variant.name}</td>" in html
+    assert html.count("<tr>") == 1 + min(len(study.variants), MOST_ROWS)
