@@ -59,9 +59,8 @@ def by_network(task: Task) -> int:
     return min(_MOST, 2 ** int(math.log2(max(1, fitting))))
 
 
-def smaller(placement: Placement) -> Iterator[int]:
-    """Gives the sizes of groups to try from a placement's on, halved each time."""
-    size = placement.seeds_at_once
+def halves(size: int) -> Iterator[int]:
+    """Gives the sizes of groups to try from the largest on, halved each time."""
     while size:
         yield size
         size //= 2
@@ -121,7 +120,7 @@ def choose_alike(
         alike: False takes it as it is, and only measures.
     """
     whole = place(len(replicas[0].init), most, devices)
-    for tried in smaller(whole):
+    for tried in halves(whole.seeds_at_once):
         size = place(len(replicas[0].init), tried, devices).seeds_at_once  # that groups will have
         length = size * whole.mesh.size
         placement = place(length * whole.lanes, size, devices)

@@ -26,8 +26,8 @@ from seedmap.trainer.group_size import (
     choose_alike,
     cpu_group,
     fits,
+    halves,
     out_of_memory,
-    smaller,
 )
 from seedmap.trainer.metrics.replica_distance import Compared, first_of
 from seedmap.trainer.noise.perturb import Perturbations
@@ -185,7 +185,7 @@ def compile_program(plan: Plan, seeds_at_once: int | None) -> Program:
     replicas = plan.streams, hyper, plan.perturb
     most = _most_at_once(plan, replicas) if seeds_at_once is None else seeds_at_once
     whole = place(len(plan.seeds), most, plan.devices)
-    for size in smaller(whole) if seeds_at_once is None else [most]:
+    for size in halves(whole.seeds_at_once) if seeds_at_once is None else [most]:
         program = _compile(plan, place(len(plan.seeds), size, plan.devices), replicas)
         if program is not None:
             return program._replace(compile_seconds=time.perf_counter() - started)

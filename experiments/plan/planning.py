@@ -30,6 +30,7 @@ from seedmap.experiments.plan.results import (
     Determinism,
     Found,
     Hardware,
+    Memory,
     MostSeeds,
     Plan,
     ProgramPlan,
@@ -38,7 +39,7 @@ from seedmap.experiments.plan.results import (
 from seedmap.experiments.plan.search import most_that_fit
 from seedmap.experiments.plan.targets import Target, devices_of
 from seedmap.experiments.tasks.base import FitConfig
-from seedmap.trainer.group_size import USABLE
+from seedmap.trainer.group_size import USABLE, halves
 
 OnProgress = Callable[[str], None]
 _PACKAGES = ("jax", "jaxlib", "libtpu", "jax-cuda12-pjrt", "nvidia-cuda-nvcc-cu12", "flax", "optax")
@@ -146,15 +147,45 @@ class Compiler:
     def most_seeds(self, tried: list[Tried]) -> MostSeeds:
         """Says how many seeds fit, and how those asked for take turns."""
         most = max(each.seeds for each in tried if each.fits)
-        at_once = min(most, self.job.most_at_once(self.target.chip.platform) or most)
+        at_once = self.job.most_at_once(self.target.chip.platform)
+        groups = -(-self.share // min(most, at_once or most))
+        if groups > 1 and at_once is None:
+            groups = self.groups_beside_those_that_wait(most) or groups
         return MostSeeds(
             per_device=most,
             on_target=most * len(self.devices),
             asked=self.job.seeds,
             at_once=self.share <= most,
-            groups=-(-self.share // at_once),
+            groups=groups,
             tried=tried,
         )
+
+    def groups_beside_those_that_wait(self, most: int) -> int | None:
+        """Counts the groups that `train` makes: halved until there is memory for all that wait too.
+
+        Args:
+            most: seeds that fit on a device while none waits.
+
+        Returns:
+            None where the states of all seeds do not fit, however few train at once.
+        """
+        for size in halves(self.share):
+            groups = -(-self.share // size)
+            on_device = -(-self.share // groups)
+            if on_device > most:
+                continue
+            memory = self.training_memory(on_device, groups)
+            if memory.total <= self.usable:
+                return groups
+            if memory.data + memory.state + memory.other_groups > self.usable:
+                break
+        return None
+
+    def training_memory(self, on_device: int, groups: int) -> Memory:
+        """Returns the memory of training a group while the others wait."""
+        training = self.training(on_device)
+        waiting = (groups - 1) * training.memory(on_device).state
+        return training.memory(on_device, waiting)
 
     def hardware(self) -> Hardware:
         """Describes what is compiled for."""
@@ -204,7 +235,7 @@ def make_plan(
     calls = most.groups * job.num_records
     operations = operations_of(job, training, programs.steps, calls, target.lowering)
     moved = bytes_of_training(job, training, calls)
-    waiting = (most.groups - 1) * training.memory(on_device).state
+    memory = compiler.training_memory(on_device, most.groups)
     return Plan(
         **{"experiment": None, "preset": None, "hyperparameters": {}, **named},
         hardware=compiler.hardware(),
@@ -212,7 +243,7 @@ def make_plan(
         steps=job.steps,
         records=job.num_records,
         compile_seconds={each.program.name: each.seconds for each in compiled},
-        memory=training.memory(on_device, waiting),
+        memory=memory,
         most_seeds=most,
         operations=operations,
         bytes=moved,
@@ -223,7 +254,7 @@ def make_plan(
         bound_seconds=bound_of(job, target, training, calls),
         programs=[_program_plan(each) for each in compiled],
         units=UNITS,
-        notes=[*_notes(target, most, operations, moved), *too_large],
+        notes=[*_notes(compiler, most, memory, operations, moved), *too_large],
     )
 
 
@@ -258,10 +289,12 @@ def _program_plan(each: Compiled) -> ProgramPlan:
     )
 
 
-def _notes(target: Target, most: MostSeeds, operations: Amount, moved: Amount) -> list[str]:
+def _notes(
+    compiler: Compiler, most: MostSeeds, memory: Memory, operations: Amount, moved: Amount
+) -> list[str]:
     several = f"{most.groups} groups take turns" if most.groups > 1 else "1 group"
     notes = [_UNKNOWN]
-    if target.chip.platform == "cpu":
+    if compiler.target.chip.platform == "cpu":
         notes.append(
             f"on a CPU the network's size decides how many seeds stand side by side: {several} "
             "on its cores; no peaks of it are known, and so no bound of time"
@@ -274,6 +307,12 @@ def _notes(target: Target, most: MostSeeds, operations: Amount, moved: Amount) -
     elif not most.at_once:
         notes.append(
             f"{most.asked} seeds do not fit at once, {most.on_target} do: {several} on each device"
+        )
+    if compiler.target.chip.platform != "cpu" and memory.total > compiler.usable:
+        notes.append(
+            f"the states of those that wait do not fit beside them ({_gib(memory.total)} of the "
+            f"{_gib(compiler.usable)} that a training may take): train them in several runs, of at "
+            f"most {most.on_target} seeds"
         )
     if not (operations.whole and moved.whole):
         notes.append(_OPEN_LOOPS)

@@ -23,6 +23,7 @@ from seedmap.experiments.plan.targets import Target
 from seedmap.experiments.tasks.base import FitConfig
 from seedmap.results import from_json, to_json
 from seedmap.trainer import Data, Replicas, Task
+from seedmap.trainer.group_size import USABLE
 from seedmap.trainer.recipe import make_recipe
 
 BATCH, EVERY, WIDTH, SEEDS = 8, 4, 16, 6
@@ -97,19 +98,35 @@ def on_this_cpu(monkeypatch):
     monkeypatch.setattr(planning, "_determinism", lambda compiled, compiler: [])
 
 
-def test_the_most_seeds_are_compiled_for_and_the_others_take_turns(on_this_cpu):
-    share = 0.9 * 0.75
-    one = training_programs(job(1), jax.devices("cpu")[:1], 4).training
-    needed = compile_program(one, "cpu").memory(4).total
-    plan = make_plan(job(20), made_up(int(needed / share) + 1))
+def chip_for(seeds, waiting):
+    """A made-up chip that just has the memory for some seeds while others wait."""
+    one = training_programs(job(1), jax.devices("cpu")[:1], seeds).training
+    compiled = compile_program(one, "cpu")
+    memory = compiled.memory(seeds)
+    needed = memory.total + waiting * memory.state / seeds
+    return made_up(int(needed / (USABLE * CHIPS["gpu:h100"].share)) + 2)
+
+
+def test_others_wait_on_the_device_and_take_turns(on_this_cpu):
+    """Of 20 seeds 10 may fit alone, but not beside the states of the 10 that wait, as 5 do."""
+    plan = make_plan(job(20), chip_for(5, waiting=15))
+    most = plan.most_seeds
+    assert 5 < most.per_device < 20
+    assert not most.at_once
+    assert (most.groups, plan.memory.seeds) == (4, 5)
+    assert plan.memory.other_groups == 3 * plan.memory.state
+    assert max(t.bytes for t in most.tried if t.fits) <= plan.hardware.usable
+    assert plan.memory.total <= plan.hardware.usable
+    assert "20 seeds do not fit at once" in " ".join(plan.notes)
+    assert "several runs" not in " ".join(plan.notes)
+
+
+def test_states_that_do_not_fit_however_few_train_at_once_are_a_note(on_this_cpu):
+    plan = make_plan(job(64), chip_for(4, waiting=0))
     most = plan.most_seeds
     assert 4 <= most.per_device < 8
-    assert not most.at_once
-    assert most.groups == -(-20 // most.per_device)
-    assert plan.memory.seeds == -(-20 // most.groups)
-    assert plan.memory.other_groups == (most.groups - 1) * plan.memory.state
-    assert max(t.bytes for t in most.tried if t.fits) <= plan.hardware.usable
-    assert "20 seeds do not fit at once" in " ".join(plan.notes)
+    assert plan.memory.total > plan.hardware.usable
+    assert f"in several runs, of at most {most.on_target} seeds" in " ".join(plan.notes)
 
 
 def test_the_bound_is_by_the_peak_that_binds(on_this_cpu):
