@@ -20,7 +20,7 @@ from seedmap.experiments.networks.layers import layer_norm, look_up
 LAYER_NORM_EPSILON = 1e-12
 INITIAL_DEVIATION = 0.02
 
-Drop = Callable[[jax.Array, int], jax.Array]
+Drop = Callable[[jax.Array, int | jax.Array], jax.Array]
 
 
 class Shape(NamedTuple):
@@ -41,9 +41,10 @@ def init_params(shape: Shape, key: jax.Array) -> dict[str, Any]:
 
     Returns:
         {"params": ...} with K = width / heads: `embeddings` {token [V, width], position [length,
-        width], segment [2, width], LayerNorm}, `layer_0` ... {attention {query, key, value [width,
-        head, K], out [head, K, width]}, LayerNorm_0, mlp {hidden, out}, LayerNorm_1}, all kernels
-        with biases, and `head` {dense, LayerNorm, decoder {bias [V]}}.
+        width], segment [2, width], LayerNorm}, `head` {dense, LayerNorm, decoder {bias [V]}}, and
+        `layers` {attention {query, key, value [width, head, K], out [head, K, width]}, LayerNorm_0,
+        mlp {hidden, out}, LayerNorm_1}, all kernels with biases, whose first axis counts the
+        layers: the network is a loop over them, since 12 copies of a block take minutes to compile.
     """
     vocabulary, length, layers, width, heads, hidden = shape
     head_width = width // heads
@@ -55,6 +56,13 @@ def init_params(shape: Shape, key: jax.Array) -> dict[str, Any]:
         return {"scale": jnp.zeros(width), "bias": jnp.zeros(width)}
 
     per_head = ((width, heads, head_width), (heads, head_width))
+    layer = {
+        "attention": {name: linear(*per_head) for name in ("query", "key", "value")}
+        | {"out": linear((heads, head_width, width), width)},
+        "LayerNorm_0": norm(),
+        "mlp": {"hidden": linear((width, hidden), hidden), "out": linear((hidden, width), width)},
+        "LayerNorm_1": norm(),
+    }
     net = {
         "embeddings": {
             "token": {"embedding": jnp.zeros((vocabulary, width))},
@@ -62,23 +70,13 @@ def init_params(shape: Shape, key: jax.Array) -> dict[str, Any]:
             "segment": {"embedding": jnp.zeros((2, width))},
             "LayerNorm": norm(),
         },
+        "layers": jax.tree.map(lambda leaf: jnp.zeros((layers, *leaf.shape)), layer),
         "head": {
             "dense": linear((width, width), width),
             "LayerNorm": norm(),
             "decoder": {"bias": jnp.zeros(vocabulary)},
         },
     }
-    for i in range(layers):
-        net[f"layer_{i}"] = {
-            "attention": {name: linear(*per_head) for name in ("query", "key", "value")}
-            | {"out": linear((heads, head_width, width), width)},
-            "LayerNorm_0": norm(),
-            "mlp": {
-                "hidden": linear((width, hidden), hidden),
-                "out": linear((hidden, width), width),
-            },
-            "LayerNorm_1": norm(),
-        }
     flat, restore = ravel_pytree(net)
     drawn = restore(
         INITIAL_DEVIATION * jax.random.normal(key, flat.shape)
@@ -103,7 +101,7 @@ def make_dropout(key: jax.Array | None, share: float, drawn_for_B: jax.Array | N
     if key is None or share == 0:
         return lambda x, position: x
 
-    def drop(x: jax.Array, position: int) -> jax.Array:
+    def drop(x: jax.Array, position: int | jax.Array) -> jax.Array:
         kept = jax.random.bernoulli(jax.random.fold_in(key, position), 1 - share, x.shape)
         kept = kept if drawn_for_B is None else kept[drawn_for_B]
         return jnp.where(kept, x / (1 - share), 0.0)
@@ -124,7 +122,9 @@ def dense(linear: dict[str, jax.Array], x: jax.Array) -> jax.Array:
     return x @ linear["kernel"] + linear["bias"]
 
 
-def attend(attention: dict[str, Any], x_BxLxD: jax.Array, drop: Drop, position: int) -> jax.Array:
+def attend(
+    attention: dict[str, Any], x_BxLxD: jax.Array, drop: Drop, position: int | jax.Array
+) -> jax.Array:
     """Computes attention of every token to every token, all heads: [row, token, width]."""
     query, key, value = (
         jnp.einsum("bld,dhk->bhlk", x_BxLxD, attention[name]["kernel"])
@@ -138,13 +138,29 @@ def attend(attention: dict[str, Any], x_BxLxD: jax.Array, drop: Drop, position: 
     return jnp.einsum("bhlk,hkd->bld", mixed_BxHxLxK, out["kernel"]) + out["bias"]
 
 
-def block(layer: dict[str, Any], x_BxLxD: jax.Array, drop: Drop, position: int) -> jax.Array:
+def block(
+    layer: dict[str, Any], x_BxLxD: jax.Array, drop: Drop, position: int | jax.Array
+) -> jax.Array:
     """Computes a transformer block; a layer norm follows each residual sum."""
     attended = drop(attend(layer["attention"], x_BxLxD, drop, position), position + 1)
     x_BxLxD = normalise(layer["LayerNorm_0"], x_BxLxD + attended)
     hidden = gelu(dense(layer["mlp"]["hidden"], x_BxLxD))
     out = drop(dense(layer["mlp"]["out"], hidden), position + 2)
     return normalise(layer["LayerNorm_1"], x_BxLxD + out)
+
+
+def through_blocks(
+    layers: dict[str, Any], x_BxLxD: jax.Array, drop: Drop, remat: bool
+) -> jax.Array:
+    """Computes the blocks one after the other; the first axis of parameters counts them."""
+
+    def step(x_BxLxD, of_layer):
+        layer, position = of_layer
+        return block(layer, x_BxLxD, drop, position), None
+
+    kept = jax.checkpoint(step, prevent_cse=False) if remat else step  # a loop prevents it anyway
+    positions = 3 * jnp.arange(len(layers["LayerNorm_0"]["scale"])) + 1
+    return jax.lax.scan(kept, x_BxLxD, (layers, positions))[0]
 
 
 def logits_at(
@@ -172,9 +188,7 @@ def logits_at(
     of_position = embeddings["position"]["embedding"] + embeddings["segment"]["embedding"][0]
     x_BxLxD = look_up(table_VxD, tokens_BxL) + of_position
     x_BxLxD = drop(normalise(embeddings["LayerNorm"], x_BxLxD), 0)
-    for i in range(len(net) - 2):
-        layer = partial(block, drop=drop, position=3 * i + 1)
-        x_BxLxD = (jax.checkpoint(layer) if remat else layer)(net[f"layer_{i}"], x_BxLxD)
+    x_BxLxD = through_blocks(net["layers"], x_BxLxD, drop, remat)
     is_position_BxPxL = jax.nn.one_hot(positions_BxP, tokens_BxL.shape[1])
     x_BxPxD = jnp.einsum("bpl,bld->bpd", is_position_BxPxL, x_BxLxD)
     x_BxPxD = normalise(head["LayerNorm"], gelu(dense(head["dense"], x_BxPxD)))

@@ -189,7 +189,12 @@ def score(
 
 def mlm_rule(path: tuple[str, ...], leaf: jax.Array) -> Role:
     """Returns a leaf's role by `flax_rule`, without the decoder, as of imported BERTs."""
-    return Role("ignore") if "decoder" in path else flax_rule(path, leaf)
+    if "decoder" in path:
+        return Role("ignore")
+    if path[0] == "layers":
+        of_one = jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype)
+        return flax_rule(path, of_one)._replace(layers=True)
+    return flax_rule(path, leaf)
 
 
 def make_task(config: MaskedLMConfig, rows: TokenRows) -> Task:

@@ -29,10 +29,13 @@ class Role(NamedTuple):
             (embeddings, layer norms).
         head_axis: for a matrix with one slice per attention head, the axis of the heads; each
             slice counts as a matrix of its own (queries, keys and values in Hu et al. 2023).
+        layers: the first axis counts layers that lie in one leaf, as flax's `nn.scan` keeps them;
+            each counts as a leaf of its own, and `head_axis` is one of a single layer's.
     """
 
     kind: Literal["matrix", "kernels", "bias", "ignore"]
     head_axis: int | None = None
+    layers: bool = False
 
 
 Leaf = Shaped[Array, "..."] | Shaped[np.ndarray, "..."]
@@ -63,22 +66,39 @@ class Weights(NamedTuple):
 
     Attributes:
         matrices: leaf name ("Dense_0.kernel") to array [matrix, row, column]; the first axis
-            counts attention heads (1 where there are none).
-        kernels: leaf name of a convolution to array [height * width, slice], a slice for every
-            pair of input and output channels.
-        biases: leaf name to array [unit].
+            counts attention heads (1 where there are none), those of each layer in turn.
+        kernels: leaf name of a convolution to array [layer, height * width, slice], a slice for
+            every pair of input and output channels.
+        biases: leaf name to array [unit], those of each layer in turn.
+        layers: leaf name to the layers that lie in it, where they are several.
     """
 
     matrices: dict[str, Float[Array, "matrix row column"]]
-    kernels: dict[str, Float[Array, "pixel slice"]]
+    kernels: dict[str, Float[Array, "layer pixel slice"]]
     biases: dict[str, Float[Array, " unit"]]
+    layers: dict[str, int]
+
+    def by_layer(self, leaf: str, values: jax.Array) -> dict[str, jax.Array]:
+        """Splits values of a leaf, [...] in the order of its layers, by layer: "kernel.0", ...."""
+        if leaf not in self.layers:
+            return {leaf: values}
+        parts = values.reshape(self.layers[leaf], -1, *values.shape[1:])
+        return {f"{leaf}.{i}": part for i, part in enumerate(parts)}
 
 
 def _as_matrices(leaf: jax.Array, role: Role) -> jax.Array:
+    if role.layers:
+        of_layers = jax.vmap(lambda layer: _as_matrices(layer, role._replace(layers=False)))(leaf)
+        return of_layers.reshape(-1, *of_layers.shape[2:])
     if role.head_axis is not None:
         return jnp.moveaxis(leaf, role.head_axis, 0)
     # An output projection [head, head_features, features] is one matrix of joined rows.
     return leaf.reshape(1, -1, leaf.shape[-1])
+
+
+def _as_slices(leaf: jax.Array, role: Role) -> jax.Array:
+    layers = len(leaf) if role.layers else 1
+    return leaf.reshape(layers, leaf.shape[-4] * leaf.shape[-3], -1)
 
 
 def named_leaves(params: Any) -> list[tuple[tuple[str, ...], Shaped[Array, "..."]]]:
@@ -97,16 +117,18 @@ def sort_weights(params: Any, rule: Rule = flax_rule) -> Weights:
     Raises:
         UserError: the rule finds no matrix in the tree.
     """
-    matrices, kernels, biases = {}, {}, {}
+    matrices, kernels, biases, layers = {}, {}, {}, {}
     for path, leaf in named_leaves(params):
-        role = rule(path, leaf)
+        role, name = rule(path, leaf), ".".join(path)
         leaf = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
         if role.kind == "matrix":
-            matrices[".".join(path)] = _as_matrices(leaf, role)
+            matrices[name] = _as_matrices(leaf, role)
         elif role.kind == "kernels":
-            kernels[".".join(path)] = leaf.reshape(leaf.shape[0] * leaf.shape[1], -1)
+            kernels[name] = _as_slices(leaf, role)
         elif role.kind == "bias":
-            biases[".".join(path)] = leaf.ravel()
+            biases[name] = leaf.ravel()
+        if role.layers:
+            layers[name] = len(leaf)
     if not matrices:
         names = ", ".join(".".join(path) for path, _ in named_leaves(params)[:8])
         raise UserError(
@@ -114,7 +136,7 @@ def sort_weights(params: Any, rule: Rule = flax_rule) -> Weights:
             "one of the name kernel counts, and bias: rename them, or give weight_metrics another "
             "rule"
         )
-    return Weights(matrices, kernels, biases)
+    return Weights(matrices, kernels, biases, layers)
 
 
 def _norms(entries: jax.Array, axis: int | tuple[int, int]) -> dict[str, jax.Array]:
@@ -125,8 +147,8 @@ def _norms(entries: jax.Array, axis: int | tuple[int, int]) -> dict[str, jax.Arr
 
 
 def _kernel_values(slices: jax.Array) -> dict[str, jax.Array]:
-    """Values of a convolution: [height * width, slice] -> name to [1], the mean over slices."""
-    return {name: jnp.mean(values)[None] for name, values in _norms(slices, axis=0).items()}
+    """Values of a convolution: [layer, pixel, slice] -> name to [layer], the mean over slices."""
+    return {name: jnp.mean(values, axis=-1) for name, values in _norms(slices, axis=-2).items()}
 
 
 def _matrix_values(matrices: jax.Array, spectrum: Spectrum) -> dict[str, jax.Array]:
@@ -169,8 +191,8 @@ def weight_values(
     Args:
         params: parameter tree of one network, floating leaves.
         means: names to record as one number of the network.
-        layers: names to record for every layer, as "l2.Dense_0.kernel"; the mean over heads where
-            a leaf has several.
+        layers: names to record for every layer, as "l2.Dense_0.kernel", or "l2.Dense_0.kernel.3"
+            where several lie in one leaf; the mean over heads where a leaf has several.
         rule: says which leaf counts as what.
         spectrum: how singular values are found, see `trainer.metrics.spectrum`.
 
@@ -197,17 +219,30 @@ def weight_values(
     chosen = {name: values[name] for name in values if name in means}
     if not layers:
         return chosen
-    of_leaf = {leaf: jax.tree.map(jnp.mean, per_leaf[leaf]) for leaf in per_leaf}
-    for leaf, array in (weights.matrices | weights.kernels).items():
-        of_leaf[leaf] |= _entry_values([array], "w")
-    for leaf, array in weights.biases.items():
-        of_leaf[leaf] = _entry_values([array], "b")
     return chosen | {
-        f"{name}.{leaf}": value
-        for leaf, values in of_leaf.items()
+        f"{name}.{layer}": value
+        for layer, values in _values_by_layer(weights, per_leaf).items()
         for name, value in values.items()
         if name in layers
     }
+
+
+def _values_by_layer(
+    weights: Weights, per_leaf: dict[str, dict[str, jax.Array]]
+) -> dict[str, dict[str, jax.Array]]:
+    """Values of each layer, by name: the mean over heads, and what is of its entries."""
+    found: dict[str, dict[str, jax.Array]] = {}
+    for leaf, values in per_leaf.items():
+        for name, of_matrices in values.items():
+            for layer, part in weights.by_layer(leaf, of_matrices).items():
+                found.setdefault(layer, {})[name] = jnp.mean(part)
+    for leaf, array in (weights.matrices | weights.kernels).items():
+        for layer, part in weights.by_layer(leaf, array).items():
+            found[layer] |= _entry_values([part], "w")
+    for leaf, array in weights.biases.items():
+        for layer, part in weights.by_layer(leaf, array).items():
+            found[layer] = _entry_values([part], "b")
+    return found
 
 
 def weight_metrics(

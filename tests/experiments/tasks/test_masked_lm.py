@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 
 import jax
@@ -23,7 +24,13 @@ from seedmap.experiments.datasets.text import (
     load_rows,
     unigram_entropy,
 )
-from seedmap.experiments.networks.bert import init_params, logits_at, make_dropout
+from seedmap.experiments.networks.bert import (
+    block,
+    init_params,
+    logits_at,
+    make_dropout,
+    through_blocks,
+)
 from seedmap.experiments.runs.settings import schedule
 from seedmap.experiments.tasks.masked_lm import (
     PAPER,
@@ -33,12 +40,13 @@ from seedmap.experiments.tasks.masked_lm import (
     make_optimizer,
     make_task,
     mask,
+    mlm_rule,
     num_chosen,
     score,
     setup,
     shape_of,
 )
-from seedmap.trainer import PAPER_METRICS, Noise, flax_rule, make_streams, weight_metrics
+from seedmap.trainer import Noise, make_streams, weight_metrics
 from seedmap.trainer.metrics.weights import sort_weights
 from seedmap.trainer.order import batch_rows
 
@@ -77,6 +85,10 @@ def bert(config):
     ).eval()
 
 
+def of_layer(net, i):
+    return jax.tree.map(lambda leaf: leaf[i], net["layers"])
+
+
 def as_torch(params):
     """Our parameters under the names of transformers."""
     net = params["params"]
@@ -96,8 +108,8 @@ def as_torch(params):
         name = f"bert.embeddings.{theirs}_embeddings.weight"
         found[name] = embeddings[ours]["embedding"]
     add("bert.embeddings.LayerNorm", embeddings["LayerNorm"])
-    for i in range(len(net) - 2):
-        layer, name = net[f"layer_{i}"], f"bert.encoder.layer.{i}"
+    for i in range(len(net["layers"]["LayerNorm_0"]["scale"])):
+        layer, name = of_layer(net, i), f"bert.encoder.layer.{i}"
         for part in ("query", "key", "value"):
             add(f"{name}.attention.self.{part}", layer["attention"][part])
         add(f"{name}.attention.output.dense", layer["attention"]["out"])
@@ -145,24 +157,49 @@ def test_bert_base_has_as_many_parameters_as_that_of_transformers():
 
 
 def test_initial_weights_are_normal_and_norms_do_nothing():
-    net = init_params(shape_of(replace(QUICK, width=128), 200), jax.random.key(0))["params"]
+    net = init_params(shape_of(replace(QUICK, width=128, layers=2), 200), jax.random.key(0))[
+        "params"
+    ]
     flat = jnp.concatenate(
         [net["embeddings"]["token"]["embedding"].ravel(), net["head"]["dense"]["kernel"].ravel()]
     )
     np.testing.assert_allclose(flat.std(), 0.02, rtol=0.02)
     np.testing.assert_allclose(flat.mean(), 0, atol=5e-4)
     assert (net["head"]["LayerNorm"]["scale"] == 1).all()
-    assert (net["layer_0"]["attention"]["query"]["bias"] == 0).all()
+    assert (net["layers"]["attention"]["query"]["bias"] == 0).all()
+    of_layers = np.asarray(net["layers"]["mlp"]["hidden"]["kernel"][:, 0, 0])
+    assert len(set(of_layers.tolist())) == len(of_layers) > 1  # each has its own
 
 
 def test_metrics_see_every_head_and_neither_embeddings_nor_norms():
-    weights = sort_weights(random_params(TINY), flax_rule)
+    weights = sort_weights(random_params(TINY), mlm_rule)
     shapes = sorted(matrix.shape for matrices in weights.matrices.values() for matrix in matrices)
     per_layer = 9 * [(12, 4)] + [(12, 12), (12, 20), (20, 12)]
     assert shapes == sorted(2 * per_layer + [(12, 12)])
     biases = sorted(bias.shape for bias in weights.biases.values())
-    assert biases == sorted(2 * [(12,), (12,), (12,), (12,), (20,), (12,)] + [(12,), (31,)])
-    assert set(jax.eval_shape(weight_metrics, random_params(TINY))) == set(PAPER_METRICS)
+    assert biases == sorted([*5 * [(24,)], (40,), (12,)])
+
+
+def test_metrics_are_those_of_layers_in_leaves_of_their_own():
+    """In the whole network and layer by layer."""
+    params = random_params(TINY)
+    net = {"params": {f"layer_{i}": of_layer(params["params"], i) for i in range(TINY.layers)}}
+    net["params"]["head"] = {"dense": params["params"]["head"]["dense"]}
+    found = jax.jit(partial(weight_metrics, rule=mlm_rule, per_layer=True))(params)
+    expected = jax.jit(partial(weight_metrics, per_layer=True))(net)
+
+    def ours(name):
+        metric, layer, *path = name.split(".")
+        if not layer.startswith("layer_"):
+            return name
+        return ".".join([metric, "layers", *path, layer.removeprefix("layer_")])
+
+    of_layers = {name for name in expected if ".layer_" in name}
+    assert len(of_layers) > 100
+    assert {name if "." not in name else ours(name) for name in expected} == set(found)
+    for name, value in expected.items():
+        key = name if "." not in name else ours(name)
+        np.testing.assert_allclose(found[key], value, rtol=2e-5, atol=2e-6, err_msg=name)
 
 
 def test_masks_hide_as_many_tokens_of_each_row_as_bert_would():
@@ -227,6 +264,28 @@ def test_dropout_drops_its_share_and_keeps_the_mean():
     np.testing.assert_allclose((x == 0).mean(), 0.25, atol=5 * math.sqrt(0.25 * 0.75 / 120_000))
     assert not np.array_equal(x, drop(jnp.ones((300, 400)), 1))
     assert make_dropout(jax.random.key(0), 0.0)(x, 0) is x
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_the_loop_over_blocks_is_blocks_one_after_the_other(remat):
+    """With masks of their own, and the gradient of each block's parameters."""
+    net = random_params(replace(TINY, layers=3))["params"]
+    x = np.random.default_rng(0).normal(size=(4, 7, TINY.width)).astype(np.float32)
+    drop = make_dropout(jax.random.key(0), 0.3)
+
+    def one_by_one(layers):
+        out = x
+        for i in range(3):
+            out = block(of_layer({"layers": layers}, i), out, drop, 3 * i + 1)
+        return jnp.sum(jnp.sin(out)), out
+
+    def looped(layers):
+        out = through_blocks(layers, x, drop, remat)
+        return jnp.sum(jnp.sin(out)), out
+
+    sides = [jax.jit(jax.grad(f, has_aux=True))(net["layers"]) for f in (one_by_one, looped)]
+    for expected, found in zip(*map(jax.tree.leaves, sides), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_every_training_row_is_seen_once():

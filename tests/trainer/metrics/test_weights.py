@@ -76,6 +76,23 @@ def test_a_convolution_counts_slice_by_slice_in_the_norms_and_has_no_spectrum():
     )
 
 
+def test_convolutions_of_several_layers_in_one_leaf_count_one_by_one():
+    kernels, head = normal(6, 3, 3, 2, 4, 5), normal(7, 20, 6)
+
+    def rule(path, leaf):
+        return Role("kernels", layers=True) if leaf.ndim == 5 else flax_rule(path, leaf)
+
+    together = {"Conv": {"kernel": kernels}, "Dense_0": {"kernel": head}}
+    apart = {f"Conv_{i}": {"kernel": kernel} for i, kernel in enumerate(kernels)}
+    found = weight_metrics(together, rule, per_layer=True)
+    expected = weight_metrics(apart | {"Dense_0": {"kernel": head}}, per_layer=True)
+    for name, value in expected.items():
+        metric, layer = name.split(".")[0], name.split(".")[1:]
+        ours = f"{metric}.Conv.kernel.{layer[0][-1]}" if layer and "Conv" in name else name
+        np.testing.assert_allclose(found[ours], value, rtol=1e-5, atol=1e-7, err_msg=name)
+    assert len(found) == len(expected)
+
+
 def check(params, matrices, biases, rule=flax_rule):
     ours = jax.jit(lambda p: weight_metrics(p, rule))(params)
     expected = reference(matrices, biases)
