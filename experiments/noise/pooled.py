@@ -190,8 +190,12 @@ def median(values: Sequence[float | None]) -> float | None:
 
 
 def _barrier(of_roots: Sequence[Barrier | None]) -> Barrier | None:
-    values = [value for barrier in of_roots if barrier for value in barrier.values]
-    return Barrier(values, float(np.mean(values))) if values else None
+    known = [barrier for barrier in of_roots if barrier]
+    if not known:
+        return None
+    values = [value for barrier in known for value in barrier.values]
+    interval = over_roots([barrier.mean for barrier in known], (0.0, 1.0))
+    return Barrier(values, float(np.mean(values)), interval)
 
 
 def _entries(of_roots: Sequence[list[Entry] | None], key: str) -> list[list[Entry]]:

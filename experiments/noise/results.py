@@ -82,10 +82,17 @@ class Parting:
 
 @dataclass(frozen=True)
 class Barrier:
-    """Height of the error barrier on the line between pairs of replicas, as shares of examples."""
+    """Height of the error barrier on the line between pairs of replicas, as shares of examples.
+
+    Attributes:
+        values: of each pair.
+        mean: of them.
+        interval: of the mean over roots; without ends where there is one.
+    """
 
     values: list[float]
     mean: float
+    interval: Estimate
 
 
 @dataclass(frozen=True)

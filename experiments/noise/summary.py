@@ -369,7 +369,10 @@ def _barrier(study: StudyResult, variant: Variant) -> Barrier | None:
     """Returns the height of the barrier between pairs of replicas."""
     errors = study.barriers[study.variants.index(variant)]
     values = error_barrier(errors[np.isfinite(errors).all(axis=1)])
-    return Barrier(values.tolist(), float(values.mean())) if len(values) else None
+    if not len(values):
+        return None
+    mean = float(values.mean())
+    return Barrier(values.tolist(), mean, Estimate(mean, None, None))
 
 
 def _spread(values: np.ndarray, within: tuple[float, float]) -> Spread:

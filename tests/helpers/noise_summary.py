@@ -175,7 +175,13 @@ def variant(v, whole, lost, num_classes, groups, paths, rng):
             },
             "largest_churn": (None if lost else 0.11 * (not control)) if num_classes else None,
         },
-        "barrier": None if control or lost else {"values": [0.31, 0.35], "mean": 0.33},
+        "barrier": None
+        if control or lost
+        else {
+            "values": [0.31, 0.35],
+            "mean": 0.33,
+            "interval": {"value": 0.33, "low": None, "high": None},
+        },
         "paths": path_fields(v, size, ends, lost) if paths else None,
     }
     names = "accuracy cross_entropy churn l2_distance angle logit_correlation ensemble_gain "

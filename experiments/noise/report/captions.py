@@ -93,9 +93,10 @@ def class_spread(summary: StudySummary) -> str:
     """Returns the caption of the spread of classes."""
     return (
         "Standard deviation over replicas of each class's accuracy, over that of top-line accuracy "
-        "(Zhuang et al., 2022). A class has fewer test examples than the whole, so that "
-        f"some excess is to be expected: of {num_tested(summary)} classes of equal size that err "
-        f"independently, a ratio near {number(math.sqrt(num_tested(summary)))}."
+        "(Zhuang et al., 2022), with 95 % intervals as far as the axis goes. A class has fewer "
+        "test examples than the whole, so that some excess is to be expected: of "
+        f"{num_tested(summary)} classes of equal size that err independently, a ratio near "
+        f"{number(math.sqrt(num_tested(summary)))} (dashes)."
     )
 
 

@@ -5,6 +5,7 @@ a variant that has no numbers), tasks without classes (what needs them is left o
 classes (their distribution is shown).
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -257,10 +258,12 @@ def plot_classes(variants: list[VariantSummary]) -> Figure:
         _draw_bars(ax, shown, looks(variants))
     else:
         _draw_sorted(ax, shown, looks(variants))
-    ax.axhline(1, color=PAPER, linewidth=2.4)  # a rim, for black bars
-    ax.axhline(1, color=INK, linewidth=0.8)
+    by_size = math.sqrt(max(len(variant.classes) for variant in shown))
+    for ratio, dash in ((1, "-"), (by_size, "--")):
+        ax.axhline(ratio, color=PAPER, linewidth=2.4)  # a rim, for black bars
+        ax.axhline(ratio, color=INK, linewidth=0.8, ls=dash)
     ax.set_ylabel("SD of the class's accuracy\nover SD of top-line accuracy")
-    ax.set_title("Spread of classes over replicas (line at 1: as the top line)")
+    ax.set_title("Spread of classes over replicas (line: as the top line; dashes: by size alone)")
     return figure
 
 
@@ -274,11 +277,19 @@ def _draw_bars(ax: Axes, shown: list[VariantSummary], look: dict[str, Look]) -> 
         style = {"facecolor": drawn.colour, "edgecolor": PAPER, "linewidth": 0.4}
         hatch = {"hatch": drawn.hatch * (len(shown) > 1), "label": variant.name}
         ax.bar(places, heights, width, gid=variant.name, **style, **hatch)
+        known = [c.interval for c in variant.classes if c.ratio is not None]
+        bounded = [i for i, each in enumerate(known) if None not in (each.low, each.high)]
+        ends = [(known[i].low, known[i].high) for i in bounded]
+        for colour, line in ((PAPER, 2.4), (INK, 0.9)):  # a rim, for black bars
+            low, high = np.array(ends, float).reshape(-1, 2).T
+            ax.vlines(places[bounded], low, high, color=colour, linewidth=line)
     names = [str(c.label) for c in max((v.classes for v in shown), key=len)]
     ax.set_xticks(range(len(names)), names)
     ax.tick_params(axis="x", length=0)
     ax.set_xlabel("class")
     ax.set_xlim(-0.5, len(names) - 0.5)
+    largest = max(c.ratio for v in shown for c in v.classes if c.ratio is not None)
+    ax.set_ylim(0, 1.3 * max(largest, math.sqrt(len(names))))  # intervals beyond are cut off
     ax.get_figure().legend(loc="outside lower center", ncols=len(shown))
 
 

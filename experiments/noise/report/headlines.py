@@ -174,14 +174,20 @@ def _classes(summary: StudySummary) -> list[str]:
     variant = _best(summary, "class_ratio")
     if not variant:
         return []
-    ratio = variant.class_ratio
-    verb = "spread more than" if ratio.mean > 1 else "do not spread more than"
+    by_size = math.sqrt(num_tested(summary))
+    beyond = sum(above(spread.interval, by_size) for spread in variant.classes)
     return [
-        f"Classes {verb} the top line: the standard deviation of a class's accuracy is "
-        f"{number(ratio.mean)} times that of the whole on average, and at most "
-        f"{number(ratio.max)} times ({variant.name}). Classes of equal size that err "
-        f"independently would have about {number(math.sqrt(num_tested(summary)))} times."
+        f"Of {len(variant.classes)} classes {beyond or 'none'} "
+        f"{'spreads' if beyond == 1 else 'spread'} by more than size explains: the standard "
+        "deviation of a class's accuracy over that of the whole has a 95 % interval above "
+        f"{number(by_size)}, the ratio of classes of equal size that err independently "
+        f"({variant.name})."
     ]
+
+
+def above(interval: Estimate, bar: float) -> bool:
+    """Tells whether a whole interval is above a bar."""
+    return interval.low is not None and interval.low > bar
 
 
 def _best(summary: StudySummary, key: str) -> VariantSummary | None:
@@ -269,10 +275,11 @@ def _barriers(summary: StudySummary) -> list[str]:
     having = [v for v in summary.variants if v.barrier]
     if not having:
         return []
-    listed = ", ".join(f"{v.name} {number(100 * v.barrier.mean)}" for v in having)
+    listed = ", ".join(f"{v.name} {interval(v.barrier.interval, 100.0)}" for v in having)
+    of_one = "" if summary.roots > 1 else "; of a few pairs around one training, no interval"
     return [
         "Error barrier on the line between two replicas' weights, in percentage points above the "
-        f"mean of its ends: {listed}."
+        f"mean of its ends: {listed}{of_one}."
     ]
 
 

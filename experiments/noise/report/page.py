@@ -29,7 +29,14 @@ from seedmap.experiments.noise.report.curve_tables import (
 )
 from seedmap.experiments.noise.report.figure_sources import plot_components
 from seedmap.experiments.noise.report.figures import share
-from seedmap.experiments.noise.report.headlines import RATES, headlines, what_varies, when_apart
+from seedmap.experiments.noise.report.headlines import (
+    RATES,
+    above,
+    headlines,
+    num_tested,
+    what_varies,
+    when_apart,
+)
 from seedmap.experiments.noise.results import Estimate, RateSpread, StudySummary, VariantSummary
 from seedmap.experiments.report import html, page
 from seedmap.experiments.report.page import Drawn, Section
@@ -184,7 +191,7 @@ def _pairs(summary: StudySummary) -> str:
             interval_cell(variant.angle, measure="angle"),
             interval_cell(variant.logit_correlation, digits=4, measure="logit_correlation"),
             interval_cell(variant.ensemble_gain, 100.0, measure="ensemble_gain"),
-            number(variant.barrier and 100 * variant.barrier.mean),
+            interval_cell(variant.barrier and variant.barrier.interval, 100.0),
         ]
 
     return html.table(header, _rows(summary, cells))
@@ -194,11 +201,18 @@ def _classes(summary: StudySummary) -> str:
     having = [variant for variant in summary.variants if variant.classes]
     if not having:
         return ""
+    by_size = math.sqrt(num_tested(summary))
     ratios = [
-        (v.name, v.class_ratio and v.class_ratio.mean, v.class_ratio and v.class_ratio.max)
+        (
+            v.name,
+            v.class_ratio and v.class_ratio.mean,
+            v.class_ratio and v.class_ratio.max,
+            sum(above(entry.interval, by_size) for entry in v.classes),
+        )
         for v in having
     ]
-    table = html.table(("variant", "mean ratio of SD", "largest ratio"), ratios)
+    header = ("variant", "mean ratio of SD", "largest ratio", f"intervals above {by_size:.3g}")
+    table = html.table(header, ratios)
     if len(having[0].classes) > MOST_CLASSES:
         return f"{table}\n{_IN_THE_FILE}"
     lines = [

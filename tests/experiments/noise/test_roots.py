@@ -83,6 +83,12 @@ def test_the_summary_is_of_the_summaries_of_its_roots(study):
     whole = [root.all_sources.churn.value for root in of_roots]
     assert pool.share_of_churn.value == pytest.approx(churns.sum() / np.sum(whole))
     assert pool.used == 2 * ROOTS
+    barriers = np.array([variant.barrier.mean for variant in init])
+    reach = stats.t.ppf(0.975, ROOTS - 1) * barriers.std(ddof=1) / np.sqrt(ROOTS)
+    assert barriers.std() > 0
+    assert pool.barrier.interval.value == pytest.approx(barriers.mean())
+    assert pool.barrier.interval.high == pytest.approx(barriers.mean() + reach, rel=0.05)
+    assert (init[0].barrier.interval.low, init[0].barrier.interval.high) == (None, None)
 
 
 def test_components_of_a_study_are_those_of_its_predictions(study):

@@ -206,6 +206,14 @@ def test_bars_are_the_ratios_of_the_sets(study, figures):
         given = [c["ratio"] for c in study.variant(bar[0].get_gid())["classes"]]
         np.testing.assert_allclose([patch.get_height() for patch in bar], given)
     assert len({patch.get_hatch() for patch in (bar[0] for bar in bars)}) == 3
+    classes = [c for bar in bars for c in study.variant(bar[0].get_gid())["classes"]]
+    drawn = [
+        tuple(segment[:, 1])
+        for lines in figures["class_spread"].axes[0].collections
+        for segment in lines.get_segments()
+    ]
+    known = [(c["interval"]["low"], c["interval"]["high"]) for c in classes]
+    assert sorted(drawn) == sorted(2 * [ends for ends in known if None not in ends])  # with a rim
 
 
 def test_sets_whose_top_line_does_not_vary_have_no_bars_and_every_class_its_name(study):
