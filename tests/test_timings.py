@@ -1,6 +1,7 @@
 """Where the time of a command goes: parts that add up, compilation taken out of what waits."""
 
 import builtins
+import json
 import os
 import re
 import subprocess
@@ -118,6 +119,13 @@ def test_a_command_says_where_its_time_went(tmp_path, capsys, monkeypatch):
     error = capsys.readouterr().err
     assert "imports" in error
     assert "in all" in error
+    kept = json.loads((out / "config.json").read_text())
+    total = sum(kept["timings"]["parts"].values())
+    assert kept["timings"]["total"] == pytest.approx(total, rel=1e-3)
+    assert f"{kept['timings']['total']:.2f} s" in error
+    assert kept["timings"]["programs"].keys() >= set(re.findall(r"(?m)^  compile (\S+)", error))
+    monkeypatch.setattr(timings, "_clock", None)
+    assert seedmap("fit", out, "--states", "1", "--restarts", "1") == 0  # it is still a run
 
 
 def process(*words, **environment):

@@ -92,6 +92,9 @@ def _command(argv: Sequence[str]) -> None:
     getattr(module, command.function)(words)
     if found := timings.measured():
         print(timings.table(found), file=sys.stderr)
+        from seedmap.experiments.runs.folder import keep_timings
+
+        keep_timings(found)
 
 
 def command_name(argv: Sequence[str]) -> str:

@@ -47,7 +47,8 @@ from seedmap.experiments.runs.names import (
 )
 from seedmap.identity import CHECKSUM, check_content, identify
 from seedmap.lock import SERVICE
-from seedmap.transaction import settled
+from seedmap.timings import Timings
+from seedmap.transaction import settled, transaction
 
 # Variables of the environment by which the same program may compute other bits.
 ARITHMETIC = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NPROC", "OMP_NUM_THREADS", "NVIDIA_TF32_OVERRIDE")
@@ -170,6 +171,17 @@ def read_json(folder: Path, name: str, made_by: str, fields: Sequence[str] = ())
     if lacking:
         raise UserError(f"{path} has no {lacking[0]!r}; make it anew with `seedmap {made_by}`")
     return content
+
+
+def keep_timings(found: Timings) -> None:
+    """Adds where a command's time went to `config.json` of the folders that it has written to."""
+    for folder in found.folders:
+        if (folder / CONFIG).is_file():
+            content = read_json(folder, CONFIG, "train")
+            spent = {"total": found.total, "parts": found.parts}
+            spent["programs"] = {name: vars(of) for name, of in found.programs.items()}
+            with transaction(folder, (), "--timings") as draft:
+                files.write_json(draft / CONFIG, content | {"timings": spent})
 
 
 def write_dataset(folder: Path, dataset: xr.Dataset) -> None:

@@ -53,6 +53,7 @@ class _Clock:
     compiling: list[tuple[float, float, str]] = field(default_factory=list)  # from, to, part
     programs: dict[str, Programs] = field(default_factory=lambda: defaultdict(Programs))
     hit: threading.local = field(default_factory=threading.local)  # of the program under way
+    folders: dict[Path, None] = field(default_factory=dict)  # written to, in their order
 
     def turn(self) -> None:
         """Counts the time since the last turn for the part the main thread is in."""
@@ -69,11 +70,13 @@ class Timings:
         total: since the process began.
         parts: by name; they add up to the total.
         programs: by name.
+        folders: that were written to, whole or not at all.
     """
 
     total: float
     parts: dict[str, float]
     programs: dict[str, Programs]
+    folders: tuple[Path, ...]
 
 
 _clock: _Clock | None = None
@@ -121,7 +124,14 @@ def measured() -> Timings | None:
         taken = min(seconds, parts[part])
         parts[part] -= taken
         parts[COMPILE] = parts.get(COMPILE, 0.0) + taken
-    return Timings(time.perf_counter() - clock.began, parts, dict(clock.programs))
+    total = time.perf_counter() - clock.began
+    return Timings(total, parts, dict(clock.programs), tuple(clock.folders))
+
+
+def wrote(folder: Path) -> None:
+    """Says that the command has written to a folder."""
+    if _clock is not None:
+        _clock.folders[Path(folder)] = None
 
 
 def table(found: Timings) -> str:

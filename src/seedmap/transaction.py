@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from seedmap import files, limits
+from seedmap import files, limits, timings
 from seedmap.errors import UserError
 from seedmap.lock import SERVICE, InUseError, lock
 
@@ -105,6 +105,7 @@ def transaction(
                 settle(folder)
             raise
         settle(folder)
+        timings.wrote(folder)
 
 
 def _plan(folder: Path, replaces: Collection[str], made: str | None) -> _Journal:
