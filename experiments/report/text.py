@@ -83,7 +83,7 @@ def p_equals(p: float | None) -> str:
 
 
 def says_nothing(estimate: Interval, within: tuple[float, float] | None = None) -> bool:
-    """Tells whether an interval's ends are so many times apart that its value means nothing.
+    """Tells whether an interval's ends are so many times apart, or open, that it says nothing.
 
     Args:
         estimate: the value and its ends.
@@ -93,7 +93,7 @@ def says_nothing(estimate: Interval, within: tuple[float, float] | None = None) 
     if low is None or high is None:
         return False
     all_of_it = within is not None and low <= within[0] and high >= within[1]
-    return all_of_it or (low > 0 and high / low >= WIDEST)
+    return all_of_it or math.isinf(high) or (low > 0 and high / low >= WIDEST)
 
 
 def interval(

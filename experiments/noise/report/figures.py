@@ -41,6 +41,7 @@ from seedmap.experiments.noise.report.figure_sources import (
     plot_convergence,
     plot_shares,
 )
+from seedmap.experiments.noise.report.headlines import over_roots
 from seedmap.experiments.noise.results import (
     Estimate,
     PathSummary,
@@ -152,7 +153,7 @@ def share(summary: StudySummary, variant: VariantSummary, key: str) -> Estimate 
     """
     estimate = getattr(variant, key)
     if estimate is not None and estimate.value is not None:
-        return estimate
+        return over_roots(summary, estimate)
     size, of_all = _size(variant, key), _size(summary.all_sources, key)
     if size is None or not of_all:
         return None

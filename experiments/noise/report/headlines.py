@@ -111,7 +111,7 @@ def _sources(summary: StudySummary) -> list[str]:
     shares = {v.name: getattr(v, key) for v in summary.variants}
     shown = [v for v in summary.variants if is_known(shares[v.name])]
     ranked = sorted(shown, key=lambda v: -shares[v.name].value)
-    return [_source(variant, summary.whole) for variant in ranked]
+    return [_source(summary, variant) for variant in ranked]
 
 
 def is_known(share: Estimate | None) -> bool:
@@ -119,15 +119,23 @@ def is_known(share: Estimate | None) -> bool:
     return share is not None and share.value is not None
 
 
-def _source(variant: VariantSummary, most: str) -> str:
+def _source(summary: StudySummary, variant: VariantSummary) -> str:
     clauses = []
     if is_known(variant.share_of_churn):
         churn = interval(variant.churn, 100.0, " %", within=WITHIN["churn"])
-        clauses.append(f"churn {churn}, {_times(variant.share_of_churn)} that of {most}")
+        times = _times(over_roots(summary, variant.share_of_churn))
+        clauses.append(f"churn {churn}, {times} that of {summary.whole}")
     if is_known(variant.share_of_variance):
-        times = _times(variant.share_of_variance)
-        clauses.append(f"variance of accuracy {times} that of {most}")
+        times = _times(over_roots(summary, variant.share_of_variance))
+        clauses.append(f"variance of accuracy {times} that of {summary.whole}")
     return f"{variant.name} ({what_varies(variant)}): {'; '.join(clauses)}."
+
+
+def over_roots(summary: StudySummary, share: Estimate) -> Estimate:
+    """Returns a share; without ends, where roots cannot tell it, it may be anything."""
+    if summary.roots > 1 and share.low is None:
+        return Estimate(share.value, 0.0, math.inf)
+    return share
 
 
 def _times(share: Estimate) -> str:
@@ -143,6 +151,7 @@ def _one_bit(summary: StudySummary) -> list[str]:
     end = shares_along(curve)[-1]
     if end.value is None:
         return []
+    end = over_roots(summary, end)
     if says_nothing(end):
         return [f"Which share of all churn one unit in the last place brings is {NOT_DETERMINED}."]
     said = f"{interval(end, digits=2)} of the churn of {summary.whole} at the last record"

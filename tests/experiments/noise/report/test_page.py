@@ -270,3 +270,22 @@ def test_what_is_not_determined_is_said_so_in_sentences():
     assert "with a standard deviation that is not determined over 10 replicas" in said
     assert "two of them disagree" not in said
     assert "churn_accuracy" in make_figures(study.summary, study.dataset)
+
+
+def test_a_share_that_several_roots_cannot_tell_is_not_determined():
+    """Of one root it is a bare number, as there is nothing to tell how much roots differ."""
+    study = make_study(("init", "ulp"), paths=False)
+    init = study.variant("init")
+    init["share_of_churn"] = {"value": 5.0, "low": None, "high": None}
+    assert "5.00 times that of ALGO+IMPL" in " ".join(headlines(read(study.found)))
+    line = next(row for row in terminal(read(study.found)).splitlines() if row.startswith("init"))
+    assert "5.0" in line.split()
+    study.found["roots"] = 5
+    said = next(line for line in headlines(read(study.found)) if line.startswith("init"))
+    assert "not determined against that of ALGO+IMPL" in said
+    line = next(row for row in terminal(read(study.found)).splitlines() if row.startswith("init"))
+    assert "5.0" not in line.split()
+    assert "not determined" in line
+    drawn = make_figures(read(study.found), study.dataset)["noise_budget"]
+    texts = [text.get_text() for text in drawn.axes[1].texts]
+    assert "not determined" in texts
