@@ -40,12 +40,24 @@ def share_text(line: SourceComponent) -> str:
     return percent_or_not(line.share, line.low, line.high)
 
 
+def fixed_text(share: float | None, low: float | None, high: float | None) -> str:
+    """Returns what is fixed by a step, in brackets where there is no interval."""
+    if is_bare(share, low, high):
+        return f"({_percent(share)} %)"
+    return percent_or_not(share, low, high)
+
+
 def percent_or_not(share: float | None, low: float | None, high: float | None) -> str:
     """Returns a share in per cent with its interval, or that it is not determined."""
     if share is None or not says_something(low, high):
         return NOT_DETERMINED
     value, low, high = (_percent(end) for end in (share, low, high))
     return f"{value} %" if low == high else f"{value} % [{low}, {high}]"
+
+
+def is_bare(share: float | None, low: float | None, high: float | None) -> bool:
+    """Tells whether there is a share but no interval: replicas differ in too few roots for one."""
+    return share is not None and low is None and high is None
 
 
 def _percent(share: float) -> str:

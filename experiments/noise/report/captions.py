@@ -29,7 +29,8 @@ def commitment(summary: StudySummary) -> str:
         f"{summary.roots} roots; rounding is ulp, a unit in the last place at the step. Beside it, "
         "what the test loss at the step tells of the convergence time: the squared correlation of "
         "their logarithms. Points whose interval leaves nearly everything open are not drawn; the "
-        "table names them as not determined."
+        "table names them as not determined. Hollow points, in brackets in the table, have none: "
+        "replicas differ in fewer than three roots."
     )
 
 

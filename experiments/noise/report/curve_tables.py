@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from seedmap.experiments.noise.convergence_results import Survival
 from seedmap.experiments.noise.estimates import WITHIN
 from seedmap.experiments.noise.measures.shares import shares_along
-from seedmap.experiments.noise.report.answer import measure_name, percent_or_not
+from seedmap.experiments.noise.report.answer import fixed_text, measure_name
 from seedmap.experiments.noise.results import Estimate, StudySummary
 from seedmap.experiments.report import html
 from seedmap.experiments.report.text import DASH, count, interval, of, p_value
@@ -72,7 +72,7 @@ def commitment_table(summary: StudySummary) -> str:
     rows = []
     for source, measure in dict.fromkeys((p.source, p.measure) for p in summary.commitment):
         of_row = [points.get((source, measure, step)) for step in steps]
-        cells = [DASH if p is None else percent_or_not(p.fixed, p.low, p.high) for p in of_row]
+        cells = [DASH if p is None else fixed_text(p.fixed, p.low, p.high) for p in of_row]
         rows.append((source, measure_name(measure), *cells))
     header = ("what differs from the step on", "fixed of", *(f"by step {step}" for step in steps))
     return html.table(header, rows) if rows else ""

@@ -14,6 +14,7 @@ from seedmap.experiments.noise.measures.components import Commitment
 from seedmap.experiments.noise.measures.shares import shares_along
 from seedmap.experiments.noise.report.answer import (
     compared_measures,
+    is_bare,
     is_determined,
     lines_of,
     says_something,
@@ -25,6 +26,7 @@ from seedmap.hmm.figures.style import (
     GREY,
     INK,
     PALE,
+    PAPER,
     WIDTH,
     Drawing,
     add_legend,
@@ -151,14 +153,16 @@ def _draw_survival(
 def plot_commitment(summary: StudySummary) -> Figure:
     """Draws how much of the convergence time, and of the branch, is fixed by each step.
 
-    Points whose interval leaves nearly everything open are left out.
+    Points whose interval leaves nearly everything open are left out; those that have none, since
+    replicas differ in too few roots, are hollow.
     """
     measures = list(dict.fromkeys(point.measure for point in summary.commitment))
     figure = Drawing(figsize=(WIDTH, 2.8), layout="constrained")
     axes = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
     drawn = looks(summary.variants)
     for ax, measure in zip(axes, measures, strict=True):
-        points = [p for p in summary.commitment if p.measure == measure and _is_known(p)]
+        of_measure = [p for p in summary.commitment if p.measure == measure]
+        points = [p for p in of_measure if _is_known(p) or is_bare(p.fixed, p.low, p.high)]
         sources = list(dict.fromkeys(point.source for point in points))
         for number, source in enumerate(sources):
             own = sorted((p for p in points if p.source == source), key=lambda p: p.step)
@@ -167,9 +171,13 @@ def plot_commitment(summary: StudySummary) -> Figure:
             style = {"color": look.colour, "linestyle": look.dash, "marker": look.marker}
             label = "test loss at the step" if source == LOSS else source
             ax.plot(steps, [100 * p.fixed for p in own], label=label, markersize=4, **style)
+            bare = [p for p in own if is_bare(p.fixed, p.low, p.high)]
+            hollow = style | {"linestyle": "", "markerfacecolor": PAPER, "markersize": 4}
+            ax.plot([p.step for p in bare], [100 * p.fixed for p in bare], **hollow)
             # Side by side, so that intervals do not hide one another.
-            beside = steps + 0.002 * number * summary.steps
-            low, high = ([100 * end for end in ends] for ends in zip(*map(_ends, own), strict=True))
+            ends = [(p.step, 100 * p.low, 100 * p.high) for p in own if _is_known(p)]
+            beside, low, high = np.array(ends, float).reshape(-1, 3).T
+            beside = beside + 0.002 * number * summary.steps
             ax.vlines(beside, low, high, color=look.colour, linewidth=1.0, alpha=0.7)
         ax.set(xlabel="shared steps", ylim=(-3, 103))
         ax.set_title("Branch" if measure == BRANCH else "Convergence time")
@@ -183,10 +191,6 @@ def plot_commitment(summary: StudySummary) -> Figure:
 
 def _is_known(point: Commitment) -> bool:
     return point.fixed is not None and says_something(point.low, point.high)
-
-
-def _ends(point: Commitment) -> tuple[float, float]:
-    return point.low, point.high
 
 
 @styled

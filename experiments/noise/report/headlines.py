@@ -3,8 +3,11 @@
 import math
 from collections.abc import Callable, Sequence
 
+from seedmap.experiments.noise.components import CONVERGENCE, LOSS
 from seedmap.experiments.noise.estimates import WITHIN
+from seedmap.experiments.noise.measures.components import Commitment
 from seedmap.experiments.noise.measures.shares import shares_along
+from seedmap.experiments.noise.report.answer import percent_or_not
 from seedmap.experiments.noise.results import (
     Estimate,
     GrowthSummary,
@@ -21,6 +24,7 @@ from seedmap.experiments.report.text import (
     says_nothing,
 )
 
+MOST_FIXED = 0.5  # of a variance: an interval above it says that most is fixed
 VARIED = {
     "init": "another initialisation",
     "order": "another order of the examples",
@@ -51,7 +55,7 @@ def what_varies(variant: VariantSummary) -> str:
 def headlines(summary: StudySummary) -> list[str]:
     """Returns the findings, a sentence or two each; fewer where fewer numbers are known."""
     makers: Sequence[Callable[[StudySummary], list[str]]] = (
-        *(_control, _whole, _sources, _one_bit, _top_line, _classes, _groups),
+        *(_control, _whole, _sources, _one_bit, _fate, _top_line, _classes, _groups),
         *(_growth, _barriers, _paths, _diverged),
     )
     return [sentence for make in makers for sentence in make(summary)]
@@ -161,6 +165,31 @@ def _one_bit(summary: StudySummary) -> list[str]:
         f"One unit in the last place brings {said}; from step {curve.whole_at} on every interval "
         "holds 1 and none reaches below a half."
     ]
+
+
+def _fate(summary: StudySummary) -> list[str]:
+    """By which step most of the convergence time is fixed, and what the loss tells by then."""
+    points = [p for p in summary.commitment if p.measure == CONVERGENCE]
+    told = {p.step: p for p in points if p.source == LOSS}
+    sentences = []
+    for source in dict.fromkeys(p.source for p in points if p.source != LOSS):
+        fixed = [p for p in points if p.source == source and (p.low or 0.0) >= MOST_FIXED]
+        if not fixed:
+            continue
+        first = min(fixed, key=lambda p: p.step)
+        by = "from the start" if first.step == 0 else f"by step {first.step}"
+        said = (
+            f"Whatever {source} does from there on, {_fixed(first)} of the variance of the time of "
+            f"convergence (its logarithm) is fixed {by}"
+        )
+        loss = told.get(first.step)
+        beside = "" if loss is None else f"; the test loss there tells of it: {_fixed(loss)}"
+        sentences.append(f"{said}{beside}.")
+    return sentences
+
+
+def _fixed(point: Commitment) -> str:
+    return percent_or_not(point.fixed, point.low, point.high)
 
 
 def _top_line(summary: StudySummary) -> list[str]:

@@ -18,9 +18,11 @@ from seedmap.experiments.noise.convergence import Convergence
 from seedmap.experiments.noise.predictions import Predictions
 from seedmap.experiments.noise.report.curve_tables import commitment_table
 from seedmap.experiments.noise.report.figures import make_figures
+from seedmap.experiments.noise.report.headlines import headlines
 from seedmap.experiments.noise.results import Commitment
 from seedmap.experiments.noise.study import NoiseConfig, StudyResult, check_noise
 from seedmap.experiments.noise.variants import make_rows, make_variants, num_rows, rows_of
+from seedmap.hmm.figures.style import PAPER
 from seedmap.showing import MOST_ROWS
 
 STEPS, ROOTS, REPLICAS = (4, 8), 60, 3
@@ -147,16 +149,27 @@ def test_the_curve_is_drawn_with_its_loss():
     summary = study.summary
     points = [Commitment("order", k, CONVERGENCE, k / 10, 0.0, 0.8) for k in (0, 4)]
     points.append(Commitment("order", 8, CONVERGENCE, 0.5, 0.0, 1.0))  # says nothing
+    points.append(Commitment("order", 12, CONVERGENCE, 0.9, 0.7, 1.0))
+    points.append(Commitment("order", 16, CONVERGENCE, 1.0, None, None))  # no replica differs
     points.append(Commitment("loss", 4, CONVERGENCE, 0.3, 0.2, 0.6))
+    points.append(Commitment("loss", 12, CONVERGENCE, 0.2, 0.1, 0.3))
     object.__setattr__(summary, "commitment", points)
     ax = make_figures(summary, study.dataset)["commitment"].axes[0]
     curves = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
-    assert curves["order"] == [[0, 0], [4, 40]]
-    assert curves["test loss at the step"] == [[4, 30]]
+    assert curves["order"] == [[0, 0], [4, 40], [12, 90], [16, 100]]
+    hollow = [line for line in ax.lines if line.get_markerfacecolor() == PAPER]
+    assert [line.get_xydata().tolist() for line in hollow] == [[[16, 100]], []]
+    assert curves["test loss at the step"] == [[4, 30], [12, 20]]
+    drawn = sorted(tuple(ends[:, 1]) for lines in ax.collections for ends in lines.get_segments())
+    np.testing.assert_allclose(drawn, [(0, 80), (0, 80), (10, 30), (20, 60), (70, 100)])
+    (said,) = (line for line in headlines(summary) if line.startswith("Whatever order"))
+    assert "90 % [70, 100] of the variance" in said
+    assert "fixed by step 12; the test loss there tells of it: 20 % [10, 30]." in said
     rows = [row.split("<td>") for row in commitment_table(summary).split("<tr>")]
     (row,) = (row for row in rows if len(row) > 1 and row[1].startswith("order"))
     cells = [cell.partition("</td>")[0] for cell in row[3:]]
-    assert cells == ["0 % [0, 80]", "40 % [0, 80]", "not determined"]
+    known = ["0 % [0, 80]", "40 % [0, 80]", "not determined", "90 % [70, 100]"]
+    assert cells == [*known, "(100 %)"]
 
 
 @pytest.mark.parametrize(
