@@ -35,7 +35,7 @@ class Shape(NamedTuple):
 
 
 def init_params(shape: Shape, key: jax.Array) -> dict[str, Any]:
-    """Draws initial parameters, float32, named for `trainer.flax_rule`.
+    """Draws initial parameters, float32, named for `tasks.masked_lm.mlm_rule`.
 
     Kernels and embeddings are normal with standard deviation 0.02, biases and offsets 0, scales 1.
 

@@ -24,7 +24,7 @@ class Estimate:
     Attributes:
         value: from all replicas.
         low: lower end; None where there are too few replicas to tell, or none are sampled.
-        high: upper end; None likewise.
+        high: upper end; None likewise, and beside a `low` where nothing bounds it.
     """
 
     value: float | None

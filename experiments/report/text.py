@@ -91,9 +91,9 @@ def says_nothing(estimate: Interval, within: tuple[float, float] | None = None) 
     """
     low, high = estimate.low, estimate.high
     if low is None or high is None:
-        return False
+        return low is not None  # open upwards
     all_of_it = within is not None and low <= within[0] and high >= within[1]
-    return all_of_it or math.isinf(high) or (low > 0 and high / low >= WIDEST)
+    return all_of_it or (low > 0 and high / low >= WIDEST)
 
 
 def interval(

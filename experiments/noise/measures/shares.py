@@ -57,7 +57,8 @@ def ratio_over_roots(
 ) -> Estimate | None:
     """Returns sum(own) / sum(other), paired by root, with its interval.
 
-    Without ends where fewer than three roots have anything: they cannot say how much roots differ.
+    Open to all values above 0 where fewer than three roots have anything, since they cannot say how
+    much roots differ; a bare ratio of one root.
     """
     if not len(own) or other.sum() <= 0:
         return None
@@ -65,7 +66,7 @@ def ratio_over_roots(
     if ratio == 0 and len(own) > 1:
         return Estimate(0.0, 0.0, 0.0)
     if min((own > 0).sum(), (other > 0).sum()) < 3:
-        return Estimate(ratio, None, None)
+        return Estimate(ratio, None if len(own) == 1 else 0.0, None)
     error = np.std(own - ratio * other, ddof=1) / np.sqrt(len(own)) / other.mean() / ratio
     reach = np.exp(stats.t.ppf(0.975, len(own) - 1) * error)
     return estimate(Interval(ratio, ratio / reach, ratio * reach))

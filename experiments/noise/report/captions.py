@@ -2,6 +2,7 @@
 
 import math
 
+from seedmap.experiments.noise.report.figures import MOST_BARS
 from seedmap.experiments.noise.report.headlines import num_tested
 from seedmap.experiments.noise.results import StudySummary
 from seedmap.experiments.report.text import number
@@ -92,12 +93,13 @@ def churn_accuracy(summary: StudySummary) -> str:
 
 def class_spread(summary: StudySummary) -> str:
     """Returns the caption of the spread of classes."""
+    bars = num_tested(summary) <= MOST_BARS
+    ends = ", with 95 % intervals as far as the axis goes" if bars else ""
     return (
         "Standard deviation over replicas of each class's accuracy, over that of top-line accuracy "
-        "(Zhuang et al., 2022), with 95 % intervals as far as the axis goes. A class has fewer "
-        "test examples than the whole, so that some excess is to be expected: of "
-        f"{num_tested(summary)} classes of equal size that err independently, a ratio near "
-        f"{number(math.sqrt(num_tested(summary)))} (dashes)."
+        f"(Zhuang et al., 2022){ends}. A class has fewer test examples than the whole, so that "
+        f"some excess is to be expected: of {num_tested(summary)} classes of equal size that err "
+        f"independently, a ratio near {number(math.sqrt(num_tested(summary)))} (dashes)."
     )
 
 

@@ -177,7 +177,7 @@ def plot_commitment(summary: StudySummary) -> Figure:
             # Side by side, so that intervals do not hide one another.
             ends = [(p.step, 100 * p.low, 100 * p.high) for p in own if _is_known(p)]
             beside, low, high = np.array(ends, float).reshape(-1, 3).T
-            beside = beside + 0.002 * number * summary.steps
+            beside = beside + 0.004 * number * max(p.step for p in points)
             ax.vlines(beside, low, high, color=look.colour, linewidth=1.0, alpha=0.7)
         ax.set(xlabel="shared steps", ylim=(-3, 103))
         ax.set_title("Branch" if measure == BRANCH else "Convergence time")

@@ -41,7 +41,6 @@ from seedmap.experiments.noise.report.figure_sources import (
     plot_convergence,
     plot_shares,
 )
-from seedmap.experiments.noise.report.headlines import over_roots
 from seedmap.experiments.noise.results import (
     Estimate,
     PathSummary,
@@ -153,7 +152,7 @@ def share(summary: StudySummary, variant: VariantSummary, key: str) -> Estimate 
     """
     estimate = getattr(variant, key)
     if estimate is not None and estimate.value is not None:
-        return over_roots(summary, estimate)
+        return estimate
     size, of_all = _size(variant, key), _size(summary.all_sources, key)
     if size is None or not of_all:
         return None

@@ -127,19 +127,12 @@ def _source(summary: StudySummary, variant: VariantSummary) -> str:
     clauses = []
     if is_known(variant.share_of_churn):
         churn = interval(variant.churn, 100.0, " %", within=WITHIN["churn"])
-        times = _times(over_roots(summary, variant.share_of_churn))
+        times = _times(variant.share_of_churn)
         clauses.append(f"churn {churn}, {times} that of {summary.whole}")
     if is_known(variant.share_of_variance):
-        times = _times(over_roots(summary, variant.share_of_variance))
+        times = _times(variant.share_of_variance)
         clauses.append(f"variance of accuracy {times} that of {summary.whole}")
     return f"{variant.name} ({what_varies(variant)}): {'; '.join(clauses)}."
-
-
-def over_roots(summary: StudySummary, share: Estimate) -> Estimate:
-    """Returns a share; without ends, where roots cannot tell it, it may be anything."""
-    if summary.roots > 1 and share.low is None:
-        return Estimate(share.value, 0.0, math.inf)
-    return share
 
 
 def _times(share: Estimate) -> str:
@@ -155,7 +148,6 @@ def _one_bit(summary: StudySummary) -> list[str]:
     end = shares_along(curve)[-1]
     if end.value is None:
         return []
-    end = over_roots(summary, end)
     if says_nothing(end):
         return [f"Which share of all churn one unit in the last place brings is {NOT_DETERMINED}."]
     said = f"{interval(end, digits=2)} of the churn of {summary.whole} at the last record"
@@ -173,10 +165,12 @@ def _fate(summary: StudySummary) -> list[str]:
     told = {p.step: p for p in points if p.source == LOSS}
     sentences = []
     for source in dict.fromkeys(p.source for p in points if p.source != LOSS):
-        fixed = [p for p in points if p.source == source and (p.low or 0.0) >= MOST_FIXED]
-        if not fixed:
+        own = sorted((p for p in points if p.source == source), key=lambda p: p.step)
+        left_open = [p.step for p in own if p.fixed is None or p.fixed < MOST_FIXED]
+        later = [p for p in own if p.step > max(left_open, default=-1)]
+        first = next((p for p in later if (p.low or 0.0) >= MOST_FIXED), None)
+        if first is None:
             continue
-        first = min(fixed, key=lambda p: p.step)
         by = "from the start" if first.step == 0 else f"by step {first.step}"
         said = (
             f"Whatever {source} does from there on, {_fixed(first)} of the variance of the time of "
@@ -214,10 +208,11 @@ def _classes(summary: StudySummary) -> list[str]:
         return []
     by_size = math.sqrt(num_tested(summary))
     beyond = sum(above(spread.interval, by_size) for spread in variant.classes)
+    spread = "spreads" if beyond == 1 else "spread"
+    counted = f"{beyond} {spread}" if beyond else "none is known to spread"
     return [
-        f"Of {len(variant.classes)} classes {beyond or 'none'} "
-        f"{'spreads' if beyond == 1 else 'spread'} by more than size explains: the standard "
-        "deviation of a class's accuracy over that of the whole has a 95 % interval above "
+        f"Of {len(variant.classes)} classes {counted} by more than size explains: a 95 % interval "
+        "of the standard deviation of the class's accuracy over that of the whole above "
         f"{number(by_size)}, the ratio of classes of equal size that err independently "
         f"({variant.name})."
     ]

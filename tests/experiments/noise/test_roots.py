@@ -117,7 +117,7 @@ def test_shares_over_training_are_those_of_the_records(study):
     assert curves["ulp", "distance"].share[0] < 1e-3
     one = np.arange(len(study.diverged)) == rows["init"][0, 1]
     lost = study._replace(diverged=np.where(one, 4, -1))
-    assert shares_of(lost)[0].low == [None] * 3  # two roots are left
+    assert shares_of(lost)[0].high == [None] * 3  # two roots are left
     assert shares_of(study)[0].low == [1.0] * 3
 
 

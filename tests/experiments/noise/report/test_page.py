@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from helpers.noise_summary import ALL_FORKS, LONG, draw, interval, make_study, panels_of, read
+from seedmap.experiments.noise.measures.shares import ratio_over_roots, share_curve
 from seedmap.experiments.noise.report.answer import answer
+from seedmap.experiments.noise.report.curve_tables import shares_table
 from seedmap.experiments.noise.report.figures import make_figures
 from seedmap.experiments.noise.report.headlines import headlines
 from seedmap.experiments.noise.report.page import SECTIONS, terminal, write_noise_report
+from seedmap.experiments.noise.results import Estimate
 from seedmap.experiments.report.text import interval as interval_text, number
 
 DASH = "\N{EN DASH}"
@@ -274,13 +277,15 @@ def test_what_is_not_determined_is_said_so_in_sentences():
 
 def test_a_share_that_several_roots_cannot_tell_is_not_determined():
     """Of one root it is a bare number, as there is nothing to tell how much roots differ."""
+    own, whole = np.array([0.0, 0.0, 5.0]), np.array([1.0, 0.0, 0.0])
+    assert ratio_over_roots(own[2:], whole[:1]) == Estimate(5.0, None, None)
     study = make_study(("init", "ulp"), paths=False)
     init = study.variant("init")
-    init["share_of_churn"] = {"value": 5.0, "low": None, "high": None}
+    init["share_of_churn"] = vars(ratio_over_roots(own[2:], whole[:1]))
     assert "5.00 times that of ALGO+IMPL" in " ".join(headlines(read(study.found)))
     line = next(row for row in terminal(read(study.found)).splitlines() if row.startswith("init"))
     assert "5.0" in line.split()
-    study.found["roots"] = 5
+    init["share_of_churn"] = vars(ratio_over_roots(own, whole))
     said = next(line for line in headlines(read(study.found)) if line.startswith("init"))
     assert "not determined against that of ALGO+IMPL" in said
     line = next(row for row in terminal(read(study.found)).splitlines() if row.startswith("init"))
@@ -289,3 +294,16 @@ def test_a_share_that_several_roots_cannot_tell_is_not_determined():
     drawn = make_figures(read(study.found), study.dataset)["noise_budget"]
     texts = [text.get_text() for text in drawn.axes[1].texts]
     assert "not determined" in texts
+
+
+def test_shares_over_training_that_roots_cannot_tell_are_not_determined():
+    own = [np.array([pair]) for pair in ([1.0, 1.0], [0.0, 1.5], [0.0, 2.0])]
+    whole = [np.array([[first, 2.0]]) for first in (1.0, 0.0, 0.0)]
+    curve = share_curve("init", "churn", np.array([4, 8]), own, whole)
+    assert (curve.share[0], curve.low[0], curve.high[0]) == (1.0, 0.0, None)
+    assert None not in (curve.low[1], curve.high[1])
+    summary = make_study(("init", "ulp"), roots=3, paths=False).summary
+    object.__setattr__(summary, "shares", [curve])
+    cells = [cell.partition("</td>")[0] for cell in shares_table(summary).split("<td>")]
+    assert cells[3] == "not determined"
+    assert cells[4].startswith("0.75")
