@@ -148,31 +148,34 @@ class Compiler:
         """Says how many seeds fit, and how those asked for take turns."""
         most = max(each.seeds for each in tried if each.fits)
         at_once = self.job.most_at_once(self.target.chip.platform)
-        groups = -(-self.share // min(most, at_once or most))
+        runs, groups = 1, -(-self.share // min(most, at_once or most))
         if groups > 1 and at_once is None:
-            groups = self.groups_beside_those_that_wait(most) or groups
+            beside = self.groups_beside_those_that_wait(tried)
+            runs, groups = (groups, 1) if beside is None else (1, beside)
         return MostSeeds(
             per_device=most,
             on_target=most * len(self.devices),
             asked=self.job.seeds,
             at_once=self.share <= most,
+            runs=runs,
             groups=groups,
             tried=tried,
         )
 
-    def groups_beside_those_that_wait(self, most: int) -> int | None:
+    def groups_beside_those_that_wait(self, tried: list[Tried]) -> int | None:
         """Counts the groups that `train` makes: halved until there is memory for all that wait too.
 
         Args:
-            most: seeds that fit on a device while none waits.
+            tried: numbers of seeds on a device, while none waits.
 
         Returns:
             None where the states of all seeds do not fit, however few train at once.
         """
+        too_many = min((each.seeds for each in tried if not each.fits), default=self.share + 1)
         for size in halves(self.share):
             groups = -(-self.share // size)
             on_device = -(-self.share // groups)
-            if on_device > most:
+            if on_device >= too_many or not self.try_seeds(on_device).fits:
                 continue
             memory = self.training_memory(on_device, groups)
             if memory.total <= self.usable:
@@ -224,7 +227,7 @@ def make_plan(
     """
     compiler = Compiler(job, target, devices_of(target), on_progress)
     most = compiler.most_seeds(compiler.tried())
-    on_device = -(-compiler.share // most.groups)
+    on_device = -(-compiler.share // (most.runs * most.groups))
     training = compiler.training(on_device)
     programs = training_programs(job, compiler.devices, on_device)
     fitting = []
@@ -232,7 +235,7 @@ def make_plan(
         fitting = fit_programs(job.seeds, job.num_records, fit, compiler.devices[0])
     fits, too_large = compiler.compile_fitting(fitting)
     compiled = [training, compiler.compile(programs.start), *fits]
-    calls = most.groups * job.num_records
+    calls = most.runs * most.groups * job.num_records
     operations = operations_of(job, training, programs.steps, calls, target.lowering)
     moved = bytes_of_training(job, training, calls)
     memory = compiler.training_memory(on_device, most.groups)
@@ -254,7 +257,7 @@ def make_plan(
         bound_seconds=bound_of(job, target, training, calls),
         programs=[_program_plan(each) for each in compiled],
         units=UNITS,
-        notes=[*_notes(compiler, most, memory, operations, moved), *too_large],
+        notes=[*_notes(compiler, most, operations, moved), *too_large],
     )
 
 
@@ -289,30 +292,35 @@ def _program_plan(each: Compiled) -> ProgramPlan:
     )
 
 
-def _notes(
-    compiler: Compiler, most: MostSeeds, memory: Memory, operations: Amount, moved: Amount
-) -> list[str]:
+def _notes(compiler: Compiler, most: MostSeeds, operations: Amount, moved: Amount) -> list[str]:
     several = f"{most.groups} groups take turns" if most.groups > 1 else "1 group"
+    platform = compiler.target.chip.platform
+    asked = compiler.job.most_at_once(platform)
     notes = [_UNKNOWN]
-    if compiler.target.chip.platform == "cpu":
+    if platform == "cpu":
         notes.append(
             f"on a CPU the network's size decides how many seeds stand side by side: {several} "
             "on its cores; no peaks of it are known, and so no bound of time"
+        )
+    elif asked is not None and min(asked, compiler.share) > most.per_device:
+        notes.append(
+            f"seeds_at_once is {asked}, of which {most.per_device} fit a device: training would "
+            f"refuse it; give {most.per_device} at most, or leave it out"
         )
     elif most.at_once and most.groups > 1:
         notes.append(
             f"seeds_at_once keeps {several} on each device, though more would fit at once: "
             "--seeds-at-once None takes as many as fit"
         )
+    elif most.runs > 1:
+        notes.append(
+            f"{most.asked} seeds do not fit at once, {most.on_target} do, and the states of the "
+            f"others do not fit beside any group: train them in {most.runs} runs, one after the "
+            "other; memory is that of one, the least time that of all"
+        )
     elif not most.at_once:
         notes.append(
             f"{most.asked} seeds do not fit at once, {most.on_target} do: {several} on each device"
-        )
-    if compiler.target.chip.platform != "cpu" and memory.total > compiler.usable:
-        notes.append(
-            f"the states of those that wait do not fit beside them ({_gib(memory.total)} of the "
-            f"{_gib(compiler.usable)} that a training may take): train them in several runs, of at "
-            f"most {most.on_target} seeds"
         )
     if not (operations.whole and moved.whole):
         notes.append(_OPEN_LOOPS)

@@ -59,7 +59,9 @@ def _devices(plan: Plan) -> str:
 
 def _key_numbers(plan: Plan) -> list[tuple[str, str, str]]:
     memory, most, bound = plan.memory, plan.most_seeds, plan.bound_seconds
-    fit = "fit" if most.at_once else f"take turns in {most.groups} groups"
+    turns = f"take turns in {most.groups} groups"
+    several = turns if most.runs == 1 else f"take {most.runs} runs"
+    fit = "fit" if most.at_once else several
     least = "not known" if bound.run is None else f"{number(bound.run)} s"
     seconds = plan.compile_seconds.values()
     return [

@@ -101,7 +101,8 @@ class MostSeeds:
         on_target: on all devices.
         asked: that were asked for.
         at_once: whether these fit at once.
-        groups: that take turns to train them.
+        runs: one after the other, where the states of all do not fit beside a group; else 1.
+        groups: that take turns in a run.
         tried: numbers compiled for.
     """
 
@@ -109,6 +110,7 @@ class MostSeeds:
     on_target: int
     asked: int
     at_once: bool
+    runs: int
     groups: int
     tried: list[Tried]
 

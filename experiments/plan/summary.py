@@ -60,6 +60,7 @@ def seeds_that_fit(plan: Plan) -> str:
     tried = ", ".join(str(each.seeds) for each in most.tried)
     fit = "fit" if most.at_once else "do not fit"
     turns = "" if most.groups == 1 else f", trained in {most.groups} groups that take turns"
+    turns += "" if most.runs == 1 else f", in {most.runs} runs one after the other"
     return (
         f"{most.per_device} a device, {most.on_target} in all (compiled for {tried} a device); the "
         f"{most.asked} asked for {fit} at once{turns}"

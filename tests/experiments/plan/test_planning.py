@@ -121,12 +121,24 @@ def test_others_wait_on_the_device_and_take_turns(on_this_cpu):
     assert "several runs" not in " ".join(plan.notes)
 
 
-def test_states_that_do_not_fit_however_few_train_at_once_are_a_note(on_this_cpu):
+def test_states_that_do_not_fit_however_few_train_at_once_take_several_runs(on_this_cpu):
     plan = make_plan(job(64), chip_for(4, waiting=0))
     most = plan.most_seeds
     assert 4 <= most.per_device < 8
-    assert plan.memory.total > plan.hardware.usable
-    assert f"in several runs, of at most {most.on_target} seeds" in " ".join(plan.notes)
+    assert (most.runs, most.groups) == (-(-64 // most.per_device), 1)
+    assert plan.memory.seeds == -(-64 // most.runs) <= most.per_device
+    assert plan.memory.other_groups == 0
+    assert plan.memory.total <= plan.hardware.usable
+    assert f"train them in {most.runs} runs" in " ".join(plan.notes)
+    assert f"in {most.runs} runs one after the other" in summary_text(plan)
+    a_call = EVERY * plan.bytes.step + plan.bytes.record
+    assert plan.bytes.run == pytest.approx(most.runs * plan.records * a_call)
+
+
+def test_seeds_at_once_that_training_would_refuse_are_a_note(on_this_cpu):
+    plan = make_plan(replace(job(64), seeds_at_once=32), chip_for(4, waiting=0))
+    (note,) = [note for note in plan.notes if "seeds_at_once" in note]
+    assert f"of which {plan.most_seeds.per_device} fit a device" in note
 
 
 def test_the_bound_is_by_the_peak_that_binds(on_this_cpu):
