@@ -113,9 +113,15 @@ def _sources(summary: StudySummary) -> list[str]:
     """Describes each source alone and each set, most churn (or variance) first."""
     key = "share_of_churn" if summary.num_classes else "share_of_variance"
     shares = {v.name: getattr(v, key) for v in summary.variants}
-    shown = [v for v in summary.variants if is_known(shares[v.name])]
+    shown = [v for v in _described(summary) if is_known(shares[v.name])]
     ranked = sorted(shown, key=lambda v: -shares[v.name].value)
     return [_source(summary, variant) for variant in ranked]
+
+
+def _described(summary: StudySummary) -> list[VariantSummary]:
+    """Returns the variants but those of the commitment curve, which stand in a table and figure."""
+    of_curve = {f"{point.source}@{point.step}" for point in summary.commitment}
+    return [variant for variant in summary.variants if variant.name not in of_curve]
 
 
 def is_known(share: Estimate | None) -> bool:
@@ -305,7 +311,7 @@ def _grows(growth: GrowthSummary, variant: VariantSummary) -> str:
 
 
 def _barriers(summary: StudySummary) -> list[str]:
-    having = [v for v in summary.variants if v.barrier]
+    having = [v for v in _described(summary) if v.barrier]
     if not having:
         return []
     listed = ", ".join(f"{v.name} {interval(v.barrier.interval, 100.0)}" for v in having)

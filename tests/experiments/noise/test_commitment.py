@@ -1,11 +1,13 @@
 """When fate is decided, on planted trainings: known shares are fixed by step k."""
 
+import copy
+
 import jax
 import numpy as np
 import pytest
 import xarray as xr
 
-from helpers.noise_summary import make_study
+from helpers.noise_summary import make_study, read
 from seedmap.experiments.noise.components import (
     BRANCH,
     CONVERGENCE,
@@ -170,6 +172,15 @@ def test_the_curve_is_drawn_with_its_loss():
     cells = [cell.partition("</td>")[0] for cell in row[3:]]
     known = ["0 % [0, 80]", "40 % [0, 80]", "not determined", "90 % [70, 100]"]
     assert cells == [*known, "(100 %)"]
+
+
+def test_variants_of_the_curve_are_not_described_one_by_one():
+    study = make_study(("order", "ulp"), roots=5, paths=False)
+    later = copy.deepcopy(study.variant("order")) | {"name": "order@4", "fork": 4, "kind": "fork"}
+    study.found["variants"].append(later)
+    assert sum("order@4" in line for line in headlines(read(study.found))) == 2  # churn, barrier
+    study.found["commitment"] = [vars(Commitment("order", 4, CONVERGENCE, 0.5, 0.2, 0.8))]
+    assert not any("order@4" in line for line in headlines(read(study.found)))
 
 
 @pytest.mark.parametrize(
