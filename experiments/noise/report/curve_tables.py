@@ -8,7 +8,7 @@ from seedmap.experiments.noise.measures.shares import shares_along
 from seedmap.experiments.noise.report.answer import fixed_text, measure_name
 from seedmap.experiments.noise.results import Estimate, StudySummary
 from seedmap.experiments.report import html
-from seedmap.experiments.report.text import DASH, count, interval, of, p_value
+from seedmap.experiments.report.text import DASH, count, interval, number, of, p_value
 
 
 def interval_cell(
@@ -33,14 +33,16 @@ def _survivals(what: str, having: Sequence[tuple[str, Survival]], test: str) -> 
     if not having:
         return ""
     one = having[0][1]
+    shown = [i for i, when in enumerate(one.at) if when not in one.at[:i]]
     header = (
         *(what, "converge", f"restricted mean, {one.unit}s", test),
-        *(f"at risk at {when:.0f}" for when in one.at),
+        *(f"at risk at {number(one.at[i])}" for i in shown),
     )
     rows = [
         (
             *(name, of(s.converged, s.num), interval_cell(s.restricted_mean, digits=4)),
-            *(DASH if s.log_rank is None else p_value(s.log_rank), *map(str, s.at_risk)),
+            DASH if s.log_rank is None else p_value(s.log_rank),
+            *(str(s.at_risk[i]) for i in shown),
         )
         for name, s in having
     ]

@@ -1,5 +1,6 @@
 """A study of several roots: each root is a study of its own, and the summary is over roots."""
 
+import re
 from dataclasses import replace
 
 import jax
@@ -20,8 +21,10 @@ from seedmap.experiments.noise.convergence import (
     log_rank_by_root,
     survival_of,
 )
+from seedmap.experiments.noise.convergence_results import Survival
 from seedmap.experiments.noise.pooled import over_roots, pooled
 from seedmap.experiments.noise.report import captions
+from seedmap.experiments.noise.report.curve_tables import survival_tables
 from seedmap.experiments.noise.report.figures import make_figures
 from seedmap.experiments.noise.report.page import write_noise_report
 from seedmap.experiments.noise.results import Estimate
@@ -119,6 +122,19 @@ def test_shares_over_training_are_those_of_the_records(study):
     lost = study._replace(diverged=np.where(one, 4, -1))
     assert shares_of(lost)[0].high == [None] * 3  # two roots are left
     assert shares_of(study)[0].low == [1.0] * 3
+
+
+def test_numbers_at_risk_stand_once_at_each_time_with_its_digits():
+    """Where a quarter of the runs and a half of them have converged by the same record."""
+    summary = make_study(("init", "ulp"), roots=3, paths=False).summary
+    found = Survival(
+        15, 14, 7.5, "epoch", Estimate(2.7, 1.6, 3.8), [2.54, 2.54, 3.17], [10, 10, 4], None
+    )
+    object.__setattr__(summary.variants[0], "survival", found)
+    cells = re.findall(r"<t[hd]>([^<]*)</t", survival_tables(summary))
+    header, row = cells[: len(cells) // 2], cells[len(cells) // 2 :]
+    assert header[4:] == ["at risk at 2.54", "at risk at 3.17"]
+    assert row[4:] == ["10", "4"]
 
 
 def test_runs_that_never_converge_are_censored_and_nowhere_dropped():
