@@ -1,6 +1,7 @@
 """Every command that writes a folder, stopped before each of its file operations.
 
-The table of stop points: pytest tests/experiments/test_crashes.py -n 0 -rP
+The quick tests stop the longest commands before every third operation only. The table of all stop
+points: pytest tests/experiments/test_crashes.py -n 0 -rP -m "slow or not slow"
 """
 
 import resource
@@ -151,8 +152,8 @@ def replayed(trained, monkeypatch):
     monkeypatch.setattr(run_folder, "save_params", save_params)
 
 
-def _survives(name, case, tmp_path, capsys):
-    survived, stops = replay(case, tmp_path / "run", capsys)
+def _survives(name, case, tmp_path, capsys, every=1):
+    survived, stops = replay(case, tmp_path / "run", capsys, every)
     print(f"{name}: {survived} of {stops}")
 
 
@@ -247,12 +248,20 @@ LONG = (
 )
 
 
+# Of the rest those with the most to do are stopped before every third operation there.
+EVERY_THIRD = ("import metrics", "fit", "fit --out --overwrite", "map", "report", "baselines")
+
+
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow if n in LONG else ()) for n in STEPS]
+    ("name", "every"),
+    [
+        *((name, 3 if name in EVERY_THIRD else 1) for name in STEPS if name not in LONG),
+        *(pytest.param(n, 1, marks=pytest.mark.slow) for n in (*LONG, *EVERY_THIRD)),
+    ],
 )
-def test_a_step_stopped_anywhere(name, base, tmp_path, capsys, monkeypatch):
+def test_a_step_stopped_anywhere(name, every, base, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(f"{_RUNS}.baselines.compare_baselines", compare_baselines)
-    _survives(name, STEPS[name](base), tmp_path, capsys)
+    _survives(name, STEPS[name](base), tmp_path, capsys, every)
 
 
 @pytest.mark.slow
