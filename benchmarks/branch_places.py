@@ -5,7 +5,8 @@
 The branch of a split of `benchmarks/stability.py` (80 % of the runs of FOLDER) is looked at again:
 its groups tested among all runs, and all runs and those of FRESH (other seeds of the same
 recording) placed along the direction that tells its groups apart, in deviations of its larger
-group. Two places leave a gap; a tail does not. Two minutes on 2 cores.
+group. Places are those recorded, lasting offsets in them. Two places leave a gap; a tail does not.
+Two minutes on 2 cores.
 """
 
 import argparse

@@ -2,10 +2,11 @@
 
 A state that some runs visit and others skip is no fork by itself: a fast run passes between two
 records. So candidates are sought in maps of several numbers of states, and each has to show that
-its visitors and skippers are in two *places* (`hmm.training_map.place`), that the skippers'
-records were close enough together to have shown a visit, that the groups are not told apart by
-when they part, and that refits to resampled runs find the same groups. A detour is a branch whose
-visitors end where the others do, and converge later than others of their speed.
+its visitors and skippers are in two *places* (`hmm.training_map.place`) once what sets a run apart
+in every state is taken off (`hmm.training_map.offsets`), that the skippers' records were close
+enough together to have shown a visit, that the groups are not told apart by when they part, and
+that refits to resampled runs find the same groups. A detour is a branch whose visitors end where
+the others do, and converge later than others of their speed.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from jaxtyping import Float, Int, Real
 from seedmap.hmm.training_map import branch_tests
 from seedmap.hmm.training_map.branch_candidates import BranchCandidate, candidates, smallest_group
 from seedmap.hmm.training_map.delay import Delay, holm
+from seedmap.hmm.training_map.offsets import run_means, without_offsets
 from seedmap.hmm.training_map.place import whiten
 from seedmap.hmm.training_map.visits import find_visits
 
@@ -45,7 +47,7 @@ class Branch:
         visitors: names of the runs that visit it.
         skippers: names of the runs that were in `previous`, left it, and never visit the branch.
         z: the separation of the groups' places, in deviations of its null from the null's mean.
-        separation: of the groups' places, in pooled deviations.
+        separation: of the groups' places, lasting offsets taken off, in pooled deviations.
         timing: probability that a visitor sets out later than a skipper; near 0 or 1 the groups
             may differ in speed alone.
         resolved: skippers whose records near the branch are closer together than the groups are.
@@ -167,13 +169,13 @@ def _tested(search: _Search, num_states: int, paths: np.ndarray) -> Iterator[_Te
     if not found:
         return
     whitening = whiten(search.features, paths, visits.visited)
-    points = search.features @ whitening.matrix
+    as_recorded = search.features @ whitening.matrix
+    means = run_means(as_recorded, paths, visits.visited)
     for candidate in found:
-        measured = branch_tests.place_test(
-            candidate, points, whitening.centres, search.smallest, search.rng
-        )
+        points, centres = without_offsets(candidate, as_recorded, means, whitening.centres)
+        measured = branch_tests.place_test(candidate, points, centres, search.smallest, search.rng)
         if measured[1] > SHOWN_Z:
-            centre = whitening.centres[candidate.state]
+            centre = centres[candidate.state]
             stays = visits.last[candidate.runs[candidate.visitor]] == candidate.state
             branch = _branch(search, candidate, points, centre, measured, float(stays.mean()))
             map_of_it = ((num_states, candidate.state),)

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from seedmap.hmm.training_map.offsets import run_means
+
 WHITENING_SHRINKAGE = 0.05
 SEPARATION_SHRINKAGE = 0.2
 NULL_SAMPLES = 100
@@ -40,17 +42,13 @@ def whiten(
         paths: int [run, time], states, -1 past a run's end.
         visited: bool [run, state].
     """
-    num_components, num_states = features.shape[2], visited.shape[1]
-    scatter, freedom = np.zeros((num_components, num_components)), 0
-    centres = np.full((num_states, num_components), np.nan)
-    for state in range(num_states):
-        runs = np.flatnonzero(visited[:, state])
-        if len(runs) < 2:
-            continue
-        means = np.array([features[run, paths[run] == state].mean(0) for run in runs])
-        centres[state] = means.mean(0)
-        scatter += (means - centres[state]).T @ (means - centres[state])
-        freedom += len(runs) - 1
+    means = run_means(features, paths, visited)
+    centres = np.full(means.shape[1:], np.nan)
+    several = visited.sum(0) >= 2
+    centres[several] = np.nanmean(means[:, several], 0)
+    deviations = (means - centres)[visited & several]
+    freedom = len(deviations) - several.sum()
+    scatter = deviations.T @ deviations
     covariance = _shrink(scatter / max(freedom, 1), WHITENING_SHRINKAGE, keep=1.0)
     values, vectors = np.linalg.eigh(covariance)
     matrix = vectors / np.sqrt(values)
