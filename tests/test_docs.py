@@ -13,7 +13,7 @@ from seedmap.experiments.commands import COMMANDS
 from seedmap.experiments.report.result_schemas import KINDS
 from seedmap.hmm import features
 from seedmap.hmm.autoregressive import choice, model, odd
-from seedmap.hmm.training_map import branch_candidates, branches, place
+from seedmap.hmm.training_map import branch_candidates, branches, offsets, place
 
 DOCS = Path(__file__).parents[1] / "docs"
 METHOD = " ".join((DOCS / "explanation" / "method.md").read_text().split())
@@ -49,6 +49,7 @@ def test_the_page_of_result_files_has_all_fields(pages):
         f"must be at least {choice.AGREEMENT}",
         f"maps of {branches.STATES[0]} to {branches.STATES[-1]} states",
         f"$z > {branches.CRITICAL_Z}$",
+        f"at least {100 * offsets.COMMON:.0f} % of visitors and of skippers",
         f"between {branches.TIMING[0]} and {branches.TIMING[1]}",
         f"at least {100 * branches.LEAST_SUPPORT:.0f} % of the refits",
         f"over branches at {branches.DELAY_LEVEL}",

@@ -25,7 +25,10 @@ from seedmap.hmm.training_map.visits import find_visits
 
 STATES = tuple(range(4, 11))
 """Numbers of states whose maps are searched: at the chosen one alone most branches are missed."""
-CRITICAL_Z = 2.33
+CRITICAL_Z = 3.5
+"""One-sided, at 1 % over the candidates of a search: 17 at the mean, 27 in one of ten."""
+SAME_END_Z = 2.33
+"""Below it, visitors and skippers end in one place."""
 SHOWN_Z = 1.65
 TIMING = (0.1, 0.9)
 """Range of `Branch.timing` within which the time of parting does not tell the groups apart."""
@@ -86,7 +89,7 @@ class Branch:
     @property
     def goes_on(self) -> bool:
         """Whether most visitors leave the branch, and end where the others do."""
-        return self.stays < 0.5 and self.end_z is not None and self.end_z <= CRITICAL_Z
+        return self.stays < 0.5 and self.end_z is not None and self.end_z <= SAME_END_Z
 
 
 class _Tested(NamedTuple):
