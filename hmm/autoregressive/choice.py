@@ -73,6 +73,7 @@ class SizeCandidate:
             two halves of them; empty for K = 1, and where none were fitted.
         chance: the mean of that index over segmentations drawn at random from the starts.
         scores: float64 [restart], of every start, nats per record.
+        starts: int8 [run, time], the decoding of all runs by every start, best first.
         reason: a sentence of why it was chosen or not.
     """
 
@@ -84,6 +85,7 @@ class SizeCandidate:
     halves: Float[np.ndarray, " pair"]
     chance: float
     scores: Float[np.ndarray, " restart"]
+    starts: tuple[Int[np.ndarray, "run time"], ...]
     reason: str
 
     @property
@@ -258,7 +260,8 @@ def final_fit(
 def _candidate(material: Material, plan: Plan, k: int, fits: Iterator[Fitted], restarts: int):
     """One K, not yet judged, from the next `restarts` fits."""
     mine = list(islice(fits, restarts))
-    best = max(mine, key=lambda fit: fit.score)
+    ranked = sorted(mine, key=lambda fit: -fit.score)
+    best = ranked[0]
     free = num_parameters(k, int(material.records.num_components))
     penalty = free * np.log(best.tempering * material.num_counted)
     return SizeCandidate(
@@ -270,6 +273,7 @@ def _candidate(material: Material, plan: Plan, k: int, fits: Iterator[Fitted], r
         halves=np.ones(0),
         chance=_chance(material, plan, k),
         scores=np.array([fit.score for fit in mine]),
+        starts=tuple(fit.paths for fit in ranked),
         reason="",
     )
 

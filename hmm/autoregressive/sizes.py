@@ -5,19 +5,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Int, Real
 
-from seedmap.hmm.autoregressive.choice import Material
 from seedmap.hmm.autoregressive.engine import MapFit, material_of
 from seedmap.hmm.autoregressive.fits import Job, make_fits, precision
 from seedmap.hmm.autoregressive.map_model import FittedRuns
 from seedmap.hmm.autoregressive.starts import draw_labels
+from seedmap.hmm.features import Features
 from seedmap.hmm.parameters import canonical_order, relabel
 from seedmap.hmm.training_map.bootstrap import resample_counts
 from seedmap.hmm.training_map.branch_candidates import smallest_group
-from seedmap.hmm.training_map.branches import STATES, Branch, find_branches
+from seedmap.hmm.training_map.branches import STATES, Branch, count_places, find_branches
 
 _ITERATIONS = 50
 _RESAMPLED_ITERATIONS = 30
-_SIZES, _RESAMPLES = 5, 6  # what a key is for, see `hmm.autoregressive.choice`
+_SIZES = 5  # what a key is for, see `hmm.autoregressive.choice`
 
 
 def search_branches(
@@ -43,12 +43,10 @@ def search_branches(
     rows = made.rows
     if len(rows) < 2 * smallest_group(len(rows)):
         return ()
-    features = made.features
-    x = np.where(features.present[:, :, None], features.x, np.nan)
     return find_branches(
-        x[rows],
+        _where_present(made.features)[rows],
         {k: paths[rows] for k, paths in decodings.items() if k in STATES},
-        lambda k: decode_resamples(made, k, seed=seed),
+        lambda k: decode_resamples(made, decodings[k], seed=seed),
         made.fitted,
         steps[rows],
         convergence[rows],
@@ -59,10 +57,12 @@ def search_branches(
 def decode_at_sizes(
     made: MapFit, states: Sequence[int], restarts: int = 3, seed: int = 0
 ) -> dict[int, Int[np.ndarray, "run time"]]:
-    """Returns the decoding of all runs by the best fit of each number of states.
+    """Returns the decoding of all runs by one fit of each number of states.
 
-    Numbers of states that the map's sweep has tried are not fitted again; that of the map has its
-    consensus. States are in order of first visit.
+    That fit is, of all starts, the one in whose map most branches pass the tests of their places:
+    a short branch is a state of its own in some starts, often not in the likeliest. Of equal ones
+    it is the likeliest. Numbers of states that the map's sweep has tried are not fitted again; that
+    of the map has its consensus. States are in order of first visit.
 
     Args:
         made: the map.
@@ -73,32 +73,48 @@ def decode_at_sizes(
     Returns:
         By number of states, int32 [run, time], -1 on padding.
     """
-    known = {c.num_states: c.fit.paths for c in made.candidates}
+    known = {c.num_states: list(c.starts) for c in made.candidates}
     names = [(k, restart) for k in states if k not in known for restart in range(restarts)]
     with precision():
         material = material_of(made.features, made.fitted)
+        weights, tempering = material.run_weights, made.model.tempering
+        starts = [draw_labels(material.shares, k, (seed, _SIZES, restart)) for k, restart in names]
         jobs = [
-            _job(made, material, k, (seed, _SIZES, restart), material.run_weights, _ITERATIONS)
-            for k, restart in names
+            Job(k, labels, weights, tempering, _ITERATIONS)
+            for (k, _), labels in zip(names, starts, strict=True)
         ]
         fits = make_fits(material.records, material.lengths, jobs)
     for k in states:
         mine = [fit for fit, name in zip(fits, names, strict=True) if name[0] == k]
         if mine:
-            known[k] = max(mine, key=lambda fit: fit.score).paths
-    return {k: _in_order(made, known[k], k) for k in states}
+            known[k] = [fit.paths for fit in sorted(mine, key=lambda fit: -fit.score)]
+    return {k: _in_order(made, _with_most_places(made, known[k], k, seed), k) for k in states}
+
+
+def _with_most_places(made: MapFit, decodings: list[np.ndarray], k: int, seed: int) -> np.ndarray:
+    """Of decodings, best first, the one with the most branches that pass the tests of places."""
+    rows = made.fitted_runs.rows
+    if k not in STATES or k == made.num_states or len(rows) < 2 * smallest_group(len(rows)):
+        return decodings[0]
+    x = _where_present(made.features)[rows]
+    return max(decodings, key=lambda paths: count_places(x, paths[rows], k, seed))
 
 
 def decode_resamples(
-    made: FittedRuns, num_states: int, num_resamples: int = 20, seed: int = 0
+    made: FittedRuns,
+    paths: Int[np.ndarray, "run time"],
+    num_resamples: int = 20,
+    seed: int = 0,
 ) -> list[Int[np.ndarray, "run time"]]:
-    """Returns decodings of the fitted runs by fits to resamples of them, each from a fresh start.
+    """Returns decodings of the fitted runs by fits to resamples of them, from the same states.
+
+    Whether a fit finds these states by itself is another question, of the starts, not of the runs.
 
     Args:
         made: the map.
-        num_states: of the fits.
+        paths: int [run, time], the decoding of all runs that each fit starts from, -1 on padding.
         num_resamples: how many.
-        seed: of resamples and starts.
+        seed: of the resamples.
 
     Returns:
         int32 [run, time] each, of the runs of `made.fitted`, in labels of its own.
@@ -108,12 +124,15 @@ def decode_resamples(
         rows = np.flatnonzero(material.run_weights)
         counts = np.zeros((num_resamples, len(material.run_weights)))
         counts[:, rows] = resample_counts(len(rows), num_resamples, seed)
-        jobs = [
-            _job(made, material, num_states, (seed, _RESAMPLES, i), row, _RESAMPLED_ITERATIONS)
-            for i, row in enumerate(counts)
-        ]
+        k, labels = int(paths.max()) + 1, paths.astype(np.int8)
+        jobs = [Job(k, labels, row, made.model.tempering, _RESAMPLED_ITERATIONS) for row in counts]
         fits = make_fits(material.records, material.lengths, jobs)
     return [fit.paths[rows].astype(np.int32) for fit in fits]
+
+
+def _where_present(features: Features) -> np.ndarray:
+    """The runs as the model sees them [run, time, component], NaN where nothing was recorded."""
+    return np.where(features.present[:, :, None], features.x, np.nan)
 
 
 def _in_order(made: MapFit, paths: np.ndarray, k: int) -> np.ndarray:
@@ -121,10 +140,3 @@ def _in_order(made: MapFit, paths: np.ndarray, k: int) -> np.ndarray:
     if k == made.num_states:
         return made.paths
     return relabel(paths, canonical_order(paths, k)).astype(np.int32)
-
-
-def _job(
-    made: MapFit | FittedRuns, material: Material, k: int, key, weights: np.ndarray, most: int
-) -> Job:
-    labels = draw_labels(material.shares, k, key)
-    return Job(k, labels, weights, made.model.tempering, most)

@@ -1,6 +1,7 @@
 """What speaks for a branch: the place, the resolution, the time of parting, the end, the delay."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Real
@@ -15,6 +16,8 @@ ALIKE = 0.7
 
 PARTED = 0.25
 """Share of the way to a branch after which a run has left the place where it set out."""
+BACK = (1, 2, 4, 8, 16, 32)
+"""Records before the branch at which the groups are looked for in one place."""
 
 
 def place_test(
@@ -63,37 +66,55 @@ def _last_record(points):
     return (~np.isnan(points[..., 0])).sum(1) - 1
 
 
+class Parting(NamedTuple):
+    """When the groups part.
+
+    Attributes:
+        records: int [member], when each has left the place where visitors set out; the number of
+            records for a run that never leaves.
+        together: whether both groups were at one place before.
+    """
+
+    records: Int[np.ndarray, " member"]
+    together: bool
+
+
 def parting(
     candidate: BranchCandidate,
     points: Float[np.ndarray, "run time component"],
     centre: Float[np.ndarray, " component"],
-) -> Int[np.ndarray, " member"]:
-    """Returns the record at which each member has left the place where visitors set out.
+) -> Parting:
+    """Returns when each member has left the place where visitors set out.
 
-    States may be cut differently for the two groups, so this is a matter of place alone: a run has
-    left once it is further from its own point nearest to that place than a quarter of the way to
-    the branch. (At half the way, how fast runs approach the two places passes for a delay.)
+    States may be cut differently for the two groups, so this is a matter of place alone. The place
+    is where visitors were before they entered the branch, as many records before as it takes for
+    the groups to be together there: no further apart than a quarter of the way to the branch. A
+    run has left once it is further than that from its own point nearest to the place. (At half the
+    way, how fast runs approach the two places passes for a delay.)
 
     Args:
         candidate: the groups.
         points: float [run, time, component], whitened, NaN past a run's end.
         centre: float [component], of the branch, whitened.
-
-    Returns:
-        int [member]; the number of records for a run that never leaves.
     """
-    own = points[candidate.runs]
-    before = own[np.arange(len(own)), candidate.leave - 1][candidate.visitor].mean(0)
-    nearest, segment = closest_points(own, before, candidate.begin)
-    gone = PARTED * np.linalg.norm(centre - before)
+    own, visitor, rows = points[candidate.runs], candidate.visitor, np.arange(len(candidate.runs))
+    for back in BACK:
+        at = np.maximum(candidate.leave - back, candidate.begin)
+        before = own[rows, at][visitor].mean(0)
+        nearest, segment = closest_points(own, before, candidate.begin)
+        gone = PARTED * np.linalg.norm(centre - before)
+        gap = np.linalg.norm(nearest[visitor].mean(0) - nearest[~visitor].mean(0))
+        if together := bool(gap <= gone):
+            break
     away = np.linalg.norm(own - nearest[:, None], axis=-1) > gone
     away &= np.arange(own.shape[1]) > segment[:, None]
-    return np.where(away.any(1), away.argmax(1), own.shape[1])
+    return Parting(np.where(away.any(1), away.argmax(1), own.shape[1]), together)
 
 
-def timing(candidate: BranchCandidate, parted: Int[np.ndarray, " member"]) -> float:
+def timing(candidate: BranchCandidate, parted: Parting) -> float:
     """Returns the probability that a visitor sets out later than a skipper, ties counting half."""
-    later = parted[candidate.visitor, None] - parted[~candidate.visitor]
+    records = parted.records
+    later = records[candidate.visitor, None] - records[~candidate.visitor]
     return float((np.sign(later).mean() + 1) / 2)
 
 
@@ -132,7 +153,7 @@ def end_test(
 
 def delay(
     candidate: BranchCandidate,
-    parted: Int[np.ndarray, " member"],
+    parted: Parting,
     points: Float[np.ndarray, "run time component"],
     steps: Real[np.ndarray, "run time"],
     convergence: Real[np.ndarray, " run"],
@@ -140,12 +161,13 @@ def delay(
 ) -> Delay | None:
     """Returns how much later visitors converge, from where the groups part.
 
-    None where visitors come from no common state: there is nothing to measure from.
+    None where there is nothing to measure from: visitors come from no common state, or the groups
+    were never together.
     """
-    if candidate.previous < 0:
+    if candidate.previous < 0 or not parted.together:
         return None
     own, rows = steps[candidate.runs], np.arange(len(candidate.runs))
     last = _last_record(points[candidate.runs])
-    leaving = np.where(parted <= last, own[rows, np.minimum(parted, last)], np.inf)
+    leaving = np.where(parted.records <= last, own[rows, np.minimum(parted.records, last)], np.inf)
     outcome = convergence[candidate.runs]
     return measure_delay(leaving, outcome, own[rows, last], own[:, 0], candidate.visitor, rng)

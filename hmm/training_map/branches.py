@@ -25,10 +25,11 @@ from seedmap.hmm.training_map.visits import find_visits
 
 STATES = tuple(range(4, 11))
 """Numbers of states whose maps are searched: at the chosen one alone most branches are missed."""
-CRITICAL_Z = 3.5
-"""One-sided, at 1 % over the candidates of a search: 17 at the mean, 27 in one of ten."""
 SAME_END_Z = 2.33
 """Below it, visitors and skippers end in one place."""
+CRITICAL_Z = 4.0
+"""One-sided, at 1 % over the candidates of a search: 17 in the maps of all numbers of states (27 in
+one of ten planted sets), of up to 5 starts each."""
 SHOWN_Z = 1.65
 TIMING = (0.1, 0.9)
 """Range of `Branch.timing` within which the time of parting does not tell the groups apart."""
@@ -62,7 +63,7 @@ class Branch:
         end_z: z of the separation of the places where converged visitors and skippers end; None
             where fewer than `needed` of either converge.
         delay: how much later visitors converge than others of their speed, from where the groups
-            part; None where that cannot be said.
+            part; None where that cannot be said, as where they were never together.
         detour: a named branch from which visitors go on to where the others end, and later.
         maps: (number of states, state) of every map in which the branch passes all but the refits.
     """
@@ -99,6 +100,24 @@ class _Tested(NamedTuple):
     candidate: BranchCandidate
 
 
+class _Place(NamedTuple):
+    """What the tests of a candidate's place say, and where its members are."""
+
+    candidate: BranchCandidate
+    points: np.ndarray  # [run, time, component], without lasting offsets
+    apart: float
+    z: float
+    resolved: int
+    parted: branch_tests.Parting
+    timing: float
+    stays: float
+
+    def passes(self, smallest: int) -> bool:
+        """Whether all of that suffices."""
+        timely = TIMING[0] <= self.timing <= TIMING[1]
+        return self.z > CRITICAL_Z and self.resolved >= smallest and timely
+
+
 class _Search(NamedTuple):
     """What does not change from map to map."""
 
@@ -127,7 +146,7 @@ def find_branches(
         decodings: by number of states, int [run, time], states, -1 past a run's end; those of
             `STATES` are meant.
         refits: called with one of these numbers where a branch passes all else, and again only for
-            another number: decodings of all runs by refits to resampled runs.
+            another number: decodings of all runs by refits of that map to resampled runs.
         names: of the runs.
         steps: [time] or [run, time], when records were made.
         convergence: [run], in units of `steps`; NaN where it never came.
@@ -138,7 +157,7 @@ def find_branches(
         same visitors the one with the largest z that refits support stands for all.
     """
     search = _Search(
-        features=_bridged(features, decodings),
+        features=_bridged(features, next(iter(decodings.values()))),
         names=names,
         steps=np.broadcast_to(np.asarray(steps, float), features.shape[:2]),
         convergence=np.asarray(convergence, float),
@@ -154,10 +173,10 @@ def find_branches(
     return _detours(sorted(distinct, key=lambda b: (not b.named, -b.z)))
 
 
-def _bridged(features, decodings):
+def _bridged(features, paths):
     """The features with straight lines over missing records of a run, held at its ends."""
     bridged = features.copy()
-    lengths = (next(iter(decodings.values())) >= 0).sum(1)
+    lengths = (paths >= 0).sum(1)
     for run, length in zip(bridged, lengths, strict=True):
         known = np.flatnonzero(~np.isnan(run[:, 0]))
         for column in run.T:
@@ -165,54 +184,75 @@ def _bridged(features, decodings):
     return bridged
 
 
-def _tested(search: _Search, num_states: int, paths: np.ndarray) -> Iterator[_Tested]:
-    """The branches of one map with z above `SHOWN_Z`; support is still to come."""
+def _places(features, num_states, paths, smallest, rng) -> Iterator[_Place]:
+    """The candidates of one map with z above `SHOWN_Z`."""
     visits = find_visits(paths, num_states)
-    found = candidates(paths, visits, search.smallest)
+    found = candidates(paths, visits, smallest)
     if not found:
         return
-    whitening = whiten(search.features, paths, visits.visited)
-    as_recorded = search.features @ whitening.matrix
+    whitening = whiten(features, paths, visits.visited)
+    as_recorded = features @ whitening.matrix
     means = run_means(as_recorded, paths, visits.visited)
     for candidate in found:
         points, centres = without_offsets(candidate, as_recorded, means, whitening.centres)
-        measured = branch_tests.place_test(candidate, points, centres, search.smallest, search.rng)
-        if measured[1] > SHOWN_Z:
-            centre = centres[candidate.state]
+        apart, z, resolved = branch_tests.place_test(candidate, points, centres, smallest, rng)
+        if z > SHOWN_Z:
+            parted = branch_tests.parting(candidate, points, centres[candidate.state])
+            timing = branch_tests.timing(candidate, parted)
             stays = visits.last[candidate.runs[candidate.visitor]] == candidate.state
-            branch = _branch(search, candidate, points, centre, measured, float(stays.mean()))
-            map_of_it = ((num_states, candidate.state),)
-            yield _Tested(replace(branch, num_states=num_states, maps=map_of_it), candidate)
+            yield _Place(candidate, points, apart, z, resolved, parted, timing, float(stays.mean()))
 
 
-def _branch(search, candidate, points, centre, measured, stays) -> Branch:
-    """A branch as its tests come out, its map still to be said."""
-    apart, z, resolved = measured
-    parted = branch_tests.parting(candidate, points, centre)
-    timing = branch_tests.timing(candidate, parted)
+def count_places(
+    features: Float[np.ndarray, "run time component"],
+    paths: Int[np.ndarray, "run time"],
+    num_states: int,
+    seed: int = 0,
+) -> int:
+    """Returns how many states of a map pass every test of a branch but that of the refits.
+
+    Args:
+        features: float [run, time, component], as those of `find_branches`.
+        paths: int [run, time], states, -1 past a run's end.
+        num_states: K.
+        seed: of the nulls.
+    """
+    smallest, rng = smallest_group(len(features)), np.random.default_rng(seed)
+    found = _places(_bridged(features, paths), num_states, paths, smallest, rng)
+    return sum(place.passes(smallest) for place in found)
+
+
+def _tested(search: _Search, num_states: int, paths: np.ndarray) -> Iterator[_Tested]:
+    """The branches of one map with z above `SHOWN_Z`; support is still to come."""
+    for place in _places(search.features, num_states, paths, search.smallest, search.rng):
+        yield _Tested(_branch(search, num_states, place), place.candidate)
+
+
+def _branch(search: _Search, num_states: int, place: _Place) -> Branch:
+    """A branch as its tests come out."""
+    candidate, points = place.candidate, place.points
     times, rng = search.convergence, search.rng
-    passes = z > CRITICAL_Z and resolved >= search.smallest and TIMING[0] <= timing <= TIMING[1]
     members = [search.names[run] for run in candidate.runs]
     num_visitors = int(candidate.visitor.sum())
     return Branch(
         state=candidate.state,
-        num_states=0,
+        num_states=num_states,
         previous=None if candidate.previous < 0 else candidate.previous,
         instead=None if candidate.instead < 0 else candidate.instead,
         visitors=tuple(members[:num_visitors]),
         skippers=tuple(members[num_visitors:]),
-        z=z,
-        separation=apart,
-        timing=timing,
-        resolved=resolved,
+        z=place.z,
+        separation=place.apart,
+        timing=place.timing,
+        resolved=place.resolved,
         needed=search.smallest,
         support=None,
-        named=passes,
-        stays=stays,
+        named=place.passes(search.smallest),
+        stays=place.stays,
         end_z=branch_tests.end_test(candidate, points, times, search.smallest, rng),
-        delay=branch_tests.delay(candidate, parted, points, search.steps, times, rng),
+        delay=branch_tests.delay(candidate, place.parted, points, search.steps, times, rng),
         detour=False,
-        maps=(),
+        maps=((num_states, candidate.state),),
     )
 
 

@@ -89,7 +89,7 @@ def made_up(k, bic, halves):
         score=1.0,
         iterations=30,
     )
-    return SizeCandidate(k, fit, 5, bic, 0.0, np.array(halves), 0.4, np.array([1.0]), "")
+    return SizeCandidate(k, fit, 5, bic, 0.0, np.array(halves), 0.4, np.array([1.0]), (), "")
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_a_fork_is_named_with_those_who_take_it():
     (branch,) = [b for b in search(FORK) if b.named]
     assert takers(FORK) in ({*branch.visitors}, {*branch.skippers})
     assert len(branch.visitors) + len(branch.skippers) == 40
-    assert branch.z > 3.5
+    assert branch.z > 4
     assert branch.support == 1.0
     assert not branch.detour
     assert branch.goes_on
