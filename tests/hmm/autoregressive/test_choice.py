@@ -156,6 +156,8 @@ def test_a_sweep_of_planted_runs(material):
         np.testing.assert_allclose(c.icl, penalty - 2 * c.fit.path_log_likelihood.sum())
         assert c.fit.score == pytest.approx(c.fit.run_log_likelihood.sum() / (16 * 49))
         assert c.scores.max() == c.fit.score
+        assert len(c.starts) == len(c.scores)
+        np.testing.assert_array_equal(c.starts[0], c.fit.paths)
     row = candidate_row(chosen)
     assert row["agreement"] == chosen.halves.mean() > 0.7
     assert row["log_likelihood"] == chosen.fit.score / 0.5

@@ -9,6 +9,7 @@ from scipy.special import logsumexp
 
 from helpers.relaxing import relaxing_runs
 from seedmap.errors import UserError
+from seedmap.hmm.autoregressive import sizes
 from seedmap.hmm.autoregressive.choice import candidate_row
 from seedmap.hmm.autoregressive.consensus import matching, permute_states, vote
 from seedmap.hmm.autoregressive.engine import MapSettings, make_map
@@ -192,6 +193,15 @@ def test_other_sizes_are_those_of_the_sweep_or_fitted_anew(made):
         np.testing.assert_array_equal(paths, same)
         assert adjusted_rand_index(paths, fit.paths[:23]) > 0.3
     assert (resampled[0] != resampled[1]).any()
+
+
+def test_of_several_starts_the_one_with_most_places_stands_for_a_size(monkeypatch, made):
+    fit = made[0]
+    starts = [np.full_like(fit.paths, i) for i in range(4)]  # best first
+    monkeypatch.setattr(sizes, "count_places", lambda x, paths, k, seed: [0, 2, 2, 1][paths[0, 0]])
+    assert sizes._with_most_places(fit, starts, 5, 0) is starts[1]
+    for k in (fit.num_states, 2, 11):  # the map's own, and those that are not searched
+        assert sizes._with_most_places(fit, starts, k, 0) is starts[0]
 
 
 # --- consensus ---

@@ -5,8 +5,8 @@ import pytest
 
 from helpers.phases import phases
 from seedmap.hmm.training_map.branch_candidates import BranchCandidate, candidates, smallest_group
-from seedmap.hmm.training_map.branch_tests import place_test
-from seedmap.hmm.training_map.branches import Branch, find_branches
+from seedmap.hmm.training_map.branch_tests import delay, parting, place_test
+from seedmap.hmm.training_map.branches import Branch, count_places, find_branches
 from seedmap.hmm.training_map.visits import find_visits
 from seedmap.results import from_json, to_json
 
@@ -129,6 +129,55 @@ def test_skippers_are_resolved_where_their_records_are_close_together(records, r
     candidate = BranchCandidate(1, 0, -1, np.arange(8), visitor, begin, begin + 1)
     centres = np.array([[0.0, 0.0], [4.0, 3.0]])
     assert place_test(candidate, points, centres, 3, rng)[2] == resolved
+
+
+def around_and_straight(entered):
+    """Runs that wait 10 records at (0, 0); some go on by way of (4, 3), others straight, as fast.
+
+    Returns points [run, time, 2] and the candidate, its visitors seen in the branch from record
+    `entered` on.
+    """
+    rng, share = np.random.default_rng(0), np.linspace(0, 1, 21)[:, None]
+    straight = share * [8.0, 0.0]
+    around = straight + np.minimum(share, 1 - share) * [0.0, 6.0]
+    ways = np.stack([around] * 4 + [straight] * 6)
+    points = np.concatenate([np.zeros((10, 10, 2)), ways], axis=1)
+    points += 0.02 * rng.normal(size=points.shape)
+    visitor, begin = np.arange(10) < 4, np.zeros(10, int)
+    leave = np.where(visitor, entered, 12)
+    return points, BranchCandidate(1, 0, -1, np.arange(10), visitor, begin, leave)
+
+
+@pytest.mark.parametrize("entered", [11, 14, 18])
+def test_runs_part_where_they_were_together_last_however_late_the_branch_is_cut(entered):
+    """At 16 records visitors are 1.8 to the side: skippers never come near."""
+    points, candidate = around_and_straight(entered)
+    found = parting(candidate, points, np.array([4.0, 3.0]))
+    assert found.together
+    # A quarter of the 5 to the branch is 1.25, three steps of 0.4 or four: records 13 or 14.
+    assert (np.abs(found.records - 13) <= 2).all()
+    gap = found.records[candidate.visitor].mean() - found.records[~candidate.visitor].mean()
+    assert abs(gap) <= 1.5
+
+
+def test_there_is_no_delay_where_runs_were_never_together():
+    points, candidate = around_and_straight(11)
+    points[candidate.visitor] += [0.0, 9.0]
+    found = parting(candidate, points, np.array([4.0, 12.0]))
+    assert not found.together
+    steps = np.broadcast_to(np.arange(31.0), (10, 31))
+    arguments = (points, steps, np.full(10, 29.0), np.random.default_rng(0))
+    assert delay(candidate, found, *arguments) is None
+    assert delay(candidate, found._replace(together=True), *arguments) is not None
+
+
+def test_places_are_counted_in_a_decoding():
+    features, paths = common_scale(FORK.values), true_paths(FORK)
+    joined = np.where(paths == paths.max(), 1, paths)  # the branch is part of another phase
+    states = int(paths.max()) + 1
+    passing = [b for b in search(FORK) if b.z > 4]
+    assert count_places(features, paths, states) >= len(passing) == 1
+    assert count_places(features, joined, states) == 0
 
 
 def fast_and_slow(seed, num_runs=40):
