@@ -55,10 +55,13 @@ def place_test(
 
 
 def _z(places, group, smallest, rng):
-    """Separation of two groups of places, and that in deviations of its null."""
+    """Separation of two groups of places, and its logarithm in deviations of that of its null.
+
+    Of few runs in many dimensions some splits are very far apart: only their logs are near normal.
+    """
     apart = float(separation(places, group)[0])
-    null = null_separations(places, smallest, rng)
-    return apart, float((apart - null.mean()) / null.std())
+    null = np.log(null_separations(places, smallest, rng))
+    return apart, float((np.log(max(apart, 1e-300)) - null.mean()) / max(null.std(), 1e-12))
 
 
 def _last_record(points):

@@ -50,7 +50,7 @@ class Branch:
         instead: the state that skippers visit instead, None where there is none.
         visitors: names of the runs that visit it.
         skippers: names of the runs that were in `previous`, left it, and never visit the branch.
-        z: the separation of the groups' places, in deviations of its null from the null's mean.
+        z: log of the separation of the groups' places, in deviations of that of its null.
         separation: of the groups' places, lasting offsets taken off, in pooled deviations.
         timing: probability that a visitor sets out later than a skipper; near 0 or 1 the groups
             may differ in speed alone.
