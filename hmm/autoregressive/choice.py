@@ -73,7 +73,7 @@ class SizeCandidate:
             two halves of them; empty for K = 1, and where none were fitted.
         chance: the mean of that index over segmentations drawn at random from the starts.
         scores: float64 [restart], of every start, nats per record.
-        starts: int8 [run, time], the decoding of all runs by every start, best first.
+        starts: of every start, best first, the decoding of all runs, int8 [run, time].
         reason: a sentence of why it was chosen or not.
     """
 

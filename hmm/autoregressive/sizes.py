@@ -17,6 +17,7 @@ from seedmap.hmm.training_map.branches import STATES, Branch, count_places, find
 
 _ITERATIONS = 50
 _RESAMPLED_ITERATIONS = 30
+_SEARCHED = 5  # starts at most: the critical z of a branch is for as many
 _SIZES = 5  # what a key is for, see `hmm.autoregressive.choice`
 
 
@@ -38,15 +39,16 @@ def search_branches(
         seed: of nulls, permutations and refits.
 
     Returns:
-        The branches, named ones first; none where the runs are too few for the test.
+        The branches, named ones first; none where the runs or the states are too few.
     """
     rows = made.rows
-    if len(rows) < 2 * smallest_group(len(rows)):
+    sought = {k: paths[rows] for k, paths in decodings.items() if k in STATES}
+    if len(rows) < 2 * smallest_group(len(rows)) or not sought:
         return ()
     return find_branches(
         _where_present(made.features)[rows],
-        {k: paths[rows] for k, paths in decodings.items() if k in STATES},
-        lambda k: decode_resamples(made, decodings[k], seed=seed),
+        sought,
+        lambda k: decode_resamples(made, decodings[k], k, seed=seed),
         made.fitted,
         steps[rows],
         convergence[rows],
@@ -59,10 +61,10 @@ def decode_at_sizes(
 ) -> dict[int, Int[np.ndarray, "run time"]]:
     """Returns the decoding of all runs by one fit of each number of states.
 
-    That fit is, of all starts, the one in whose map most branches pass the tests of their places:
-    a short branch is a state of its own in some starts, often not in the likeliest. Of equal ones
-    it is the likeliest. Numbers of states that the map's sweep has tried are not fitted again; that
-    of the map has its consensus. States are in order of first visit.
+    That fit is, of the 5 likeliest starts, the one in whose map most states pass the tests of a
+    branch's place: a short branch is a state of its own in some starts, often not in the likeliest.
+    Of equal ones it is the likeliest. Numbers of states that the map's sweep has tried are not
+    fitted again; that of the map has its consensus. States are in order of first visit.
 
     Args:
         made: the map.
@@ -92,17 +94,18 @@ def decode_at_sizes(
 
 
 def _with_most_places(made: MapFit, decodings: list[np.ndarray], k: int, seed: int) -> np.ndarray:
-    """Of decodings, best first, the one with the most branches that pass the tests of places."""
+    """Of decodings, best first, the one with the most states that pass the tests of places."""
     rows = made.fitted_runs.rows
     if k not in STATES or k == made.num_states or len(rows) < 2 * smallest_group(len(rows)):
         return decodings[0]
     x = _where_present(made.features)[rows]
-    return max(decodings, key=lambda paths: count_places(x, paths[rows], k, seed))
+    return max(decodings[:_SEARCHED], key=lambda paths: count_places(x, paths[rows], k, seed))
 
 
 def decode_resamples(
     made: FittedRuns,
     paths: Int[np.ndarray, "run time"],
+    num_states: int,
     num_resamples: int = 20,
     seed: int = 0,
 ) -> list[Int[np.ndarray, "run time"]]:
@@ -113,6 +116,7 @@ def decode_resamples(
     Args:
         made: the map.
         paths: int [run, time], the decoding of all runs that each fit starts from, -1 on padding.
+        num_states: of that decoding and of the fits.
         num_resamples: how many.
         seed: of the resamples.
 
@@ -124,8 +128,8 @@ def decode_resamples(
         rows = np.flatnonzero(material.run_weights)
         counts = np.zeros((num_resamples, len(material.run_weights)))
         counts[:, rows] = resample_counts(len(rows), num_resamples, seed)
-        k, labels = int(paths.max()) + 1, paths.astype(np.int8)
-        jobs = [Job(k, labels, row, made.model.tempering, _RESAMPLED_ITERATIONS) for row in counts]
+        labels, tempering = paths.astype(np.int8), made.model.tempering
+        jobs = [Job(num_states, labels, row, tempering, _RESAMPLED_ITERATIONS) for row in counts]
         fits = make_fits(material.records, material.lengths, jobs)
     return [fit.paths[rows].astype(np.int32) for fit in fits]
 

@@ -90,10 +90,11 @@ def parting(
     """Returns when each member has left the place where visitors set out.
 
     States may be cut differently for the two groups, so this is a matter of place alone. The place
-    is where visitors were before they entered the branch, as many records before as it takes for
-    the groups to be together there: no further apart than a quarter of the way to the branch. A
-    run has left once it is further than that from its own point nearest to the place. (At half the
-    way, how fast runs approach the two places passes for a delay.)
+    is where visitors were before they entered the branch, as many records before (1, 2, 4, ... 32)
+    as it takes for the groups to be together there: no further apart than a quarter of the way to
+    the branch. Where they never are, it is the last of these. A run has left once it is further
+    than that from its own point nearest to the place. (At half the way, how fast runs approach the
+    two places passes for a delay.)
 
     Args:
         candidate: the groups.

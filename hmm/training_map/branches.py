@@ -5,8 +5,8 @@ records. So candidates are sought in maps of several numbers of states, and each
 its visitors and skippers are in two *places* (`hmm.training_map.place`) once what sets a run apart
 in every state is taken off (`hmm.training_map.offsets`), that the skippers' records were close
 enough together to have shown a visit, that the groups are not told apart by when they part, and
-that refits to resampled runs find the same groups. A detour is a branch whose visitors end where
-the others do, and converge later than others of their speed.
+that refits to resampled runs, from the same states, keep the groups. A detour is a branch whose
+visitors end where the others do, and converge later than others of their speed.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,8 +28,8 @@ STATES = tuple(range(4, 11))
 SAME_END_Z = 2.33
 """Below it, visitors and skippers end in one place."""
 CRITICAL_Z = 4.0
-"""One-sided, at 1 % over the candidates of a search: 17 in the maps of all numbers of states (27 in
-one of ten planted sets), of up to 5 starts each."""
+"""A search tests 17 candidates (27 in one of ten planted sets) in up to 5 starts each: by normal
+tails less than one search in 100 has one above, and the log of the null has heavier ones."""
 SHOWN_Z = 1.65
 TIMING = (0.1, 0.9)
 """Range of `Branch.timing` within which the time of parting does not tell the groups apart."""
@@ -60,7 +60,7 @@ class Branch:
             where the other tests fail, and refits were not asked.
         named: whether all of that suffices.
         stays: share of the visitors whose last record is in the branch.
-        end_z: z of the separation of the places where converged visitors and skippers end; None
+        end_z: as z, of the places where converged visitors and skippers end; None
             where fewer than `needed` of either converge.
         delay: how much later visitors converge than others of their speed, from where the groups
             part; None where that cannot be said, as where they were never together.

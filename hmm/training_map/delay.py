@@ -22,7 +22,7 @@ _FACTORS = np.exp(np.linspace(-3, 3, 241))
 
 @dataclass(frozen=True)
 class Delay:
-    """How much later visitors converge, from leaving the state before the branch.
+    """How much later visitors converge, from leaving the place where the groups were together.
 
     Attributes:
         factor: by which the visitors' times are longer at the same speed: with them divided by it,
@@ -34,7 +34,7 @@ class Delay:
         pvalue: one-sided permutation p-value of the log-rank test, at the same speed.
         p_steps: the same of times in steps, whatever the speed.
         slope: b above.
-        visitors: visitors that had not converged when they left the state before.
+        visitors: visitors that had not converged when they left that place.
         skippers: the same of the others.
         converged_visitors: those of `visitors` that converged.
         converged_skippers: those of `skippers` that converged.
@@ -63,7 +63,7 @@ def measure_delay(
     """Compares the times to convergence of the two groups of runs.
 
     Args:
-        leaving: step at which each run leaves the state before the branch.
+        leaving: step at which each run leaves the place where the groups were together.
         convergence: step of convergence, NaN where it never came.
         last: step of the last record.
         start: step at which runs begin.

@@ -45,7 +45,9 @@ def lasting_offsets(
 
     Each component by itself: with n the states of a run, m the mean of its deviations from their
     centres, and a and w the variances between runs and within them, m n a / (n a + w). Zero for a
-    run in no state, and for all where no run is in two, or offsets do not last (a = 0).
+    run in no state, and for all where too few runs are in several, or offsets do not last (a = 0).
+    Centres are the means of the runs there are, and cost the variance within runs their degrees of
+    freedom; where runs miss states, centres and offsets are told apart only approximately.
 
     Args:
         means: float [run, state, component], NaN where a run does not visit a state; each state
@@ -53,13 +55,14 @@ def lasting_offsets(
     """
     there = ~np.isnan(means[:, :, 0])
     count, total = there.sum(1), there.sum()
-    runs = (count > 0).sum()
-    if runs < 2 or total == runs:
+    runs, states = (count > 0).sum(), there.any(0).sum()
+    freedom = total - runs - (states - 1)
+    if runs < 2 or freedom <= 0:
         return np.zeros((len(means), means.shape[2]))
     deviations = np.where(there[:, :, None], means - np.nanmean(means, 0), 0.0)
     own = deviations.sum(1) / np.maximum(count, 1)[:, None]
     residuals = np.where(there[:, :, None], deviations - own[:, None], 0.0)
-    within = (residuals**2).sum((0, 1)) / (total - runs)
+    within = (residuals**2).sum((0, 1)) / freedom
     between = (count[:, None] * own**2).sum(0) / (runs - 1)
     per_run = (total - (count**2).sum() / total) / (runs - 1)
     lasting = np.maximum(between - within, 0) / per_run

@@ -187,11 +187,13 @@ def test_other_sizes_are_those_of_the_sweep_or_fitted_anew(made):
     np.testing.assert_array_equal(found[3], fit.paths)
     assert found[4].shape == fit.paths.shape
     assert set(np.unique(found[4])) == {-1, 0, 1, 2, 3}
-    resampled = decode_resamples(fit.fitted_runs, fit.paths, 2)
-    again = decode_resamples(fit.fitted_runs, fit.paths, 2)
+    resampled = decode_resamples(fit.fitted_runs, fit.paths, 3, 2)
+    again = decode_resamples(fit.fitted_runs, fit.paths, 3, 2)
     for paths, same in zip(resampled, again, strict=True):
         np.testing.assert_array_equal(paths, same)
-        assert adjusted_rand_index(paths, fit.paths[:23]) > 0.3
+        assert adjusted_rand_index(paths, fit.paths[:23]) > 0.8
+    other = decode_resamples(fit.fitted_runs, np.where(fit.paths < 0, -1, 0), 3, 2)
+    assert adjusted_rand_index(other[0], resampled[0]) < 1  # they start from what they are given
     assert (resampled[0] != resampled[1]).any()
 
 

@@ -28,16 +28,14 @@ def test_means_by_hand():
     assert np.isnan(means[1, 0]).all()
 
 
-@pytest.mark.parametrize("lasting", [0.2, 1.0])
-def test_offsets_are_those_of_a_mixed_model(lasting):
+@pytest.mark.parametrize(("runs", "lasting"), [(RUNS, 0.3), (RUNS, 1.0), (6, 1.0)])
+def test_offsets_are_those_of_a_mixed_model(runs, lasting):
     """Restricted maximum likelihood, where every run is in every state: the same estimates."""
-    means, _ = planted_means(np.random.default_rng(0), lasting, 0.5)
-    run, state = np.indices((RUNS, STATES)).reshape(2, -1)
+    means, _ = planted_means(np.random.default_rng(0), lasting, 0.5, runs)
+    run, state = np.indices((runs, STATES)).reshape(2, -1)
     frame = pd.DataFrame({"y": means.ravel(), "run": run, "state": state})
-    # States are centred first, so the model's within-variance has STATES - 1 degrees fewer.
-    frame["y"] -= frame.groupby("state")["y"].transform("mean")
-    fitted = smf.mixedlm("y ~ 1", frame, groups="run").fit()
-    expected = [fitted.random_effects[r].iloc[0] for r in range(RUNS)]
+    fitted = smf.mixedlm("y ~ C(state)", frame, groups="run").fit()
+    expected = [fitted.random_effects[r].iloc[0] for r in range(runs)]
     assert lasting_offsets(means)[:, 0] == pytest.approx(expected, abs=1e-3)
 
 
@@ -151,6 +149,7 @@ def test_centres_and_points_move_together():
     assert np.isnan(centres).all()  # states without a centre keep none
     moved, centres = without_offsets(candidate, points, means, np.zeros((12, 2)))
     np.testing.assert_array_equal(moved[-2:], points[-2:])
+    assert np.abs(moved[:-2] - points[:-2]).max() > 0.5  # offsets have deviation 0.5
     again = run_means(moved, paths, visited)[candidate.runs]
     assert centres[1] == pytest.approx(np.nanmean(again[:, 1], 0))
     assert (centres[6:] == 0).all()  # no member is there

@@ -63,11 +63,13 @@ def test_records_per_phase_leave_out_where_runs_end():
 
 
 def test_sentences():
-    power = round(branch_power(40, 12), 1)
-    assert branch_sentence([], PATHS) == (
-        "no fork found (a fork of 30 % of the runs would have been found in about "
-        f"{100 * power:.0f} % of such cases)"
-    )
+    found = "no fork found (a fork of 30 % of the runs would have been found in {} of such cases)"
+    assert branch_power(40, 12) > 0.9
+    assert branch_sentence([], PATHS) == found.format("more than 90 %")
+    few = round(10 * branch_power(40, 4))
+    assert branch_sentence([], PATHS[:, ::3]) == found.format(f"about {few}0 %")
+    fewer = round(10 * branch_power(10, 4))  # than were simulated
+    assert branch_sentence([], PATHS[:10, ::3]) == found.format(f"at most {fewer}0 %")
     unnamed = replace(BRANCH, named=False)
     assert branch_sentence([unnamed], PATHS) == branch_sentence([], PATHS)
     assert branch_sentence([], PATHS[:5]) == "forks not sought: 6 runs are needed, there are 5"
