@@ -125,5 +125,5 @@ def _why_none(num_runs: int, records: float) -> str:
     power = branch_power(num_runs, records)
     often = "more than 90%" if power > 0.9 else f"about {round(power, 1):.0%}"
     if num_runs < RUNS[0]:
-        often = f"at most {often.removeprefix('more than ')}"  # as of the fewest runs simulated
+        often = f"at most {round(power, 1):.0%}"  # that of the fewest runs simulated
     return f"no fork found ({fork} would have been found in {often} of such cases)"
