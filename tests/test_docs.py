@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from seedmap.experiments import EXPERIMENTS
@@ -71,8 +72,8 @@ def test_the_count_of_parameters_is_that_of_the_code():
 
 
 def test_tempering_is_that_of_the_code():
-    assert r"\min\left(\tfrac{1}{2},\ \frac{33}{T}\right)" in METHOD
-    assert [model.default_tempering(t) for t in (10, 66, 330)] == [0.5, 0.5, 0.1]
+    assert r"\min\left(\tfrac{1}{2},\ \frac{33}{T},\ \frac{1}{d}\right)" in METHOD
+    assert [model.default_tempering(np.array([t + 1])) for t in (10, 66, 330)] == [0.5, 0.5, 0.1]
 
 
 def test_odd_runs_are_judged_as_said():

@@ -21,7 +21,9 @@ from jaxtyping import Float, Int
 
 from seedmap.hmm.autoregressive.fits import Fitted, Job, make_fits
 from seedmap.hmm.autoregressive.model import Records, num_parameters
-from seedmap.hmm.autoregressive.starts import draw_labels
+from seedmap.hmm.autoregressive.records import records_of
+from seedmap.hmm.autoregressive.starts import draw_labels, progress_along_the_way
+from seedmap.hmm.features import Features
 from seedmap.hmm.training_map.stability import adjusted_rand_index
 
 AGREEMENT = 0.7  # of halves, below which a number of states is no candidate
@@ -121,6 +123,14 @@ class Material:
     def num_counted(self) -> float:
         """Records that the likelihood counts: all of the fitted runs but the first of each."""
         return float(self.run_weights @ (self.lengths - 1))
+
+
+def make_material(features: Features, fitted: Int[np.ndarray, " index"]) -> Material:
+    """Returns runs as a sweep takes them, those at `fitted` to be fitted; within `precision`."""
+    weights = np.zeros(features.num_runs)
+    weights[fitted] = 1.0
+    shares = progress_along_the_way(features)
+    return Material(records_of(features), features.lengths, shares, weights)
 
 
 def sweep_states(

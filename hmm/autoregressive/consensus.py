@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from seedmap.hmm.autoregressive.choice import Material, Plan
-from seedmap.hmm.autoregressive.fits import Fitted, Job, make_fits
-from seedmap.hmm.autoregressive.model import Parameters
+from seedmap.hmm.autoregressive.fits import Fitted, Job, fits_of_states, make_fits
+from seedmap.hmm.autoregressive.model import Parameters, Records
 from seedmap.hmm.autoregressive.starts import draw_labels
 from seedmap.hmm.training_map.bootstrap import resample_counts
 
@@ -25,17 +25,20 @@ def refit_resamples(
     plan: Plan,
     chosen: Fitted,
     num_resamples: int,
+    recorded: Records,
     report: Callable[[int], None],
 ) -> list[Fitted]:
     """Returns the fits of the chosen number of states to resamples of the fitted runs.
 
-    Each resample is fitted from the map's own states and from a fresh start; the likelier stays.
+    Each resample is fitted from the map's own states and from a fresh start; the states of the
+    likelier fit are those of the refit.
 
     Args:
-        material: the runs.
+        material: the runs without their lasting offsets.
         plan: gives the seed.
         chosen: the map's fit.
         num_resamples: how many.
+        recorded: the runs as they are, which the densities of the refits are of.
         report: called with 1 after every fit.
     """
     if not num_resamples:
@@ -50,8 +53,14 @@ def refit_resamples(
         for labels in (chosen.paths, fresh):
             jobs.append(Job(k, labels, weights, chosen.tempering, _ITERATIONS))
     fits = make_fits(material.records, material.lengths, jobs, report=report)
-    pairs = zip(fits[::2], fits[1::2], strict=True)
-    return [max(pair, key=lambda fit: fit.score) for pair in pairs]
+    likelier = [
+        max(pair, key=lambda fit: fit.score) for pair in zip(*[iter(fits)] * 2, strict=True)
+    ]
+    given = [
+        Job(k, fit.paths, weights, chosen.tempering, 0)
+        for fit, weights in zip(likelier, counts, strict=True)
+    ]
+    return fits_of_states(recorded, material.lengths, given)
 
 
 def matching(

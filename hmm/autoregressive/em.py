@@ -66,9 +66,7 @@ def start(
         regularisation: what is added.
     """
     num_fits, num_states = question.active.shape
-    member = labels[:, :, None] == jnp.arange(num_states)[:, None]  # [F, time, K, run]
-    weights = records.mask[:, None] * question.run_weights[:, None, None]
-    posterior = (member * weights).transpose(1, 0, 2, 3)
+    posterior = _given(records, question, labels)
     emission = maximise(_sums(records, posterior), records.num_components, regularisation)
     active = question.active.astype(posterior.dtype)
     initial = active / active.sum(-1, keepdims=True)
@@ -79,6 +77,29 @@ def start(
     score = jnp.full(num_fits, -jnp.inf, posterior.dtype)
     parameters = Parameters(initial, transition, *emission)
     return Progress(parameters, score, nothing, jnp.zeros(num_fits, bool))
+
+
+@jax.jit
+def settle(
+    records: Records,
+    question: Question,
+    labels: jax.Array,
+    regularisation: Regularisation,
+) -> Progress:
+    """Returns fits whose states are given, transitions counted: one M step, and done.
+
+    Arguments as those of `start`.
+    """
+    begun = start(records, question, labels, regularisation)
+    posterior = _given(records, question, labels)
+    member = (posterior > 0).astype(posterior.dtype)
+    transition = jnp.einsum("tfir,tfjr->fij", posterior[:-1], member[1:]) + regularisation.counts
+    initial = posterior[0].sum(-1) + regularisation.counts
+    parameters = begun.parameters._replace(
+        initial=_normalise(initial * question.active),
+        transition=_normalise(transition * question.active[:, None]),
+    )
+    return begun._replace(parameters=parameters, done=jnp.ones_like(begun.done))
 
 
 @jax.jit
@@ -111,6 +132,15 @@ def advance(
         return carry[0] + 1, _step(records, question, regularisation, most, carry[1])
 
     return jax.lax.while_loop(unfinished, step, (0, progress))[1]
+
+
+def _given(records: Records, question: Question, labels: jax.Array) -> jax.Array:
+    """Posteriors [time, F, K, run] that are sure of the labels, times the weights of runs."""
+    member = (
+        labels[:, :, None] == jnp.arange(question.active.shape[1])[:, None]
+    )  # [F, time, K, run]
+    weights = records.mask[:, None] * question.run_weights[:, None, None]
+    return (member * weights).transpose(1, 0, 2, 3)
 
 
 def _step(records, question, regularisation, most, progress: Progress) -> Progress:

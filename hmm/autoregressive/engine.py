@@ -1,4 +1,4 @@
-"""From metrics to a map: scale, odd runs, number of states, final fit, consensus."""
+"""From metrics to a map: scale, odd runs, offsets, number of states, final fit, consensus."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -7,16 +7,18 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from seedmap.errors import UserError
+from seedmap.hmm.autoregressive.alignment import NUM_STARTS, align_runs
 from seedmap.hmm.autoregressive.choice import (
     Material,
     Plan,
     SizeCandidate,
     choose,
     final_fit,
+    make_material,
     sweep_states,
 )
 from seedmap.hmm.autoregressive.consensus import matching, permute_states, refit_resamples
-from seedmap.hmm.autoregressive.fits import precision
+from seedmap.hmm.autoregressive.fits import Job, fits_of_states, precision
 from seedmap.hmm.autoregressive.map_model import (
     FittedRuns,
     MapModel,
@@ -27,7 +29,6 @@ from seedmap.hmm.autoregressive.model import default_tempering
 from seedmap.hmm.autoregressive.odd import NUM_RESAMPLES, find_odd_runs
 from seedmap.hmm.autoregressive.records import records_of
 from seedmap.hmm.autoregressive.residuals import autocorrelation, motion_residuals
-from seedmap.hmm.autoregressive.starts import progress_along_the_way
 from seedmap.hmm.features import Features, apply_scale, fit_scale
 from seedmap.hmm.parameters import canonical_order
 from seedmap.hmm.sequences import Sequences, check_num_runs
@@ -161,25 +162,27 @@ def make_map(
         kept, odd = _without_odd_runs(sequences, fitted, settings, report)
         scale = fit_scale(sequences.select(kept))
         features = apply_scale(scale, sequences)
-        material = _material(features, kept)
-        tempering = _tempering(sequences, kept)
+        aligned = align_runs(features, kept, settings.seed, report)
+        material, tempering = aligned.material, aligned.tempering
         candidates = sweep_states(material, settings.plan, tempering, report)
         chosen = choose(candidates)
         half, double = (
             _states_at(material, settings, other, report)
             for other in (tempering / 2, min(1.0, 2 * tempering))
         )
-        fit = final_fit(material, settings.plan, chosen, settings.final_restarts, report)
-        resamples = settings.resamples if chosen.num_states > 1 else 0
-        refits = refit_resamples(material, settings.plan, fit, resamples, report)
-        k = chosen.num_states
+        found = final_fit(material, settings.plan, chosen, settings.final_restarts, report)
+        k, recorded = chosen.num_states, records_of(features)
+        states = [Job(k, found.paths, material.run_weights, tempering, 0)]
+        (fit,) = fits_of_states(recorded, features.lengths, states)
+        resamples = settings.resamples if k > 1 else 0
+        refits = refit_resamples(material, settings.plan, found, resamples, recorded, report)
         voters = tuple(
             permute_states(each.parameters, matching(fit.paths, each.paths, k)) for each in refits
         )
         model = _in_order(MapModel(scale, tempering, fit.parameters, voters), sequences, kept)
         paths, agreement = decode_runs(model, sequences)
         first, *others = (each[kept] for each in paths_of_voters(model, sequences))
-    residuals = motion_residuals(model.parameters, features, paths)[kept]
+    residuals = motion_residuals(found.parameters, aligned.features, found.paths)[kept]
     result = MapFit(
         model=model,
         features=features,
@@ -194,7 +197,7 @@ def make_map(
         double=double,
         fitted=tuple(sequences.runs[i] for i in kept),
         odd=tuple(sequences.runs[i] for i in odd),
-        autocorrelation=autocorrelation(residuals, paths[kept]),
+        autocorrelation=autocorrelation(residuals, found.paths[kept]),
         notes=(),
     )
     if callback:
@@ -207,11 +210,6 @@ def _states_at(material: Material, settings: MapSettings, tempering: float, repo
     if len(settings.states) == 1:
         return settings.states[0]
     return choose(sweep_states(material, settings.short_plan, tempering, report)).num_states
-
-
-def material_of(features: Features, fitted: Sequence[str]) -> Material:
-    """Returns runs as a sweep takes them, the named ones to be fitted; within `precision`."""
-    return _material(features, np.flatnonzero(np.isin(features.runs, fitted)))
 
 
 def _check(sequences: Sequences, fitted: np.ndarray, settings: MapSettings) -> None:
@@ -235,7 +233,7 @@ class _Counter:
         halves = 2 * Plan.half_restarts * (size * Plan.other_pairs + Plan.pairs)
         self.total = size * restarts + halves + 2 * (2 * size + 8)
         self.total += settings.final_restarts + 2 * settings.resamples
-        self.total += NUM_RESAMPLES
+        self.total += NUM_RESAMPLES + NUM_STARTS
         self.done = 0
         self.callback = callback
         if callback:
@@ -247,24 +245,13 @@ class _Counter:
             self.callback(self.done, self.total)
 
 
-def _material(features: Features, fitted: np.ndarray) -> Material:
-    weights = np.zeros(features.num_runs)
-    weights[fitted] = 1.0
-    shares = progress_along_the_way(features)
-    return Material(records_of(features), features.lengths, shares, weights)
-
-
-def _tempering(sequences: Sequences, fitted: np.ndarray) -> float:
-    return default_tempering(max(1.0, float(np.median(sequences.lengths[fitted] - 1))))
-
-
 def _without_odd_runs(sequences, fitted, settings: MapSettings, report):
     """Indices of the runs to fit and of the odd ones, which have no part in the scale either."""
     kept = np.asarray(fitted)
     for _ in range(_SCREENINGS):
         features = apply_scale(fit_scale(sequences.select(kept)), sequences)
-        material = _material(features, kept)
-        tempering = _tempering(sequences, kept)
+        material = make_material(features, kept)
+        tempering = default_tempering(features.lengths[kept])
         found = find_odd_runs(features, material, settings.plan, tempering, report)
         kept = kept[~found[kept]]
         if not found.any():

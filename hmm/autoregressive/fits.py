@@ -10,7 +10,14 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from seedmap.hmm.autoregressive.em import Progress, advance, evaluate, log_emissions, start
+from seedmap.hmm.autoregressive.em import (
+    Progress,
+    advance,
+    evaluate,
+    log_emissions,
+    settle,
+    start,
+)
 from seedmap.hmm.autoregressive.emission import NEUTRAL, num_components
 from seedmap.hmm.autoregressive.model import (
     REGULARISATION,
@@ -127,6 +134,36 @@ def make_fits(
     for part in side_by_side(work, batches, threads):
         found |= part
     return [found[i] for i in range(len(jobs))]
+
+
+def fits_of_states(
+    records: Records,
+    lengths: Int[np.ndarray, " run"],
+    jobs: Sequence[Job],
+    regularisation: Regularisation = REGULARISATION,
+) -> list[Fitted]:
+    """Returns fits whose states are given: the M step of each job's labels, and no iteration.
+
+    Densities are those of the records here, also where states were found in others, such as the
+    same runs without their offsets: then they are marginal over what was taken off.
+
+    Args:
+        records: the runs, in the precision to work in.
+        lengths: int [run], records of each run.
+        jobs: labels are the states.
+        regularisation: what keeps states of few records sound.
+    """
+    ended: dict[int, Progress] = {}
+    for begin in range(0, len(jobs), LANES):
+        asked = [*jobs[begin : begin + LANES]]
+        size = padded_states(max(job.num_states for job in asked))
+        lanes = asked + [asked[-1]] * (LANES - len(asked))
+        question, labels = _question(records, lanes, size), _labels(records, lanes)
+        found = jax.device_get(settle(records, question, labels, regularisation))
+        for lane in range(len(asked)):
+            ended[begin + lane] = jax.tree.map(lambda a, lane=lane: a[lane], found)
+    made = _fitted(records, lengths, dict(enumerate(jobs)), ended)
+    return [made[i] for i in range(len(jobs))]
 
 
 def num_threads(records: Records) -> int:

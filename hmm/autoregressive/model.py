@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Int
 
 Array = Any  # a JAX array within a program, a NumPy one outside
 
@@ -93,12 +94,15 @@ def num_parameters(num_states: int, num_components: int) -> int:
     return num_states**2 - 1 + num_states * (square + square // 2)
 
 
-def default_tempering(num_records: float) -> float:
-    """Returns tau = min(1/2, 33 / T) for runs of T records (their median).
+def default_tempering(lengths: Int[np.ndarray, " run"]) -> float:
+    """Returns tau = min(1/2, 33 / T), T the median number of records after the first.
 
     Records close in time say nearly the same thing; tau is the share of them that counts.
+
+    Args:
+        lengths: int [run], records of each run.
     """
-    return min(0.5, 33.0 / num_records)
+    return min(0.5, 33.0 / max(1.0, float(np.median(lengths - 1))))
 
 
 def pairs(size: int) -> tuple[np.ndarray, np.ndarray]:

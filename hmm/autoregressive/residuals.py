@@ -62,6 +62,43 @@ def autocorrelation(
     return (first * second).sum(0) / np.where(power > 0, power, 1.0)
 
 
+def design_effect(
+    residuals: Float[np.ndarray, "run time component"],
+    x: Float[np.ndarray, "run time component"],
+    paths: Int[np.ndarray, "run time"],
+) -> float:
+    """Returns how many records of a run say as much as one that is independent of the others.
+
+    The variance of the regressions of the motion by runs over that by records as if these were
+    independent, tr(H^-1 J) / p: with u_t = [1, x_(t-1)], G_k the sum of u u' and w_t the whitened
+    residuals in state k, the mean over states of the sum over runs of
+
+        || G_k^(-1/2) sum_t u_t w_t' ||^2 / (D (D + 1)).
+
+    1 for independent residuals, n for runs of n records that are all the same; the name is Kish's
+    (1965). A composite likelihood to the power 1 / d is on the scale of a likelihood (Pauli,
+    Racugno and Ventura 2011). States of fewer than 3 (D + 1) records have no part; 1 without any.
+
+    Args:
+        residuals: float [run, time, component], of `motion_residuals`.
+        x: float [run, time, component], the runs.
+        paths: int [run, time], states, -1 on padding.
+    """
+    size = x.shape[2]
+    inputs = np.concatenate([np.ones_like(x[:, :, :1]), np.roll(x, 1, axis=1)], 2)
+    known, effects = np.isfinite(residuals).all(2), []
+    for k in range(paths.max() + 1):
+        mine = known & (paths == k)
+        if mine.sum() < 3 * (size + 1):
+            continue
+        gram = inputs[mine].T @ inputs[mine]
+        u, w = inputs * mine[:, :, None], np.where(mine[:, :, None], residuals, 0.0)
+        scores = np.einsum("rti,rtd->rid", u, w)
+        spread = np.einsum("rid,rjd->ij", scores, scores)
+        effects.append(np.trace(np.linalg.pinv(gram, hermitian=True) @ spread))
+    return float(np.mean(effects)) / (size * (size + 1)) if effects else 1.0
+
+
 def misfit(residuals: Float[np.ndarray, "run time component"]) -> Float[np.ndarray, " run"]:
     """Returns each run's mean squared whitened residual per component: about 1 for a run that fits.
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Int, Real
 
-from seedmap.hmm.autoregressive.engine import MapFit, material_of
+from seedmap.hmm.autoregressive.alignment import align_runs
+from seedmap.hmm.autoregressive.engine import MapFit
 from seedmap.hmm.autoregressive.fits import Job, make_fits, precision
 from seedmap.hmm.autoregressive.map_model import FittedRuns
 from seedmap.hmm.autoregressive.starts import draw_labels
@@ -78,7 +79,7 @@ def decode_at_sizes(
     known = {c.num_states: list(c.starts) for c in made.candidates}
     names = [(k, restart) for k in states if k not in known for restart in range(restarts)]
     with precision():
-        material = material_of(made.features, made.fitted)
+        material = align_runs(made.features, made.fitted_runs.rows, seed).material
         weights, tempering = material.run_weights, made.model.tempering
         starts = [draw_labels(material.shares, k, (seed, _SIZES, restart)) for k, restart in names]
         jobs = [
@@ -124,7 +125,7 @@ def decode_resamples(
         int32 [run, time] each, of the runs of `made.fitted`, in labels of its own.
     """
     with precision():
-        material = material_of(made.features, made.fitted)
+        material = align_runs(made.features, made.rows, seed).material
         rows = np.flatnonzero(material.run_weights)
         counts = np.zeros((num_resamples, len(material.run_weights)))
         counts[:, rows] = resample_counts(len(rows), num_resamples, seed)

@@ -154,7 +154,7 @@ def _fits(before: Sequences, folds: np.ndarray, settings: ForecastSettings) -> l
             "allow: record more often, or train more seeds"
         )
     scale = fit_scale(before)
-    tempering = default_tempering(max(1.0, float(np.median(before.lengths - 1))))
+    tempering = default_tempering(before.lengths)
     iterations = settings.iterations
     with precision():
         features = apply_scale(scale, before)

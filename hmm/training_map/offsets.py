@@ -40,8 +40,9 @@ def run_means(
 
 def lasting_offsets(
     means: Float[np.ndarray, "run state component"],
+    reference: Int[np.ndarray, " index"] | None = None,
 ) -> Float[np.ndarray, "run component"]:
-    """Returns the best linear unbiased prediction of each run's offset from all runs.
+    """Returns the best linear unbiased prediction of each run's offset from the usual run.
 
     Each component by itself: with n the states of a run, m the mean of its deviations from their
     centres, and a and w the variances between runs and within them, m n a / (n a + w). Zero for a
@@ -51,23 +52,32 @@ def lasting_offsets(
 
     Args:
         means: float [run, state, component], NaN where a run does not visit a state; each state
-            has a visitor.
+            has a visitor among the reference.
+        reference: int, runs that centres and variances are of. Default: all.
     """
-    there = ~np.isnan(means[:, :, 0])
+    known = means if reference is None else means[reference]
+    there = ~np.isnan(known[:, :, 0])
     count, total = there.sum(1), there.sum()
     runs, states = (count > 0).sum(), there.any(0).sum()
     freedom = total - runs - (states - 1)
     if runs < 2 or freedom <= 0:
         return np.zeros((len(means), means.shape[2]))
-    deviations = np.where(there[:, :, None], means - np.nanmean(means, 0), 0.0)
-    own = deviations.sum(1) / np.maximum(count, 1)[:, None]
-    residuals = np.where(there[:, :, None], deviations - own[:, None], 0.0)
+    centres = np.nanmean(known, 0)
+    own, residuals = _deviations(known, centres)
     within = (residuals**2).sum((0, 1)) / freedom
     between = (count[:, None] * own**2).sum(0) / (runs - 1)
     per_run = (total - (count**2).sum() / total) / (runs - 1)
     lasting = np.maximum(between - within, 0) / per_run
-    explained = count[:, None] * lasting
-    return explained / np.maximum(explained + within, 1e-300) * own
+    explained = (~np.isnan(means[:, :, :1])).sum(1) * lasting
+    return explained / np.maximum(explained + within, 1e-300) * _deviations(means, centres)[0]
+
+
+def _deviations(means: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each run's mean deviation from the centres of its states, and what is left in each state."""
+    there = ~np.isnan(means[:, :, :1])
+    deviations = np.where(there, means - centres, 0.0)
+    own = deviations.sum(1) / np.maximum(there.sum(1), 1)
+    return own, np.where(there, deviations - own[:, None], 0.0)
 
 
 def without_offsets(

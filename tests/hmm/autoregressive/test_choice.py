@@ -111,8 +111,8 @@ def test_lowest_bic_among_those_that_halves_agree_on(halves, expected):
 def test_parameters_in_closed_form_and_tempering():
     """3 states over 4 components: 8 probabilities, 3 x 20 of the motion, 3 x 10 of its noise."""
     assert num_parameters(3, 4) == 8 + 60 + 30
-    assert default_tempering(200) == 33 / 200
-    assert default_tempering(20) == 0.5
+    assert default_tempering(np.array([5, 201, 301])) == 33 / 200
+    assert default_tempering(np.array([21])) == default_tempering(np.array([1])) == 0.5
 
 
 def test_halves_share_no_run_and_leave_none_out():

@@ -194,7 +194,8 @@ def test_other_sizes_are_those_of_the_sweep_or_fitted_anew(made):
         assert adjusted_rand_index(paths, fit.paths[:23]) > 0.8
     other = decode_resamples(fit.fitted_runs, np.where(fit.paths < 0, -1, 0), 3, 2)
     assert adjusted_rand_index(other[0], resampled[0]) < 1  # they start from what they are given
-    assert (resampled[0] != resampled[1]).any()
+    five = [decode_resamples(fit.fitted_runs, found[4], 4, 2, seed=seed)[0] for seed in range(5)]
+    assert any((paths != five[0]).any() for paths in five)  # more states than there are vary
 
 
 def test_of_several_starts_the_one_with_most_places_stands_for_a_size(monkeypatch, made):
