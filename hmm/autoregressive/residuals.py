@@ -70,17 +70,17 @@ def design_effect(
     """Returns how many records of a run say as much as one that is independent of the others.
 
     The variance of the regressions of the motion by runs over that by records as if these were
-    independent, tr(H^-1 J) / p: with u_t = [1, x_(t-1)], G_k the sum of u u' and w_t the whitened
-    residuals in state k, the mean over states of the sum over runs of
+    independent, tr(H^-1 J) / p: with u_t = [1, x_(t-1)], G_k the sum of u u', e_t the residuals in
+    state k and S_k their covariance, the mean over states of the sum over runs of
 
-        || G_k^(-1/2) sum_t u_t w_t' ||^2 / (D (D + 1)).
+        || G_k^(-1/2) sum_t u_t e_t' S_k^(-1/2) ||^2 / (D (D + 1)).
 
     1 for independent residuals, n for runs of n records that are all the same; the name is Kish's
     (1965). A composite likelihood to the power 1 / d is on the scale of a likelihood (Pauli,
     Racugno and Ventura 2011). States of fewer than 3 (D + 1) records have no part; 1 without any.
 
     Args:
-        residuals: float [run, time, component], of `motion_residuals`.
+        residuals: float [run, time, component], of `motion_residuals`, in any units.
         x: float [run, time, component], the runs.
         paths: int [run, time], states, -1 on padding.
     """
@@ -92,10 +92,11 @@ def design_effect(
         if mine.sum() < 3 * (size + 1):
             continue
         gram = inputs[mine].T @ inputs[mine]
-        u, w = inputs * mine[:, :, None], np.where(mine[:, :, None], residuals, 0.0)
-        scores = np.einsum("rti,rtd->rid", u, w)
-        spread = np.einsum("rid,rjd->ij", scores, scores)
-        effects.append(np.trace(np.linalg.pinv(gram, hermitian=True) @ spread))
+        e = np.where(mine[:, :, None], residuals, 0.0)
+        noise = np.einsum("rtd,rte->de", e, e) / mine.sum()
+        scores = np.einsum("rti,rtd->rid", inputs * mine[:, :, None], e)
+        inverses = np.linalg.pinv(gram, hermitian=True), np.linalg.pinv(noise, hermitian=True)
+        effects.append(np.einsum("rid,ij,rje,de->", scores, inverses[0], scores, inverses[1]))
     return float(np.mean(effects)) / (size * (size + 1)) if effects else 1.0
 
 
