@@ -299,8 +299,8 @@ def _notes(fit: MapFit, settings: MapSettings) -> tuple[str, ...]:
     strongest = float(np.abs(fit.autocorrelation).max())
     if strongest > _AUTOCORRELATED:
         notes.append(
-            f"residuals within states are autocorrelated ({strongest:.2f}): records count for more "
-            "than they say, and more states may be found than there are"
+            f"residuals within states are autocorrelated ({strongest:.2f}): a record says little "
+            f"that those before it do not, and counts as {fit.model.tempering:.2g} of one"
         )
     if fit.features.imputed.any():
         notes.append(

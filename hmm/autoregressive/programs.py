@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from seedmap.hmm.autoregressive.em import advance, evaluate, start
+from seedmap.hmm.autoregressive.em import advance, evaluate, settle, start
 from seedmap.hmm.autoregressive.fits import LANES, padded_states
 from seedmap.hmm.autoregressive.model import REGULARISATION, Question, Records
 from seedmap.hmm.autoregressive.records import records_shape
@@ -29,7 +29,8 @@ def lane_programs(
     programs: list[tuple[str, Any, tuple]] = []
     labels = jax.ShapeDtypeStruct((LANES, *records.mask.shape), jnp.int8)
     most, count = jax.ShapeDtypeStruct((LANES,), jnp.int32), jax.ShapeDtypeStruct((), jnp.int32)
-    for size in sorted({padded_states(number) for number in states}):
+    few = 4  # of odd runs and of offsets, whatever the map's states are
+    for size in sorted({padded_states(number) for number in (few, *states)}):
         question = _question(records, size)
         first = (records, question, labels, REGULARISATION)
         progress = jax.eval_shape(start, *first)
@@ -37,6 +38,7 @@ def lane_programs(
         programs += [
             (f"EM start, {size} states", start, first),
             (f"EM, {size} states", advance, further),
+            (f"given states, {size} states", settle, first),
             (f"decoding, {size} states", evaluate, (records, question, progress.parameters)),
         ]
     return programs

@@ -9,7 +9,7 @@ from scipy.special import logsumexp
 
 from helpers.relaxing import relaxing_runs
 from seedmap.errors import UserError
-from seedmap.hmm.autoregressive import sizes
+from seedmap.hmm.autoregressive import engine, sizes
 from seedmap.hmm.autoregressive.choice import candidate_row
 from seedmap.hmm.autoregressive.consensus import matching, permute_states, vote
 from seedmap.hmm.autoregressive.engine import MapSettings, make_map
@@ -65,6 +65,16 @@ def test_planted_places_are_found_and_the_odd_run_is_named(planted, made):
     assert any("1 runs fit no state well and are left off the map: 23" in n for n in fit.notes)
     assert any("1 records lack some metrics" in note for note in fit.notes)
     assert any("1 records lack every metric" in note for note in fit.notes)
+
+
+def test_autocorrelated_residuals_are_noted(made):
+    model = replace(made[0].model, tempering=0.044)
+    noted = engine._notes(
+        replace(made[0], model=model, autocorrelation=np.array([0.2, -0.6])), QUICK
+    )
+    assert any("autocorrelated (0.60)" in n and "counts as 0.044 of one" in n for n in noted)
+    noted = engine._notes(replace(made[0], autocorrelation=np.array([0.2, -0.4])), QUICK)
+    assert not any("autocorrelated" in note for note in noted)
 
 
 def test_the_callback_counts_fits(made):
