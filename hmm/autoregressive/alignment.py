@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from seedmap.hmm.autoregressive.choice import Material, make_material
 from seedmap.hmm.autoregressive.fits import Job, fits_of_states, make_fits
@@ -33,13 +33,15 @@ class Aligned:
     Attributes:
         features: the runs.
         material: the same as the engine takes them.
-        tempering: tau = min(1/2, 33 / T, 1 / d), T the median number of records and d the design
-            effect of runs (`residuals.design_effect`) in a map of 3 states.
+        tempering: tau = min(1/2, 33 / T, 1 / d), T the median number of records after the first and
+            d the design effect of runs (`residuals.design_effect`) in a map of 3 states.
+        num_common: states of that map that most runs visit; offsets take 2.
     """
 
     features: Features
     material: Material
     tempering: float
+    num_common: int
 
 
 def align_runs(
@@ -51,8 +53,9 @@ def align_runs(
     """Returns the runs without their lasting offsets.
 
     Offsets are predicted (`hmm.training_map.offsets.lasting_offsets`) from the states of a map of 3
-    that at least 80 % of the fitted runs visit, by centres and variances of the fitted runs; they
-    are zero where fewer than 2 such states are left, or offsets do not last.
+    that at least 80 % of the fitted runs visit, by centres and variances of the fitted runs. Of 5
+    starts the map is the likeliest that has 2 such states, as others cut groups of runs apart;
+    offsets are zero where none has, or where they do not last.
 
     Args:
         features: the runs.
@@ -60,36 +63,49 @@ def align_runs(
         seed: of the starts.
         report: called with 1 after every fit.
     """
-    material = make_material(features, fitted)
-    usual = default_tempering(features.lengths[fitted])
-    weights = material.run_weights
-    jobs = [
-        Job(
-            _STATES,
-            draw_labels(material.shares, _STATES, (seed, _ALIGNMENT, start)),
-            weights,
-            usual,
-            _ITERATIONS,
-        )
-        for start in range(NUM_STARTS)
-    ]
-    fits = make_fits(material.records, material.lengths, jobs, report=report)
-    paths = max(fits, key=lambda fit: fit.score).paths
+    recorded = make_material(features, fitted)
+    tempering = default_tempering(features.lengths[fitted])
+    fits = make_fits(
+        recorded.records,
+        recorded.lengths,
+        [
+            Job(_STATES, labels, recorded.run_weights, tempering, _ITERATIONS)
+            for labels in _starts(recorded, seed)
+        ],
+        report=report,
+    )
+    likeliest = sorted(fits, key=lambda fit: -fit.score)
+    paths = max(likeliest, key=lambda fit: min(2, len(_common(fit.paths, fitted)))).paths
+    spare = features.x.shape[1] - paths.shape[1]
+    paths = np.pad(paths, ((0, 0), (0, spare)), constant_values=-1)
     offsets = _offsets(features, paths, fitted)
     x = np.where(features.present[:, :, None], features.x - offsets[:, None], 0.0)
     aligned = replace(features, x=x)
-    level = make_material(aligned, fitted)
-    states = [Job(_STATES, paths, weights, usual, 0)]
-    (fit,) = fits_of_states(level.records, level.lengths, states)
+    material = make_material(aligned, fitted)
+    states = Job(_STATES, paths, material.run_weights, tempering, 0)
+    (fit,) = fits_of_states(material.records, material.lengths, [states])
     residuals = motion_residuals(fit.parameters, aligned, paths)[fitted]
     effect = design_effect(residuals, aligned.x[fitted], paths[fitted])
-    return Aligned(aligned, level, min(usual, 1 / effect))
+    counts = min(tempering, 1 / max(effect, 1.0))
+    return Aligned(aligned, material, counts, len(_common(paths, fitted)))
 
 
-def _offsets(features: Features, paths: np.ndarray, fitted: Int[np.ndarray, " index"]):
-    """Offsets [run, component] by the states that most fitted runs have in common."""
+def _starts(material: Material, seed: int) -> list[np.ndarray]:
+    """Labels to start from."""
+    keys = [(seed, _ALIGNMENT, start) for start in range(NUM_STARTS)]
+    return [draw_labels(material.shares, _STATES, key) for key in keys]
+
+
+def _common(paths: np.ndarray, fitted: Int[np.ndarray, " index"]) -> Int[np.ndarray, " index"]:
+    """The states that most of the fitted runs visit."""
+    visited = (paths[fitted, :, None] == np.arange(_STATES)).any(1)
+    return np.flatnonzero(visited.mean(0) >= COMMON)
+
+
+def _offsets(
+    features: Features, paths: np.ndarray, fitted: Int[np.ndarray, " index"]
+) -> Float[np.ndarray, "run component"]:
+    """Offsets by the states that most fitted runs have in common."""
     there = np.where(features.present, paths, -1)
-    visited = (there[:, :, None] == np.arange(_STATES)).any(1)
-    common = visited[fitted].mean(0) >= COMMON
-    means = run_means(features.x, there, visited)
-    return lasting_offsets(means[:, common], fitted)
+    means = run_means(features.x, there, (there[:, :, None] == np.arange(_STATES)).any(1))
+    return lasting_offsets(means[:, _common(there, fitted)], fitted)

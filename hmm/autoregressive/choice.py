@@ -67,7 +67,7 @@ class SizeCandidate:
 
     Attributes:
         num_states: K.
-        fit: the start of highest score.
+        fit: the start of highest score, to runs without their lasting offsets in a map's sweep.
         num_parameters: p.
         bic: tempered, in nats; low is good.
         icl: likewise, of the best paths; the choice does not use it.

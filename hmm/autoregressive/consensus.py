@@ -36,7 +36,7 @@ def refit_resamples(
     Args:
         material: the runs without their lasting offsets.
         plan: gives the seed.
-        chosen: the map's fit.
+        chosen: the map's fit to these runs.
         num_resamples: how many.
         recorded: the runs as they are, which the densities of the refits are of.
         report: called with 1 after every fit.

@@ -88,18 +88,23 @@ def settle(
 ) -> Progress:
     """Returns fits whose states are given, transitions counted: one M step, and done.
 
+    A state of no more records than a regression takes has the densities of all records: those of
+    so few would be narrow, and take records from other states.
+
     Arguments as those of `start`.
     """
-    begun = start(records, question, labels, regularisation)
     posterior = _given(records, question, labels)
+    few = posterior.sum((0, 3)) <= records.num_components + 1
+    everything = posterior.sum(2, keepdims=True)
+    shared = jnp.where(few[:, :, None], everything, posterior)
+    emission = maximise(_sums(records, shared), records.num_components, regularisation)
     member = (posterior > 0).astype(posterior.dtype)
-    transition = jnp.einsum("tfir,tfjr->fij", posterior[:-1], member[1:]) + regularisation.counts
-    initial = posterior[0].sum(-1) + regularisation.counts
-    parameters = begun.parameters._replace(
-        initial=_normalise(initial * question.active),
-        transition=_normalise(transition * question.active[:, None]),
-    )
-    return begun._replace(parameters=parameters, done=jnp.ones_like(begun.done))
+    moves = jnp.einsum("tfir,tfjr->fij", posterior[:-1], member[1:])
+    chain = _chain(posterior[0].sum(-1), moves, question, regularisation)
+    num_fits = len(question.active)
+    score = jnp.full(num_fits, -jnp.inf, posterior.dtype)
+    nothing = jnp.zeros(num_fits, jnp.int32)
+    return Progress(Parameters(*chain, *emission), score, nothing, jnp.ones(num_fits, bool))
 
 
 @jax.jit
@@ -134,11 +139,17 @@ def advance(
     return jax.lax.while_loop(unfinished, step, (0, progress))[1]
 
 
+def _chain(begun, moves, question: Question, regularisation: Regularisation) -> tuple:
+    """Initial and transition probabilities from counts [F, K] and [F, K, K]."""
+    initial = (begun + regularisation.counts) * question.active
+    transition = (moves + regularisation.counts) * question.active[:, None]
+    return _normalise(initial), _normalise(transition)
+
+
 def _given(records: Records, question: Question, labels: jax.Array) -> jax.Array:
-    """Posteriors [time, F, K, run] that are sure of the labels, times the weights of runs."""
-    member = (
-        labels[:, :, None] == jnp.arange(question.active.shape[1])[:, None]
-    )  # [F, time, K, run]
+    """Posteriors [time, F, K, run] that are sure of the labels [F, time, run], by runs' weights."""
+    states = jnp.arange(question.active.shape[1])[:, None]
+    member = labels[:, :, None] == states
     weights = records.mask[:, None] * question.run_weights[:, None, None]
     return (member * weights).transpose(1, 0, 2, 3)
 
@@ -155,13 +166,8 @@ def _step(records, question, regularisation, most, progress: Progress) -> Progre
     counted = question.run_weights @ records.mask.sum(0)
     score = (question.run_weights * logs).sum(1) / counted
     emission = maximise(_sums(records, messages.smoothed), records.num_components, regularisation)
-    initial = messages.smoothed[0].sum(-1) + regularisation.counts
-    transition = messages.transitions + regularisation.counts
-    new = Parameters(
-        _normalise(initial * question.active),
-        _normalise(transition * question.active[:, None]),
-        *emission,
-    )
+    begun = messages.smoothed[0].sum(-1)
+    new = Parameters(*_chain(begun, messages.transitions, question, regularisation), *emission)
     cold = progress.iterations >= HEATED
     flat = jnp.abs(score - progress.score) < _TOLERANCE * question.tempering
     iterations = progress.iterations + ~progress.done

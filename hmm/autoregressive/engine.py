@@ -38,6 +38,10 @@ from seedmap.hmm.training_map.transitions import returns
 _SCREENINGS = 2  # as the scale is another one without the odd runs
 _AUTOCORRELATED = 0.5
 _NAMED = 8  # runs that a note names at most
+_NO_OFFSETS = (
+    "most runs have too few states in common to tell what sets each apart in all of them: groups "
+    "of runs may have states of their own"
+)
 
 
 @dataclass(frozen=True)
@@ -103,12 +107,13 @@ class MapFit:
             runs with the consensus.
         candidates: every number of states that was tried.
         chosen: the one that was chosen, as in the sweep.
-        score: tempered log-likelihood per record of the final fit.
+        score: tempered log-likelihood per record of the runs as recorded, by the model.
         half: number of states at half the tempering.
         double: number of states at twice the tempering, at most 1.
         fitted: names of the runs that the model was fitted to.
         odd: names of the runs that fit no state well; the model was fitted without them.
-        autocorrelation: float64 [component], lag 1, of the residuals within states.
+        autocorrelation: float64 [component], lag 1, of the residuals within states, runs without
+            their lasting offsets.
         notes: what a reader should know, a sentence each.
     """
 
@@ -202,7 +207,8 @@ def make_map(
     )
     if callback:
         callback(report.total, report.total)
-    return replace(result, notes=_notes(result, settings))
+    apart = () if aligned.num_common > 1 else (_NO_OFFSETS,)
+    return replace(result, notes=(*_notes(result, settings), *apart))
 
 
 def _states_at(material: Material, settings: MapSettings, tempering: float, report) -> int:
@@ -299,8 +305,8 @@ def _notes(fit: MapFit, settings: MapSettings) -> tuple[str, ...]:
     strongest = float(np.abs(fit.autocorrelation).max())
     if strongest > _AUTOCORRELATED:
         notes.append(
-            f"residuals within states are autocorrelated ({strongest:.2f}): a record says little "
-            f"that those before it do not, and counts as {fit.model.tempering:.2g} of one"
+            f"residuals within states are autocorrelated ({strongest:.2f}): records are not "
+            f"independent given their states, and count as {fit.model.tempering:.2g} of one each"
         )
     if fit.features.imputed.any():
         notes.append(

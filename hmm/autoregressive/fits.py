@@ -145,7 +145,7 @@ def fits_of_states(
     """Returns fits whose states are given: the M step of each job's labels, and no iteration.
 
     Densities are those of the records here, also where states were found in others, such as the
-    same runs without their offsets: then they are marginal over what was taken off.
+    same runs without their offsets: then each is marginal over what was taken off.
 
     Args:
         records: the runs, in the precision to work in.

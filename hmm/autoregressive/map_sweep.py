@@ -18,12 +18,15 @@ from seedmap.identity import Mark, check_marks
 from seedmap.results import from_json, to_json
 
 FORMAT = "seedmap-map-sweep"
-VERSION = 1
+VERSION = 2  # 2: likelihoods are of runs without their lasting offsets
 
 
 @dataclass(frozen=True)
 class StartScore:
-    """One start of EM; the log-likelihood in nats, of all fitted runs, divided by tau."""
+    """One start of EM; the log-likelihood in nats, of all fitted runs, divided by tau.
+
+    As in `SizeRow`, runs are those without their lasting offsets.
+    """
 
     num_states: int
     restart: int
@@ -39,7 +42,7 @@ class SizeRow:
         num_parameters: p.
         bic: tempered, in nats; low is good.
         icl: likewise.
-        log_likelihood: of the best start, in nats per record.
+        log_likelihood: of the best start, in nats per record, of runs without lasting offsets.
         scores: of every start, likewise.
         iterations: of EM, of the best start.
         agreement: mean of `halves`; None where none were fitted.

@@ -19,7 +19,7 @@ from seedmap.hmm.training_map.bootstrap import resample_counts
 from seedmap.hmm.training_map.branch_candidates import smallest_group
 
 NUM_RESAMPLES = 12
-_STATES = 4
+SCREENING_STATES = 4
 _ITERATIONS = 40
 _FEWEST_RUNS = 10  # fewer say too little of each other
 _FAR, _JUMPY = 10.0, 5.0  # mean squares of place and of motion; runs that fit have about 1
@@ -54,8 +54,8 @@ def find_odd_runs(
     counts[:, fitted] = resample_counts(len(fitted), NUM_RESAMPLES, plan.seed)
     jobs = [
         Job(
-            _STATES,
-            draw_labels(material.shares, _STATES, (plan.seed, _SCREENING, index)),
+            SCREENING_STATES,
+            draw_labels(material.shares, SCREENING_STATES, (plan.seed, _SCREENING, index)),
             weights,
             tempering,
             _ITERATIONS,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from seedmap.hmm.autoregressive.em import advance, evaluate, settle, start
 from seedmap.hmm.autoregressive.fits import LANES, padded_states
 from seedmap.hmm.autoregressive.model import REGULARISATION, Question, Records
+from seedmap.hmm.autoregressive.odd import SCREENING_STATES
 from seedmap.hmm.autoregressive.records import records_shape
 
 
@@ -29,8 +30,7 @@ def lane_programs(
     programs: list[tuple[str, Any, tuple]] = []
     labels = jax.ShapeDtypeStruct((LANES, *records.mask.shape), jnp.int8)
     most, count = jax.ShapeDtypeStruct((LANES,), jnp.int32), jax.ShapeDtypeStruct((), jnp.int32)
-    few = 4  # of odd runs and of offsets, whatever the map's states are
-    for size in sorted({padded_states(number) for number in (few, *states)}):
+    for size in sorted({padded_states(number) for number in (SCREENING_STATES, *states)}):
         question = _question(records, size)
         first = (records, question, labels, REGULARISATION)
         progress = jax.eval_shape(start, *first)

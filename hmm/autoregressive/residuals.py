@@ -73,31 +73,36 @@ def design_effect(
     independent, tr(H^-1 J) / p: with u_t = [1, x_(t-1)], G_k the sum of u u', e_t the residuals in
     state k and S_k their covariance, the mean over states of the sum over runs of
 
-        || G_k^(-1/2) sum_t u_t e_t' S_k^(-1/2) ||^2 / (D (D + 1)).
+        || G_k^(-1/2) sum_t u_t e_t' S_k^(-1/2) ||^2 / (D (D + 1)),
 
-    1 for independent residuals, n for runs of n records that are all the same; the name is Kish's
-    (1965). A composite likelihood to the power 1 / d is on the scale of a likelihood (Pauli,
-    Racugno and Ventura 2011). States of fewer than 3 (D + 1) records have no part; 1 without any.
+    times R / (R - 1) for the R runs in a state, as the residuals of all of them sum to zero. 1 for
+    independent residuals, n for runs of n records that are all the same; the name is Kish's (1965).
+    A composite likelihood to the power 1 / d is on the scale of a likelihood (Pauli, Racugno and
+    Ventura 2011). States of one run or of fewer than 3 (D + 1) records have no part; 1 without any,
+    and where the motion leaves nothing.
 
     Args:
         residuals: float [run, time, component], of `motion_residuals`, in any units.
         x: float [run, time, component], the runs.
         paths: int [run, time], states, -1 on padding.
     """
-    size = x.shape[2]
     inputs = np.concatenate([np.ones_like(x[:, :, :1]), np.roll(x, 1, axis=1)], 2)
     known, effects = np.isfinite(residuals).all(2), []
     for k in range(paths.max() + 1):
         mine = known & (paths == k)
-        if mine.sum() < 3 * (size + 1):
+        num_runs = mine.any(1).sum()
+        if num_runs < 2 or mine.sum() < 3 * inputs.shape[2]:
             continue
         gram = inputs[mine].T @ inputs[mine]
         e = np.where(mine[:, :, None], residuals, 0.0)
         noise = np.einsum("rtd,rte->de", e, e) / mine.sum()
         scores = np.einsum("rti,rtd->rid", inputs * mine[:, :, None], e)
         inverses = np.linalg.pinv(gram, hermitian=True), np.linalg.pinv(noise, hermitian=True)
-        effects.append(np.einsum("rid,ij,rje,de->", scores, inverses[0], scores, inverses[1]))
-    return float(np.mean(effects)) / (size * (size + 1)) if effects else 1.0
+        found = np.einsum("rid,ij,rje,de->", scores, inverses[0], scores, inverses[1])
+        free = np.prod([np.linalg.matrix_rank(each, hermitian=True) for each in (gram, noise)])
+        if free:
+            effects.append(found / free * num_runs / (num_runs - 1))
+    return float(np.mean(effects)) if effects else 1.0
 
 
 def misfit(residuals: Float[np.ndarray, "run time component"]) -> Float[np.ndarray, " run"]:

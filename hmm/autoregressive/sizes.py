@@ -65,33 +65,44 @@ def decode_at_sizes(
     That fit is, of the 5 likeliest starts, the one in whose map most states pass the tests of a
     branch's place: a short branch is a state of its own in some starts, often not in the likeliest.
     Of equal ones it is the likeliest. Numbers of states that the map's sweep has tried are not
-    fitted again; that of the map has its consensus. States are in order of first visit.
+    fitted again; that of the map has its consensus. The others decode the runs without their
+    lasting offsets (`align_runs`). States are in order of first visit.
 
     Args:
         made: the map.
         states: numbers of states.
         restarts: starts of those that the sweep has not tried.
-        seed: of the starts.
+        seed: of the starts; that of the map.
 
     Returns:
         By number of states, int32 [run, time], -1 on padding.
     """
     known = {c.num_states: list(c.starts) for c in made.candidates}
-    names = [(k, restart) for k in states if k not in known for restart in range(restarts)]
+    further = [k for k in states if k not in known]
+    if further:
+        known |= _fit_sizes(made, further, restarts, seed)
+    return {k: _in_order(made, _with_most_places(made, known[k], k, seed), k) for k in states}
+
+
+def _fit_sizes(made: MapFit, states: list[int], restarts: int, seed: int) -> dict[int, list]:
+    """Decodings of all runs, without their lasting offsets, by each start, best first."""
     with precision():
         material = align_runs(made.features, made.fitted_runs.rows, seed).material
         weights, tempering = material.run_weights, made.model.tempering
-        starts = [draw_labels(material.shares, k, (seed, _SIZES, restart)) for k, restart in names]
         jobs = [
-            Job(k, labels, weights, tempering, _ITERATIONS)
-            for (k, _), labels in zip(names, starts, strict=True)
+            Job(
+                k,
+                draw_labels(material.shares, k, (seed, _SIZES, restart)),
+                weights,
+                tempering,
+                _ITERATIONS,
+            )
+            for k in states
+            for restart in range(restarts)
         ]
         fits = make_fits(material.records, material.lengths, jobs)
-    for k in states:
-        mine = [fit for fit, name in zip(fits, names, strict=True) if name[0] == k]
-        if mine:
-            known[k] = [fit.paths for fit in sorted(mine, key=lambda fit: -fit.score)]
-    return {k: _in_order(made, _with_most_places(made, known[k], k, seed), k) for k in states}
+    mine = {k: [fit for fit in fits if len(fit.parameters.initial) == k] for k in states}
+    return {k: [f.paths for f in sorted(mine[k], key=lambda f: -f.score)] for k in states}
 
 
 def _with_most_places(made: MapFit, decodings: list[np.ndarray], k: int, seed: int) -> np.ndarray:
@@ -113,13 +124,14 @@ def decode_resamples(
     """Returns decodings of the fitted runs by fits to resamples of them, from the same states.
 
     Whether a fit finds these states by itself is another question, of the starts, not of the runs.
+    Fits and decodings are of the runs without their lasting offsets, which are not drawn anew.
 
     Args:
         made: the map.
         paths: int [run, time], the decoding of all runs that each fit starts from, -1 on padding.
         num_states: of that decoding and of the fits.
         num_resamples: how many.
-        seed: of the resamples.
+        seed: of the resamples; that of the map.
 
     Returns:
         int32 [run, time] each, of the runs of `made.fitted`, in labels of its own.

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from seedmap.hmm.training_map.branch_candidates import BranchCandidate
 
 COMMON = 0.8
-"""Share of the visitors, and of the skippers, that a state has at least which both have in common.
+"""Share of the runs that a state in common has at least; of visitors and of skippers, in a branch.
 
 Others would take part of what tells the groups apart for an offset, or would hide, where runs were
 cut into two states by their offsets, that there is one cloud.
@@ -47,13 +47,13 @@ def lasting_offsets(
     Each component by itself: with n the states of a run, m the mean of its deviations from their
     centres, and a and w the variances between runs and within them, m n a / (n a + w). Zero for a
     run in no state, and for all where too few runs are in several, or offsets do not last (a = 0).
-    Centres are the means of the runs there are, and cost the variance within runs their degrees of
+    Centres are the means of the reference, and cost the variance within runs their degrees of
     freedom; where runs miss states, centres and offsets are told apart only approximately.
 
     Args:
-        means: float [run, state, component], NaN where a run does not visit a state; each state
-            has a visitor among the reference.
-        reference: int, runs that centres and variances are of. Default: all.
+        means: float [run, state, component], NaN where a run does not visit a state.
+        reference: int, runs that centres and variances are of; each state has a visitor among
+            them. Default: all.
     """
     known = means if reference is None else means[reference]
     there = ~np.isnan(known[:, :, 0])

@@ -8,10 +8,10 @@ import pytest
 from helpers.phases import phases
 from helpers.relaxing import relaxing_runs
 from seedmap.hmm.autoregressive.alignment import align_runs
-from seedmap.hmm.autoregressive.choice import make_material
+from seedmap.hmm.autoregressive.choice import final_fit, make_material
+from seedmap.hmm.autoregressive.consensus import refit_resamples
 from seedmap.hmm.autoregressive.engine import MapSettings, make_map
 from seedmap.hmm.autoregressive.fits import Job, fits_of_states, make_fits, precision
-from seedmap.hmm.autoregressive.map_model import decode_runs
 from seedmap.hmm.autoregressive.model import REGULARISATION, default_tempering
 from seedmap.hmm.autoregressive.residuals import design_effect
 from seedmap.hmm.features import Features, apply_scale, fit_scale
@@ -51,7 +51,7 @@ def test_planted_offsets_are_taken_off_and_the_rest_stays(relaxed):
     assert (aligned.features.x[~mask] == 0).all()
     left = (aligned.features.x - without.features.x)[:, 0]
     assert left.std() < 0.3 * planted.std()
-    assert aligned.material.shares == pytest.approx(without.material.shares)
+    assert aligned.num_common == 3
     assert 0 < aligned.tempering <= default_tempering(lengths)
 
 
@@ -75,7 +75,6 @@ def test_states_are_nearer_to_the_truth_than_those_of_runs_with_their_offsets():
         planted = phases("single", (7, seed), num_runs=24, num_records=100, num_phases=4)
         sequences, weights = from_arrays(planted.values), np.ones(24)
         made = make_map(sequences, np.arange(24), settings)
-        np.testing.assert_array_equal(decode_runs(made.model, sequences)[0], made.paths)
         with precision():
             material = make_material(made.features, np.arange(24))
             start, tempering = made.paths.astype(np.int8), made.model.tempering
@@ -121,6 +120,57 @@ def test_given_states_are_fitted_as_weighted_regressions_and_counts(relaxed):
         np.testing.assert_allclose(found.noise[k], noise, rtol=1e-6, atol=1e-9)
 
 
+def test_a_state_without_records_has_the_densities_of_all_and_takes_none(relaxed):
+    x, states = relaxed
+    features = features_of(x)
+    with precision():
+        material = make_material(features, np.arange(RUNS))
+        weights = np.ones(RUNS)
+        jobs = [
+            Job(4, states.astype(np.int8), weights, 0.3, 0),
+            Job(3, states.astype(np.int8), weights, 0.3, 0),
+            Job(1, np.zeros_like(states, np.int8), weights, 0.3, 0),
+        ]
+        four, three, one = fits_of_states(material.records, material.lengths, jobs)
+    np.testing.assert_allclose(four.parameters.motion[3], one.parameters.motion[0])
+    np.testing.assert_allclose(four.parameters.spread[3], one.parameters.spread[0])
+    np.testing.assert_allclose(four.parameters.location[:3], three.parameters.location)
+    np.testing.assert_array_equal(four.paths, three.paths)
+
+
+def total_spread(parameters):
+    """Of all states and components."""
+    return np.trace(parameters.spread, axis1=1, axis2=2).sum()
+
+
+def test_the_map_has_the_densities_of_the_runs_as_recorded():
+    planted = phases("single", (7, 9), num_runs=20, num_records=80, num_phases=3)
+    sequences = from_arrays(planted.values)
+    settings = MapSettings(states=(3,), restarts=1, final_restarts=1, resamples=2)
+    made = make_map(sequences, np.arange(20), settings)
+    with precision():
+        aligned = align_runs(made.features, np.arange(20), settings.seed)
+        chosen = final_fit(aligned.material, settings.plan, made.candidates[0], 1)
+        recorded = make_material(made.features, np.arange(20)).records
+        states = [Job(3, chosen.paths, np.ones(20), aligned.tempering, 0)]
+        spreads, of_refits = [], []
+        for records in (recorded, aligned.material.records):
+            (fit,) = fits_of_states(records, made.features.lengths, states)
+            call = (aligned.material, settings.plan, chosen, 2, records, lambda fits: None)
+            spreads.append(total_spread(fit.parameters))
+            of_refits.append([total_spread(refit.parameters) for refit in refit_resamples(*call)])
+    assert total_spread(made.model.parameters) == pytest.approx(spreads[0])
+    assert [total_spread(refit) for refit in made.model.refits] == pytest.approx(of_refits[0])
+    assert spreads[0] > 1.1 * spreads[1]  # offsets are in it
+    assert min(of_refits[0]) > 1.1 * max(of_refits[1])
+
+
+def test_runs_that_stand_still_count_as_any():
+    x = np.repeat(np.random.default_rng(0).normal(size=(6, 1, 2)), 30, axis=1)
+    with precision():
+        assert align_runs(features_of(x), np.arange(6), 0).tempering == 0.5
+
+
 def regressed(residuals, x):
     """Residuals less their own regression, as those of a fit are, of variance 1."""
     size = x.shape[2]
@@ -135,20 +185,21 @@ def regressed(residuals, x):
 def test_design_effect_of_independent_and_of_repeated_records():
     rng = np.random.default_rng(3)
     x, paths = rng.normal(size=(60, 41, 2)), np.zeros((60, 41), int)
-    one = [design_effect(regressed(rng.normal(size=x.shape), x), x, paths) for _ in range(40)]
-    # 1 - 3 / 60: the regression takes 3 degrees of freedom of 60 runs
-    assert np.mean(one) == pytest.approx(0.95, abs=4 * np.std(one) / np.sqrt(40) + 0.02)
-    blocks = np.repeat(rng.normal(size=(60, 20, 2)), 2, axis=1)
-    pairs = np.concatenate([blocks[:, :1], blocks], 1)
-    same = np.repeat(rng.normal(size=(60, 21, 2)), 2, axis=1)[:, :41]
-    pair = design_effect(regressed(pairs, same), same, paths)
-    assert pair == pytest.approx(2, abs=0.5)
+    one = [design_effect(regressed(rng.normal(size=x.shape), x), x, paths) for _ in range(100)]
+    assert np.mean(one) == pytest.approx(1, abs=4 * np.std(one) / np.sqrt(len(one)))
+    tens = []
+    for _ in range(100):
+        repeated = np.repeat(rng.normal(size=(60, 5, 4)), 10, axis=1)[:, 9:]  # from record 1 on
+        before, after = np.roll(repeated[:, :, :2], -1, axis=1), repeated[:, :, 2:]
+        tens.append(design_effect(regressed(after, before), before, paths))
+    assert np.mean(tens) == pytest.approx(10, abs=4 * np.std(tens) / np.sqrt(len(tens)) + 0.1)
 
 
 def test_design_effect_is_the_ratio_of_two_sandwiches():
     """tr(H^-1 J) / p written out with the Kronecker product, over two states."""
     rng = np.random.default_rng(4)
     x, paths = rng.normal(size=(12, 30, 2)), rng.integers(0, 2, (12, 30))
+    paths[0, 5:25] = 2  # one run alone says nothing of runs
     residuals = rng.normal(size=x.shape) + rng.normal(size=(12, 1, 2))
     residuals[:, 0] = np.nan
     each = []
@@ -165,7 +216,7 @@ def test_design_effect_is_the_ratio_of_two_sandwiches():
         mine = residuals[(paths == k) & (np.arange(30) > 0)]
         noise = np.kron(np.eye(3), mine.T @ mine / len(mine))  # of hessian's missing factor
         each.append(np.trace(np.linalg.solve(noise, np.linalg.solve(hessian, outer))) / 6)
-    assert design_effect(residuals, x, paths) == pytest.approx(np.mean(each))
+    assert design_effect(residuals, x, paths) == pytest.approx(np.mean(each) * 12 / 11)
     assert design_effect(residuals[:1, :6], x[:1, :6], paths[:1, :6]) == 1.0  # too few records
 
 
@@ -186,7 +237,7 @@ def test_too_little_to_align_changes_nothing():
     with precision():
         aligned = align_runs(features_of(x), np.arange(6), 0)
     assert np.isfinite(aligned.features.x).all()
-    assert aligned.tempering <= 0.5
+    assert aligned.tempering == 0.5
     same = replace(features_of(x), present=np.zeros((6, 2), bool), x=np.zeros_like(x))
     with precision():
         nothing = align_runs(same, np.arange(6), 0)

@@ -72,7 +72,7 @@ def test_autocorrelated_residuals_are_noted(made):
     noted = engine._notes(
         replace(made[0], model=model, autocorrelation=np.array([0.2, -0.6])), QUICK
     )
-    assert any("autocorrelated (0.60)" in n and "counts as 0.044 of one" in n for n in noted)
+    assert any("autocorrelated (0.60)" in n and "count as 0.044 of one" in n for n in noted)
     noted = engine._notes(replace(made[0], autocorrelation=np.array([0.2, -0.4])), QUICK)
     assert not any("autocorrelated" in note for note in noted)
 
