@@ -130,6 +130,10 @@ _SIZES = {
     "chance": "by chance",
     "reason": "why chosen or not",
 }
+_ALIGNED = (
+    "States are sought in runs without what sets each apart in every state alike; likelihoods are "
+    "of these, the map is of the runs as recorded."
+)
 _SELECTION = {
     "num_states": "states",
     "num_parameters": "parameters",
@@ -149,7 +153,8 @@ def _selection(summary: RunSummary) -> str:
     rows = summary.selection
     if summary.resolution is not None:
         cells = [[*(getattr(row, key) for key in _SIZES), _above_chance(row)] for row in rows]
-        return html.table([*_SIZES.values(), "agreement above chance"], cells)
+        table = html.table([*_SIZES.values(), "agreement above chance"], cells)
+        return table + f"\n<p>{_ALIGNED}</p>"
     columns = {
         key: label
         for key, label in _SELECTION.items()
