@@ -206,20 +206,10 @@ def fit(
             "scale": None if scale == "run" else scale,
             "validation_share": validation_share,
         }
-        return _by_method(
-            method,
-            settled,
-            runs=runs,
-            states=states,
-            restarts=restarts,
-            iterations=iterations,
-            covariance=covariance,
-            validation_runs=validation_runs,
-            seed=seed,
-            callback=callback,
-        )
+        given = {"restarts": restarts, "iterations": iterations, "covariance": covariance}
+        given |= {"validation_runs": validation_runs, "seed": seed, "callback": callback}
+        return _by_method(method, settled, runs=runs, states=states, **given)
     scale = "run" if scale is None else scale
-    validation_share = 0.2 if validation_share is None else validation_share
     check_is_runs(runs)
     if criterion not in (None, *hmm.CRITERIA):
         raise UserError(f"criterion must be one of {', '.join(hmm.CRITERIA)}; got {criterion!r}")
@@ -233,26 +223,28 @@ def fit(
         covariance=covariance,
         prior="held-out" if prior is None else prior,
     )
-    train, held_out = split_by_name(runs.names, validation_share, validation_runs, seed)
+    share = 0.2 if validation_share is None else validation_share
+    split = split_by_name(runs.names, share, validation_runs, seed)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         common = None
         if scale == "common":
-            common = hmm.fit_scale(hmm.first_records(runs.sequences).select(train))
+            common = hmm.fit_scale(hmm.first_records(runs.sequences).select(split[0]))
         sequences = z_scores(runs.sequences, common)
-        sweep = hmm.fit_sweep(
-            sequences.select(train),
-            sequences.select(held_out),
-            config,
-            jax.random.key(seed),
-            callback,
-        )
+        train, held_out = map(sequences.select, split)
+        sweep = hmm.fit_sweep(train, held_out, config, jax.random.key(seed), callback)
         chosen = hmm.select(sweep, criterion, one_standard_error)
         hmm.dominant_validation_runs(sweep)
-    notes = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
-    if chosen.num_states == max(config.states) > min(config.states):
-        notes.append(f"the most states tried, {chosen.num_states}, were chosen: try more")
+    notes = tuple(str(w.message) for w in caught if issubclass(w.category, UserWarning))
+    return _chosen_fit(runs, sequences, sweep, chosen, criterion, notes, common)
+
+
+def _chosen_fit(runs: Runs, sequences, sweep, chosen: hmm.Fit, criterion, notes, common) -> Fit:
+    """The chosen one of a sweep, every run decoded by it."""
     decoded = hmm.decode(chosen.parameters, sequences)
+    tried = sweep.config.states
+    if chosen.num_states == max(tried) > min(tried):
+        notes += (f"the most states tried, {chosen.num_states}, were chosen: try more",)
     return Fit(
         runs=runs,
         sequences=sequences,
@@ -261,7 +253,7 @@ def fit(
         criterion=criterion or hmm.default_criterion(sweep),
         parameters=decoded.parameters,
         paths=decoded.paths,
-        notes=tuple(notes),
+        notes=notes,
         scale=common,
     )
 
