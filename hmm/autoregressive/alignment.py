@@ -53,9 +53,8 @@ def align_runs(
     """Returns the runs without their lasting offsets.
 
     Offsets are predicted (`hmm.training_map.offsets.lasting_offsets`) from the states of a map of 3
-    that at least 80 % of the fitted runs visit, by centres and variances of the fitted runs. Of 5
-    starts the map is the likeliest that has 2 such states, as others cut groups of runs apart;
-    offsets are zero where none has, or where they do not last.
+    that at least 80 % of the fitted runs visit, by centres and variances of the fitted runs; they
+    are zero where fewer than 2 such states are left, or offsets do not last.
 
     Args:
         features: the runs.
@@ -74,8 +73,7 @@ def align_runs(
         ],
         report=report,
     )
-    likeliest = sorted(fits, key=lambda fit: -fit.score)
-    paths = max(likeliest, key=lambda fit: min(2, len(_common(fit.paths, fitted)))).paths
+    paths = max(fits, key=lambda fit: fit.score).paths
     spare = features.x.shape[1] - paths.shape[1]
     paths = np.pad(paths, ((0, 0), (0, spare)), constant_values=-1)
     offsets = _offsets(features, paths, fitted)

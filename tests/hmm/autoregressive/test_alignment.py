@@ -165,6 +165,19 @@ def test_the_map_has_the_densities_of_the_runs_as_recorded():
     assert min(of_refits[0]) > 1.1 * max(of_refits[1])
 
 
+def test_runs_that_have_no_states_in_common_keep_their_offsets():
+    """Two groups far apart, each around a place of its own."""
+    rng = np.random.default_rng(1)
+    x = 0.1 * rng.normal(size=(RUNS, RECORDS, 2)) + 5.0 * (np.arange(RUNS) % 2)[:, None, None]
+    with precision():
+        aligned = align_runs(features_of(x), np.arange(RUNS), 0)
+    assert aligned.num_common < 2
+    np.testing.assert_array_equal(aligned.features.x, x)
+    settings = MapSettings(states=(2,), restarts=1, final_restarts=1, resamples=1)
+    noted = make_map(from_arrays(x), np.arange(RUNS), settings).notes
+    assert any("too few states in common" in note for note in noted)
+
+
 def test_runs_that_stand_still_count_as_any():
     x = np.repeat(np.random.default_rng(0).normal(size=(6, 1, 2)), 30, axis=1)
     with precision():
