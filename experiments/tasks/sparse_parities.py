@@ -11,7 +11,7 @@ et al. (2023):
 | seeds converged (accuracy > 0.9)  | not given | 40 of 40      | 40 of 40          |
 | states                            | 6         | 3             | 5                 |
 | R^2 of the bag of states          | 0.961     | 0.999         | 0.992             |
-| dissimilarity (index)             | 0.183     | 0.377         | not reported      |
+| dissimilarity (index)             | 0.183     | 0.379         | not reported      |
 | runs fork                         | yes       | no fork found | yes               |
 | detour states                     | yes       | none          | 1                 |
 
