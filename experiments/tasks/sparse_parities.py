@@ -2,8 +2,8 @@
 
     seedmap run parities
 
-40 seeds, 1000 epochs, a record every 5; 42 s on 2 CPU cores, 11 s of it training (jax 0.10.2,
-2026-11-29, empty compilation cache). `seedmap run parities --compare-methods`, with the row of Hu
+40 seeds, 1000 epochs, a record every 5; 33 to 40 s on 2 CPU cores, 10 s of it training (jax 0.10.2,
+2026-11-30, empty compilation cache). `seedmap run parities --compare-methods`, with the row of Hu
 et al. (2023):
 
 |                                   | paper     | default       | `--method hu2023` |

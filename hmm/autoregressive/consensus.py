@@ -53,9 +53,8 @@ def refit_resamples(
         for labels in (chosen.paths, fresh):
             jobs.append(Job(k, labels, weights, chosen.tempering, _ITERATIONS))
     fits = make_fits(material.records, material.lengths, jobs, report=report)
-    likelier = [
-        max(pair, key=lambda fit: fit.score) for pair in zip(*[iter(fits)] * 2, strict=True)
-    ]
+    pairs = zip(fits[::2], fits[1::2], strict=True)
+    likelier = [max(pair, key=lambda fit: fit.score) for pair in pairs]
     given = [
         Job(k, fit.paths, weights, chosen.tempering, 0)
         for fit, weights in zip(likelier, counts, strict=True)

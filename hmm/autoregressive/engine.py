@@ -38,10 +38,6 @@ from seedmap.hmm.training_map.transitions import returns
 _SCREENINGS = 2  # as the scale is another one without the odd runs
 _AUTOCORRELATED = 0.5
 _NAMED = 8  # runs that a note names at most
-_NO_OFFSETS = (
-    "most runs have too few states in common to tell what sets each apart in all of them: groups "
-    "of runs may have states of their own"
-)
 
 
 @dataclass(frozen=True)
@@ -207,8 +203,7 @@ def make_map(
     )
     if callback:
         callback(report.total, report.total)
-    apart = () if aligned.num_common > 1 else (_NO_OFFSETS,)
-    return replace(result, notes=(*_notes(result, settings), *apart))
+    return replace(result, notes=_notes(result, settings, aligned.num_common))
 
 
 def _states_at(material: Material, settings: MapSettings, tempering: float, report) -> int:
@@ -279,8 +274,8 @@ def _first(names: Sequence[str]) -> str:
     return ", ".join([*names[:_NAMED], *more])
 
 
-def _notes(fit: MapFit, settings: MapSettings) -> tuple[str, ...]:
-    """What a reader should know."""
+def _notes(fit: MapFit, settings: MapSettings, num_common: int) -> tuple[str, ...]:
+    """What a reader should know; `num_common` of `Aligned`."""
     k, notes = fit.num_states, []
     if fit.odd:
         notes.append(
@@ -307,6 +302,11 @@ def _notes(fit: MapFit, settings: MapSettings) -> tuple[str, ...]:
         notes.append(
             f"residuals within states are autocorrelated ({strongest:.2f}): records are not "
             f"independent given their states, and count as {fit.model.tempering:.2g} of one each"
+        )
+    if num_common < 2:
+        notes.append(
+            "most runs have too few states in common to tell what sets each apart in all of them: "
+            "groups of runs may have states of their own"
         )
     if fit.features.imputed.any():
         notes.append(

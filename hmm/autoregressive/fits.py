@@ -150,7 +150,7 @@ def fits_of_states(
     Args:
         records: the runs, in the precision to work in.
         lengths: int [run], records of each run.
-        jobs: labels are the states.
+        jobs: labels are the states; iterations are not looked at.
         regularisation: what keeps states of few records sound.
     """
     ended: dict[int, Progress] = {}

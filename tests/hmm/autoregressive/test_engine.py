@@ -69,11 +69,10 @@ def test_planted_places_are_found_and_the_odd_run_is_named(planted, made):
 
 def test_autocorrelated_residuals_are_noted(made):
     model = replace(made[0].model, tempering=0.044)
-    noted = engine._notes(
-        replace(made[0], model=model, autocorrelation=np.array([0.2, -0.6])), QUICK
-    )
+    strong = replace(made[0], model=model, autocorrelation=np.array([0.2, -0.6]))
+    noted = engine._notes(strong, QUICK, 3)
     assert any("autocorrelated (0.60)" in n and "count as 0.044 of one" in n for n in noted)
-    noted = engine._notes(replace(made[0], autocorrelation=np.array([0.2, -0.4])), QUICK)
+    noted = engine._notes(replace(made[0], autocorrelation=np.array([0.2, -0.4])), QUICK, 3)
     assert not any("autocorrelated" in note for note in noted)
 
 
