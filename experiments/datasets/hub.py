@@ -31,7 +31,6 @@ def load_mnist() -> Images:
     try:
         HfApi().dataset_info(NAME, timeout=ANSWER_SECONDS)
         dataset = datasets.load_dataset(NAME)
-    # Broad on purpose: the network, the hub and its formats each fail in their own way.
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"the hub gives no {NAME}: {type(error).__name__}, {reason}") from None
