@@ -19,7 +19,6 @@ from seedmap.experiments.runs.dataset import dataset_runs, raw_sequences, time_u
 from seedmap.experiments.runs.engines import AnySweep, make_fit, save_any_sweep
 from seedmap.experiments.runs.fitted import quietly
 from seedmap.experiments.runs.folder import SWEEP
-from seedmap.experiments.runs.settings import AUTOREGRESSIVE, emission_of
 from seedmap.experiments.runs.summary import DissimilaritySummary
 from seedmap.hmm.io import SavedHMM, save_hmm
 from seedmap.hmm.reading import Reading, read_runs
@@ -76,8 +75,6 @@ def fit_runs_together(
     check_same_metrics({run.name: run.saved.metrics for run in runs})
     away = tuple(f"{run.name}/{seed}" for run in runs for seed in run.saved.validation_runs)
     settings = replace(first.fit, validation_runs=away, compare_priors=False, resamples=0)
-    if emission_of(settings) == AUTOREGRESSIVE:
-        settings = replace(settings, resamples=first.fit.resamples)  # which its consensus is over
     made = make_fit(_pooled(runs, first.saved.metrics), settings, callback)
     of_runs = {run.name: run.saved.fit_id for run in runs}
     made = made.with_id(identify(of_runs, made.saved.parameters._asdict()))

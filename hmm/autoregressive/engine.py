@@ -1,4 +1,4 @@
-"""From metrics to a map: scale, odd runs, offsets, number of states, final fit, consensus."""
+"""From metrics to a map: scale, odd runs, offsets, number of states, final fit, refits."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,17 +17,21 @@ from seedmap.hmm.autoregressive.choice import (
     make_material,
     sweep_states,
 )
-from seedmap.hmm.autoregressive.consensus import matching, permute_states, refit_resamples
 from seedmap.hmm.autoregressive.fits import Job, fits_of_states, precision
 from seedmap.hmm.autoregressive.map_model import (
     FittedRuns,
     MapModel,
-    decode_runs,
-    paths_of_voters,
+    paths_by_refits,
 )
 from seedmap.hmm.autoregressive.model import default_tempering
 from seedmap.hmm.autoregressive.odd import NUM_RESAMPLES, find_odd_runs
 from seedmap.hmm.autoregressive.records import records_of
+from seedmap.hmm.autoregressive.refits import (
+    agreement_of,
+    matching,
+    permute_states,
+    refit_resamples,
+)
 from seedmap.hmm.autoregressive.residuals import autocorrelation, motion_residuals
 from seedmap.hmm.features import Features, apply_scale, fit_scale
 from seedmap.hmm.parameters import canonical_order
@@ -49,7 +53,7 @@ class MapSettings:
         restarts: starts of each in the sweep.
         final_restarts: starts of the chosen one in all.
         iterations: EM iterations of each fit at most, the first 20 heated.
-        resamples: refits that the consensus is over.
+        resamples: refits to resampled runs, which say how sure each state is.
         seed: of starts, halves and resamples.
     """
 
@@ -96,11 +100,11 @@ class MapFit:
     Attributes:
         model: decodes any runs.
         features: all runs as the model sees them.
-        paths: int32 [run, time], the consensus, -1 past a run's end.
+        paths: int32 [run, time], the likeliest by the model, -1 past a run's end.
         agreement: float64 [run, time], share of the refits that give that state, 0 on padding.
         edges: float64 [source, target], share of the refits in which some run makes the transition.
         refit_agreement: float64 [refit], adjusted Rand index of each refit's decoding of the fitted
-            runs with the consensus.
+            runs with the map's.
         candidates: every number of states that was tried.
         chosen: the one that was chosen, as in the sweep.
         score: tempered log-likelihood per record of the runs as recorded, by the model.
@@ -177,20 +181,20 @@ def make_map(
         (fit,) = fits_of_states(recorded, features.lengths, states)
         resamples = settings.resamples if k > 1 else 0
         refits = refit_resamples(material, settings.plan, found, resamples, recorded, report)
-        voters = tuple(
+        labelled = tuple(
             permute_states(each.parameters, matching(fit.paths, each.paths, k)) for each in refits
         )
-        model = _in_order(MapModel(scale, tempering, fit.parameters, voters), sequences, kept)
-        paths, agreement = decode_runs(model, sequences)
-        first, *others = (each[kept] for each in paths_of_voters(model, sequences))
+        model = _in_order(MapModel(scale, tempering, fit.parameters, labelled), sequences, kept)
+        paths, *others = paths_by_refits(model, sequences)
+        by_refits = [each[kept] for each in others]
     residuals = motion_residuals(found.parameters, aligned.features, found.paths)[kept]
     result = MapFit(
         model=model,
         features=features,
         paths=paths,
-        agreement=agreement,
-        edges=edge_recurrence(first, others or [first], k),
-        refit_agreement=np.array([adjusted_rand_index(paths[kept], other) for other in others]),
+        agreement=agreement_of(paths, others),
+        edges=edge_recurrence(paths[kept], by_refits or [paths[kept]], k),
+        refit_agreement=np.array([adjusted_rand_index(paths[kept], other) for other in by_refits]),
         candidates=candidates,
         chosen=chosen,
         score=fit.score,
@@ -262,7 +266,7 @@ def _without_odd_runs(sequences, fitted, settings: MapSettings, report):
 
 def _in_order(model: MapModel, sequences: Sequences, kept: np.ndarray) -> MapModel:
     """The same model with its states in the order in which the fitted runs visit them."""
-    paths, _ = decode_runs(model, sequences.select(kept))
+    paths = paths_by_refits(replace(model, refits=()), sequences.select(kept))[0]
     order = canonical_order(paths, model.num_states)
     refits = tuple(permute_states(each, order) for each in model.refits)
     return replace(model, parameters=permute_states(model.parameters, order), refits=refits)
@@ -292,7 +296,7 @@ def _notes(fit: MapFit, settings: MapSettings, num_common: int) -> tuple[str, ..
         )
     unvisited = k - len(np.unique(fit.paths[fit.paths >= 0]))
     if unvisited:
-        notes.append(f"{unvisited} of {k} states are visited by no run in the consensus")
+        notes.append(f"{unvisited} of {k} states are visited by no run")
     back = [run for run, path in zip(fit.features.runs, fit.paths, strict=True) if returns(path)]
     if back:
         goes = "run goes" if len(back) == 1 else "runs go"

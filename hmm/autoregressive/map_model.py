@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from seedmap.hmm import parameters as gaussian
-from seedmap.hmm.autoregressive.consensus import vote
 from seedmap.hmm.autoregressive.fits import (
     Scored,
     log_densities,
@@ -16,6 +15,7 @@ from seedmap.hmm.autoregressive.fits import (
 )
 from seedmap.hmm.autoregressive.model import Parameters
 from seedmap.hmm.autoregressive.records import records_of
+from seedmap.hmm.autoregressive.refits import agreement_of
 from seedmap.hmm.features import Features, Scale, apply_scale
 from seedmap.hmm.inference import filter_states
 from seedmap.hmm.sequences import Sequences
@@ -29,8 +29,8 @@ class MapModel:
         scale: from metrics to components.
         tempering: tau.
         parameters: of the fit to all runs.
-        refits: of the fits to resamples, their states labelled as those of `parameters`; each has
-            a vote in a decoding. Empty: `parameters` alone decode.
+        refits: of the fits to resamples, their states labelled as those of `parameters`, which
+            decodes; by them it is said how sure each record's state is.
     """
 
     scale: Scale
@@ -69,6 +69,10 @@ def decode_runs(
 ) -> tuple[Int[np.ndarray, "run time"], Float[np.ndarray, "run time"]]:
     """Returns the state of every record of any runs, and the share of the refits that say so.
 
+    The state is that of the likeliest path by the fit to all runs. What most refits say is further
+    from planted states and moves more with the runs at hand: to a resample, an unusual run is often
+    a new one (`benchmarks/RESULTS.md`).
+
     Args:
         model: the map.
         sequences: metrics as recorded, the same ones as in the fit; runs may be unfinished.
@@ -79,17 +83,17 @@ def decode_runs(
     Raises:
         UserError: the runs have other metrics.
     """
-    first, *others = paths_of_voters(model, sequences)
-    return vote(others or [first], first, model.num_states)
+    paths, *others = paths_by_refits(model, sequences)
+    return paths, agreement_of(paths, others)
 
 
-def paths_of_voters(model: MapModel, sequences: Sequences) -> list[Int[np.ndarray, "run time"]]:
+def paths_by_refits(model: MapModel, sequences: Sequences) -> list[Int[np.ndarray, "run time"]]:
     """Returns the decoding by the fit to all runs, then that of each refit, with the same labels.
 
     Arguments as those of `decode_runs`.
     """
     scored = _score(model, sequences, (model.parameters, *model.refits))
-    return [each.paths for each in scored]
+    return [each.paths.astype(np.int32) for each in scored]
 
 
 def score_runs(model: MapModel, sequences: Sequences) -> Float[np.ndarray, " run"]:

@@ -18,7 +18,7 @@ from seedmap.identity import Mark, check_marks
 from seedmap.results import from_json, to_json
 
 FORMAT = "seedmap-map-sweep"
-VERSION = 2  # 2: likelihoods are of runs without their lasting offsets
+VERSION = 3  # 2: fits are of runs without their lasting offsets; 3: paths are the model's own
 
 
 @dataclass(frozen=True)

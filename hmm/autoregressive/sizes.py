@@ -65,7 +65,7 @@ def decode_at_sizes(
     That fit is, of the 5 likeliest starts, the one in whose map most states pass the tests of a
     branch's place: a short branch is a state of its own in some starts, often not in the likeliest.
     Of equal ones it is the likeliest. Numbers of states that the map's sweep has tried are not
-    fitted again; that of the map has its consensus. The others decode the runs without their
+    fitted again; that of the map has its own paths. The others decode the runs without their
     lasting offsets (`align_runs`). States are in order of first visit.
 
     Args:

@@ -29,7 +29,7 @@ class MapFit:
 
     Attributes:
         runs: what it was fitted to.
-        made: the model, the consensus and all candidates.
+        made: the model, its paths and all candidates.
         decodings: by number of states, int32 [run, time], the paths of every number of states tried
             and of 4 to 10, where branches are sought.
         sequences: the metrics [run, time, metric] in standard deviations of the fitted runs.
@@ -138,7 +138,7 @@ def fit_on_common_scale(
         states: numbers of states to try, or the one to take.
         restarts: starts of EM for each number of states; the chosen one gets 15 in all.
         iterations: EM iterations of each start at most.
-        resamples: refits to resampled runs that the consensus is over.
+        resamples: refits to resampled runs, which say how sure each state is.
         validation_runs: names of runs to decode only. Default: all runs are fitted.
         seed: of starts, halves and resamples.
         callback: called with (fits done, fits in all at most), first before compilation.

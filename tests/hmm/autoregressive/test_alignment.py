@@ -9,10 +9,10 @@ from helpers.phases import phases
 from helpers.relaxing import relaxing_runs
 from seedmap.hmm.autoregressive.alignment import align_runs
 from seedmap.hmm.autoregressive.choice import final_fit, make_material
-from seedmap.hmm.autoregressive.consensus import refit_resamples
 from seedmap.hmm.autoregressive.engine import MapSettings, make_map
 from seedmap.hmm.autoregressive.fits import Job, fits_of_states, make_fits, precision
 from seedmap.hmm.autoregressive.model import REGULARISATION, default_tempering
+from seedmap.hmm.autoregressive.refits import refit_resamples
 from seedmap.hmm.autoregressive.residuals import design_effect
 from seedmap.hmm.features import Features, apply_scale, fit_scale
 from seedmap.hmm.sequences import from_arrays

@@ -1,4 +1,4 @@
-"""The map as a whole: planted runs, odd runs, holes, new runs, consensus."""
+"""The map as a whole: planted runs, odd runs, holes, new runs, refits."""
 
 import itertools
 from dataclasses import replace
@@ -11,17 +11,17 @@ from helpers.relaxing import relaxing_runs
 from seedmap.errors import UserError
 from seedmap.hmm.autoregressive import engine, sizes
 from seedmap.hmm.autoregressive.choice import candidate_row
-from seedmap.hmm.autoregressive.consensus import matching, permute_states, vote
 from seedmap.hmm.autoregressive.engine import MapSettings, make_map
 from seedmap.hmm.autoregressive.fits import log_densities, precision
 from seedmap.hmm.autoregressive.map_model import (
     decode_runs,
     filter_runs,
     location_model,
-    paths_of_voters,
+    paths_by_refits,
     score_runs,
 )
 from seedmap.hmm.autoregressive.records import records_of
+from seedmap.hmm.autoregressive.refits import agreement_of, matching, permute_states
 from seedmap.hmm.autoregressive.residuals import autocorrelation, misfit, motion_residuals
 from seedmap.hmm.autoregressive.sizes import decode_at_sizes, decode_resamples
 from seedmap.hmm.features import apply_scale, scale_metrics
@@ -216,16 +216,25 @@ def test_of_several_starts_the_one_with_most_places_stands_for_a_size(monkeypatc
         assert sizes._with_most_places(fit, starts, k, 0) is starts[0]
 
 
-# --- consensus ---
+# --- refits ---
 
 
-def test_votes_by_counting():
-    decodings = [np.array([[0, 1, 1, -1]]), np.array([[0, 0, 1, -1]]), np.array([[0, 1, 0, -1]])]
-    paths, agreement = vote(decodings, decodings[1], 2)
-    assert paths.tolist() == [[0, 1, 1, -1]]
-    np.testing.assert_allclose(agreement, [[1, 2 / 3, 2 / 3, 0]])
-    tied, _ = vote(decodings[:2], decodings[1], 2)
-    assert tied.tolist() == [[0, 0, 1, -1]]
+def test_agreement_by_counting():
+    others = [np.array([[0, 1, 1, -1]]), np.array([[0, 0, 1, -1]]), np.array([[0, 1, 0, -1]])]
+    agreement = agreement_of(np.array([[0, 0, 1, -1]]), others)
+    np.testing.assert_allclose(agreement, [[1, 1 / 3, 2 / 3, 0]])
+    np.testing.assert_array_equal(agreement_of(np.array([[0, -1]]), []), [[1, 0]])
+
+
+def test_the_path_is_that_of_the_fit_to_all_runs_whatever_refits_say(planted, made):
+    fit, sequences = made[0], planted[0]
+    alone = replace(fit.model, refits=())
+    turned = permute_states(fit.model.parameters, np.array([1, 2, 0]))
+    against = replace(fit.model, refits=(turned,) * 3)
+    for model, agreement in ((alone, 1.0), (against, 0.0)):
+        paths, share = decode_runs(model, sequences)
+        np.testing.assert_array_equal(paths, fit.paths)
+        assert (share[paths >= 0] == agreement).all()
 
 
 def test_matching_by_trying_every_order():
@@ -258,7 +267,7 @@ def test_permuted_states_are_the_same_model(planted, made):
 
 def test_the_refits_have_the_labels_of_the_map(planted, made):
     fit, sequences = made[0], planted[0]
-    first, *others = paths_of_voters(fit.model, sequences)
+    first, *others = paths_by_refits(fit.model, sequences)
     assert len(others) == 4
     for other in others:
         assert (matching(first, other, 3) == np.arange(3)).all()

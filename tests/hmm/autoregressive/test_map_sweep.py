@@ -73,7 +73,7 @@ def test_a_sweep_comes_back_as_it_was_written(sweep, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda content: content | {"format": "seedmap-sweep"}, "it is seedmap-sweep version 2"),
+        (lambda content: content | {"format": "seedmap-sweep"}, "it is seedmap-sweep version 3"),
         (lambda content: content | {"version": 99}, "version 99"),
         (lambda content: content | {"sizes": 3}, "'sizes' of another type"),
         (lambda content: [], "it is None version None"),

@@ -1,8 +1,7 @@
-"""What refits to resampled runs agree on: the path of every run, and how sure each record is.
+"""Refits to resampled runs: how sure the map's state is at every record.
 
 A resample draws as many runs as there are, with replacement (Efron 1979). Each refit's states get
-the labels of the map's, one to one, for most records in common (Hungarian assignment); a record's
-state is the one that most refits give it.
+the labels of the map's, one to one, for most records in common (Hungarian assignment).
 """
 
 from collections.abc import Callable, Sequence
@@ -91,24 +90,17 @@ def permute_states(parameters: Parameters, order: Int[np.ndarray, " state"]) -> 
     return Parameters(initial[order], rows, *(array[order] for array in emission))
 
 
-def vote(
-    decodings: Sequence[Int[np.ndarray, "run time"]],
-    first: Int[np.ndarray, "run time"],
-    num_states: int,
-) -> tuple[Int[np.ndarray, "run time"], Float[np.ndarray, "run time"]]:
-    """Returns the state that most decodings of the same runs give each record.
+def agreement_of(
+    paths: Int[np.ndarray, "run time"], others: Sequence[Int[np.ndarray, "run time"]]
+) -> Float[np.ndarray, "run time"]:
+    """Returns the share of other decodings that give each record the state that `paths` gives it.
 
     Args:
-        decodings: int [run, time] each, with the same labels, -1 on the same padding.
-        first: the decoding that decides between states with as many votes.
-        num_states: K.
+        paths: int [run, time], -1 on padding.
+        others: decodings of the same runs with the same labels; without any, the share is 1.
 
     Returns:
-        int32 [run, time], -1 on padding; and float64 [run, time], the share of the decodings that
-        give that state, 0 on padding.
+        float64, 0 on padding.
     """
-    states = np.arange(num_states)[:, None, None]
-    votes = np.mean([decoding == states for decoding in decodings], 0)  # [K, run, time]
-    best = (votes + 0.5 / len(decodings) * (first == states)).argmax(0)
-    agreement = np.take_along_axis(votes, best[None], 0)[0]
-    return np.where(first >= 0, best, -1).astype(np.int32), np.where(first >= 0, agreement, 0.0)
+    same = np.mean([other == paths for other in others or [paths]], 0)
+    return np.where(paths >= 0, same, 0.0)
