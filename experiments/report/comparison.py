@@ -56,7 +56,7 @@ def flat(row: RunRow) -> dict[str, Any]:
     """Returns a row without nesting, as `compare.csv` has it."""
     plain = to_json(row)
     paper, dissimilarity = plain.pop("paper") or {}, plain.pop("dissimilarity")
-    plain["detours"] = joined(row.detours, "")
+    plain["detours"] = ", ".join(row.detours)
     plain |= {f"dissimilarity_{ground}": dissimilarity[ground] for ground in GROUNDS}
     return plain | {f"paper_{key}": paper.get(key) for key in _PAPER_COLUMNS}
 
@@ -97,6 +97,7 @@ def _experiment(row: RunRow) -> Experiment:
 
 _HEADER = (
     *("run", "experiment", "seeds", "converged", "states", "R²", "R² left out", "p"),
+    *("one threshold", "first record"),
     *(*GROUNDS, "forks", "detours", "convergence"),
 )
 
@@ -110,14 +111,15 @@ def _cells(row: RunRow) -> list[str]:
         *(row.run, row.experiment, str(row.seeds), cell(row.converged)),
         *(str(row.states), fixed(row.r2), fixed(row.leave_one_out_r2)),
         p_value(row.f_pvalue),
+        *(fixed(row.threshold_r2), fixed(row.first_record_r2)),
         *(fixed(getattr(row.dissimilarity, ground)) for ground in GROUNDS),
-        *(yes_no(row.forks), joined(row.detours), time),
+        *(row.headline.partition(" (")[0], ", ".join(row.detours) or "none", time),
     ]
 
 
 def _paper_cells(paper: PaperRow) -> list[str]:
     """Returns the row of Hu et al. (2023) under a run's own."""
-    numbers = [str(paper.states), fixed(paper.r2), "", paper.pvalue or ""]
+    numbers = [str(paper.states), fixed(paper.r2), "", paper.pvalue or "", "", ""]
     dissimilarity = [fixed(paper.dissimilarity), "", ""]
     forks = yes_no(paper.forks)
     return ["  Hu et al. (2023)", "", "", "", *numbers, *dissimilarity, forks, "", ""]

@@ -1,7 +1,7 @@
 """The numbers that a run's page shows under its map."""
 
 from seedmap.experiments.report import captions
-from seedmap.experiments.report.text import UNDEFINED, fixed, mean_and_sd, of, p_equals
+from seedmap.experiments.report.text import UNDEFINED, explained, fixed, mean_and_sd, of, p_equals
 from seedmap.experiments.runs.summary import RunSummary
 
 
@@ -45,7 +45,7 @@ def _explained(summary: RunSummary) -> tuple[str, str, str]:
     bag = f"left-out R² {fixed(regression.leave_one_out_r2, undefined=UNDEFINED)}"
     of_outcome = f"on {regression.outcome}, {p_equals(regression.f_pvalue)}"
     leak = summary.findings.leak
-    first = "" if leak is None else f"; the first record alone {fixed(max(leak.scaled, 0.0))}"
+    first = "" if leak is None else f"; the first record alone {explained(leak.scaled)}"
     if alone is None:
         return "bag of states", bag, f"{of_outcome}{first}"
     label = f"one threshold of {alone.metric} alone"

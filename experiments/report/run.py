@@ -14,6 +14,7 @@ from seedmap.experiments.report.page import Drawn, Section
 from seedmap.experiments.report.text import fixed, mean_and_sd
 from seedmap.experiments.runs.summary import RunSummary
 from seedmap.hmm.autoregressive.map_sweep import SizeRow
+from seedmap.hmm.autoregressive.residuals import AUTOCORRELATED
 from seedmap.hmm.explorer.content import Explored, to_content
 from seedmap.hmm.explorer.embed import explorer, style as explorer_style
 from seedmap.hmm.figures.semantics import MORE_TIME
@@ -78,7 +79,7 @@ def _facts(summary: RunSummary) -> str:
         *_convergence(summary),
         ("states", summary.num_states),
         ("branches", summary.headline),
-        ("detour states", summary.detours),
+        ("detour states", summary.delaying_states),
         ("runs left off the map as odd", summary.odd_runs),
         ("emission", f"{summary.emission}, metrics on the scale of {_SCALES[summary.scale]}"),
     ]
@@ -231,7 +232,7 @@ def _published(summary: RunSummary) -> str:
     rows = [
         ("states", summary.num_states, theirs.num_states),
         ("forks", summary.headline, theirs.forking),
-        ("detour states", summary.detours, theirs.detours),
+        ("detour states", summary.delaying_states, theirs.detours),
         ("R² of the bag of states", regression.r2, theirs.r2),
         ("R² on left-out runs", regression.leave_one_out_r2, theirs.leave_one_out_r2),
         ("agreement of the decodings (adjusted Rand index)", None, theirs.adjusted_rand),
@@ -289,6 +290,19 @@ def _refits(summary: RunSummary) -> str:
         "Adjusted Rand index of the decoding with that of the model refitted to each of "
         f"{refits.num_resamples} resamples of its training runs (1: the same states up to their "
         f"labels, 0: as independent ones): {outcome}{failed}."
+    )
+
+
+def _autocorrelation(summary: RunSummary) -> str:
+    each = summary.stability.autocorrelation
+    if not each:
+        return ""
+    known = [value for value in each if value is not None]
+    strong = max(map(abs, known), default=0.0) > AUTOCORRELATED
+    meaning = " Records are not independent given their states." if strong else ""
+    listed = ", ".join(fixed(value, 2) for value in each)
+    return page.paragraph(
+        f"Lag-1 autocorrelation of the residuals within states, by component: {listed}.{meaning}"
     )
 
 
@@ -383,6 +397,6 @@ SECTIONS = (
     Section(
         "Reliability of the map",
         {},
-        tuple(map(_of_stability, (_priors, _restarts, _refits, _edges))),
+        tuple(map(_of_stability, (_priors, _restarts, _refits, _autocorrelation, _edges))),
     ),
 )

@@ -5,6 +5,7 @@ import math
 from seedmap.experiments.report.terminal import aligned, blocks, labelled
 from seedmap.experiments.report.text import (
     UNDEFINED,
+    explained,
     fixed,
     mean_and_sd,
     number,
@@ -58,7 +59,7 @@ def _explained(summary: RunSummary) -> dict[str, str]:
         number(value, undefined=UNDEFINED) for value in (regression.r2, regression.leave_one_out_r2)
     )
     bag = f"R² {r2}, {p_equals(regression.f_pvalue)}, left-out R² {left_out}"
-    return {"bag of states": bag + _single_threshold(summary)}
+    return {"bag of states": bag + _alone(summary)}
 
 
 def _states(summary: RunSummary) -> str:
@@ -74,7 +75,7 @@ def _detours(summary: RunSummary) -> dict[str, str]:
     """The detour states; of a map without a named branch there is nothing to say of them."""
     if summary.resolution is not None and not summary.forking:
         return {}
-    return {"detour states": ", ".join(map(str, summary.detours)) or "none"}
+    return {"detour states": ", ".join(summary.delaying_states) or "none"}
 
 
 def _speed(summary: RunSummary) -> dict[str, str]:
@@ -83,10 +84,11 @@ def _speed(summary: RunSummary) -> dict[str, str]:
     return {"path or speed": part.sentences[0]} if part else {}
 
 
-def _single_threshold(summary: RunSummary) -> str:
-    """What a single threshold explains, beside which R² is to be read."""
-    best = summary.findings.single_threshold
-    return "" if best is None else f"; one threshold of {best.metric} alone R² {number(best.r2)}"
+def _alone(summary: RunSummary) -> str:
+    """What a threshold and a first record explain, beside which R² is to be read."""
+    best, leak = summary.findings.single_threshold, summary.findings.leak
+    alone = "" if best is None else f"; one threshold of {best.metric} alone R² {number(best.r2)}"
+    return alone if leak is None else f"{alone}; the first record alone {explained(leak.scaled)}"
 
 
 def forecasts(made: Forecasts) -> str:

@@ -67,6 +67,11 @@ def fixed(value: float | None, decimals: int = 3, undefined: str = DASH) -> str:
     return undefined if value is None else f"{value:.{decimals}f}".replace("-", _MINUS)
 
 
+def explained(left_out_r2: float) -> str:
+    """Returns an R² of left-out runs, 0 where it is below: nothing is explained."""
+    return fixed(max(left_out_r2, 0.0))
+
+
 def percent(share: float | None, digits: int = 3) -> str:
     """Returns a share in per cent, as in `3.10 %`."""
     return DASH if share is None else f"{number(100 * share, digits)} %"

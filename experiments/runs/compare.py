@@ -75,8 +75,13 @@ class RunRow:
         f_pvalue: likewise.
         leave_one_out_r2: likewise.
         dissimilarity: mean over pairs of seeds.
+        threshold_r2: of the outcome on the best single threshold of a metric; None where it was
+            not sought.
+        first_record_r2: leave-one-out R2 of log time on the first record as the HMM sees it; None
+            where it is not defined.
         forks: whether the seeds fork.
-        detours: its detour states.
+        headline: what is said of that.
+        detours: where runs are delayed.
         convergence_mean: mean time of those that converge.
         convergence_std: standard deviation.
         unit: of these times.
@@ -97,8 +102,11 @@ class RunRow:
     f_pvalue: float | None
     leave_one_out_r2: float | None
     dissimilarity: DissimilaritySummary
+    threshold_r2: float | None
+    first_record_r2: float | None
     forks: bool
-    detours: list[int]
+    headline: str
+    detours: list[str]
     convergence_mean: float | None
     convergence_std: float | None
     unit: str
@@ -289,6 +297,7 @@ def compare_runs(runs: Sequence[MappedRun]) -> Comparison:
 def row_of(run: MappedRun) -> RunRow:
     """Returns the results of a run by its summary, with those of Hu et al. (2023)."""
     summary = run.summary
+    threshold, leak = summary.findings.single_threshold, summary.findings.leak
     return RunRow(
         run=run.name,
         experiment=run.config["experiment"],
@@ -303,8 +312,11 @@ def row_of(run: MappedRun) -> RunRow:
         f_pvalue=summary.regression.f_pvalue,
         leave_one_out_r2=summary.regression.leave_one_out_r2,
         dissimilarity=summary.dissimilarity,
+        threshold_r2=threshold.r2 if threshold else None,
+        first_record_r2=leak.scaled if leak else None,
         forks=summary.forking,
-        detours=summary.detours,
+        headline=summary.headline,
+        detours=summary.delaying_states,
         convergence_mean=summary.convergence.mean,
         convergence_std=summary.convergence.std,
         unit=summary.convergence.unit,

@@ -12,6 +12,7 @@ from seedmap.experiments.runs.settings import sweep_config, validation_share
 from seedmap.experiments.runs.summary import EdgeStability, PriorRow, Refits, Stability
 from seedmap.experiments.tasks.base import FitConfig
 from seedmap.fitting import Fit, fit
+from seedmap.hmm.autoregressive.residuals import autocorrelation
 from seedmap.hmm.selection.sweep import num_iterations
 from seedmap.hmm.training_map.bootstrap import bootstrap_map
 from seedmap.hmm.training_map.stability import adjusted_rand_index, edge_inclusion, edge_recurrence
@@ -41,8 +42,8 @@ class FitStability:
         refits: to resampled runs; None where none were asked for.
         priors: results under the prior asked for, and under the other one where it was fitted; none
             of the default engine.
-        autocorrelation: of the residuals within states, lag 1, by component; absent of Gaussian
-            HMMs.
+        autocorrelation: of the residuals within states, lag 1, by component, of Gaussian HMMs
+            by metric; absent in older files.
         fit_id: which all files of the fit carry.
     """
 
@@ -185,6 +186,14 @@ def refit_stability(
     )
 
 
+def _level_autocorrelation(fitted: Fit) -> list[float]:
+    """Of the metrics less their states' means, lag 1, by metric."""
+    values, paths = fitted.sequences.values, fitted.paths
+    means = fitted.chosen.parameters.means
+    residuals = np.where(paths[:, :, None] >= 0, values - means[paths], np.nan)
+    return autocorrelation(residuals, paths).tolist()
+
+
 def fit_stability(
     fitted: Fit,
     other: Fit | None,
@@ -202,6 +211,7 @@ def fit_stability(
     content = restart_stability(fitted) | {
         "refits": refit_stability(fitted, config, callbacks.get("refits")),
         "priors": [prior_row(each, fitted.paths) for each in (fitted, other) if each is not None],
+        "autocorrelation": _level_autocorrelation(fitted),
         "fit_id": None,
     }
     return from_json(FitStability, to_json(content))
@@ -220,6 +230,7 @@ def stability(analysis: Analysis, measured: FitStability) -> Stability:
         adjusted_rand=measured.adjusted_rand,
         refits=refits and Refits(refits.num_resamples, refits.num_degenerate, refits.adjusted_rand),
         priors=measured.priors,
+        autocorrelation=measured.autocorrelation,
         edges=[
             EdgeStability(
                 source=int(edge.source),

@@ -195,12 +195,13 @@ class EdgeStability:
 
 @dataclass(frozen=True)
 class Stability:
-    """Dependence of the map on restart, runs and prior."""
+    """Dependence of the map on restart, runs and prior; residuals' lag-1 autocorrelation."""
 
     adjusted_rand: list[float | None]
     refits: Refits | None
     priors: list[PriorRow]
     edges: list[EdgeStability]
+    autocorrelation: list[float | None] | Absent = ABSENT  # by component or metric
 
 
 @dataclass(frozen=True)
@@ -268,6 +269,15 @@ class RunSummary:
         if self.resolution is None:
             return self.detours
         return list(states_of_branches(self.branches, self.num_states)[1])
+
+    @property
+    def delaying_states(self) -> list[str]:
+        """The detours as people read them; a tested one with the number of states of its map."""
+        if self.resolution is None:
+            return [str(state) for state in self.detours]
+        return [
+            f"{branch.state} of {branch.num_states}" for branch in self.branches if branch.detour
+        ]
 
     @property
     def num_states_drawn(self) -> int:

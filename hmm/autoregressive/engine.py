@@ -32,7 +32,7 @@ from seedmap.hmm.autoregressive.refits import (
     permute_states,
     refit_resamples,
 )
-from seedmap.hmm.autoregressive.residuals import autocorrelation, motion_residuals
+from seedmap.hmm.autoregressive.residuals import AUTOCORRELATED, autocorrelation, motion_residuals
 from seedmap.hmm.features import Features, apply_scale, fit_scale
 from seedmap.hmm.parameters import canonical_order
 from seedmap.hmm.sequences import Sequences, check_num_runs
@@ -40,7 +40,6 @@ from seedmap.hmm.training_map.stability import adjusted_rand_index, edge_recurre
 from seedmap.hmm.training_map.transitions import returns
 
 _SCREENINGS = 2  # as the scale is another one without the odd runs
-_AUTOCORRELATED = 0.5
 _NAMED = 8  # runs that a note names at most
 
 
@@ -101,7 +100,8 @@ class MapFit:
         model: decodes any runs.
         features: all runs as the model sees them.
         paths: int32 [run, time], the likeliest by the model, -1 past a run's end.
-        agreement: float64 [run, time], share of the refits that give that state, 0 on padding.
+        agreement: float64 [run, time], share of the refits that give that state, 0 on padding;
+            NaN without refits.
         edges: float64 [source, target], share of the refits in which some run makes the transition.
         refit_agreement: float64 [refit], adjusted Rand index of each refit's decoding of the fitted
             runs with the map's.
@@ -302,7 +302,7 @@ def _notes(fit: MapFit, settings: MapSettings, num_common: int) -> tuple[str, ..
         goes = "run goes" if len(back) == 1 else "runs go"
         notes.append(f"{len(back)} {goes} back to a state once left: {_first(back)}")
     strongest = float(np.abs(fit.autocorrelation).max())
-    if strongest > _AUTOCORRELATED:
+    if strongest > AUTOCORRELATED:
         notes.append(
             f"residuals within states are autocorrelated ({strongest:.2f}): records are not "
             f"independent given their states, and count as {fit.model.tempering:.2g} of one each"

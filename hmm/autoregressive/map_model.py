@@ -78,7 +78,7 @@ def decode_runs(
         sequences: metrics as recorded, the same ones as in the fit; runs may be unfinished.
 
     Returns:
-        int32 [run, time], -1 on padding, and float64 [run, time], 0 on padding.
+        int32 [run, time], -1 on padding, and float64 [run, time], 0 on padding; NaN without refits.
 
     Raises:
         UserError: the runs have other metrics.

@@ -7,11 +7,10 @@ resamples that happen to leave them out.
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from seedmap.hmm.autoregressive.choice import Material, Plan
 from seedmap.hmm.autoregressive.fits import Fitted, Job, make_fits
-from seedmap.hmm.autoregressive.model import Parameters
 from seedmap.hmm.autoregressive.residuals import misfit, motion_residuals, place_residuals
 from seedmap.hmm.autoregressive.starts import draw_labels
 from seedmap.hmm.features import Features
@@ -65,14 +64,6 @@ def find_odd_runs(
     fits = make_fits(material.records, material.lengths, jobs, report=report)
     odd = _misfits(features, fits, counts == 0) & (material.run_weights > 0)
     return odd if odd.sum() < smallest_group(len(fitted)) else np.zeros_like(odd)
-
-
-def is_odd(
-    parameters: Parameters, features: Features, paths: Int[np.ndarray, "run time"]
-) -> Bool[np.ndarray, " run"]:
-    """Returns which runs fit no state well, by a model that has not seen them."""
-    place, motion = _distances(parameters, features, paths)
-    return (place > _FAR) | (motion > _JUMPY)
 
 
 def _distances(parameters, features, paths) -> tuple[np.ndarray, np.ndarray]:

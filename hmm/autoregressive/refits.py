@@ -97,10 +97,12 @@ def agreement_of(
 
     Args:
         paths: int [run, time], -1 on padding.
-        others: decodings of the same runs with the same labels; without any, the share is 1.
+        others: decodings of the same runs with the same labels; without any, nothing is known.
 
     Returns:
-        float64, 0 on padding.
+        float64, 0 on padding; NaN where there are no others.
     """
-    same = np.mean([other == paths for other in others or [paths]], 0)
+    if not others:
+        return np.full(paths.shape, np.nan)
+    same = np.mean([other == paths for other in others], 0)
     return np.where(paths >= 0, same, 0.0)

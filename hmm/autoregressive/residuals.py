@@ -6,6 +6,8 @@ from jaxtyping import Float, Int
 from seedmap.hmm.autoregressive.model import Parameters
 from seedmap.hmm.features import Features
 
+AUTOCORRELATED = 0.5  # lag 1, above which it is noted
+
 
 def motion_residuals(
     parameters: Parameters, features: Features, paths: Int[np.ndarray, "run time"]

@@ -31,7 +31,8 @@ class MapFit:
         runs: what it was fitted to.
         made: the model, its paths and all candidates.
         decodings: by number of states, int32 [run, time], the paths of every number of states tried
-            and of 4 to 10, where branches are sought.
+            and of 4 to 10, where branches are sought; but for the map's own number, of runs without
+            their lasting offsets, which are known when a run is over.
         sequences: the metrics [run, time, metric] in standard deviations of the fitted runs.
         parameters: where the states are, in those units (`seedmap.hmm.location_model`); state 0 is
             where runs start.

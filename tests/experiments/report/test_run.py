@@ -192,6 +192,17 @@ def test_refits_are_summed_up(tmp_path):
     assert "none could be fitted; 9 failed and are left out." in text
 
 
+def test_autocorrelation_is_shown_and_what_follows_where_it_is_strong(tmp_path):
+    consequence = "Records are not independent given their states."
+    for each, strong in (([0.25, -0.4], False), ([0.25, None, -0.75], True)):
+        stability = STABILITY | {"autocorrelation": each}
+        text = write(tmp_path, summary=SUMMARY | {"stability": stability}).text()
+        said = ", ".join("\N{EN DASH}" if x is None else f"{x:.2f}" for x in each)
+        assert f"by component: {said.replace('-', chr(0x2212))}." in text
+        assert (consequence in text) == strong
+    assert consequence not in write(tmp_path).text()
+
+
 def test_every_number_of_the_summary_appears_in_full(tmp_path):
     text = write(tmp_path).text().replace(",", " ").split()
     numbers = [x for x in leaves(SUMMARY) if isinstance(x, int | float) and x is not True]
@@ -278,6 +289,7 @@ MAPPED = SUMMARY | {
 def test_branches_are_claims_with_what_speaks_for_them(tmp_path):
     text = write(tmp_path, summary=MAPPED).text()
     assert "branches 1 branch, 1 a detour" in text
+    assert "detour states 3 of 5" in text
     assert "runs left off the map as odd 14" in text
     assert "metrics on the scale of all runs pooled" in text
     row = "3 5 yes yes 3 4 4.25 4 of 3 needed 0.75 0.625 1.8 (1.2 to \N{INFINITY}) 0.003"

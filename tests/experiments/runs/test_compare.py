@@ -56,7 +56,13 @@ def test_the_table_holds_the_summaries_and_the_papers_row(folders, tmp_path, cap
         assert row["f_pvalue"] == found["regression"]["f_pvalue"]
         assert row["dissimilarity"] == found["dissimilarity"]
         assert float(line["dissimilarity_means"]) == found["dissimilarity"]["means"]
-        assert (row["forks"], row["detours"]) == (found["forking"], found["detours"])
+        assert (row["forks"], row["detours"]) == (found["forking"], [])
+        assert row["headline"] == found["headline"]
+        assert found["headline"].partition(" (")[0] in printed
+        alone, leak = (found["findings"][key] for key in ("single_threshold", "leak"))
+        assert row["threshold_r2"] == alone["r2"]
+        assert row["first_record_r2"] == leak["scaled"]
+        assert f"{leak['scaled']:.3f}".replace("-", "\N{MINUS SIGN}") in printed
         assert row["convergence_mean"] == found["convergence"]["mean"]
         assert row["convergence_std"] == found["convergence"]["std"] > 0
         assert f"{found['regression']['r2']:.3f}" in printed

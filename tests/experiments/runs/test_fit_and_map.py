@@ -186,6 +186,14 @@ def test_a_gaussian_hmm_on_the_common_scale(folder, tmp_path):
     )
     assert content["resolution"] is None
     assert not (out / "maps.nc").exists()
+    values = fitted.sequences.values
+    left = values - fitted.saved.parameters.means[fitted.paths]
+    before, after = left[:, :-1], left[:, 1:]
+    same = (fitted.paths[:, :-1] == fitted.paths[:, 1:]) & (fitted.paths[:, 1:] >= 0)
+    a, b = before[same], after[same]
+    expected = (a * b).sum(0) / np.sqrt((a**2).sum(0) * (b**2).sum(0))
+    found = content["stability"]["autocorrelation"]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 PUBLISHED = ("--states", "1-3", "--restarts", 2, "--iterations", 10)
@@ -246,6 +254,8 @@ def test_maps_of_another_fit_or_damaged_ones_are_refused(folder, tmp_path, capsy
     copy = shutil.copytree(folder, tmp_path / "copy")
     with xr.open_dataset(copy / "maps.nc") as maps:
         whole = maps.load()
+    assert whole.imputed.dtype == bool
+    assert not whole.imputed.any()
     for maps, words in [
         (whole.assign_attrs(fit_id="another"), "are of different fits"),
         (whole.drop_vars("state"), "is not what a fit writes"),
