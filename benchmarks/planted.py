@@ -34,6 +34,7 @@ CASES = {
     "late_end": 60,
 }
 SEARCH_ONLY = {"states": 4, "restarts": 3, "resamples": 0}
+"""Of the cases of branches: fewer starts, and no refits of the chosen map; the others have the defaults."""
 SAME = 0.5
 """Overlap (Jaccard), among a branch's runs, of a side of it with those who take the planted one."""
 NO_DELAY = ("fork", "ends", "late_end", "dead_end")
@@ -86,7 +87,19 @@ def measure_states(seeds: tuple[int, int]) -> dict:
         "true_K": int(truth.max()) + 1,
         "truth": adjusted_rand_index(truth, found.paths),
         "halves": adjusted_rand_index(*(half.decode(runs) for half in halves)),
+        "named": num_named(found),
     }
+
+
+def measure_steady(seeds: tuple[int, int]) -> dict:
+    """The chosen number of states of runs that have none."""
+    found = sm.fit_map(as_runs(phases("drift", seeds)), seed=seeds[1])
+    return {"K": found.num_states, "named": num_named(found)}
+
+
+def num_named(found: sm.Map) -> int:
+    """Branches that a map by all of the default settings names."""
+    return sum(branch.named for branch in found.branches)
 
 
 def measure_odd(seeds: tuple[int, int]) -> dict:
@@ -100,6 +113,7 @@ def measure_odd(seeds: tuple[int, int]) -> dict:
     flagged = {*with_odd.odd}
     return {
         "K": [with_odd.num_states, without.num_states],
+        "named": num_named(with_odd),
         "others": adjusted_rand_index(with_odd.paths[usual], without.paths),
         "odd": int(planted.odd.sum()),
         "flagged": sum(runs.names[run] in flagged for run in np.flatnonzero(planted.odd)),
@@ -113,7 +127,7 @@ def measure(case: str, seeds: tuple[int, int]) -> dict:
     if case == "states":
         row = measure_states(seeds)
     elif case == "steady":
-        row = {"K": sm.fit_map(as_runs(phases("drift", seeds)), seed=seeds[1]).num_states}
+        row = measure_steady(seeds)
     elif case == "odd_added":
         row = measure_odd(seeds)
     else:
@@ -177,6 +191,9 @@ def report_single(by_case: dict[str, list[dict]]) -> Iterator[tuple[str, str, st
         false, number = false + hits, number + len(rows)
         yield f"false branch: {case}", "<= .05", share(hits, len(rows))
     yield "false branch: all of these", "<= .02", share(false, number)
+    whole = [row for case in ("states", "steady", "odd_added") for row in by_case.get(case, [])]
+    hits = sum(row["named"] > 0 for row in whole)
+    yield "false branch: default settings", "", share(hits, len(whole))
 
 
 def report_branching(by_case: dict[str, list[dict]]) -> Iterator[tuple[str, str, str]]:
