@@ -34,7 +34,7 @@ CASES = {
     "late_end": 60,
 }
 SEARCH_ONLY = {"states": 4, "restarts": 3, "resamples": 0}
-"""Of the cases of branches: fewer starts, and no refits of the chosen map; the others have the defaults."""
+"""Of the cases of branches: few starts, no refits of the chosen map; others have the defaults."""
 SAME = 0.5
 """Overlap (Jaccard), among a branch's runs, of a side of it with those who take the planted one."""
 NO_DELAY = ("fork", "ends", "late_end", "dead_end")
