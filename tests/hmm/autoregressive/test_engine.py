@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from scipy.special import logsumexp
 
 from helpers.relaxing import relaxing_runs
 from seedmap.errors import UserError
-from seedmap.hmm.autoregressive import engine, sizes
+from seedmap.hmm.autoregressive import engine, map_model, sizes
 from seedmap.hmm.autoregressive.choice import candidate_row
 from seedmap.hmm.autoregressive.engine import MapSettings, make_map
 from seedmap.hmm.autoregressive.fits import log_densities, precision
@@ -65,6 +66,16 @@ def test_planted_places_are_found_and_the_odd_run_is_named(planted, made):
     assert any("1 runs fit no state well and are left off the map: 23" in n for n in fit.notes)
     assert any("1 records lack some metrics" in note for note in fit.notes)
     assert any("1 records lack every metric" in note for note in fit.notes)
+
+
+def test_float32_makes_the_same_map(planted, made, monkeypatch):
+    for module in (engine, map_model):
+        monkeypatch.setattr(module, "precision", partial(precision, "tpu"))
+    narrow, wide = make_map(planted[0], np.arange(24), QUICK), made[0]
+    assert narrow.score != wide.score
+    np.testing.assert_allclose(narrow.score, wide.score, atol=2e-3)
+    assert (narrow.num_states, narrow.odd) == (wide.num_states, wide.odd)
+    assert (narrow.paths == wide.paths).mean() >= 0.99
 
 
 def test_autocorrelated_residuals_are_noted(made):

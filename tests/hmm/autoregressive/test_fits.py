@@ -10,8 +10,8 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal as normal
 
 from helpers.relaxing import relaxing_runs
-from seedmap.hmm.autoregressive.em import advance, evaluate, start
-from seedmap.hmm.autoregressive.fits import Job, make_fits, precision
+from seedmap.hmm.autoregressive.em import advance, evaluate, settle, start
+from seedmap.hmm.autoregressive.fits import Job, fits_of_states, make_fits, precision
 from seedmap.hmm.autoregressive.model import Regularisation
 from seedmap.hmm.autoregressive.records import records_of
 from seedmap.hmm.autoregressive.starts import draw_labels, progress_along_the_way
@@ -37,6 +37,11 @@ def jobs_of(features, states=(3,), weights=None, iterations=30):
 def fits_of(features, jobs, wide=True, **settings):
     with precision(), jax.enable_x64(wide):
         return make_fits(records_of(features), features.lengths, jobs, **settings)
+
+
+def settled(features, jobs):
+    with precision():
+        return fits_of_states(records_of(features), features.lengths, jobs)
 
 
 # --- a second implementation: one fit, run by run, in log space ---
@@ -185,6 +190,9 @@ def test_float32_decodes_as_float64_does():
 def test_like_data_and_any_number_of_fits_share_one_compilation():
     features, like = features_of(), features_of((38, 40, 35, 40, 40, 40, 30), seed=1)
     fits_of(features, jobs_of(features, (1, 10)))
-    before = [program._cache_size() for program in (start, advance, evaluate)]
+    settled(features, jobs_of(features, (5,)))
+    programs = (start, advance, evaluate, settle)
+    before = [program._cache_size() for program in programs]
     fits_of(like, jobs_of(like, (8, 3, 5, 4) * 4, iterations=7))
-    assert [program._cache_size() for program in (start, advance, evaluate)] == before
+    settled(like, jobs_of(like, (8, 3, 4)))
+    assert [program._cache_size() for program in programs] == before
