@@ -20,6 +20,7 @@ from seedmap.experiments.plan.hlo import ProgramText
 from seedmap.experiments.plan.programs import (
     Job,
     Program,
+    count_metrics,
     fit_programs,
     spread_over,
     training_programs,
@@ -232,7 +233,8 @@ def make_plan(
     programs = training_programs(job, compiler.devices, on_device)
     fitting = []
     if fit is not None:
-        fitting = fit_programs(job.seeds, job.num_records, fit, compiler.devices[0])
+        sizes = job.seeds, job.num_records, count_metrics(training.program, fit)
+        fitting = fit_programs(*sizes, fit, compiler.devices[0])
     fits, too_large = compiler.compile_fitting(fitting)
     compiled = [training, compiler.compile(programs.start), *fits]
     calls = most.runs * most.groups * job.num_records

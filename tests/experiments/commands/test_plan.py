@@ -105,7 +105,7 @@ def test_the_child_plans_the_same_command_line():
     assert last["plan"]["hyperparameters"]["hidden"] == 4
     assert json.dumps(last["plan"])
     fits = ("EM start", "EM", "given states", "decoding")
-    names = {"training", "start", *(f"{name}, 4 states" for name in fits)}
+    names = {"training", "start", "filter, 2 states", *(f"{name}, 4 states" for name in fits)}
     assert set(last["plan"]["compile_seconds"]) == names
 
 

@@ -17,7 +17,12 @@ from seedmap.experiments.plan import planning
 from seedmap.experiments.plan.chips import CHIPS
 from seedmap.experiments.plan.compiling import DoesNotFitError, _needed, compile_program
 from seedmap.experiments.plan.planning import make_plan
-from seedmap.experiments.plan.programs import Job, training_programs
+from seedmap.experiments.plan.programs import (
+    Job,
+    count_metrics,
+    fit_programs,
+    training_programs,
+)
 from seedmap.experiments.plan.summary import summary_text
 from seedmap.experiments.plan.targets import Target
 from seedmap.experiments.tasks.base import FitConfig
@@ -192,6 +197,34 @@ def test_ones_own_task_is_planned_as_it_is_trained():
         sm.plan(line_task(), optax.sgd(0.1), range(SEEDS), on="cpu", replicas=replicas, **sizes)
     with pytest.raises(UserError, match="no chip 'h100'"):
         sm.plan(line_task(), optax.sgd(0.1), range(3), on="h100", **sizes)
+
+
+def test_the_map_sees_the_metrics_that_are_recorded():
+    """Those of the paper where there are any: `norm` beside `l2` is not seen."""
+    cpu = jax.devices("cpu")[:1]
+
+    def counted(metrics, *named):
+        recipe = make_recipe(line_task(), optax.sgd(0.1), BATCH, EVERY, metrics)
+        return count_metrics(
+            training_programs(Job(recipe, 2, EVERY), cpu, 1).training, FitConfig(metrics=named)
+        )
+
+    def l2(params):
+        return {"l2": norm(params)["norm"], "l1": 0.0}
+
+    assert counted([norm]) == 1
+    assert counted([norm, l2]) == 2
+    assert counted([norm, l2], "norm", "l2", "eval_loss") == 3
+    few, many = (fit_programs(12, 9, count, FitConfig(states="1-2"), *cpu) for count in (1, 5))
+    sizes = [programs[0].arguments[0].first.shape[1] for programs in (few, many)]
+    assert sizes == [21, 119]  # pairs of 2 and of 6 components
+    assert [each.name for each in few if each.name.startswith("EM,")] == [
+        "EM, 4 states",
+        "EM, 10 states",
+    ]
+    assert fit_programs(12, 9, 0, FitConfig(), *cpu) == []
+    held_out = FitConfig(states="1", validation_runs=tuple(map(str, range(100, 107))))
+    assert len(fit_programs(12, 9, 1, held_out, *cpu)) == 5  # 5 fitted: no search for branches
 
 
 def test_a_fit_that_does_not_fit_is_a_note_of_a_plan_that_stands(on_this_cpu, monkeypatch):
