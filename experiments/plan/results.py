@@ -97,7 +97,8 @@ class MostSeeds:
     """How many seeds fit at once.
 
     Attributes:
-        per_device: side by side on a device, compiled for and found to fit.
+        per_device: side by side on a device, compiled for and found to fit; the most there are but
+            for 10 %, or a note says between which numbers these are.
         on_target: on all devices.
         asked: that were asked for.
         at_once: whether these fit at once.

@@ -31,7 +31,7 @@ def small_plan(seeds=5):
         compile_seconds={"training": CompileSeconds(2.0, 3.0)},
         memory=Memory(3, 1000, 200, 10, 700, 30, 1000, 2940),
         most_seeds=MostSeeds(
-            4, 4, seeds, False, 1, 2, [Tried(3, 1940, True), Tried(5, None, False)]
+            4, 4, seeds, False, 1, 2, [Tried(4, 1940, True), Tried(5, None, False)]
         ),
         operations=Amount(1e6, 2e6, 2.4e8, True, "counted"),
         bytes=Amount(1e5, 1e5, 2.2e7, False, "counted"),

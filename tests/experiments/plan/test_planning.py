@@ -83,6 +83,7 @@ def test_a_plan_of_the_cpu_has_every_field(plan, tmp_path):
     assert not plan.collectives + plan.callbacks
     assert plan.bound_seconds.run is None
     assert "not run on it" in summary_text(plan)
+    assert "at least" not in summary_text(plan)  # a rule decides, nothing is searched
 
 
 def test_operations_are_those_of_the_step_and_of_the_run(plan):
@@ -144,6 +145,16 @@ def test_seeds_at_once_that_training_would_refuse_are_a_note(on_this_cpu):
     plan = make_plan(replace(job(64), seeds_at_once=32), chip_for(4, waiting=0))
     (note,) = [note for note in plan.notes if "seeds_at_once" in note]
     assert f"of which {plan.most_seeds.per_device} fit a device" in note
+
+
+def test_a_search_that_ends_at_its_limit_is_a_note(on_this_cpu, monkeypatch):
+    monkeypatch.setattr("seedmap.experiments.plan.search.MOST_TRIES", 2)
+    plan = make_plan(job(20), chip_for(12, waiting=0))
+    assert [t.seeds for t in plan.most_seeds.tried] == [20, 5]
+    (note,) = [note for note in plan.notes if "the search ended" in note]
+    assert note.startswith("at least 5, fewer than 20 seeds fit a device: ")
+    assert "ended at 2 compilations" in note
+    assert "at least 5, fewer than 20 a device, at least 5 in all" in summary_text(plan)
 
 
 def test_the_bound_is_by_the_peak_that_binds(on_this_cpu):
