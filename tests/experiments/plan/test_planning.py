@@ -13,7 +13,7 @@ import seedmap as sm
 from helpers.schemas import assert_of_schema
 from seedmap import files
 from seedmap.errors import UserError
-from seedmap.experiments.plan import planning
+from seedmap.experiments.plan import own_task, planning
 from seedmap.experiments.plan.chips import CHIPS
 from seedmap.experiments.plan.compiling import DoesNotFitError, _needed, compile_program
 from seedmap.experiments.plan.planning import make_plan
@@ -32,6 +32,8 @@ from seedmap.trainer.group_size import USABLE
 from seedmap.trainer.recipe import make_recipe
 
 BATCH, EVERY, WIDTH, SEEDS = 8, 4, 16, 6
+OF_MAP = ("EM start", "EM", "given states", "decoding")
+SEARCHED = tuple(f"{name}, 10 states" for name in ("EM start", "EM", "decoding"))
 
 
 def line_task():
@@ -196,12 +198,20 @@ def test_ones_own_task_is_planned_as_it_is_trained():
         on="cpu",
         replicas=replicas,
         metrics=norm,
+        fit=FitConfig(states="1-2"),
         on_program=told.append,
         **sizes,
     )
     assert (made.experiment, made.steps, made.most_seeds.asked) == (None, 12, SEEDS)
-    assert told == [f"training, {made.memory.seeds} seeds a device", "start"]
+    of_map = [*(f"{name}, 4 states" for name in OF_MAP), *SEARCHED, "filter, 2 states"]
+    assert [program.name for program in made.programs] == ["training", "start", *of_map]
+    assert told == [f"training, {made.memory.seeds} seeds a device", *of_map, "start"]
     assert dict(os.environ) == before
+    told.clear()
+    wrong = {"fit": FitConfig("x"), "on_program": told.append}
+    with pytest.raises(UserError, match="--states 'x'"):
+        sm.plan(line_task(), optax.sgd(0.1), range(3), on="cpu", **wrong, **sizes)
+    assert not told  # nothing is compiled in vain
     with pytest.raises(UserError, match="steps is 5"):
         sm.plan(line_task(), optax.sgd(0.1), range(3), on="cpu", **(sizes | {"steps": 5}))
     with pytest.raises(UserError, match="nothing reads rate"):  # as `train` says
@@ -236,6 +246,16 @@ def test_the_map_sees_the_metrics_that_are_recorded():
     assert fit_programs(12, 9, 0, FitConfig(), *cpu) == []
     held_out = FitConfig(states="1", validation_runs=tuple(map(str, range(100, 107))))
     assert len(fit_programs(12, 9, 1, held_out, *cpu)) == 5  # 5 fitted: no search for branches
+
+
+def test_without_a_word_of_the_fit_its_defaults_are_planned(monkeypatch):
+    """As the command does: 1 to 8 states."""
+    asked = []
+    monkeypatch.setattr(own_task, "make_plan", lambda job, target, fit, told: asked.append(fit))
+    sm.plan(
+        line_task(), optax.sgd(0.1), range(3), on="cpu", batch_size=BATCH, steps=4, record_every=4
+    )
+    assert asked == [FitConfig()]
 
 
 def test_a_fit_that_does_not_fit_is_a_note_of_a_plan_that_stands(on_this_cpu, monkeypatch):
