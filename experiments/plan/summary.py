@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from seedmap.experiments.plan.results import Bound, Found, Plan
 from seedmap.experiments.plan.search import Bracket, left_open
 from seedmap.experiments.report.terminal import aligned, blocks, labelled
+from seedmap.results import ABSENT
 
+_SAME_OPERATIONS = "operations are counted from the traced program, and so are the same"
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -111,9 +113,14 @@ def determinism(plan: Plan) -> str:
         if each.refused is not None:
             said.append(f"{each.program} is refused: {each.refused}")
         elif each.changed:
-            changes = ", ".join(f"{name} {a} -> {b}" for name, (a, b) in each.changed.items())
-            said.append(f"{each.program}: {changes}")
-    return "; ".join(said) or "the same programs with and without deterministic operations"
+            changes = [f"{name} {a} -> {b}" for name, (a, b) in each.changed.items()]
+            changes.append(" -> ".join(f"{si(size)}B" for size in each.bytes) + " a call")
+            if each.operations is not ABSENT:
+                changes.append(f"{si(each.operations)}FLOP without and with")
+            said.append(f"{each.program}: {', '.join(changes)}")
+    if not said:
+        return "the same programs with and without deterministic operations"
+    return "; ".join([*said, _SAME_OPERATIONS])
 
 
 def gib(size: float) -> str:

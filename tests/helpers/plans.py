@@ -39,7 +39,9 @@ def small_plan(seeds=5):
         custom_calls=[Found("training", "cusolver_gesvdj_ffi", 2)],
         callbacks=[],
         nondeterministic=[
-            Determinism("training", None, {"scatter": [1, 0], "sort": [0, 1]}, [9.0, 12.0], [2, 3])
+            Determinism(
+                "training", None, {"scatter": [1, 0], "sort": [0, 1]}, [9.0, 12.0], [2, 3], 1.2e7
+            )
         ],
         bound_seconds=Bound(2.4e-4, 2.2e-5, 2.4e-4, "products", "float32"),
         programs=[ProgramPlan("training", 1.2e7, 1.1e6, 700, 0)],

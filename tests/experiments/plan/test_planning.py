@@ -13,7 +13,7 @@ import seedmap as sm
 from helpers.schemas import assert_of_schema
 from seedmap import files
 from seedmap.errors import UserError
-from seedmap.experiments.plan import own_task, planning
+from seedmap.experiments.plan import compiling, own_task, planning
 from seedmap.experiments.plan.chips import CHIPS
 from seedmap.experiments.plan.compiling import DoesNotFitError, _needed, compile_program
 from seedmap.experiments.plan.planning import make_plan
@@ -218,6 +218,29 @@ def test_ones_own_task_is_planned_as_it_is_trained():
         sm.plan(line_task(), optax.sgd(0.1), range(SEEDS), on="cpu", replicas=replicas, **sizes)
     with pytest.raises(UserError, match="no chip 'h100'"):
         sm.plan(line_task(), optax.sgd(0.1), range(3), on="h100", **sizes)
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_operations_without_and_with_determinism_are_those_of_the_traced_program(
+    is_refused, monkeypatch
+):
+    """Flags of GPUs alone, which this CPU's compiler takes and which change nothing."""
+    program = training_programs(job(), jax.devices("cpu")[:1], 1).training
+    plain, asked = compile_program(program, "cpu"), []
+
+    def compile_or_refuse(program, platform, options):
+        asked.append(options)
+        if is_refused:
+            raise jax.errors.JaxRuntimeError("UNIMPLEMENTED: scatter")
+        return compile_program(program, platform, options)
+
+    monkeypatch.setattr(compiling, "compile_program", compile_or_refuse)
+    found = compiling.determinism_of(plain, "cpu")
+    assert asked == [compiling.DETERMINISTIC]
+    assert found.refused == ("UNIMPLEMENTED: scatter" if is_refused else None)
+    assert found.operations == plain.operations.total > 0
+    assert found.bytes == [plain.text.cost.bytes] * (1 if is_refused else 2)
+    assert not found.changed
 
 
 def test_the_map_sees_the_metrics_that_are_recorded():
