@@ -120,6 +120,12 @@ def test_where_the_limit_ends_the_search_it_is_said_between_what_the_answer_lies
     assert left_open(grown, USABLE) == Bracket(16, None)
 
 
+@pytest.mark.parametrize("name", sorted(path.name for path in KEPT.glob("*.json")))
+def test_every_kept_plan_is_read_and_shown(name):
+    plan = kept(name)
+    assert plan.experiment in summary_text(plan)
+
+
 def test_a_kept_plan_of_a_search_that_ended_early_says_so():
     said = summary_text(kept("mnist-tpu-v5e-2x2.json"))
     assert "at least 98, fewer than 456 a device, at least 392 in all" in said
