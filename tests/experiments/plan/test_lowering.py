@@ -62,7 +62,7 @@ def test_precision_is_the_targets_own_mode(platform):
 
 
 @pytest.mark.parametrize("platform", OF_TARGET)
-@pytest.mark.parametrize(("emission", "count"), [("autoregressive", 9), ("gaussian", 3)])
+@pytest.mark.parametrize(("emission", "count"), [("autoregressive", 9), ("gaussian", 5)])
 def test_em_and_decoding_are_few_programs_without_calls_and_64_bits(platform, emission, count):
     """40 runs x 200 records x 14 metrics, K = 1 .. 8."""
     with precision(platform):

@@ -1,12 +1,10 @@
 """What a map says it compiles is what it compiles: names and shapes, read off JAX's own log."""
 
-import logging
-
-import jax
 import numpy as np
 import pytest
 
 import seedmap as sm
+from helpers.compiled import compilations
 from seedmap import hmm
 from seedmap.hmm.autoregressive import em
 from seedmap.hmm.autoregressive.fits import precision
@@ -14,40 +12,7 @@ from seedmap.hmm.autoregressive.programs import lane_programs
 
 RECORDS = 20
 FEW = ["EM start, 4", "EM, 4", "given states, 4", "decoding, 4"]
-
-
-class _Compiled(logging.Handler):
-    """Keeps the name and the arguments of every program that is compiled, in any thread."""
-
-    def __init__(self):
-        super().__init__()
-        self.said = []
-
-    def emit(self, record):
-        words = record.getMessage()
-        if words.startswith("Compiling "):
-            self.said.append(words.partition(" Argument mapping")[0])
-
-
-def forget():
-    """Has JAX compile the programs of the engine anew."""
-    for program in (em.start, em.settle, em.advance, em.evaluate, em.log_emissions):
-        program.clear_cache()
-
-
-@pytest.fixture
-def compiled():
-    """What is compiled from here on."""
-    forget()
-    logger, handler = logging.getLogger("jax"), _Compiled()
-    before, heard = jax.config.jax_log_compiles, logger.propagate
-    jax.config.update("jax_log_compiles", True)
-    logger.addHandler(handler)
-    logger.propagate = False
-    yield handler.said
-    logger.removeHandler(handler)
-    logger.propagate = heard
-    jax.config.update("jax_log_compiles", before)
+ENGINE = (em.start, em.settle, em.advance, em.evaluate, em.log_emissions)
 
 
 def runs(count):
@@ -66,21 +31,20 @@ def runs(count):
     ],
     ids=["too few runs for branches", "branches sought at more states", "many states"],
 )
-def test_a_map_compiles_the_programs_that_are_listed(count, states, names, compiled):
+def test_a_map_compiles_the_programs_that_are_listed(count, states, names):
     """As 4 to 10 states are searched for branches, whatever numbers are asked for."""
     data = runs(count)
-    m = sm.fit_map(data, states=states, restarts=1, iterations=2, resamples=1)
-    model = m.fit.made.model
-    hmm.filter_runs(model, data.sequences)
-    ran = sorted(compiled)
+    with compilations(*ENGINE) as ran:
+        m = sm.fit_map(data, states=states, restarts=1, iterations=2, resamples=1)
+        model = m.fit.made.model
+        hmm.filter_runs(model, data.sequences)
     with precision():
         sizes = count, count, RECORDS, model.scale.num_components
         *programs, _ = lane_programs(states, *sizes)
         *_, last = lane_programs([model.num_states], *sizes)
-        compiled.clear()
-        forget()
-        for _, function, arguments in (*programs, last):
-            function.lower(*arguments)
+        with compilations(*ENGINE) as listed:
+            for _, function, arguments in (*programs, last):
+                function.lower(*arguments)
     assert [name for name, *_ in programs] == [f"{name} states" for name in names]
     assert last[0] == f"filter, {model.num_states} states"
-    assert sorted(compiled) == ran
+    assert sorted(listed) == sorted(ran)
