@@ -11,6 +11,7 @@ FOLDER/plan_seeds.png, the most seeds that fit a device.
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ from seedmap.experiments import EXPERIMENTS, load_experiment
 from seedmap.experiments.plan.jobs import job_of
 from seedmap.experiments.plan.planning import make_plan
 from seedmap.experiments.plan.results import Plan
-from seedmap.experiments.plan.summary import gib, si
+from seedmap.experiments.plan.summary import bracket, bracket_text, gib, si
 from seedmap.experiments.plan.targets import environment, parse_target
 from seedmap.results import from_json, to_json
 
@@ -87,13 +88,14 @@ def row(name: str, target: str, plan: Plan | str) -> str:
     if isinstance(plan, str):
         return f"| {name} | {target} | {plan} |" + " |" * (len(HEADER) - 3)
     training, bound = plan.compile_seconds["training"], plan.bound_seconds
-    memory, most = plan.memory, plan.most_seeds
+    memory, most, between = plan.memory, plan.most_seeds, bracket(plan)
+    fitting = f"{most.per_device}" if between is None else bracket_text(between)
     cells = (
         f"{name}, {plan.preset}",
         target,
         f"{training.processor:.0f}",
         f"{gib(memory.total)} ({memory.seeds} a device)",
-        f"{most.per_device:,}".replace(",", " "),
+        re.sub(r"(?<=\d)(?=(\d{3})+\b)", " ", fitting),
         f"{si(plan.operations.step)}FLOP, {si(plan.bytes.step)}B",
         f"{bound.run:.3g} s ({bound.binds})",
     )

@@ -18,10 +18,11 @@ from helpers.command import seedmap
 from helpers.phases import phases
 from helpers.relaxing import relaxing_runs
 from helpers.shapes import unchecked
-from seedmap import hmm, map_fitting
+from seedmap import hmm
 from seedmap.experiments.report import progress
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.hmm.io import load_hmm
+from seedmap.hmm.training_map import branches
 
 LEAST = {"restarts": 1, "iterations": 8}
 QUICK = {"states": (1, 2), "restarts": 2, "iterations": 12, "covariance": "diagonal"}
@@ -305,7 +306,7 @@ def test_a_folder_is_loaded_and_fitted_as_the_command_does(folder):
 def few_sizes():
     """Branches are sought at 5 states only: more would take another program."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(map_fitting, "BRANCH_STATES", (5,))
+        patch.setattr(branches, "STATES", (5,))
         yield
 
 

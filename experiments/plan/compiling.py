@@ -126,14 +126,15 @@ def determinism_of(plain: Compiled, platform: str) -> Determinism:
         strict = compile_program(plain.program, platform, DETERMINISTIC)
     except jax.errors.JaxRuntimeError as error:
         words = " ".join(str(error).split())[:500]
-        cost = plain.text.cost.bytes
-        return Determinism(name, words, {}, [cost], [plain.seconds.processor])
+        cost, seconds = [plain.text.cost.bytes], [plain.seconds.processor]
+        return Determinism(name, words, {}, cost, seconds, plain.operations.total)
     return Determinism(
         program=name,
         refused=None,
         changed=_changed(before, strict.text.opcodes() + strict.text.custom_calls()),
         bytes=[plain.text.cost.bytes, strict.text.cost.bytes],
         compile_seconds=[plain.seconds.processor, strict.seconds.processor],
+        operations=plain.operations.total,
     )
 
 

@@ -1,4 +1,4 @@
-"""`seedmap.plan`: what training one's own task would need on a device that need not be there."""
+"""`seedmap.plan`: what a run of one's own task would need on a device that need not be there."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -8,6 +8,8 @@ from seedmap.experiments.plan.planning import make_plan
 from seedmap.experiments.plan.programs import Job
 from seedmap.experiments.plan.results import Plan
 from seedmap.experiments.plan.targets import Target, check_extra, environment, parse_target
+from seedmap.experiments.runs.settings import check_fit
+from seedmap.experiments.tasks.base import FitConfig
 from seedmap.trainer import Replicas, Task, weight_metrics
 from seedmap.trainer.metrics.arguments import Metric
 from seedmap.trainer.recipe import Optimizer
@@ -29,9 +31,12 @@ def plan(
     early_stop: str = "never",
     precision: str = "float32",
     seeds_at_once: int | None = None,
+    fit: FitConfig | None = None,
     on_program: Callable[[str], None] | None = None,
 ) -> Plan:
-    """Compiles what `train` would run for other devices, in this process; nothing is run.
+    """Compiles what `train` and the fit of a map would run for other devices; nothing is run.
+
+    It compiles in this process: the training, EM and decoding of its records, and the filter.
 
     Args:
         task: what to learn.
@@ -48,10 +53,13 @@ def plan(
         early_stop: see above.
         precision: see above.
         seeds_at_once: see above.
+        fit: how the map is fitted, as the flags of `seedmap plan` say it
+            (`seedmap.experiments.tasks.base.FitConfig`). Default: its defaults, 1 to 8 states.
         on_program: called with what is compiled next.
 
     Returns:
-        Plan: memory, seeds that fit, operations, bytes and the least time, as in `plan.json`.
+        Plan: memory, seeds that fit, operations, bytes, the least time and every program, as in
+            `plan.json`.
 
     Raises:
         UserError: the target is unknown or its compiler is not installed, one seed does not fit, or
@@ -64,6 +72,8 @@ def plan(
     """
     target = parse_target(on)
     check_extra(target)
+    fit = FitConfig() if fit is None else fit
+    check_fit(fit)
     recipe, hyper = checked_recipe(
         task,
         optimizer,
@@ -80,7 +90,7 @@ def plan(
     )
     job = Job(recipe, len(seeds), steps, seeds_at_once, tuple(replicas.vary), tuple(hyper))
     with _reached(target):
-        return make_plan(job, target, on_progress=on_program or (lambda what: None))
+        return make_plan(job, target, fit, on_program or (lambda what: None))
 
 
 @contextmanager

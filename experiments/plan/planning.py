@@ -20,6 +20,7 @@ from seedmap.experiments.plan.hlo import ProgramText
 from seedmap.experiments.plan.programs import (
     Job,
     Program,
+    count_metrics,
     fit_programs,
     spread_over,
     training_programs,
@@ -36,7 +37,8 @@ from seedmap.experiments.plan.results import (
     ProgramPlan,
     Tried,
 )
-from seedmap.experiments.plan.search import most_that_fit
+from seedmap.experiments.plan.search import left_open, most_that_fit
+from seedmap.experiments.plan.summary import bracket_text
 from seedmap.experiments.plan.targets import Target, devices_of
 from seedmap.experiments.tasks.base import FitConfig
 from seedmap.trainer.group_size import USABLE, halves
@@ -232,7 +234,8 @@ def make_plan(
     programs = training_programs(job, compiler.devices, on_device)
     fitting = []
     if fit is not None:
-        fitting = fit_programs(job.seeds, job.num_records, fit, compiler.devices[0])
+        sizes = job.seeds, job.num_records, count_metrics(training.program, fit)
+        fitting = fit_programs(*sizes, fit, compiler.devices[0])
     fits, too_large = compiler.compile_fitting(fitting)
     compiled = [training, compiler.compile(programs.start), *fits]
     calls = most.runs * most.groups * job.num_records
@@ -321,6 +324,12 @@ def _notes(compiler: Compiler, most: MostSeeds, operations: Amount, moved: Amoun
     elif not most.at_once:
         notes.append(
             f"{most.asked} seeds do not fit at once, {most.on_target} do: {several} on each device"
+        )
+    between = None if platform == "cpu" else left_open(most.tried, compiler.usable)
+    if between is not None:
+        notes.append(
+            f"{bracket_text(between)} seeds fit a device: the search ended at {len(most.tried)} "
+            "compilations before the most that fit was known to 10 %"
         )
     if not (operations.whole and moved.whole):
         notes.append(_OPEN_LOOPS)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from seedmap.hmm.autoregressive.fits import precision
 from seedmap.hmm.autoregressive.programs import lane_programs
 from seedmap.hmm.selection.programs import sweep_programs
 from seedmap.hmm.sequences import FIRST_RECORDS
-from seedmap.metric_names import PAPER_METRICS
+from seedmap.metric_names import OUTCOMES, PAPER_METRICS
 from seedmap.trainer.batched import SEED_AXIS, TrainState, batching_of, init_all, walk_all
 from seedmap.trainer.group_size import cpu_group
 from seedmap.trainer.placement import Placement, place
@@ -144,17 +144,32 @@ def _bytes(leaf: Any) -> int:
     return leaf.size * leaf.dtype.itemsize
 
 
+def count_metrics(training: Program, config: FitConfig) -> int:
+    """Returns how many metrics the HMM sees: those that are named, else those of the paper's 14.
+
+    Where a training records none of either, all but losses and accuracies.
+    """
+    if config.metrics:
+        return len(config.metrics)
+    _, record, _ = jax.eval_shape(training.function, *training.arguments)
+    return len({*record} & {*PAPER_METRICS}) or len({*record} - {*OUTCOMES})
+
+
 def fit_programs(
-    num_runs: int, num_records: int, config: FitConfig, device: jax.Device
+    num_runs: int, num_records: int, num_metrics: int, config: FitConfig, device: jax.Device
 ) -> list[Program]:
-    """Returns the programs of the map: EM of a group of fits, and their decoding.
+    """Returns the programs of the map: EM of a group of fits, their decoding and the filter.
 
     Args:
-        num_runs: to fit.
+        num_runs: to fit, those to hold out among them.
         num_records: of each.
+        num_metrics: of a record; none takes no programs. Autoregressive HMMs see principal
+            components of them, how many the records decide: planned for as many as metrics.
         config: how to fit.
         device: to compile for.
     """
+    if not num_metrics:
+        return []
     is_gaussian = emission_of(config) != AUTOREGRESSIVE
     setting = nullcontext if is_gaussian else partial(precision, device.platform)
     records = min(num_records, FIRST_RECORDS)
@@ -165,15 +180,20 @@ def fit_programs(
             return leaf
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
+    sizes = _num_fitted(num_runs, config), num_runs, records, num_metrics
     with setting():
         if is_gaussian:
-            train = len(split([str(run) for run in range(num_runs)], config)[0])
-            sizes = train, num_runs, records, len(PAPER_METRICS)
             found = sweep_programs(sweep_config(config), *sizes)
         else:
-            states = parse_states(config.states)
-            found = lane_programs(num_runs, records, len(PAPER_METRICS), states)
+            found = lane_programs(parse_states(config.states), *sizes)
     return [
         Program(name, function, jax.tree.map(placed, arguments), setting)
         for name, function, arguments in found
     ]
+
+
+def _num_fitted(num_runs: int, config: FitConfig) -> int:
+    """The runs that are not held out; by which names these have, sizes do not differ."""
+    held_out = tuple(str(run) for run in range(len(config.validation_runs)))
+    runs = [str(run) for run in range(num_runs)]
+    return len(split(runs, replace(config, validation_runs=held_out))[0])

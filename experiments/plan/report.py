@@ -6,7 +6,14 @@ from seedmap import files
 from seedmap.errors import UserError
 from seedmap.experiments.plan.figures import KINDS, plot_memory
 from seedmap.experiments.plan.results import Amount, Found, Plan
-from seedmap.experiments.plan.summary import determinism, gib, least_time, seeds_that_fit, si
+from seedmap.experiments.plan.summary import (
+    bracket,
+    determinism,
+    gib,
+    least_time,
+    seeds_that_fit,
+    si,
+)
 from seedmap.experiments.report import html, out_folder, page
 from seedmap.experiments.report.text import DASH, number, percent
 from seedmap.experiments.runs import folder as run_folder
@@ -62,10 +69,11 @@ def _key_numbers(plan: Plan) -> list[tuple[str, str, str]]:
     turns = f"take turns in {most.groups} groups"
     several = turns if most.runs == 1 else f"take {most.runs} runs"
     fit = "fit" if most.at_once else several
+    at_once = f"{most.on_target}" if bracket(plan) is None else f"at least {most.on_target}"
     least = "not known" if bound.run is None else f"{number(bound.run)} s"
     seconds = plan.compile_seconds.values()
     return [
-        ("seeds at once", str(most.on_target), f"{most.per_device} a device; {most.asked} {fit}"),
+        ("seeds at once", at_once, f"{most.per_device} a device; {most.asked} {fit}"),
         (
             "memory of a device",
             gib(memory.total),

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from seedmap.results import ABSENT, Absent
+
 UNITS = {
     "compile_seconds": "seconds of processor time and of the clock on this machine, by program",
     "memory": "bytes a device, of the training program at the seeds in `memory.seeds`",
@@ -12,7 +14,10 @@ UNITS = {
     "collectives": "times in the program's text",
     "custom_calls": "times in the program's text",
     "callbacks": "times in the program's text",
-    "nondeterministic": "times in the program's text; bytes of a call of the program",
+    "nondeterministic": (
+        "times in the program's text; bytes of a call of the program; floating-point operations of "
+        "a call, counted from the traced program and so the same without and with determinism"
+    ),
     "bound_seconds": "seconds of training alone, all groups of seeds one after the other",
 }
 
@@ -97,7 +102,8 @@ class MostSeeds:
     """How many seeds fit at once.
 
     Attributes:
-        per_device: side by side on a device, compiled for and found to fit.
+        per_device: side by side on a device, compiled for and found to fit; the most there are but
+            for 10 %, or a note says between which numbers these are.
         on_target: on all devices.
         asked: that were asked for.
         at_once: whether these fit at once.
@@ -153,6 +159,9 @@ class Determinism:
         changed: operation to how often it stands in the text without and with them.
         bytes: of a call without and with them.
         compile_seconds: of the processor, without and with them.
+        operations: floating-point operations of a call. They are counted from the traced program,
+            as GPUs' compilers tell none, and so are the same without and with them. Absent from
+            plans of earlier versions.
     """
 
     program: str
@@ -160,6 +169,7 @@ class Determinism:
     changed: dict[str, list[int]]
     bytes: list[float]
     compile_seconds: list[float]
+    operations: float | Absent = ABSENT
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,28 @@
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 from seedmap.experiments.plan.results import Tried
 
-MOST_TRIES = 7
+MOST_TRIES = 12
+"""Numbers compiled for at most: one may take a minute, of a TPU."""
 _NEAR = 0.95  # of the usable memory: near enough to be the most
+_CLOSE = 1.1  # ratio of a number refused and one that fits: near enough, too
 _TILE = 16  # seeds up to which chips pad arrays, so that fewer need no less
 _LARGEST = 2**20  # seeds on a device: nobody asks for more
+
+
+class Bracket(NamedTuple):
+    """Between which numbers of seeds the most that fits lies.
+
+    Attributes:
+        fits: the largest number that was found to fit.
+        refused: the smallest one that was found not to; None where none was.
+    """
+
+    fits: int
+    refused: int | None
 
 
 def most_that_fit(
@@ -16,9 +31,11 @@ def most_that_fit(
 ) -> list[Tried]:
     """Tries numbers of seeds until the largest that fits is known, or nearly.
 
-    Memory is nearly linear in the number of seeds, so the next number is where the line through
-    the last two meets what is usable; a number between what fits and what does not is tried where
-    the line has misled.
+    It is where it takes 95 % of what is usable, or a number up to 10 % above it does not fit.
+    Memory is nearly linear in the number of seeds, so the next number is where the line between
+    what fits and what does not meets what is usable. Where memory jumps the line misleads: where
+    two numbers in turn come out alike, the geometric middle is next. `left_open` says where the
+    search has ended at `MOST_TRIES`.
 
     Args:
         try_seeds: tells whether so many seeds fit.
@@ -37,29 +54,66 @@ def most_that_fit(
     return tried
 
 
+def left_open(tried: list[Tried], usable: int) -> Bracket | None:
+    """Returns where the most that fits lies if the search ended before it was nearly known.
+
+    Args:
+        tried: all that were, one that fits among them.
+        usable: bytes.
+
+    Returns:
+        None where it is.
+    """
+    fitting, refused = _fitting(tried), _refused(tried)
+    if fitting is None or _is_known(fitting, refused, usable):
+        return None
+    return Bracket(fitting.seeds, refused)
+
+
+def _fitting(tried: list[Tried]) -> Tried | None:
+    return max((t for t in tried if t.fits), key=lambda t: t.seeds, default=None)
+
+
+def _refused(tried: list[Tried]) -> int | None:
+    return min((t.seeds for t in tried if not t.fits), default=None)
+
+
+def _is_known(fitting: Tried, refused: int | None, usable: int) -> bool:
+    """Whether the most is that which fits, or nearly."""
+    too_many = refused or _LARGEST + 1
+    close = too_many <= max(fitting.seeds + 1, _CLOSE * fitting.seeds)
+    return close or fitting.bytes >= _NEAR * usable
+
+
 def _next(tried: list[Tried], usable: int) -> int | None:
     """The number to try next; None where the answer is known well enough."""
-    fitting = max((t for t in tried if t.fits), key=lambda t: t.seeds, default=None)
-    too_many = min((t.seeds for t in tried if not t.fits), default=_LARGEST + 1)
+    fitting, refused = _fitting(tried), _refused(tried)
     if fitting is None:
-        return too_many // 4 or None if too_many > 1 else None
-    if fitting.seeds + 1 >= too_many or fitting.bytes >= _NEAR * usable:
+        return max(refused // 4, 1) if refused > 1 else None
+    if _is_known(fitting, refused, usable):
         return None
-    reached = max(2 * fitting.seeds, _TILE)
-    if len([t for t in tried if t.bytes]) > 1:
-        reached = min(_on_the_line(tried, usable), too_many * 31 // 32)  # it was a bit too much
-        if not any(each.fits for each in tried[-2:]):  # the line has misled
-            reached = math.isqrt(fitting.seeds * too_many)
-    if not fitting.seeds < reached < too_many:
-        reached = (fitting.seeds + min(too_many, 4 * fitting.seeds)) // 2
-    return reached if fitting.seeds < reached < too_many else None
+    # A line that has led a bit too far is not followed as far again.
+    reached = _on_the_line(tried, usable if tried[-1].fits else (1 + _NEAR) / 2 * usable)
+    if refused is None:
+        return min(max(reached, fitting.seeds + 1), _LARGEST)
+    alike = len(tried) > 2 and tried[-1].fits == tried[-2].fits
+    if alike or not fitting.seeds < reached < refused:
+        reached = max(math.isqrt(fitting.seeds * refused), fitting.seeds + 1)
+    return reached
 
 
-def _on_the_line(tried: list[Tried], usable: int) -> int:
-    """Where the line through the two largest numbers meets what is usable."""
-    known = sorted((t for t in tried if t.bytes), key=lambda t: t.seeds)
-    (low, high) = known[-2:]
+def _on_the_line(tried: list[Tried], aim: float) -> int:
+    """Where memory is `aim` bytes on the line through what fits and what does not.
+
+    Where nothing is refused, or its memory is not known, through the two largest that fit.
+    """
+    by_seeds = sorted((t for t in tried if t.bytes), key=lambda t: t.seeds)
+    fitting = [t for t in by_seeds if t.fits]
+    known = (fitting + [t for t in by_seeds if not t.fits][:1])[-2:]
+    if len(known) < 2:
+        return max(2 * fitting[-1].seeds, _TILE)
+    (low, high) = known
     slope = (high.bytes - low.bytes) / (high.seeds - low.seeds)
     if slope <= 0:
-        return min(_TILE * high.seeds, _LARGEST)
-    return min(int(high.seeds + (usable - high.bytes) / slope), _LARGEST)
+        return _TILE * high.seeds
+    return int(low.seeds + (aim - low.bytes) / slope)

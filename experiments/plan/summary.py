@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 
 from seedmap.experiments.plan.results import Bound, Found, Plan
+from seedmap.experiments.plan.search import Bracket, left_open
 from seedmap.experiments.report.terminal import aligned, blocks, labelled
+from seedmap.results import ABSENT
 
+_SAME_OPERATIONS = "operations are counted from the traced program, and so are the same"
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -61,10 +64,30 @@ def seeds_that_fit(plan: Plan) -> str:
     fit = "fit" if most.at_once else "do not fit"
     turns = "" if most.groups == 1 else f", trained in {most.groups} groups that take turns"
     turns += "" if most.runs == 1 else f", in {most.runs} runs one after the other"
+    open_ = bracket(plan)
+    per_device = f"{most.per_device}" if open_ is None else bracket_text(open_)
+    least = "" if open_ is None else "at least "
     return (
-        f"{most.per_device} a device, {most.on_target} in all (compiled for {tried} a device); the "
-        f"{most.asked} asked for {fit} at once{turns}"
+        f"{per_device} a device, {least}{most.on_target} in all (compiled for {tried} a device); "
+        f"the {most.asked} asked for {fit} at once{turns}"
     )
+
+
+def bracket(plan: Plan) -> Bracket | None:
+    """Returns where the most seeds that fit a device lies; None where it is known.
+
+    On a CPU no search decides, but a rule.
+    """
+    hardware = plan.hardware
+    if hardware.platform == "cpu":
+        return None
+    return left_open(plan.most_seeds.tried, hardware.usable)
+
+
+def bracket_text(found: Bracket) -> str:
+    """Says between which numbers the most seeds that fit a device lies."""
+    below = "" if found.refused is None else f", fewer than {found.refused}"
+    return f"at least {found.fits}{below}"
 
 
 def least_time(bound: Bound) -> str:
@@ -90,9 +113,14 @@ def determinism(plan: Plan) -> str:
         if each.refused is not None:
             said.append(f"{each.program} is refused: {each.refused}")
         elif each.changed:
-            changes = ", ".join(f"{name} {a} -> {b}" for name, (a, b) in each.changed.items())
-            said.append(f"{each.program}: {changes}")
-    return "; ".join(said) or "the same programs with and without deterministic operations"
+            changes = [f"{name} {a} -> {b}" for name, (a, b) in each.changed.items()]
+            changes.append(" -> ".join(f"{si(size)}B" for size in each.bytes) + " a call")
+            if each.operations is not ABSENT:
+                changes.append(f"{si(each.operations)}FLOP without and with")
+            said.append(f"{each.program}: {', '.join(changes)}")
+    if not said:
+        return "the same programs with and without deterministic operations"
+    return "; ".join([*said, _SAME_OPERATIONS])
 
 
 def gib(size: float) -> str:

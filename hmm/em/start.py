@@ -24,17 +24,26 @@ from seedmap.hmm.sequences import Sequences
 
 _CHECKPOINTS = 2000  # of all training runs, about, that short runs see
 _CANDIDATES = 16
-_ITERATIONS = 8
+SHORT_ITERATIONS = 8
 
 
 def thin(sequences: Sequences) -> Sequences:
     """Every n-th checkpoint of every run, from the first on, n the same for all."""
-    step = max(1, sequences.num_observations // _CHECKPOINTS)
+    step = _every(sequences.num_observations)
     return replace(
         sequences,
         values=sequences.values[:, ::step],
         lengths=-(-sequences.lengths // step),
     )
+
+
+def thinned_length(num_runs: int, num_records: int) -> int:
+    """Returns the records of each thinned run, of so many runs of so many records."""
+    return -(-num_records // _every(num_runs * num_records))
+
+
+def _every(num_observations: int) -> int:
+    return max(1, num_observations // _CHECKPOINTS)
 
 
 def best_start(
@@ -64,7 +73,7 @@ def best_start(
     def candidate(number: int) -> tuple[Model, Progress]:
         model = start(layout, data, run_weights, keys, restarts, factor, number)
         progress = unstarted(model)
-        return model, iterate(layout, data, run_weights, prior, -np.inf, progress, _ITERATIONS)
+        return model, iterate(layout, data, run_weights, prior, -np.inf, progress, SHORT_ITERATIONS)
 
     first = candidate(0)  # alone: it compiles what the others run
     others = side_by_side(candidate, list(range(1, _CANDIDATES)), num_threads(data))

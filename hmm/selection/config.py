@@ -60,3 +60,8 @@ class SweepConfig:
                 f"restarts and iterations must be at least 1; got {self.restarts} and "
                 f"{self.iterations}"
             )
+
+    @property
+    def starts(self) -> int:
+        """Starts of each number of states that are made: one for every fold at least."""
+        return max(2, self.restarts) if self.prior == "held-out" else self.restarts

@@ -126,9 +126,7 @@ def num_iterations(config: SweepConfig) -> int:
 
 def _prepare(train, validation, config: SweepConfig, key, callback) -> _Work:
     """Lays out the fits and the data, and reports that nothing is done yet."""
-    cross = config.prior == "held-out"
-    restarts = max(2, config.restarts) if cross else config.restarts  # a fit for every fold
-    names = [(k, r) for k in config.states for r in range(restarts)]
+    names = [(k, r) for k in config.states for r in range(config.starts)]
     scaling = scaling_of(train, config.covariance)
     total = num_iterations(config)
 

@@ -129,6 +129,18 @@ class _Search(NamedTuple):
     rng: np.random.Generator
 
 
+def searched_states(num_runs: int, num_records: int) -> tuple[int, ...]:
+    """Returns the numbers of states whose maps are searched; none where the runs are too few.
+
+    Args:
+        num_runs: that are fitted.
+        num_records: of these runs together, the first of each left out.
+    """
+    if num_runs < 2 * smallest_group(num_runs):
+        return ()
+    return tuple(k for k in STATES if k <= num_records // 2)
+
+
 def find_branches(
     features: Float[np.ndarray, "run time component"],
     decodings: Mapping[int, Int[np.ndarray, "run time"]],

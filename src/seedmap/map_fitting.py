@@ -10,8 +10,7 @@ from jaxtyping import Float, Int
 from seedmap import hmm
 from seedmap.errors import UserError
 from seedmap.fitting import check_seed, split_by_name, whole_numbers
-from seedmap.hmm.training_map.branch_candidates import smallest_group
-from seedmap.hmm.training_map.branches import STATES as BRANCH_STATES
+from seedmap.hmm.training_map.branches import searched_states
 from seedmap.runs import Runs, check_is_runs
 from seedmap.showing import card
 
@@ -183,10 +182,7 @@ def fit_on_common_scale(
 def _decodings(made: hmm.MapFit, settings: hmm.MapSettings) -> dict[int, np.ndarray]:
     """The paths at every number of states that is shown or searched for branches."""
     rows = made.fitted_runs.rows
-    sought: tuple[int, ...] = ()
-    if len(rows) >= 2 * smallest_group(len(rows)):
-        records = int((made.features.lengths[rows] - 1).sum())
-        sought = tuple(k for k in BRANCH_STATES if k <= records // 2)
+    sought = searched_states(len(rows), int((made.features.lengths[rows] - 1).sum()))
     return hmm.decode_at_sizes(made, sorted({*settings.states, *sought}), seed=settings.seed)
 
 

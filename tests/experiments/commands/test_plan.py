@@ -37,7 +37,8 @@ def test_a_plan_is_printed_and_written(compiled, tmp_path, capsys):
     assert "4 a device, 4 in all" in said
     assert "do not fit at once, trained in 2 groups that take turns" in said
     assert "cusolver_gesvdj_ffi x2" in said
-    assert "training: scatter 1 -> 0, sort 0 -> 1" in said
+    assert "training: scatter 1 -> 0, sort 0 -> 1, 9 B -> 12 B a call, 12 MFLOP without" in said
+    assert "operations are counted from the traced program, and so are the same" in said
     assert "0.00024 s, by the peak of products, in float32 (the other: 2.2e-05 s)" in said
     assert f"Report: {tmp_path / 'plan' / 'plan.html'}" in said
     assert compiled == [([*words[1:], "--out", str(tmp_path / "plan")], "gpu:h100")]
@@ -105,7 +106,7 @@ def test_the_child_plans_the_same_command_line():
     assert last["plan"]["hyperparameters"]["hidden"] == 4
     assert json.dumps(last["plan"])
     fits = ("EM start", "EM", "given states", "decoding")
-    names = {"training", "start", *(f"{name}, 4 states" for name in fits)}
+    names = {"training", "start", "filter, 2 states", *(f"{name}, 4 states" for name in fits)}
     assert set(last["plan"]["compile_seconds"]) == names
 
 

@@ -13,11 +13,16 @@ import seedmap as sm
 from helpers.schemas import assert_of_schema
 from seedmap import files
 from seedmap.errors import UserError
-from seedmap.experiments.plan import planning
+from seedmap.experiments.plan import compiling, own_task, planning
 from seedmap.experiments.plan.chips import CHIPS
 from seedmap.experiments.plan.compiling import DoesNotFitError, _needed, compile_program
 from seedmap.experiments.plan.planning import make_plan
-from seedmap.experiments.plan.programs import Job, training_programs
+from seedmap.experiments.plan.programs import (
+    Job,
+    count_metrics,
+    fit_programs,
+    training_programs,
+)
 from seedmap.experiments.plan.summary import summary_text
 from seedmap.experiments.plan.targets import Target
 from seedmap.experiments.tasks.base import FitConfig
@@ -27,6 +32,8 @@ from seedmap.trainer.group_size import USABLE
 from seedmap.trainer.recipe import make_recipe
 
 BATCH, EVERY, WIDTH, SEEDS = 8, 4, 16, 6
+OF_MAP = ("EM start", "EM", "given states", "decoding")
+SEARCHED = tuple(f"{name}, 10 states" for name in ("EM start", "EM", "decoding"))
 
 
 def line_task():
@@ -78,6 +85,7 @@ def test_a_plan_of_the_cpu_has_every_field(plan, tmp_path):
     assert not plan.collectives + plan.callbacks
     assert plan.bound_seconds.run is None
     assert "not run on it" in summary_text(plan)
+    assert "at least" not in summary_text(plan)  # a rule decides, nothing is searched
 
 
 def test_operations_are_those_of_the_step_and_of_the_run(plan):
@@ -141,6 +149,16 @@ def test_seeds_at_once_that_training_would_refuse_are_a_note(on_this_cpu):
     assert f"of which {plan.most_seeds.per_device} fit a device" in note
 
 
+def test_a_search_that_ends_at_its_limit_is_a_note(on_this_cpu, monkeypatch):
+    monkeypatch.setattr("seedmap.experiments.plan.search.MOST_TRIES", 2)
+    plan = make_plan(job(20), chip_for(12, waiting=0))
+    assert [t.seeds for t in plan.most_seeds.tried] == [20, 5]
+    (note,) = [note for note in plan.notes if "the search ended" in note]
+    assert note.startswith("at least 5, fewer than 20 seeds fit a device: ")
+    assert "ended at 2 compilations" in note
+    assert "at least 5, fewer than 20 a device, at least 5 in all" in summary_text(plan)
+
+
 def test_the_bound_is_by_the_peak_that_binds(on_this_cpu):
     plan = make_plan(job(), made_up(2**30))
     bound = plan.bound_seconds
@@ -180,18 +198,87 @@ def test_ones_own_task_is_planned_as_it_is_trained():
         on="cpu",
         replicas=replicas,
         metrics=norm,
+        fit=FitConfig(states="1-2"),
         on_program=told.append,
         **sizes,
     )
     assert (made.experiment, made.steps, made.most_seeds.asked) == (None, 12, SEEDS)
-    assert told == [f"training, {made.memory.seeds} seeds a device", "start"]
+    of_map = [*(f"{name}, 4 states" for name in OF_MAP), *SEARCHED, "filter, 2 states"]
+    assert [program.name for program in made.programs] == ["training", "start", *of_map]
+    assert told == [f"training, {made.memory.seeds} seeds a device", *of_map, "start"]
     assert dict(os.environ) == before
+    told.clear()
+    wrong = {"fit": FitConfig("x"), "on_program": told.append}
+    with pytest.raises(UserError, match="--states 'x'"):
+        sm.plan(line_task(), optax.sgd(0.1), range(3), on="cpu", **wrong, **sizes)
+    assert not told  # nothing is compiled in vain
     with pytest.raises(UserError, match="steps is 5"):
         sm.plan(line_task(), optax.sgd(0.1), range(3), on="cpu", **(sizes | {"steps": 5}))
     with pytest.raises(UserError, match="nothing reads rate"):  # as `train` says
         sm.plan(line_task(), optax.sgd(0.1), range(SEEDS), on="cpu", replicas=replicas, **sizes)
     with pytest.raises(UserError, match="no chip 'h100'"):
         sm.plan(line_task(), optax.sgd(0.1), range(3), on="h100", **sizes)
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_operations_without_and_with_determinism_are_those_of_the_traced_program(
+    is_refused, monkeypatch
+):
+    """Flags of GPUs alone, which this CPU's compiler takes and which change nothing."""
+    program = training_programs(job(), jax.devices("cpu")[:1], 1).training
+    plain, asked = compile_program(program, "cpu"), []
+
+    def compile_or_refuse(program, platform, options):
+        asked.append(options)
+        if is_refused:
+            raise jax.errors.JaxRuntimeError("UNIMPLEMENTED: scatter")
+        return compile_program(program, platform, options)
+
+    monkeypatch.setattr(compiling, "compile_program", compile_or_refuse)
+    found = compiling.determinism_of(plain, "cpu")
+    assert asked == [compiling.DETERMINISTIC]
+    assert found.refused == ("UNIMPLEMENTED: scatter" if is_refused else None)
+    assert found.operations == plain.operations.total > 0
+    assert found.bytes == [plain.text.cost.bytes] * (1 if is_refused else 2)
+    assert not found.changed
+
+
+def test_the_map_sees_the_metrics_that_are_recorded():
+    """Those of the paper where there are any: `norm` beside `l2` is not seen."""
+    cpu = jax.devices("cpu")[:1]
+
+    def counted(metrics, *named):
+        recipe = make_recipe(line_task(), optax.sgd(0.1), BATCH, EVERY, metrics)
+        return count_metrics(
+            training_programs(Job(recipe, 2, EVERY), cpu, 1).training, FitConfig(metrics=named)
+        )
+
+    def l2(params):
+        return {"l2": norm(params)["norm"], "l1": 0.0}
+
+    assert counted([norm]) == 1
+    assert counted([norm, l2]) == 2
+    assert counted([norm, l2], "norm", "l2", "eval_loss") == 3
+    few, many = (fit_programs(12, 9, count, FitConfig(states="1-2"), *cpu) for count in (1, 5))
+    sizes = [programs[0].arguments[0].first.shape[1] for programs in (few, many)]
+    assert sizes == [21, 119]  # pairs of 2 and of 6 components
+    assert [each.name for each in few if each.name.startswith("EM,")] == [
+        "EM, 4 states",
+        "EM, 10 states",
+    ]
+    assert fit_programs(12, 9, 0, FitConfig(), *cpu) == []
+    held_out = FitConfig(states="1", validation_runs=tuple(map(str, range(100, 107))))
+    assert len(fit_programs(12, 9, 1, held_out, *cpu)) == 5  # 5 fitted: no search for branches
+
+
+def test_without_a_word_of_the_fit_its_defaults_are_planned(monkeypatch):
+    """As the command does: 1 to 8 states."""
+    asked = []
+    monkeypatch.setattr(own_task, "make_plan", lambda job, target, fit, told: asked.append(fit))
+    sm.plan(
+        line_task(), optax.sgd(0.1), range(3), on="cpu", batch_size=BATCH, steps=4, record_every=4
+    )
+    assert asked == [FitConfig()]
 
 
 def test_a_fit_that_does_not_fit_is_a_note_of_a_plan_that_stands(on_this_cpu, monkeypatch):

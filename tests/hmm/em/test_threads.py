@@ -131,7 +131,7 @@ def test_the_first_restart_is_k_means_and_the_others_the_best_short_run():
     np.testing.assert_array_equal(best.means[:3], first.means[:3])
     np.testing.assert_array_equal(best.factors[:3], first.factors[:3])
     short = starts.unstarted(first)
-    short = iterate(layout, data, weights, prior, -np.inf, short, starts._ITERATIONS)
+    short = iterate(layout, data, weights, prior, -np.inf, short, starts.SHORT_ITERATIONS)
     ahead, behind = (
         iterate(layout, data, weights, prior, -np.inf, starts.unstarted(model), 1).objective
         for model in (jax.tree.map(jnp.asarray, best), short.model)
