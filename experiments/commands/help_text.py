@@ -119,7 +119,7 @@ def flags_of(command: str, words: Sequence[str]) -> list[str]:
 def _preset(words: Sequence[str]) -> str | None:
     """The preset that is named, the last one where several are."""
     named = None
-    for word, after in zip(words, [*words[1:], ""], strict=True):
+    for word, after in zip(words, (*words, "")[1:], strict=True):
         if word == "--preset":
             named = after
         elif word.startswith("--preset="):
