@@ -15,11 +15,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from seedmap.cores import usable_cores
 from seedmap.experiments import load_experiment
 from seedmap.experiments.processes.cores import use_cores
 from seedmap.trainer import make_streams, make_trainer
 from seedmap.trainer.group_size import by_network
-from seedmap.trainer.placement import Placement, in_lanes, place, share, spread, usable_cores
+from seedmap.trainer.placement import Placement, in_lanes, place, share, spread
 
 
 class Case(NamedTuple):

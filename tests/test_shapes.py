@@ -4,11 +4,12 @@ import inspect
 import math
 import typing
 from dataclasses import is_dataclass
+from types import ModuleType
 
 import jax
 import numpy as np
 import pytest
-from jaxtyping import Float, TypeCheckError
+from jaxtyping import Float, TypeCheckError, jaxtyped
 
 from helpers import shapes
 from helpers.shapes import array_kinds
@@ -31,6 +32,50 @@ def test_wrong_shapes_and_types_are_noticed(monkeypatch):
 def test_what_fits_passes():
     bag = hmm.bag_of_states(np.array([[0, 1, 1], [0, 0, -1]], np.int32), 2)
     np.testing.assert_allclose(bag, [[1 / 3, 2 / 3], [1, 0]])
+
+
+RUNS, OTHER = np.zeros(3), np.zeros(4)
+Runs = Float[np.ndarray, " run"]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "right", "wrong"),
+    [
+        (Runs, RUNS, OTHER),
+        (Runs, RUNS, RUNS.astype(int)),
+        (Runs | None, None, OTHER),
+        (tuple[str, Runs], ("a", RUNS), ("a", OTHER)),
+        (tuple[Runs, ...], (RUNS, RUNS), (RUNS, OTHER)),
+        (tuple[Runs, Runs] | None, (RUNS, RUNS), (RUNS, OTHER)),
+        (list[Runs], [RUNS], [RUNS, OTHER]),
+        (dict[str, Runs], {"a": RUNS}, {"a": RUNS, "b": OTHER}),
+        (tuple[str, list[tuple[Runs, int]]], ("a", [(RUNS, 1)]), ("a", [(OTHER, 1)])),
+    ],
+)
+def test_results_are_checked_against_the_axes_of_parameters(annotation, right, wrong):
+    def give(runs: Runs, result):
+        return result
+
+    give.__annotations__["return"] = annotation
+    checked = jaxtyped(typechecker=shapes.check_arrays)(give)
+    assert checked(RUNS, right) is right
+    with pytest.raises(TypeCheckError, match=r"return value of .*\.give"):
+        checked(RUNS, wrong)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "checked"), [(tuple[str, Runs], True), (dict[str, Runs], True), (str, False)]
+)
+def test_functions_are_checked_whose_results_alone_are_arrays(annotation, checked):
+    module = ModuleType("of_a_test")
+
+    def give(result):
+        return result
+
+    give.__annotations__["return"] = annotation
+    give.__module__, module.give = module.__name__, give
+    shapes.check_module(module)
+    assert (module.give is not give) is checked
 
 
 def names_bare_array(annotation):

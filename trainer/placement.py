@@ -7,7 +7,6 @@ each on a thread of its own. So the machine code, and with it every bit of the r
 whatever their number is.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from seedmap.cores import usable_cores
 from seedmap.trainer.batched import SEED_AXIS
 
 Group = TypeVar("Group")
@@ -59,13 +59,6 @@ def place(num_replicas: int, seeds_at_once: int | None, devices: Sequence[jax.De
     num_groups = -(-share // (seeds_at_once or share))
     lanes = min(len(devices), usable_cores(), num_groups) if on_cores else 1
     return Placement(num_replicas, -(-share // num_groups), mesh, lanes)
-
-
-def usable_cores() -> int:
-    """Returns the number of cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def in_lanes(

@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import tyro
 
+from seedmap import files
 from seedmap.experiments import EXPERIMENTS, load_experiment
 from seedmap.experiments.commands.compare import CompareOptions
 from seedmap.experiments.commands.experiment_flags import TrainOptions
@@ -197,4 +198,4 @@ def _joined(text: str) -> str:
 
 
 if __name__ == "__main__":
-    TABLE.write_text(table_text(), encoding="utf-8")
+    files.write_text(TABLE, table_text())

@@ -13,14 +13,16 @@ from typing import Any
 
 from seedmap.experiments import EXPERIMENTS
 from seedmap.experiments.commands import COMMANDS, WITH_EXPERIMENT
+from seedmap.experiments.processes.cores import FLAG as CPU_DEVICES
 
 TABLE = Path(__file__).with_name("flags.json")
 HELP = ("-h", "--help")
 HELP_ALL = "--help-all"
+TIMINGS = "--timings"
 _FEW = 16  # flags, of which all are shown
 _FEWEST_COLUMNS, _MOST_COLUMNS = 40, 100
 _ABOUT = 26  # column in which the text of a flag begins
-_EVERYWHERE = "With every command: --cpu-devices N, --timings (see `seedmap --help`)."
+_EVERYWHERE = f"With every command: {CPU_DEVICES} N, {TIMINGS} (see `seedmap --help`)."
 
 
 @cache
@@ -101,13 +103,28 @@ def flag_of(flag: dict[str, Any]) -> str:
     return f"--{off}{flag['name'].replace('_', '-')}"
 
 
+def flags_of(command: str, words: Sequence[str]) -> list[str]:
+    """Returns the flags that a command line may have, those of every command among them.
+
+    Args:
+        command: its name, and the experiment's where it has one.
+        words: what follows; of its preset, what is on is turned off and the other way round.
+    """
+    name, _, experiment = (command, "", None) if command in COMMANDS else command.rpartition(" ")
+    groups = groups_of(name, experiment, _preset(words)) or []
+    flags = (flag for group in groups for flag in group["flags"] if not flag["positional"])
+    return [*map(flag_of, flags), *HELP, HELP_ALL, CPU_DEVICES, TIMINGS]
+
+
 def _preset(words: Sequence[str]) -> str | None:
-    for word, after in zip(words, [*words[1:], ""], strict=True):
+    """The preset that is named, the last one where several are."""
+    named = None
+    for word, after in zip(words, (*words, "")[1:], strict=True):
         if word == "--preset":
-            return after
-        if word.startswith("--preset="):
-            return word.partition("=")[2]
-    return None
+            named = after
+        elif word.startswith("--preset="):
+            named = word.partition("=")[2]
+    return named
 
 
 def _head(command: str, experiment: str | None, columns: int) -> Iterator[str]:

@@ -14,12 +14,11 @@ from seedmap._command import leaving_at_once
 from seedmap.errors import UserError, did_you_mean, printable
 from seedmap.experiments import EXPERIMENTS
 from seedmap.experiments.commands import COMMANDS
-from seedmap.experiments.commands.help_text import HELP, HELP_ALL, help_of
+from seedmap.experiments.commands.help_text import HELP, HELP_ALL, TIMINGS, help_of
 from seedmap.experiments.processes.cores import take_flag, use_cores
 from seedmap.experiments.processes.platforms import leave_out_absent_devices
 from seedmap.experiments.report.terminal import plain_where_needed
 
-TIMINGS = "--timings"
 _FORMAT = warnings.formatwarning
 _LONGEST = 2000  # characters of a message
 _FEWEST_COLUMNS = 40  # a help text in fewer takes minutes to lay out

@@ -7,7 +7,7 @@ that wording this module does not know still comes out as one line.
 import io
 import re
 from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import redirect_stderr
 from dataclasses import fields
 from itertools import dropwhile, takewhile
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import tyro
 
 from seedmap.errors import UserError, did_you_mean
+from seedmap.experiments.commands.help_text import flags_of
 
 _KNOWN = (  # what tyro and Python say, and what a person needs
     (r"Error parsing (\S+): invalid literal for int\(\) .*: (.*)", r"\1: \2 is not a whole number"),
@@ -65,6 +66,10 @@ def parse(options: Any, command: str, argv: Sequence[str], **settings: Any) -> A
         SystemExit: With code 0, after --help.
     """
     _check_not_empty(argv)
+    flags = flags_of(command, argv)
+    for word in takewhile(lambda word: word != "--", argv):
+        if word.startswith("--") and _plain_flag(word) not in flags:
+            raise _unknown(word, flags, command)
     argv = one_list_syntax(argv)
     errors = io.StringIO()
     try:
@@ -77,10 +82,7 @@ def parse(options: Any, command: str, argv: Sequence[str], **settings: Any) -> A
             raise
         raise UsageError(f"{one_line(errors.getvalue())}; see `seedmap {command} --help`") from None
     if unknown:
-        hint = _nearest_flag(unknown[0], options, settings)
-        raise UsageError(
-            f"{unknown[0]!r} is unknown{hint}; `seedmap {command} --help-all` lists all flags"
-        )
+        raise _unknown(unknown[0], flags, command)
     return parsed
 
 
@@ -127,14 +129,20 @@ def _check_not_empty(argv: Sequence[str]) -> None:
             raise UsageError(f"a word{after} is empty; give a value, or leave it out")
 
 
-def _nearest_flag(word: str, options: Any, settings: dict[str, Any]) -> str:
-    """Returns " (did you mean FLAG?)" for the nearest flag; "" where none is near."""
-    help_text = io.StringIO()
-    with redirect_stdout(help_text), suppress(SystemExit):
-        tyro.cli(options, args=["--help"], **settings)
-    plain = re.sub(r"\x1b\[[\d;]*m", "", help_text.getvalue())
-    flags = set(re.findall(r"--[a-z][a-z0-9-]*", plain))
-    return did_you_mean(word.partition("=")[0].replace("_", "-"), flags)
+def _plain_flag(word: str) -> str:
+    """A flag as the table has it: without its value, and with hyphens for underscores.
+
+    Example:
+        >>> _plain_flag("--fit_seed=3")
+        '--fit-seed'
+    """
+    return word.partition("=")[0].replace("_", "-")
+
+
+def _unknown(word: str, flags: Sequence[str], command: str) -> UsageError:
+    """Says that a word is unknown, and the nearest flag."""
+    hint = did_you_mean(_plain_flag(word), flags)
+    return UsageError(f"{word!r} is unknown{hint}; `seedmap {command} --help-all` lists all flags")
 
 
 def by_its_flag(message: str) -> str:

@@ -8,10 +8,10 @@ before JAX's backend starts and not after.
 import os
 from collections.abc import Sequence
 
+from seedmap.cores import FORCED_DEVICES, usable_cores
 from seedmap.errors import UserError
 
 FLAG = "--cpu-devices"
-_OF_XLA = "xla_force_host_platform_device_count"
 
 
 def take_flag(argv: Sequence[str]) -> tuple[list[str], int | None]:
@@ -46,9 +46,7 @@ def use_cores(count: int | None = None) -> None:
     """
     import jax
 
-    from seedmap.trainer.placement import usable_cores
-
-    by_xla = _OF_XLA in os.environ.get("XLA_FLAGS", "")
+    by_xla = FORCED_DEVICES in os.environ.get("XLA_FLAGS", "")
     if by_xla and count is not None:
         raise UserError(f"{FLAG} is {count}, and XLA_FLAGS names a number too: keep one of them")
     if by_xla or (count is None and jax.config.jax_num_cpu_devices > 0):
@@ -63,7 +61,5 @@ def use_cores(count: int | None = None) -> None:
 def num_lanes() -> int:
     """Returns how many pieces of work to do side by side: JAX's CPU devices, at most the cores."""
     import jax
-
-    from seedmap.trainer.placement import usable_cores
 
     return min(len(jax.local_devices(backend="cpu")), usable_cores())

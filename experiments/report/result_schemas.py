@@ -9,6 +9,7 @@ that is new or gone must be agreed to by making them anew.
 import json
 from pathlib import Path
 
+from seedmap import files
 from seedmap.experiments.noise.backend.results import BackendSummary
 from seedmap.experiments.noise.compare import StudyComparison
 from seedmap.experiments.noise.results import StudySummary
@@ -48,4 +49,4 @@ def schema_text(name: str) -> str:
 
 if __name__ == "__main__":
     for file_name in KINDS:
-        schema_path(file_name).write_text(schema_text(file_name), encoding="utf-8")
+        files.write_text(schema_path(file_name), schema_text(file_name))

@@ -19,6 +19,7 @@ import orbax.checkpoint as ocp
 import xarray as xr
 
 from seedmap import files, limits
+from seedmap.cores import usable_cores
 from seedmap.errors import UserError
 from seedmap.experiments.checkpoints.orbax_arrays import dotted, open_arrays
 from seedmap.experiments.runs.names import (
@@ -392,12 +393,6 @@ def git_commit() -> str | None:
         return None
 
 
-def _usable_cores() -> int | None:
-    """Counts the cores this process may run on, which decide XLA's threads on a CPU."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
-    return os.cpu_count() if affinity is None else len(affinity(0))
-
-
 def environment() -> dict[str, Any]:
     """Returns versions, devices, what bears on arithmetic and the commit, for `config.json`."""
     devices = jax.devices()
@@ -408,7 +403,7 @@ def environment() -> dict[str, Any]:
             "kind": devices[0].device_kind,
             "count": len(devices),
             "cpu_cores": os.cpu_count(),
-            "usable_cores": _usable_cores(),
+            "usable_cores": usable_cores(),
         },
         "variables": {name: os.environ[name] for name in ARITHMETIC if name in os.environ},
         "git_commit": git_commit(),

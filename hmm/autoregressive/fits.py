@@ -1,6 +1,5 @@
 """Many fits to the same runs: queued, and run in lanes of a compiled program until each is done."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, nullcontext
@@ -10,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
+from seedmap.cores import threads_on
 from seedmap.hmm.autoregressive.em import (
     Progress,
     advance,
@@ -169,7 +169,7 @@ def fits_of_states(
 def num_threads(records: Records) -> int:
     """Returns how many batches to run side by side on the device that holds the records."""
     (device,) = records.products.devices()
-    return min(_THREADS, os.cpu_count() or 1) if device.platform == "cpu" else 1
+    return min(_THREADS, threads_on(device))
 
 
 def padded_states(num_states: int) -> int:

@@ -25,6 +25,7 @@ from seedmap.hmm.em.m_step import log_prior, maximisation
 from seedmap.hmm.em.model import Data, Layout, Model, Prior
 from seedmap.hmm.em.threads import (
     join_models,
+    num_batches,
     num_threads,
     side_by_side,
     split,
@@ -176,7 +177,7 @@ def run(
         report: Called with the number of iterations done, at last with `num_iterations`.
     """
     threads = num_threads(data)
-    slices = split(layout, data, threads)
+    slices = split(layout, data, num_batches(data))
     batches = [_batch(layout, run_weights, prior, model, fits) for fits in slices]
     done = 0
     while done < num_iterations and not all(_finished(batch.progress) for batch in batches):

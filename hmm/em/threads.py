@@ -1,8 +1,9 @@
 """A sweep's fits in batches that run side by side.
 
 On the CPU, XLA spends one core on the loops of the EM program, whatever there are. So the fits are
-dealt into as many batches as there are cores, each a program of its own on a thread of its own: 1.9
-times as fast on 2 cores. States are padded to the largest of the batch only, which saves as well.
+dealt into as many batches as the machine has cores, each a program of its own, run on as many
+threads as there are cores for us (`seedmap.cores`): 1.9 times as fast on 2 cores. States are padded
+to the largest of the batch only, which saves as well.
 """
 
 import os
@@ -13,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from seedmap.cores import threads_on
 from seedmap.hmm.em.model import Data, Layout, Model
 
 _MOST = 4  # batches; each has to be compiled
@@ -22,20 +24,30 @@ _WORTH = 1e7  # multiplications an iteration, below which compiling takes longer
 def num_threads(data: Data) -> int:
     """Returns how many programs to run side by side on the device that holds the data.
 
-    The cores of a CPU; 1 on another device, which is best given all at once.
+    The cores of a CPU that there are for it; 1 on another device, which is best given all at once.
+    """
+    (device, *_) = data.values.devices()
+    return threads_on(device)
+
+
+def num_batches(data: Data) -> int:
+    """Returns how many batches to deal the fits into on the device that holds the data.
+
+    The cores of the machine's CPU, also those that this process may not use: the last bits of a fit
+    depend on what is in its batch, and must not on `--cpu-devices` or on where it is let run.
     """
     (device, *_) = data.values.devices()
     return (os.cpu_count() or 1) if device.platform == "cpu" else 1
 
 
-def split(layout: Layout, data: Data, num_threads: int) -> list[slice]:
+def split(layout: Layout, data: Data, num_batches: int) -> list[slice]:
     """Returns consecutive fits in batches that take about the same time, one slice a batch.
 
     A batch takes as long as its fits x states, padding included: the largest is made as small as
     can be.
     """
     work = len(layout.fit) * data.values.size * data.values.shape[-1]
-    count = min(_MOST, num_threads, len(layout.num_states)) if work >= _WORTH else 1
+    count = min(_MOST, num_batches, len(layout.num_states)) if work >= _WORTH else 1
     largest = len(layout.num_states) * max(layout.num_states)
     fillings = (_fill(layout.num_states, capacity) for capacity in range(1, largest + 1))
     return next(batches for batches in fillings if len(batches) <= count)

@@ -1,7 +1,8 @@
 """Checks the jaxtyping annotations of arrays at run time, in every test.
 
-Only arrays are checked: a list where an array is annotated is converted by the function itself, and
-plain types are the type checker's work (`mypy`).
+Parameters and results are checked; of results also the arrays in tuples, lists and dicts, but not
+in records, whose own annotations are. Only arrays are checked: a list where an array is annotated
+is converted by the function itself, and plain types are the type checker's work (`mypy`).
 
 jaxtyping's own import hook wraps every function, annotated or not, and compiles two more for each:
 a tenth of the suite's time. `check_modules` wraps those only whose annotations name an array. What
@@ -23,37 +24,72 @@ import jaxtyping
 import numpy as np
 
 
+def options(annotation):
+    """What an annotation admits: the parts of a union, or itself."""
+    is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    return typing.get_args(annotation) if is_union else (annotation,)
+
+
 def array_kinds(annotation):
     """The jaxtyping arrays that an annotation admits."""
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return [kind for entry in typing.get_args(annotation) for kind in array_kinds(entry)]
+    if len(options(annotation)) > 1:
+        return [kind for entry in options(annotation) for kind in array_kinds(entry)]
     is_kind = inspect.isclass(annotation) and issubclass(annotation, jaxtyping.AbstractArray)
     return [annotation] if is_kind else []
+
+
+def entries(annotation, value):
+    """Pairs of the entries of a tuple, list or dict and their annotations; of all else, none."""
+    for option in options(annotation):
+        kind, inner = typing.get_origin(option), typing.get_args(option)
+        if kind is dict and isinstance(value, dict):
+            yield from ((inner[1], entry) for entry in value.values())
+        elif kind in (tuple, list) and type(value) is kind:
+            one = kind is list or inner[1:] == (...,)
+            yield from zip(len(value) * inner[:1] if one else inner, value, strict=True)
+
+
+def check_array(name, annotation, value):
+    """Raises TypeError where an array is of none of the kinds that its annotation admits."""
+    kinds = array_kinds(annotation)
+    is_array = isinstance(value, np.ndarray | jax.Array)
+    if kinds and is_array and not any(isinstance(value, kind) for kind in kinds):
+        expected = " or ".join(kind.__name__ for kind in kinds)
+        found = f"{value.dtype}[{', '.join(map(str, value.shape))}]"
+        raise TypeError(f"{name} is {found}, annotated as {expected}")
+
+
+def check_result(annotation, value):
+    """`check_array` of a result, and of all within it."""
+    check_array("the result", annotation, value)
+    for inner, entry in entries(annotation, value):
+        check_result(inner, entry)
 
 
 def check_arrays(function):
     """A type checker as jaxtyping's import hook takes it: dimensions agree within a call."""
     signature = inspect.signature(function)
-    kinds = {
-        name: array_kinds(parameter.annotation) for name, parameter in signature.parameters.items()
-    }
 
     @functools.wraps(function)
     def checked(*args, **kwargs):
         for name, value in signature.bind(*args, **kwargs).arguments.items():
-            is_array = isinstance(value, np.ndarray | jax.Array)
-            if kinds[name] and is_array and not any(isinstance(value, k) for k in kinds[name]):
-                expected = " or ".join(kind.__name__ for kind in kinds[name])
-                found = f"{value.dtype}[{', '.join(map(str, value.shape))}]"
-                raise TypeError(f"{name} is {found}, annotated as {expected}")
-        return function(*args, **kwargs)
+            check_array(name, signature.parameters[name].annotation, value)
+        result = function(*args, **kwargs)
+        check_result(signature.return_annotation, result)
+        return result
 
     return checked
 
 
+def names_arrays(annotation):
+    """Whether an annotation names an array, at any depth."""
+    return bool(array_kinds(annotation)) or any(map(names_arrays, typing.get_args(annotation)))
+
+
 def has_arrays(annotated):
     """Whether a function or a record has an annotation that `check_arrays` checks."""
-    return any(map(array_kinds, inspect.get_annotations(annotated).values()))
+    hints = inspect.get_annotations(annotated)
+    return any(map(array_kinds, hints.values())) or names_arrays(hints.get("return"))
 
 
 CALLS = 50

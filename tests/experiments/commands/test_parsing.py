@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from helpers.command import seedmap
-from seedmap.experiments.commands import parsing
+from seedmap.experiments.commands import help_text, parsing
+from seedmap.experiments.commands.experiment_flags import TrainOptions, parse_experiment
+from seedmap.experiments.commands.folder_options import FolderOptions
 
 PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"
 
@@ -122,3 +124,66 @@ def test_an_empty_word_is_no_folder(words, where, capsys):
     assert seedmap(*words) == 2
     said = capsys.readouterr().err
     assert said == f"seedmap: a word {where} is empty; give a value, or leave it out\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "word", "flag"),
+    [
+        ("fit --overwritte x", "--overwritte", "--overwrite"),
+        ("fit x --overwritte", "--overwritte", "--overwrite"),
+        ("fit --stats=3 x", "--stats=3", "--states"),
+        ("fit x --stats=3", "--stats=3", "--states"),
+        ("fit x y --stats 3", "--stats", "--states"),
+        ("fit --no-overwrite x", "--no-overwrite", "--overwrite"),
+        ("fit --out --overwritte x", "--overwritte", "--overwrite"),
+        ("fit x --cpu-device 1", "--cpu-device", "--cpu-devices"),
+        ("fit x --timing", "--timing", "--timings"),
+        ("overhead --networkss x", "--networkss", "--networks"),
+        ("import checkpoints x --outt y", "--outt", "--out"),
+        ("import checkpoints --outt=y x", "--outt=y", "--out"),
+        ("noise backend parities --settngs default", "--settngs", "--settings"),
+        ("run parities --preset=quick --epohcs 3", "--epohcs", "--epochs"),
+    ],
+)
+def test_a_typo_is_named_whatever_else_is_wrong(line, word, flag, capsys):
+    """Also where the word after it was meant for an argument that lacks, or it is taken for one."""
+    assert seedmap(*line.split()) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"seedmap: '{word}' is unknown (did you mean {flag}?); `seedmap ")
+    assert said.count("\n") == 1
+
+
+def test_a_word_that_is_no_flag_is_named_too(capsys):
+    assert seedmap("fit", "x", "overwrite") == 2
+    assert "'overwrite' is unknown (did you mean --overwrite?)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "batch_norm"),
+    [
+        ("cifar10 --no-batch-norm", False),
+        ("cifar10 --no_batch_norm --preset cpu", False),
+        ("cifar10-destabilised --batch-norm", True),
+    ],
+)
+def test_what_is_on_is_turned_off_and_hyphens_may_be_underscores(line, batch_norm):
+    _, options = parse_experiment(TrainOptions, "train", [*line.split(), "--out", "x"])
+    assert options.training.batch_norm is batch_norm
+
+
+def test_behind_two_hyphens_there_are_no_flags():
+    assert parsing.parse(FolderOptions, "collect", ["--", "--run"]).folder == Path("--run")
+
+
+def test_the_last_preset_that_is_named_counts(monkeypatch):
+    """As for the parser: what is on in it has a flag that turns it off."""
+    on, off = ({"training": {"batch_norm": value}} for value in ("True", "False"))
+    flag = {"name": "batch_norm", "value": "", "default": "True", "positional": False}
+    group = {"name": "training", "about": "", "flags": None}
+    command = {"groups": [group], "of_preset": ["training"], "changed": {}}
+    own = {"training": {"flags": [flag]}, "presets": {"on": on, "off": off}}
+    table = {"commands": {"train": command}, "experiments": {"mine": own}}
+    monkeypatch.setattr(help_text, "read_table", lambda: table)
+    words = ["--preset", "on", "--preset=off"]
+    assert help_text.flags_of("train mine", words)[0] == "--batch-norm"
+    assert help_text.flags_of("train mine", words[2:] + words[:2])[0] == "--no-batch-norm"

@@ -8,10 +8,9 @@ import jax
 import pytest
 
 from helpers.command import seedmap
+from seedmap.cores import usable_cores
 from seedmap.errors import UserError
 from seedmap.experiments.processes import cores
-from seedmap.trainer import placement
-from seedmap.trainer.placement import usable_cores
 
 
 @pytest.mark.parametrize(
@@ -79,5 +78,5 @@ def test_by_default_there_is_a_device_for_every_core():
 def test_lanes_are_devices_but_no_more_than_cores(monkeypatch):
     for devices, usable, lanes in ((1, 8, 1), (4, 8, 4), (8, 2, 2)):
         monkeypatch.setattr(jax, "local_devices", lambda backend, n=devices: [backend] * n)
-        monkeypatch.setattr(placement, "usable_cores", lambda n=usable: n)
+        monkeypatch.setattr(cores, "usable_cores", lambda n=usable: n)
         assert cores.num_lanes() == lanes

@@ -10,6 +10,7 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal as normal
 
 from helpers.relaxing import relaxing_runs
+from seedmap.hmm.autoregressive import fits
 from seedmap.hmm.autoregressive.em import advance, evaluate, settle, start
 from seedmap.hmm.autoregressive.fits import Job, fits_of_states, make_fits, precision
 from seedmap.hmm.autoregressive.model import Regularisation
@@ -152,6 +153,17 @@ def test_a_fit_stops_by_itself_and_does_not_depend_on_its_neighbours():
             beside[index].run_log_likelihood, alone.run_log_likelihood, rtol=1e-10
         )
         np.testing.assert_array_equal(beside[index].paths, alone.paths)
+
+
+def test_the_number_of_threads_changes_no_bit(monkeypatch):
+    features = features_of()
+    jobs, found = jobs_of(features, (1, 2, 3, 4, 5) * 3, iterations=25), []
+    for threads in (1, 3):
+        monkeypatch.setattr(fits, "num_threads", lambda records, n=threads: n)
+        found.append(fits_of(features, jobs))
+    for one, other in zip(*found, strict=True):
+        for a, b in zip(jax.tree.leaves(vars(one)), jax.tree.leaves(vars(other)), strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_weight_2_is_a_run_twice_and_weight_0_a_run_left_out():

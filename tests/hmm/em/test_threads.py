@@ -9,6 +9,8 @@ import pytest
 
 from helpers.em_fits import as_data, as_model, prior_of, start_of
 from helpers.planted import planted
+from seedmap import cores
+from seedmap.hmm.autoregressive import fits
 from seedmap.hmm.em import loop, start as starts, threads
 from seedmap.hmm.em.candidates import restart_keys, start
 from seedmap.hmm.em.loop import iterate, run
@@ -20,6 +22,7 @@ LAYOUT = Layout((1, 2, 2, 3, 4), "full")
 @pytest.fixture
 def two_batches(monkeypatch):
     monkeypatch.setattr(threads, "_WORTH", 0)
+    monkeypatch.setattr(loop, "num_batches", lambda data: 2)
     monkeypatch.setattr(loop, "num_threads", lambda data: 2)
 
 
@@ -60,20 +63,20 @@ def test_little_work_stays_in_one_batch():
     assert len(threads.split(LAYOUT, as_data(planted()[0]), 2)) == 1
 
 
-@pytest.mark.parametrize(("platform", "expected"), [("cpu", 3), ("gpu", 1), ("tpu", 1)])
-def test_threads_are_the_cores_where_a_cpu_holds_the_data(monkeypatch, platform, expected):
-    """The devices of the data count, not those that JAX would take by default."""
-    monkeypatch.setattr(os, "cpu_count", lambda: 3)
-    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+@pytest.mark.parametrize(
+    ("platform", "usable", "batches"), [("cpu", 3, 64), ("gpu", 1, 1), ("tpu", 1, 1)]
+)
+def test_threads_are_the_usable_cores_where_a_cpu_holds_the_data(
+    monkeypatch, platform, usable, batches
+):
+    """The devices of the data count; the bits of fits are those of the machine with all cores."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(cores, "usable_cores", lambda: 3)
+    monkeypatch.setattr(jax, "local_devices", lambda backend: [backend] * 8)
     values = SimpleNamespace(devices=lambda: [SimpleNamespace(platform=platform)])
-    assert threads.num_threads(Data(values, None)) == expected
-
-
-def test_data_on_this_machine_say_their_device():
-    data = as_data(planted()[0])
-    (device,) = data.values.devices()
-    cores = os.cpu_count() if device.platform == "cpu" else 1
-    assert threads.num_threads(data) == cores
+    data = Data(values, None)
+    assert (threads.num_threads(data), threads.num_batches(data)) == (usable, batches)
+    assert fits.num_threads(SimpleNamespace(products=values)) == usable
 
 
 def test_a_model_taken_apart_and_joined_is_the_same():
@@ -96,6 +99,20 @@ def test_fits_in_batches_are_those_of_one_program(two_batches):
     found, alone = (one._replace(model=existing(one.model)) for one in (found, alone))
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(alone), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-3)
+
+
+def test_batches_are_the_same_on_fewer_threads(two_batches, monkeypatch):
+    seen = []
+
+    def on_threads(work, batches, number):
+        seen.append((len(batches), number))
+        return threads.side_by_side(work, batches, number)
+
+    monkeypatch.setattr(loop, "num_threads", lambda data: 1)
+    monkeypatch.setattr(loop, "side_by_side", on_threads)
+    data, weights = as_data(planted()[0].select(range(6))), jnp.ones((5, 6))
+    run(LAYOUT, data, weights, prior_of(5), 1e-6, model_of(LAYOUT), 2, lambda done: None)
+    assert seen == [(2, 1)]
 
 
 def test_threads_keep_the_settings_of_the_caller():
