@@ -119,9 +119,8 @@ def record(folder, steps):
 # A training that has come to its end, and is not collected yet.
 
 PARITIES = load_experiment("parities")
-SETTINGS = ParitiesConfig(
-    seeds=6, epochs=6, record_every=2, hidden=8, train_size=64, test_size=20, seeds_at_once=6
-)
+SMALL = {"epochs": 6, "record_every": 2, "hidden": 8, "train_size": 64, "test_size": 20}
+SETTINGS = ParitiesConfig(seeds=6, seeds_at_once=6, record=("l2",), **SMALL)
 
 
 @pytest.fixture(scope="module")
