@@ -300,8 +300,7 @@ def test_a_diverged_replica_has_no_distance(first_explodes):
         explodes = entry < begins[0] + 0.01 if first_explodes else entry > 0
         return loss * jnp.where(explodes, jnp.nan, 1.0), correct
 
-    task = TASK._replace(train_score=explode)
-    found = run(6, same_streams(6, ("init",)), task=task, seeds_at_once=6)
+    found = run(6, same_streams(6, ("init",)), task=TASK._replace(train_score=explode))
     exploded = found.diverged >= 0
     assert exploded[0] == first_explodes
     assert 0 < exploded.sum() < 6
