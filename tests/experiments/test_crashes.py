@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from helpers.command import seedmap
 from helpers.crashes import Case, Replay, refuse, replay
 from helpers.kills import Killed, killed_when
-from seedmap import files
+from seedmap import files, map_fitting
 from seedmap.experiments import load_experiment
 from seedmap.experiments.recording.recorder import Recorder
 from seedmap.experiments.runs import folder as run_folder, forecast, train as training
@@ -70,6 +70,14 @@ def write_csv(folder, seed):
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_sizes():
+    """Branches are sought at 4 states only: more would take another program."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(map_fitting, "BRANCH_STATES", (4,))
+        yield
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     """A run that is imported, then fitted, mapped and reported, a folder for each; CSV files."""
@@ -86,11 +94,16 @@ def base(tmp_path_factory):
         shutil.copytree(base / before, base / name)
         assert seedmap(command, base / name, *flags) == 0
         before = name
+    return base
+
+
+@pytest.fixture(scope="module")
+def recorded(base):
+    """Beside them runs recorded from their loops, and the same fitted and then continued."""
     record(base / "recorded", 12)
     shutil.copytree(base / "recorded", base / "recorded and fitted")
     assert seedmap("fit", base / "recorded and fitted", "--states", "2", *FIT) == 0
     record(base / "recorded and fitted", 16)
-    return base
 
 
 def record(folder, steps):
@@ -106,9 +119,8 @@ def record(folder, steps):
 # A training that has come to its end, and is not collected yet.
 
 PARITIES = load_experiment("parities")
-SETTINGS = ParitiesConfig(
-    seeds=6, epochs=6, record_every=2, hidden=8, train_size=64, test_size=20, seeds_at_once=6
-)
+SMALL = {"epochs": 6, "record_every": 2, "hidden": 8, "train_size": 64, "test_size": 20}
+SETTINGS = ParitiesConfig(seeds=6, seeds_at_once=6, record=("l2",), **SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -259,7 +271,9 @@ EVERY_THIRD = ("import metrics", "fit", "fit --out --overwrite", "map", "report"
         *(pytest.param(n, 1, marks=pytest.mark.slow) for n in (*LONG, *EVERY_THIRD)),
     ],
 )
-def test_a_step_stopped_anywhere(name, every, base, tmp_path, capsys, monkeypatch):
+def test_a_step_stopped_anywhere(name, every, base, tmp_path, capsys, monkeypatch, request):
+    if "recorded" in name:
+        request.getfixturevalue("recorded")
     monkeypatch.setattr(f"{_RUNS}.baselines.compare_baselines", compare_baselines)
     _survives(name, STEPS[name](base), tmp_path, capsys, every)
 
@@ -270,21 +284,21 @@ def test_a_disk_that_refuses_any_operation(name, base, tmp_path, capsys):
     refuse(STEPS[name](base), tmp_path / "run", capsys)
 
 
-@pytest.mark.parametrize("size", [300, 3000])
 @pytest.mark.parametrize("name", ["import metrics --overwrite", "fit", "map again", "report"])
-def test_a_full_disk_leaves_the_former_results(name, size, base, tmp_path, capsys):
+def test_a_full_disk_leaves_the_former_results(name, base, tmp_path, capsys):
     """A limit on the size of files stands for the disk."""
     with pytest.MonkeyPatch.context() as patch:
         case = Replay(STEPS[name](base), tmp_path / "run", patch)
-        case.begin()
-        capsys.readouterr()
-        with limited(size):
-            assert case.execute() == 2
-        *_, line = capsys.readouterr().err.splitlines()
-        assert line.startswith(f"seedmap: cannot write or read {tmp_path}")
-        assert line.endswith("File too large")
-        assert case.state() == "former"
-        assert not (tmp_path / "run" / SERVICE).exists()
+        for size in (300, 3000):
+            case.begin()
+            capsys.readouterr()
+            with limited(size):
+                assert case.execute() == 2
+            *_, line = capsys.readouterr().err.splitlines()
+            assert line.startswith(f"seedmap: cannot write or read {tmp_path}")
+            assert line.endswith("File too large")
+            assert case.state() == "former"
+            assert not (tmp_path / "run" / SERVICE).exists()
 
 
 def test_a_full_disk_under_orbax_is_named(tmp_path):

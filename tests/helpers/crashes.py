@@ -82,19 +82,27 @@ def remember_figures(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(style._WRITERS, ".png", remembered)
 
 
+def remember_loads(patch: pytest.MonkeyPatch) -> None:
+    """Has the same NetCDF file read once: reading one is most of what a short command does."""
+    load, read = xr.load_dataset, {}
+
+    def remembering_load(path, **options):
+        content = Path(path).read_bytes()
+        if content not in read:
+            read[content] = load(path, **options)
+        return read[content].copy(deep=True)
+
+    patch.setattr(xr, "load_dataset", remembering_load)
+
+
 def remember_netcdf(patch: pytest.MonkeyPatch) -> None:
     """Has the same file read once, and the same dataset turned into a file once.
 
     Nothing waits for the disk either.
     """
     patch.setattr(os, "fsync", lambda descriptor: None)
-    load, write, read, written = xr.load_dataset, xr.Dataset.to_netcdf, {}, {}
-
-    def remembering_load(path, **options):
-        content = Path(path).read_bytes()
-        if content not in read:
-            read[content] = load(path, **options)
-        return read[content].copy()
+    remember_loads(patch)
+    write, written = xr.Dataset.to_netcdf, {}
 
     def remembering_write(dataset, buffer, **options):
         key = repr(dataset.to_dict())
@@ -104,7 +112,6 @@ def remember_netcdf(patch: pytest.MonkeyPatch) -> None:
             written[key] = made.getvalue()
         buffer.write(written[key])
 
-    patch.setattr(xr, "load_dataset", remembering_load)
     patch.setattr(xr.Dataset, "to_netcdf", remembering_write)
 
 

@@ -39,17 +39,19 @@ def run(seeds, steps=24, record_every=4, **options):
 def numpy_run(seed, steps):
     """Sparse parities by hand in float64: the same weights, data and order, no jax arithmetic."""
     streams = jax.tree.map(lambda keys: keys[0], make_streams([seed]))
-    layers = parities_task(CONFIG).init(streams.init)["params"]
+    layers = jax.jit(parities_task(CONFIG).init)(streams.init)["params"]
     w1, b1, w2, b2 = (
         np.asarray(layers[layer][name], np.float64)
         for layer in ("Dense_0", "Dense_1")
         for name in ("kernel", "bias")
     )
-    (x, y), (x_test, y_test) = jax.tree.map(np.asarray, make_data(CONFIG, streams.data))
+    data = jax.jit(make_data, static_argnums=0)(CONFIG, streams.data)
+    (x, y), (x_test, y_test) = jax.tree.map(np.asarray, data)
+    order_of = jax.jit(lambda key, epoch: permutation(jax.random.fold_in(key, epoch), 50))
     losses = []
     for step in range(steps):
         epoch, batch = divmod(step, 4)  # 50 examples: three batches of 16 and one of 2
-        order = np.asarray(permutation(jax.random.fold_in(streams.order, epoch), CONFIG.train_size))
+        order = np.asarray(order_of(streams.order, epoch))
         rows = order[16 * batch : 16 * (batch + 1)]
         hidden = np.maximum(x[rows] @ w1 + b1, 0)
         out = hidden @ w2[:, 0] + b2[0]
@@ -92,10 +94,13 @@ def test_a_seed_alone_starts_and_walks_as_in_a_batch():
         together.model.params,
         alone.model.params,
     )
-    drawn = [
-        jax.vmap(lambda k: (make_data(CONFIG, k.data), batch_rows(k.order, 0, 4, 50, 16)))(key)
-        for key in keys
-    ]
+
+    @jax.jit
+    @jax.vmap
+    def draw(key):
+        return make_data(CONFIG, key.data), batch_rows(key.order, 0, 4, 50, 16)
+
+    drawn = [draw(key) for key in keys]
     jax.tree.map(lambda many, one: np.testing.assert_array_equal(many[7], one[0]), *drawn)
     first, second = run(range(9)).dataset.sel(seed=7), run([7]).dataset.sel(seed=7)
     np.testing.assert_allclose(first.train_loss, second.train_loss, rtol=1e-5)

@@ -1,5 +1,7 @@
 """What a task may bring: a model state, masks, shared data, hyperparameters of its own, metrics."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ from seedmap.experiments.tasks.sparse_parities import ParitiesConfig, parities_t
 from seedmap.trainer import Data, Replicas, Task, Variables, grid, make_streams, make_trainer, train
 from seedmap.trainer.order import batch_rows
 from seedmap.trainer.step import evaluate
+from seedmap.trainer.streams import Streams
 from seedmap.trainer.task import Noise
 
 POOL = jax.random.normal(jax.random.key(9), (60, 5))
@@ -20,6 +23,8 @@ def no_metrics(params):
     """Losses and accuracies alone: the programs compile in a third of the time."""
     return {}
 
+
+rows_of_batches = jax.jit(batch_rows, static_argnums=(2, 3, 4))
 
 SIZES = {"batch_size": 12, "steps": 12, "record_every": 4, "seeds_at_once": 8}
 SIZES |= {"metrics": no_metrics}
@@ -70,36 +75,51 @@ def train_score(model, batch, noise):
 TASK = Task(init, make_data, score, 36, train_score, pool=POOL)
 
 
-def by_hand(seed, steps):
-    """The same training written as a plain loop over one seed."""
-    keys = jax.tree.map(lambda keys: keys[0], make_streams([seed]))
-    data, optimizer = make_data(keys.data, POOL), optax.sgd(0.05)
+@jax.jit
+def begin_by_hand(keys, scale):
+    """Data, and the model before its first step."""
     model = init(keys.init)
-    state, stats = optimizer.init(model.params), model.state
-    params = model.params
+    scaled = jax.tree.map(lambda leaf: scale * leaf, model.params)
+    return make_data(keys.data, POOL), model._replace(params=scaled)
+
+
+@jax.jit
+def step_by_hand(model, data, keys, step, rate):
+    rows = batch_rows(keys.order, step, 1, 36, 12)[0]
+    batch = jax.tree.map(lambda leaf: leaf[rows], data.train)
+    noise = Noise(*(jax.random.fold_in(key, step) for key in (keys.augment, keys.dropout)))
+
+    def mean_loss(params):
+        losses, _, stats = train_score(Variables(params, model.state), batch, noise)
+        return losses.mean(), stats
+
+    grads, stats = jax.grad(mean_loss, has_aux=True)(model.params)
+    return Variables(jax.tree.map(lambda p, g: p - rate * g, model.params, grads), stats)
+
+
+def by_hand(seed, steps, rate, scale=1.0):
+    """The same training written as a plain loop over one seed, by gradient descent."""
+    keys = jax.tree.map(lambda keys: keys[0], make_streams([seed]))
+    data, model = begin_by_hand(keys, scale)
     for step in range(steps):
-        rows = batch_rows(keys.order, jnp.int32(step), 1, 36, 12)[0]
-        batch = jax.tree.map(lambda leaf: leaf[rows], data.train)  # noqa: B023
-        noise = Noise(*(jax.random.fold_in(key, step) for key in (keys.augment, keys.dropout)))
+        model = step_by_hand(model, data, keys, jnp.int32(step), rate)
+    return *model, jax.jit(score)(model, data.test)[0].mean()
 
-        def mean_loss(params):
-            losses, _, new = train_score(Variables(params, stats), batch, noise)  # noqa: B023
-            return losses.mean(), new
 
-        grads, stats = jax.grad(mean_loss, has_aux=True)(params)
-        updates, state = optimizer.update(grads, state, params)
-        params = optax.apply_updates(params, updates)
-    return params, stats, score(Variables(params, stats), data.test)[0].mean()
+def assert_by_hand(run, i, expected):
+    """Parameters, statistics and evaluation of one of the seeds."""
+    *model, eval_loss = expected
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a[i], b, rtol=2e-4, atol=2e-6),
+        [run.params, run.state],
+        model,
+    )
+    np.testing.assert_allclose(run.dataset.eval_loss[i, -1], eval_loss, rtol=1e-4)
 
 
 def test_batch_norm_dropout_and_augmentation_as_in_a_plain_loop():
     run = train(TASK, optax.sgd(0.05), [3, 5], **SIZES)
-    params, stats, eval_loss = by_hand(5, 12)
-    for ours, theirs in ((run.params, params), (run.state, stats)):
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a[1], b, rtol=2e-4, atol=2e-6), ours, theirs
-        )
-    np.testing.assert_allclose(run.dataset.eval_loss[1, -1], eval_loss, rtol=1e-4)
+    assert_by_hand(run, 1, by_hand(5, 12, 0.05))
     assert not np.allclose(run.state["BatchNorm_0"]["mean"], 0)
 
 
@@ -124,19 +144,22 @@ def test_rows_that_fill_up_an_epochs_last_batch_are_no_part_of_its_statistics():
     run = train(task, optax.sgd(0.1), [0], replicas=Replicas(vary=()), **sizes)
     order = make_streams([0], vary=()).order[0]
     mean = np.zeros(2)
-    for rows in batch_rows(order, jnp.int32(0), 3, 10, 4):  # of 4, 4 and 2 examples
+    for rows in rows_of_batches(order, 0, 3, 10, 4):  # of 4, 4 and 2 examples
         mean = 0.9 * mean + 0.1 * x[[row for row in np.asarray(rows) if row >= 0]].mean(0)
     np.testing.assert_allclose(run.state["mean"][0], mean, rtol=1e-6)
 
 
-@pytest.mark.parametrize("stream", ["init", "data", "order", "augment", "dropout"])
-def test_each_stream_alone_makes_seeds_differ_and_none_makes_them_equal(stream):
-    params = train(
-        TASK, optax.sgd(0.1), range(3), replicas=Replicas(vary=(stream,)), **SIZES
-    ).params
-    kernel = params["Dense_0"]["kernel"]
-    assert not np.array_equal(kernel[0], kernel[1])
-    assert not np.array_equal(kernel[1], kernel[2])
+def test_each_stream_alone_makes_seeds_differ():
+    """Three seeds for each, all in one program; of one stream also by its name."""
+    optimizer = optax.sgd(0.1)
+    of_each = [make_streams(range(3), vary=(name,)) for name in Streams._fields]
+    streams = jax.tree.map(lambda *keys: jnp.concatenate(keys), *of_each)
+    run = train(TASK, optimizer, range(15), replicas=Replicas(streams=streams), **SIZES)
+    named = train(TASK, optimizer, range(3), replicas=Replicas(vary=("init",)), **SIZES)
+    kernels = run.params["Dense_0"]["kernel"].reshape(5, 3, 5, 8)
+    for kernel in (*kernels, named.params["Dense_0"]["kernel"]):
+        assert not np.array_equal(kernel[0], kernel[1])
+        assert not np.array_equal(kernel[1], kernel[2])
 
 
 def test_without_a_stream_to_vary_seeds_are_equal_to_the_bit():
@@ -147,7 +170,7 @@ def test_without_a_stream_to_vary_seeds_are_equal_to_the_bit():
 
 
 def test_a_grid_of_hyperparameters_is_one_program_with_a_run_for_each():
-    seeds, hyper = grid([4, 7], learning_rate=[0.01, 0.1], init_scale=[1.0, 3.0])
+    seeds, hyper = grid([4, 7], learning_rate=[0.01, 0.1], init_scale=[0.5, 2.0])
     assert len(seeds) == 8
     run = train(
         TASK,
@@ -157,19 +180,9 @@ def test_a_grid_of_hyperparameters_is_one_program_with_a_run_for_each():
         **SIZES,
     )
     assert run.dataset.learning_rate.values.tolist() == hyper["learning_rate"]
-    for i in (1, 3, 6):
-        scale = hyper["init_scale"][i]
-
-        def scaled(key):
-            model = init(key)
-            return model._replace(params=jax.tree.map(lambda leaf: scale * leaf, model.params))  # noqa: B023
-
-        alone = train(
-            TASK._replace(init=scaled), optax.sgd(hyper["learning_rate"][i]), [seeds[i]], **SIZES
-        )
-        np.testing.assert_allclose(
-            run.dataset.train_loss[i], alone.dataset.train_loss[0], rtol=1e-4
-        )
+    for i, seed in enumerate(seeds):
+        rate, scale = hyper["learning_rate"][i], hyper["init_scale"][i]
+        assert_by_hand(run, i, by_hand(seed, 12, rate, scale))
 
 
 @pytest.mark.parametrize(
@@ -202,12 +215,12 @@ def test_groups_change_nothing_but_rounding():
 
 
 def test_evaluation_in_pieces_is_that_of_the_whole():
-    model = init(jax.random.key(0))
+    model = jax.jit(init)(jax.random.key(0))
     x = jax.random.normal(jax.random.key(1), (2500, 5))
     examples = (x, jnp.sign(x[:, 0]))
-    losses, correct = score(model, examples)
+    losses, correct = jax.jit(score)(model, examples)
     whole = np.asarray(losses, float).mean(), np.asarray(correct, float).mean()
-    np.testing.assert_allclose(evaluate(TASK, model, examples), whole, rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(partial(evaluate, TASK))(model, examples), whole, rtol=1e-6)
 
 
 CONFIG = ParitiesConfig(hidden=32, bits=5, parity_bits=1, train_size=64, test_size=50)
@@ -301,11 +314,12 @@ def test_metrics_see_the_coming_step():
     before, after = (run.params["params"] for run in runs)
     at = {name: float(runs[0].dataset[name][0, -1]) for name in runs[0].dataset}
     keys = jax.tree.map(lambda keys: keys[0], make_streams([2]))
-    data = task.make_data(keys.data)
-    rows = batch_rows(keys.order, jnp.int32(5), 1, 64, 16)[0]
+    data = jax.jit(task.make_data)(keys.data)
+    rows = rows_of_batches(keys.order, 5, 1, 64, 16)[0]
     batch = jax.tree.map(lambda leaf: leaf[rows], data.train)
     params = jax.tree.map(lambda leaf: leaf[0], {"params": before})
 
+    @jax.jit
     def mean_loss(params):
         return task.score(params, batch)[0].mean()
 
@@ -313,7 +327,7 @@ def test_metrics_see_the_coming_step():
         return np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(tree)))
 
     step = jax.tree.map(np.subtract, after, before)
-    start = task.init(keys.init)
+    start = jax.jit(task.init)(keys.init)
     np.testing.assert_allclose(at["gradient"], norm(jax.grad(mean_loss)(params)), rtol=1e-5)
     np.testing.assert_allclose(at["update"], norm(step), rtol=1e-4)
     np.testing.assert_allclose(

@@ -257,9 +257,10 @@ class FlaxNet(nn.Module):
 
 
 def test_flax_layout_is_the_rule_of_the_trainer():
-    params = FlaxNet().init(jax.random.key(0), jnp.ones((2, 4, 4, 3)))["params"]
+    params = jax.jit(FlaxNet().init)(jax.random.key(0), np.ones((2, 4, 4, 3)))["params"]
     params = jax.tree.map(
-        lambda leaf: leaf + 0.01 * jnp.arange(leaf.size).reshape(leaf.shape), params
+        lambda leaf: np.asarray(leaf) + np.float32(0.01) * np.arange(leaf.size).reshape(leaf.shape),
+        params,
     )
     leaves = jax.tree_util.tree_leaves_with_path(params)
     tensors = {".".join(key.key for key in path): np.asarray(leaf) for path, leaf in leaves}

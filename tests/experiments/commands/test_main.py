@@ -10,7 +10,9 @@ import pytest
 import xarray as xr
 
 from helpers.command import seedmap
+from helpers.crashes import remember_loads
 from helpers.schemas import assert_of_schema
+from seedmap import map_fitting
 from seedmap.experiments.commands import main as cli
 from seedmap.experiments.report.run_text import summary_text
 from seedmap.experiments.runs import folder as run_folder
@@ -25,8 +27,17 @@ TRAINING = (
     "--seeds 6 --epochs 40 --record-every 4 --hidden 16 --bits 8 --train-size 64 "
     "--learning-rate 0.3"
 ).split()
-FITTING = "--states 2-3 --restarts 2 --iterations 6".split()
+FITTING = "--states 2-3 --restarts 2 --iterations 6 --resamples 3".split()
 TINY = TRAINING + FITTING
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """Branches are sought at 4 states only: more would take another program."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(map_fitting, "BRANCH_STATES", (4,))
+        remember_loads(patch)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +140,7 @@ def test_the_other_prior_is_fitted_where_a_comparison_is_asked_for(copy):
 def test_every_pass_counts_in_the_progress(copy):
     """Six passes under the held-out prior, one under the weak one, and the refits."""
     counted = []
-    config = FitConfig(states="1-2", restarts=2, iterations=6, resamples=3, compare_priors=True)
+    config = FitConfig("1-2", 2, 6, covariance="shared", resamples=3, compare_priors=True)
     fit_run(copy, config, lambda done, total: counted.append((done, total)))
     assert {total for _, total in counted} == {6 * 6 + 6 + 6}
     done = [done for done, _ in counted]

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import pytest
 
 from seedmap.experiments import EXPERIMENTS, load_experiment
+from seedmap.experiments.networks import resnet
 from seedmap.experiments.plan.jobs import job_of
 from seedmap.hmm.autoregressive.fits import precision
 from seedmap.hmm.autoregressive.programs import lane_programs
@@ -29,7 +30,15 @@ def calls(text):
     return set(re.findall(r"custom_call @([\w.]+)", text)) - {"Sharding"}
 
 
+@pytest.fixture
+def one_block_of_each_kind(monkeypatch):
+    """ResNet18 of a block that keeps the shape and one that halves it; the others repeat them."""
+    monkeypatch.setattr(resnet, "STAGES", resnet.STAGES[:2])
+    monkeypatch.setattr(resnet, "BLOCKS_PER_STAGE", 1)
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.usefixtures("one_block_of_each_kind")
 def test_an_experiments_training_is_lowered_as_its_target_has_it(name):
     experiment = load_experiment(name)
     job = job_of(experiment, experiment.presets["quick"].training, None)
@@ -47,13 +56,12 @@ def test_an_experiments_training_is_lowered_as_its_target_has_it(name):
         assert "f64" not in text
 
 
-@pytest.mark.parametrize("platform", OF_TARGET)
-def test_precision_is_the_targets_own_mode(platform):
+def test_precision_is_the_targets_own_mode():
     experiment = load_experiment("parities")
     job = job_of(experiment, experiment.presets["quick"].training, None)
     recipe = job.recipe.__class__(**{**vars(job.recipe), "precision": "bfloat16"})
     streams = jax.eval_shape(lambda: make_streams(range(2)))
-    for target, rounded in ((platform, False), ("cpu", True)):
+    for target, rounded in (*((target, False) for target in OF_TARGET), ("cpu", True)):
         batching = Batching(None, target)
         state = jax.eval_shape(partial(init_all, recipe, batching), streams)
         traced = group_program(recipe, batching).trace(state, ())

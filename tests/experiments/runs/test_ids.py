@@ -11,7 +11,7 @@ import xarray as xr
 
 import seedmap as sm
 from helpers.command import seedmap
-from helpers.crashes import remember_netcdf
+from helpers.crashes import remember_loads
 from helpers.schemas import assert_of_schema
 from helpers.small_runs import FITTING, METRICS, make_run
 from seedmap import files
@@ -59,6 +59,14 @@ READS = {
 
 class Accepted(Exception):
     """Raised where the work would begin that follows on reading."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def read_once():
+    """Every test reads copies of the same few files."""
+    with pytest.MonkeyPatch.context() as patch:
+        remember_loads(patch)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +124,6 @@ def is_mixture(reader, replaced, source):
 def test_a_file_of_another_run_is_refused_by_all_that_read_it(
     source, name, runs, tmp_path, monkeypatch
 ):
-    remember_netcdf(monkeypatch)
     folder = tmp_path / "run"
     shutil.copytree(runs / "ours", folder)
     shutil.copy(runs / source / name, folder / name)

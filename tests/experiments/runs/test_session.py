@@ -15,9 +15,8 @@ from seedmap.experiments.tasks.sparse_parities import ParitiesConfig
 from seedmap.lock import SERVICE
 
 PARITIES = load_experiment("parities")
-CONFIG = ParitiesConfig(
-    seeds=6, epochs=6, record_every=2, hidden=8, train_size=64, test_size=20, seeds_at_once=6
-)
+SMALL = {"epochs": 6, "record_every": 2, "hidden": 8, "train_size": 64, "test_size": 20}
+CONFIG = ParitiesConfig(seeds=6, seeds_at_once=6, record=("l2",), **SMALL)
 
 
 def write_csv(folder, value):

@@ -138,9 +138,10 @@ def test_logits_and_scores_are_those_of_bert_in_transformers():
         out = model(input_ids=torch.tensor(tokens.astype(int)), labels=torch.tensor(labels))
     expected = np.take_along_axis(out.logits.numpy(), positions[..., None], axis=1)
     assert expected.std() > 0.5
-    found = logits_at(params, tokens.astype(np.int32), positions, KEEP_ALL)
+    found = jax.jit(partial(logits_at, drop=KEEP_ALL))(params, tokens.astype(np.int32), positions)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-    loss, correct = score(params, Masked(tokens, positions, chosen), KEEP_ALL)
+    score_all = jax.jit(partial(score, drop=KEEP_ALL))
+    loss, correct = score_all(params, Masked(tokens, positions, chosen))
     np.testing.assert_allclose(np.mean(loss), out.loss.item(), rtol=1e-5)
     right = expected.argmax(axis=-1) == chosen
     assert right.any()
@@ -266,8 +267,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean():
     assert make_dropout(jax.random.key(0), 0.0)(x, 0) is x
 
 
-@pytest.mark.parametrize("remat", [False, True])
-def test_the_loop_over_blocks_is_blocks_one_after_the_other(remat):
+def test_the_loop_over_blocks_is_blocks_one_after_the_other():
     """With masks of their own, and the gradient of each block's parameters."""
     net = random_params(replace(TINY, layers=3))["params"]
     x = np.random.default_rng(0).normal(size=(4, 7, TINY.width)).astype(np.float32)
@@ -279,13 +279,18 @@ def test_the_loop_over_blocks_is_blocks_one_after_the_other(remat):
             out = block(of_layer({"layers": layers}, i), out, drop, 3 * i + 1)
         return jnp.sum(jnp.sin(out)), out
 
-    def looped(layers):
+    def looped(layers, remat):
         out = through_blocks(layers, x, drop, remat)
         return jnp.sum(jnp.sin(out)), out
 
-    sides = [jax.jit(jax.grad(f, has_aux=True))(net["layers"]) for f in (one_by_one, looped)]
-    for expected, found in zip(*map(jax.tree.leaves, sides), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    wanted = jax.jit(jax.grad(one_by_one, has_aux=True))(net["layers"])
+    for remat in (False, True):
+        sides = (
+            wanted,
+            jax.jit(jax.grad(looped, has_aux=True), static_argnums=1)(net["layers"], remat),
+        )
+        for expected, found in zip(*map(jax.tree.leaves, sides), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_every_training_row_is_seen_once():
@@ -293,10 +298,8 @@ def test_every_training_row_is_seen_once():
     steps, between = schedule(QUICK, task.num_train)
     assert between == QUICK.record_every
     assert steps * QUICK.batch_size == task.num_train
-    orders = [
-        np.asarray(batch_rows(key, 0, steps, task.num_train, QUICK.batch_size)).ravel()
-        for key in make_streams([0, 1]).order
-    ]
+    rows = jax.jit(lambda key: batch_rows(key, 0, steps, task.num_train, QUICK.batch_size))
+    orders = [np.asarray(rows(key)).ravel() for key in make_streams([0, 1]).order]
     for order in orders:
         assert sorted(order) == list(range(task.num_train))
     assert not np.array_equal(*orders)
@@ -341,7 +344,8 @@ def test_gradient_agrees_with_differences_of_the_loss():
             jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), random_params(config, seed))
             for seed in (0, 1)
         )
-        batch = mask(jax.random.key(0), random_rows(TINY, 4), 2, 31)
+        masked = jax.jit(lambda key: mask(key, random_rows(TINY, 4), 2, 31))
+        batch = masked(jax.random.key(0))
 
         def mean_loss(params):
             return jnp.mean(score(params, batch, KEEP_ALL)[0])

@@ -8,7 +8,7 @@ import pytest
 from helpers.phases import phases
 from helpers.relaxing import relaxing_runs
 from seedmap.hmm.autoregressive.alignment import align_runs
-from seedmap.hmm.autoregressive.choice import final_fit, make_material
+from seedmap.hmm.autoregressive.choice import Plan, final_fit, make_material
 from seedmap.hmm.autoregressive.engine import MapSettings, make_map
 from seedmap.hmm.autoregressive.fits import Job, fits_of_states, make_fits, precision
 from seedmap.hmm.autoregressive.model import REGULARISATION, default_tempering
@@ -19,6 +19,7 @@ from seedmap.hmm.sequences import from_arrays
 from seedmap.hmm.training_map.stability import adjusted_rand_index
 
 RUNS, RECORDS = 24, 60
+SHAPE = (RUNS, RECORDS, 4)  # of most runs here: one program, where others take one of their own
 
 
 def features_of(x, lengths=None):
@@ -68,8 +69,10 @@ def test_runs_that_are_not_fitted_have_offsets_by_the_fitted_ones(relaxed):
     assert np.abs(other.features.x[-1]).max() < 50
 
 
-def test_states_are_nearer_to_the_truth_than_those_of_runs_with_their_offsets():
-    settings = MapSettings(states=(4,), restarts=3, final_restarts=3, resamples=2)
+def test_states_are_nearer_to_the_truth_than_those_of_runs_with_their_offsets(monkeypatch):
+    # Halves, most of the fits, choose nothing where one number of states is tried.
+    monkeypatch.setattr(MapSettings, "plan", Plan((4,), 3, pairs=1, half_restarts=1))
+    settings = MapSettings(states=(4,), restarts=3, final_restarts=3, resamples=0)
     aligned, raw = [], []
     for seed in range(4):
         planted = phases("single", (7, seed), num_runs=24, num_records=100, num_phases=4)
@@ -143,9 +146,10 @@ def total_spread(parameters):
     return np.trace(parameters.spread, axis1=1, axis2=2).sum()
 
 
-def test_the_map_has_the_densities_of_the_runs_as_recorded():
-    planted = phases("single", (7, 9), num_runs=20, num_records=80, num_phases=3)
+def test_the_map_has_the_densities_of_the_runs_as_recorded(monkeypatch):
+    planted = phases("single", (7, 9), num_runs=20, num_records=RECORDS, num_phases=3)
     sequences = from_arrays(planted.values)
+    monkeypatch.setattr(MapSettings, "plan", Plan((3,), 1, pairs=1, half_restarts=1))
     settings = MapSettings(states=(3,), restarts=1, final_restarts=1, resamples=2)
     made = make_map(sequences, np.arange(20), settings)
     with precision():
@@ -179,9 +183,10 @@ def test_runs_that_have_no_states_in_common_keep_their_offsets():
 
 
 def test_runs_that_stand_still_count_as_any():
-    x = np.repeat(np.random.default_rng(0).normal(size=(6, 1, 2)), 30, axis=1)
+    x = np.repeat(np.random.default_rng(0).normal(size=(RUNS, 1, 4)), RECORDS, axis=1)
+    lengths = np.full(RUNS, 30)
     with precision():
-        assert align_runs(features_of(x), np.arange(6), 0).tempering == 0.5
+        assert align_runs(features_of(x, lengths), np.arange(RUNS), 0).tempering == 0.5
 
 
 def regressed(residuals, x):
@@ -246,12 +251,13 @@ def test_records_of_runs_that_are_pushed_for_long_each_its_own_way_count_less(re
 
 def test_too_little_to_align_changes_nothing():
     """Runs of 2 records have no state in common but one; offsets are zero or finite."""
-    x = np.random.default_rng(0).normal(size=(6, 2, 1))
+    x, two = np.random.default_rng(0).normal(size=SHAPE), np.full(RUNS, 2)
     with precision():
-        aligned = align_runs(features_of(x), np.arange(6), 0)
+        aligned = align_runs(features_of(x, two), np.arange(RUNS), 0)
     assert np.isfinite(aligned.features.x).all()
     assert aligned.tempering == 0.5
-    same = replace(features_of(x), present=np.zeros((6, 2), bool), x=np.zeros_like(x))
+    none = np.zeros(SHAPE[:2], bool)
+    same = replace(features_of(x, two), present=none, x=np.zeros_like(x))
     with precision():
-        nothing = align_runs(same, np.arange(6), 0)
+        nothing = align_runs(same, np.arange(RUNS), 0)
     assert (nothing.features.x == 0).all()

@@ -39,7 +39,7 @@ def test_messages_against_dynamax():
     logs -= logs.max(2, keepdims=True)
     weights = np.array([[1.0, 0.5], [0.0, 2.0]])
     inputs = (initial, transition, np.exp(logs), mask, weights)
-    messages = forward_backward(*map(jnp.asarray, inputs))
+    messages = jax.jit(forward_backward)(*map(jnp.asarray, inputs))
     for i in range(2):
         counts = np.zeros((3, 3))
         for run, length in enumerate(lengths):
@@ -62,9 +62,9 @@ def test_padding_changes_no_statistic():
     sequences = planted()[0].select(range(6))
     layout = Layout((2, 3), "full")
     model = as_model(layout, [start_of(2, "full"), start_of(3, "full", seed=1)])
+    statistics = jax.jit(expectation, static_argnums=0)
     short, long = (
-        expectation(layout, model, as_data(sequences, extra), jnp.ones((2, 6)))
-        for extra in (0, 126)
+        statistics(layout, model, as_data(sequences, extra), jnp.ones((2, 6))) for extra in (0, 126)
     )
     for a, b in zip(short, long, strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-4)
@@ -87,7 +87,7 @@ def test_em_never_lowers_the_penalised_likelihood(covariance):
         means[:] = collinear().values[0, :: 60 // len(means)][: len(means)]  # far from empty
     model = as_model(layout, starts)
     flags = jnp.zeros(3, bool)
-    progress = Progress(model, jnp.full(3, -jnp.inf), jnp.zeros(3, jnp.int32), flags, flags)
+    progress = Progress(model, jnp.full(3, -jnp.inf, float), jnp.zeros(3, jnp.int32), flags, flags)
     objectives = []
     for _ in range(25):  # at a tolerance under which no fit converges
         progress = iterate(layout, data, jnp.ones((3, 6)), prior_of(3), -jnp.inf, progress, 1)
@@ -180,7 +180,7 @@ def test_a_degenerate_fit_stops_at_its_last_good_parameters_and_spares_the_other
         bad[3][1] = 1e-38 * np.eye(3)
     model = as_model(layout, [start_of(2, "full"), bad])
     flags = jnp.zeros(2, bool)
-    progress = Progress(model, jnp.full(2, -jnp.inf), jnp.zeros(2, jnp.int32), flags, flags)
+    progress = Progress(model, jnp.full(2, -jnp.inf, float), jnp.zeros(2, jnp.int32), flags, flags)
     after = iterate(layout, data, jnp.ones((2, 6)), prior_of(2), 1e-6, progress, 5)
     assert after.degenerate.tolist() == [False, True]
     assert after.iterations.tolist() == [5, 0]

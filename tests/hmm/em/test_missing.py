@@ -26,6 +26,7 @@ from seedmap.hmm.selection.sweep import fit_sweep
 from seedmap.hmm.sequences import from_arrays
 
 UNIT = Scaling(np.zeros(3), np.ones(3))
+statistics_of = jax.jit(expectation, static_argnums=0)  # one program, not one for each operation
 
 
 def with_holes(share=0.2, seed=0):
@@ -58,7 +59,7 @@ ROWS = np.array(
 
 def test_densities_are_those_of_the_analytic_marginal():
     mean, covariance, inverse = a_state()
-    found = marginal_log_densities(
+    found = jax.jit(marginal_log_densities)(
         jnp.asarray(inverse)[None], jnp.asarray(mean)[None], gathered(ROWS)
     )
     for row, log in zip(ROWS, found[:, 0], strict=False):
@@ -88,7 +89,7 @@ def test_sums_are_those_of_the_analytic_conditional():
         whitened = inverse @ (full - mean)
         first += weight * whitened
         second += weight * (np.outer(whitened, whitened) + inverse @ spread @ inverse.T)
-    found = conditional_scatter(
+    found = jax.jit(conditional_scatter)(
         jnp.asarray(inverse)[None], jnp.asarray(mean)[None], gathered(ROWS), jnp.asarray(weights)
     )
     np.testing.assert_allclose(found[0][0], first, rtol=1e-3, atol=1e-3)
@@ -111,7 +112,7 @@ def test_em_never_lowers_the_penalised_likelihood(covariance):
     layout = Layout((2, 3), covariance)
     model = as_model(layout, [start_of(2, covariance), start_of(3, covariance, seed=1)])
     flags, objectives = jnp.zeros(2, bool), []
-    progress = Progress(model, jnp.full(2, -jnp.inf), jnp.zeros(2, jnp.int32), flags, flags)
+    progress = Progress(model, jnp.full(2, -jnp.inf, float), jnp.zeros(2, jnp.int32), flags, flags)
     for _ in range(15):
         progress = iterate(layout, data, jnp.ones((2, 6)), prior_of(2), -jnp.inf, progress, 1)
         objectives.append(np.asarray(progress.objective, np.float64))
@@ -125,7 +126,7 @@ def test_the_em_likelihood_is_that_of_the_decoder():
     sequences = with_holes()[0].select(range(6))
     layout = Layout((2, 3), "full")
     starts = [start_of(2, "full"), start_of(3, "full", seed=1)]
-    statistics = expectation(
+    statistics = statistics_of(
         layout, as_model(layout, starts), as_data([sequences], UNIT), jnp.ones((2, 6))
     )
     for one, found in zip(starts, statistics.log_likelihood, strict=True):
@@ -144,7 +145,7 @@ def test_complete_data_and_a_checkpoint_without_values_agree():
     found = []
     for sequences in (from_arrays(values, complete.lengths), from_arrays(complete.values, lengths)):
         data = as_data([sequences], UNIT)
-        found.append(expectation(layout, model, data, jnp.ones((2, 6))))
+        found.append(statistics_of(layout, model, data, jnp.ones((2, 6))))
     assert as_data([complete], UNIT).missing is None
     np.testing.assert_allclose(found[0].log_likelihood, found[1].log_likelihood, rtol=1e-5)
     spare = [a - b for a, b in zip(found[0], found[1], strict=True)]

@@ -20,6 +20,7 @@ from seedmap.trainer.metrics.spectrum import (
 )
 
 EPS = np.finfo(np.float32).eps
+spectra_of = jax.jit(spectra, static_argnums=1)  # one program, not one for each operation
 SHAPES = [(40, 128), pytest.param((512, 128), marks=pytest.mark.slow)]
 
 
@@ -85,7 +86,7 @@ def test_gram_values_are_within_their_bound(name, shape):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_gram_keeps_the_zeros_of_a_matrix_of_low_rank(shape):
     """Roots of the eigenvalues would be off by some 1e-4: thousands of roundings."""
-    ours = np.sort(gram_values(jnp.asarray(example("rank 2", shape))[None])[0])[::-1]
+    ours = np.sort(jax.jit(gram_values)(example("rank 2", shape)[None])[0])[::-1]
     np.testing.assert_allclose(ours[:2], [2.0, 1.0], rtol=1e-5)
     assert ours[2:].max() < 20 * EPS
 
@@ -95,7 +96,7 @@ def test_gram_keeps_the_zeros_of_a_matrix_of_low_rank(shape):
 def test_summary_agrees_with_float64(name, method):
     matrix = example(name, (40, 128))
     expected = summary(truth(matrix))
-    ours = spectra((jnp.asarray(matrix)[None],), method)[0]
+    ours = spectra_of((matrix[None],), method)[0]
     for field, value, known in zip(Spectrum._fields, ours, expected, strict=True):
         rtol = {"exact": 3e-5, "gram": 5e-3 if field == "effective_rank" else 5e-4}[method]
         np.testing.assert_allclose(value[0], known, rtol=rtol, atol=1e-6, err_msg=field)
@@ -167,9 +168,11 @@ def test_tridiagonal_matrix_has_the_operators_eigenvalues(reorthogonalise):
     operator = random_matrix((6, 6))
     operator = jnp.asarray(operator + operator.T)
     starts = jnp.eye(6)[:2]
-    diagonals, links = tridiagonal(
-        lambda rows: rows @ operator, starts, 6, reorthogonalise=reorthogonalise
-    )
+    diagonals, links = jax.jit(
+        lambda starts: tridiagonal(
+            lambda rows: rows @ operator, starts, 6, reorthogonalise=reorthogonalise
+        )
+    )(starts)
     expected = np.linalg.eigvalsh(np.asarray(operator, np.float64))
     for small in dense(diagonals, links[:, :-1]):
         np.testing.assert_allclose(np.linalg.eigvalsh(small), expected, atol=1e-4)
@@ -212,21 +215,21 @@ def test_every_decomposition_waits_for_the_one_before(method):
 def test_probes_do_not_change_with_time_or_replica_but_with_the_seed():
     matrices = jnp.asarray(random_matrix((1, 140, 150)))
     first, again, other = (
-        spectra((matrices,), Lanczos(steps=3, seed=seed))[0].mean[0] for seed in (0, 0, 1)
+        spectra_of((matrices,), Lanczos(steps=3, seed=seed))[0].mean[0] for seed in (0, 0, 1)
     )
     assert first == again != other
 
 
 def test_small_matrices_are_exact_under_every_method():
     matrices = jnp.asarray(random_matrix((3, LANCZOS_ABOVE, 140)))
-    expected = summarise(exact_values(matrices))
+    expected = jax.jit(lambda matrices: summarise(exact_values(matrices)))(matrices)
     for method in ("gram", "lanczos"):
-        jax.tree.map(np.testing.assert_array_equal, spectra((matrices,), method)[0], expected)
+        jax.tree.map(np.testing.assert_array_equal, spectra_of((matrices,), method)[0], expected)
 
 
 @pytest.mark.parametrize("method", ["exact", "gram", "lanczos"])
 def test_a_zero_matrix_has_zeros_and_no_effective_rank(method):
-    ours = spectra((jnp.zeros((1, 130, 300)),), method)[0]
+    ours = spectra_of((jnp.zeros((1, 130, 300)),), method)[0]
     np.testing.assert_array_equal(jnp.stack(ours)[:3, 0], 0.0)
     assert np.isnan(ours.effective_rank[0])
 

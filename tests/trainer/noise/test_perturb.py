@@ -139,10 +139,11 @@ def test_a_changed_order_moves_the_examples_of_a_batch_with_what_was_drawn_for_t
     weights = flat(found.params)
     assert 0 < np.abs(weights[0] - weights[1]).max() < 1e-5
     one = jax.tree.map(lambda leaf: leaf[1], perturb)
-    place = np.asarray(positions(one, jnp.arange(STEPS), BATCH))
+    places = jax.jit(positions, static_argnums=2)
+    place = np.asarray(places(one, jnp.arange(STEPS), BATCH))
     assert (np.sort(place, axis=1) == np.arange(BATCH)).all()
     assert len({tuple(row) for row in place}) > STEPS // 2  # another order at every step
-    as_drawn = positions(Perturbations(accumulation=jnp.uint32(0)), jnp.arange(STEPS), BATCH)
+    as_drawn = places(Perturbations(accumulation=jnp.uint32(0)), jnp.arange(STEPS), BATCH)
     assert (as_drawn == jnp.arange(BATCH)).all()
     # A task that draws by place and does not follow gets other noise, not another order of sums.
 
@@ -150,24 +151,24 @@ def test_a_changed_order_moves_the_examples_of_a_batch_with_what_was_drawn_for_t
         x = batch[0] + 0.1 * jax.random.normal(noise.augment, batch[0].shape)
         return score_of(logits(params, x), batch[1])
 
-    other = flat(run(2, perturb=perturb, task=TASK._replace(train_score=careless)).params)
+    by_place = TASK._replace(train_score=careless)
+    other = flat(run(2, perturb=perturb, task=by_place, seeds_at_once=2).params)
     assert np.abs(other[0] - other[1]).max() > 1e-3
 
 
 def test_an_ulp_moves_one_entry_of_a_matrix_to_its_neighbour():
-    params = init(jax.random.key(3))
+    params, move = jax.jit(init)(jax.random.key(3)), jax.jit(move_by_ulp)
     moved_at = set()
     for number in range(40):
         perturb = Perturbations(ulp_step=jnp.int32(2), ulp_number=jnp.uint32(number))
-        moved = jax.jit(move_by_ulp)(params, perturb, jnp.int32(2))
-        changed = {name: np.flatnonzero(moved[name] != params[name]) for name in params}
+        moved = move(params, perturb, jnp.int32(2))
+        changed = {name: np.flatnonzero(np.asarray(moved[name]) != params[name]) for name in params}
         ((name, (place,)),) = [(n, at) for n, at in changed.items() if len(at)]
         before, after = (np.asarray(tree[name]).ravel()[place] for tree in (params, moved))
         assert after == np.nextafter(before, np.copysign(np.float32(np.inf), before))
         moved_at.add((name, int(place)))
-        jax.tree.map(
-            np.testing.assert_array_equal, params, move_by_ulp(params, perturb, jnp.int32(1))
-        )
+        still = move(params, perturb, jnp.int32(1))
+        jax.tree.map(np.testing.assert_array_equal, params, still)
     assert {name for name, _ in moved_at} == {"first", "second"}
     assert len(moved_at) > 20
 
@@ -177,16 +178,15 @@ def test_replicas_share_their_keys_until_they_fork():
     own, base = (jax.tree.map(lambda key: key[0], keys) for keys in (own, base))
     perturb = Perturbations(fork=Fork(jnp.int32(8), base))
 
-    def rows(step):
-        keys = keys_at(own, perturb, jnp.int32(step))
-        return np.asarray(batch_rows(keys.order, jnp.int32(step), EVERY, 34, BATCH))
-
+    rows_of = jax.jit(lambda keys, step: batch_rows(keys.order, step, EVERY, 34, BATCH))
+    keys_now = jax.jit(lambda step: keys_at(own, perturb, step))
     for step, keys in ((0, base), (4, base), (8, own), (12, own)):
-        expected = batch_rows(keys.order, jnp.int32(step), EVERY, 34, BATCH)
-        np.testing.assert_array_equal(rows(step), expected)
+        at = jnp.int32(step)
+        np.testing.assert_array_equal(rows_of(keys_now(at), at), rows_of(keys, at))
     streams = make_streams([0, 7, 7], ("order",))
     common = make_streams([0, 0, 0], ("order",))
-    found = run(3, streams, Perturbations(fork=Fork(jnp.array([0, 8, 0]), common)))
+    fork = Perturbations(fork=Fork(jnp.array([0, 8, 0]), common))
+    found = run(3, streams, fork, seeds_at_once=3)
     first = np.nanmin(found.dataset.first_apart.values[1:], axis=1)
     np.testing.assert_array_equal(first, [9, 1])
 
@@ -291,7 +291,7 @@ def test_what_cannot_be_compared_is_refused():
 
 @pytest.mark.parametrize("first_explodes", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_diverged_replica_has_no_distance(first_explodes):
-    begins = [float(init(key)["first"][0, 0]) for key in make_streams(range(6)).init]
+    begins = [float(jax.jit(init)(key)["first"][0, 0]) for key in make_streams(range(6)).init]
     assert begins[0] < 0 < max(begins)
 
     def explode(params, batch, noise):
