@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import pytest
 
 from seedmap.experiments import EXPERIMENTS, load_experiment
-from seedmap.experiments.networks import resnet
 from seedmap.experiments.plan.jobs import job_of
 from seedmap.hmm.autoregressive.fits import precision
 from seedmap.hmm.autoregressive.programs import lane_programs
@@ -30,15 +29,7 @@ def calls(text):
     return set(re.findall(r"custom_call @([\w.]+)", text)) - {"Sharding"}
 
 
-@pytest.fixture
-def one_block_of_each_kind(monkeypatch):
-    """ResNet18 of a block that keeps the shape and one that halves it; the others repeat them."""
-    monkeypatch.setattr(resnet, "STAGES", resnet.STAGES[:2])
-    monkeypatch.setattr(resnet, "BLOCKS_PER_STAGE", 1)
-
-
 @pytest.mark.parametrize("name", EXPERIMENTS)
-@pytest.mark.usefixtures("one_block_of_each_kind")
 def test_an_experiments_training_is_lowered_as_its_target_has_it(name):
     experiment = load_experiment(name)
     job = job_of(experiment, experiment.presets["quick"].training, None)
