@@ -437,5 +437,5 @@ def test_settings_that_contradict_each_other_are_refused(settings, message, monk
 
 @pytest.mark.parametrize("module", ["errors", "runs", "fitting", "mapping"])
 def test_examples_of_the_docstrings(module, monkeypatch):
-    monkeypatch.setattr(map_fitting, "BRANCH_STATES", (4,))  # the program of fewer states
+    monkeypatch.setattr(branches, "STATES", (4,))  # the program of fewer states
     assert doctest.testmod(importlib.import_module(f"seedmap.{module}")).failed == 0

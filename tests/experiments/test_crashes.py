@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from helpers.command import seedmap
 from helpers.crashes import Case, Replay, refuse, replay
 from helpers.kills import Killed, killed_when
-from seedmap import files, map_fitting
+from seedmap import files
 from seedmap.experiments import load_experiment
 from seedmap.experiments.recording.recorder import Recorder
 from seedmap.experiments.runs import folder as run_folder, forecast, train as training
@@ -25,6 +25,7 @@ from seedmap.experiments.runs.fitted import read_fitted
 from seedmap.experiments.runs.import_metrics import import_metrics
 from seedmap.experiments.tasks.sparse_parities import ParitiesConfig
 from seedmap.hmm.forecasting.forecaster import Forecast
+from seedmap.hmm.training_map import branches
 from seedmap.lock import SERVICE
 
 METRICS = ("l1", "l2")
@@ -74,7 +75,7 @@ def write_csv(folder, seed):
 def few_sizes():
     """Branches are sought at 4 states only: more would take another program."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(map_fitting, "BRANCH_STATES", (4,))
+        patch.setattr(branches, "STATES", (4,))
         yield
 
 

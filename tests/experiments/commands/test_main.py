@@ -12,7 +12,6 @@ import xarray as xr
 from helpers.command import seedmap
 from helpers.crashes import remember_loads
 from helpers.schemas import assert_of_schema
-from seedmap import map_fitting
 from seedmap.experiments.commands import main as cli
 from seedmap.experiments.report.run_text import summary_text
 from seedmap.experiments.runs import folder as run_folder
@@ -20,6 +19,7 @@ from seedmap.experiments.runs.fit_and_map import fit_run
 from seedmap.experiments.runs.summary import read_summary
 from seedmap.experiments.tasks.base import FitConfig
 from seedmap.hmm.io import load_hmm
+from seedmap.hmm.training_map import branches
 from seedmap.hmm.training_map.regression import bag_of_states, regress
 from seedmap.trainer import OUTCOMES, PAPER_METRICS
 
@@ -35,7 +35,7 @@ TINY = TRAINING + FITTING
 def quick():
     """Branches are sought at 4 states only: more would take another program."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(map_fitting, "BRANCH_STATES", (4,))
+        patch.setattr(branches, "STATES", (4,))
         remember_loads(patch)
         yield
 

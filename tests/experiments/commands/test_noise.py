@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("noise") / "study"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("seedmap.experiments.noise.study.BARRIER_PAIRS", 1)
-        patch.setattr("seedmap.map_fitting.BRANCH_STATES", (4,))  # more take another program
+        patch.setattr("seedmap.hmm.training_map.branches.STATES", (4,))  # more take another program
         assert noise("--sources", "init,ulp,dropout", "--replicas", 3, "--out", path) == 0
     return path
 

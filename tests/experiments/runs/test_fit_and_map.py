@@ -13,7 +13,7 @@ import seedmap as sm
 from helpers.branches import BRANCH
 from helpers.command import seedmap
 from helpers.relaxing import relaxing_runs
-from seedmap import hmm, map_fitting
+from seedmap import hmm
 from seedmap.experiments.report import captions
 from seedmap.experiments.report.explored import explored
 from seedmap.experiments.runs import engines
@@ -21,6 +21,7 @@ from seedmap.experiments.runs.fit_and_map import findings_of, read_mapped
 from seedmap.experiments.runs.fitted import read_fitted
 from seedmap.experiments.runs.import_metrics import import_frame
 from seedmap.experiments.tasks.base import FitConfig
+from seedmap.hmm.training_map import branches
 from seedmap.trainer import PAPER_METRICS
 
 NUM_RUNS, RECORDS = 24, 48
@@ -31,7 +32,7 @@ FITTING = "--states 1,3 --restarts 2 --iterations 24 --resamples 3 --fit-seed 3"
 def few_sizes():
     """Branches are sought at 4 and 5 states only, by the command and in Python."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(map_fitting, "BRANCH_STATES", (4, 5))
+        patch.setattr(branches, "STATES", (4, 5))
         yield
 
 
