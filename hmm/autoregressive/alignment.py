@@ -94,7 +94,7 @@ def _starts(material: Material, seed: int) -> list[np.ndarray]:
     return [draw_labels(material.shares, _STATES, key) for key in keys]
 
 
-def _common(paths: np.ndarray, fitted: Int[np.ndarray, " index"]) -> Int[np.ndarray, " index"]:
+def _common(paths: np.ndarray, fitted: Int[np.ndarray, " index"]) -> Int[np.ndarray, " state"]:
     """The states that most of the fitted runs visit."""
     visited = (paths[fitted, :, None] == np.arange(_STATES)).any(1)
     return np.flatnonzero(visited.mean(0) >= COMMON)

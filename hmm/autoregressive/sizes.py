@@ -120,7 +120,7 @@ def decode_resamples(
     num_states: int,
     num_resamples: int = 20,
     seed: int = 0,
-) -> list[Int[np.ndarray, "run time"]]:
+) -> list[Int[np.ndarray, "fitted time"]]:
     """Returns decodings of the fitted runs by fits to resamples of them, from the same states.
 
     Whether a fit finds these states by itself is another question, of the starts, not of the runs.
@@ -134,7 +134,7 @@ def decode_resamples(
         seed: of the resamples; that of the map.
 
     Returns:
-        int32 [run, time] each, of the runs of `made.fitted`, in labels of its own.
+        int32 [fitted, time] each, of the runs of `made.fitted`, in labels of its own.
     """
     with precision():
         material = align_runs(made.features, made.rows, seed).material

@@ -277,7 +277,7 @@ def _outcomes(
     lengths: Int[np.ndarray, " run"],
     end: Float[np.ndarray, " run"],
     kept: Int[np.ndarray, " kept"],
-) -> dict[str, Float[np.ndarray, "run time"]]:
+) -> dict[str, Float[np.ndarray, "kept time"]]:
     """Every other column at the records of the metrics, of the runs that are kept."""
     codes, steps = long.codes, long.steps
     at = np.minimum(np.searchsorted(axis, steps), lengths[codes] - 1)
