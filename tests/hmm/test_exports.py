@@ -30,7 +30,14 @@ HELPERS = {  # between modules
     *("Entries", "decoded_entries", "smoothed_entries"),
     *("branch_marks", "moments_of_paths", "states_of_branches"),
     *("BranchCandidate", "candidates", "smallest_group", "Visits", "find_visits"),
-    *("count_places", "Parting", "run_means", "lasting_offsets", "without_offsets"),
+    *(
+        "count_places",
+        "searched_states",
+        "Parting",
+        "run_means",
+        "lasting_offsets",
+        "without_offsets",
+    ),
     *("delay", "end_test", "parting", "place_test", "support", "timing", "holm", "measure_delay"),
     *("Whitening", "closest_points", "null_separations", "separation", "whiten"),
     "with_least_variance",
@@ -38,7 +45,7 @@ HELPERS = {  # between modules
 }
 INSIDE = {  # of the default engine
     *("Material", "Plan", "choose", "draw_halves", "final_fit", "sweep_states"),
-    *("decode_resamples", "make_material", "paths_by_refits", "searched_states"),
+    *("decode_resamples", "make_material", "paths_by_refits"),
 }
 
 
