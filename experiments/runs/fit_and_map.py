@@ -171,6 +171,7 @@ def _maps(fitted: Fitted) -> xr.Dataset:
     """Returns the content of `maps.nc`."""
     dataset, sequences = fitted.dataset, fitted.sequences
     assert fitted.agreement is not None  # as wherever there are decodings of other sizes
+    assert fitted.saved.model is not None
     sizes = list(fitted.decodings)
     states = [_spread(dataset, sequences, fitted.decodings[size], -1, np.int8) for size in sizes]
     agreement = _spread(dataset, sequences, fitted.agreement, np.nan, np.float32)
