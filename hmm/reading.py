@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from seedmap.hmm.autoregressive.map_model import decode_runs, filter_runs, score_runs
+from seedmap.hmm.autoregressive.map_model import decode_paths, filter_runs, score_runs
 from seedmap.hmm.features import scale_metrics
 from seedmap.hmm.inference import filtered, log_likelihood, viterbi
 from seedmap.hmm.io import SavedHMM
@@ -47,7 +47,7 @@ def read_runs(saved: SavedHMM, raw: Sequences) -> Reading:
         paths, scores = (read(saved.parameters, sequences) for read in (viterbi, log_likelihood))
     else:
         first = _ordered(saved, raw)
-        paths, _ = decode_runs(saved.model, first)
+        paths = decode_paths(saved.model, first)
         scores = score_runs(saved.model, first)
     return Reading(sequences, paths, scores, bag_of_states(paths, len(saved.parameters.means)))
 

@@ -1,6 +1,8 @@
 """What is installed: one name, complete, and untouched by folders of the same names elsewhere."""
 
+import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("src", "trainer", "hmm", "experiments")
@@ -65,6 +68,19 @@ def test_a_wheel_holds_one_name_with_all_of_our_modules(wheel):
     assert {Path(name) for name in names if name.endswith(".py")} == ours
     assert "seedmap/py.typed" in names
     assert "seedmap/experiments/commands/flags.json" in names
+
+
+def test_pinned_versions_run_on_the_oldest_python_that_is_admitted():
+    """Of those that are installed as they are pinned; without the pins others may be."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if "==" in line)
+    oldest = re.search(r'requires-python = ">=([\d.]+)', (ROOT / "pyproject.toml").read_text())[1]
+    installed = [found for found in importlib.metadata.distributions() if found.name in pins]
+    as_pinned = [found for found in installed if found.version == pins[found.name]]
+    assert "jax" in [found.name for found in as_pinned]
+    admitted = {found.name: found.metadata["Requires-Python"] or "" for found in as_pinned}
+    later = {n: of for n, of in admitted.items() if not SpecifierSet(of).contains(f"{oldest}.0")}
+    assert later == {}
 
 
 def test_an_installed_wheel_works_among_decoys(site, decoys):

@@ -301,8 +301,9 @@ def _autocorrelation(summary: RunSummary) -> str:
     strong = max(map(abs, known), default=0.0) > AUTOCORRELATED
     meaning = " Records are not independent given their states." if strong else ""
     listed = ", ".join(fixed(value, 2) for value in each)
+    of = "metric" if summary.resolution is None else "component"
     return page.paragraph(
-        f"Lag-1 autocorrelation of the residuals within states, by component: {listed}.{meaning}"
+        f"Lag-1 autocorrelation of the residuals within states, by {of}: {listed}.{meaning}"
     )
 
 

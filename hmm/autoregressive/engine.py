@@ -21,6 +21,7 @@ from seedmap.hmm.autoregressive.fits import Job, fits_of_states, precision
 from seedmap.hmm.autoregressive.map_model import (
     FittedRuns,
     MapModel,
+    decode_paths,
     paths_by_refits,
 )
 from seedmap.hmm.autoregressive.model import default_tempering
@@ -266,7 +267,7 @@ def _without_odd_runs(sequences, fitted, settings: MapSettings, report):
 
 def _in_order(model: MapModel, sequences: Sequences, kept: np.ndarray) -> MapModel:
     """The same model with its states in the order in which the fitted runs visit them."""
-    paths = paths_by_refits(replace(model, refits=()), sequences.select(kept))[0]
+    paths = decode_paths(model, sequences.select(kept))
     order = canonical_order(paths, model.num_states)
     refits = tuple(permute_states(each, order) for each in model.refits)
     return replace(model, parameters=permute_states(model.parameters, order), refits=refits)

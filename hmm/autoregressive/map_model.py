@@ -1,7 +1,7 @@
 """A fitted map as a model: decode any runs, filter them, score them, say where its states are."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -85,6 +85,14 @@ def decode_runs(
     """
     paths, *others = paths_by_refits(model, sequences)
     return paths, agreement_of(paths, others)
+
+
+def decode_paths(model: MapModel, sequences: Sequences) -> Int[np.ndarray, "run time"]:
+    """Returns the state of every record alone, without asking the refits: int32, -1 on padding.
+
+    Arguments as those of `decode_runs`.
+    """
+    return paths_by_refits(replace(model, refits=()), sequences)[0]
 
 
 def paths_by_refits(model: MapModel, sequences: Sequences) -> list[Int[np.ndarray, "run time"]]:

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from seedmap import hmm
 from seedmap.errors import UserError
 from seedmap.fitting import check_seed, split_by_name, whole_numbers
+from seedmap.hmm.autoregressive.map_model import decode_paths
 from seedmap.hmm.training_map.branches import searched_states
 from seedmap.runs import Runs, check_is_runs
 from seedmap.showing import card
@@ -117,7 +118,7 @@ class MapFit:
             UserError: the runs have other metrics.
         """
         check_is_runs(runs)
-        return hmm.decode_runs(self.made.model, hmm.first_records(runs.sequences))[0]
+        return decode_paths(self.made.model, hmm.first_records(runs.sequences))
 
 
 def fit_on_common_scale(

@@ -45,7 +45,7 @@ HELPERS = {  # between modules
 }
 INSIDE = {  # of the default engine
     *("Material", "Plan", "choose", "draw_halves", "final_fit", "sweep_states"),
-    *("decode_resamples", "make_material", "paths_by_refits"),
+    *("decode_paths", "decode_resamples", "make_material", "paths_by_refits"),
 }
 
 

@@ -198,7 +198,7 @@ def test_autocorrelation_is_shown_and_what_follows_where_it_is_strong(tmp_path):
         stability = STABILITY | {"autocorrelation": each}
         text = write(tmp_path, summary=SUMMARY | {"stability": stability}).text()
         said = ", ".join("\N{EN DASH}" if x is None else f"{x:.2f}" for x in each)
-        assert f"by component: {said.replace('-', chr(0x2212))}." in text
+        assert f"by metric: {said.replace('-', chr(0x2212))}." in text
         assert (consequence in text) == strong
     assert consequence not in write(tmp_path).text()
 
@@ -290,6 +290,9 @@ def test_branches_are_claims_with_what_speaks_for_them(tmp_path):
     text = write(tmp_path, summary=MAPPED).text()
     assert "branches 1 branch, 1 a detour" in text
     assert "detour states 3 of 5" in text
+    stability = STABILITY | {"autocorrelation": [0.25]}
+    shown = write(tmp_path, summary=MAPPED | {"stability": stability}).text()
+    assert "by component: 0.25." in shown
     assert "runs left off the map as odd 14" in text
     assert "metrics on the scale of all runs pooled" in text
     row = "3 5 yes yes 3 4 4.25 4 of 3 needed 0.75 0.625 1.8 (1.2 to \N{INFINITY}) 0.003"

@@ -15,6 +15,7 @@ from seedmap.hmm.autoregressive.choice import candidate_row
 from seedmap.hmm.autoregressive.engine import MapSettings, make_map
 from seedmap.hmm.autoregressive.fits import log_densities, precision
 from seedmap.hmm.autoregressive.map_model import (
+    decode_paths,
     decode_runs,
     filter_runs,
     location_model,
@@ -246,6 +247,7 @@ def test_the_path_is_that_of_the_fit_to_all_runs_whatever_refits_say(planted, ma
         paths, share = decode_runs(model, sequences)
         np.testing.assert_array_equal(paths, fit.paths)
         np.testing.assert_array_equal(share[paths >= 0], agreement)
+        np.testing.assert_array_equal(decode_paths(model, sequences), paths)
 
 
 def test_matching_by_trying_every_order():
