@@ -229,9 +229,6 @@ def split_runs(
 
 
 def check_num_runs(num_runs: int) -> None:
-    """Raises UserError with fewer than 5 runs: too few to hold any out."""
+    """Raises UserError with fewer than 5 runs."""
     if num_runs < MIN_RUNS:
-        raise UserError(
-            f"the HMM needs at least {MIN_RUNS} runs to train on some and validate on others; "
-            f"got {num_runs}: train more seeds"
-        )
+        raise UserError(f"the HMM needs at least {MIN_RUNS} runs; got {num_runs}: train more seeds")

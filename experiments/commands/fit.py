@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from seedmap.experiments.commands.experiment_flags import Flat
-from seedmap.experiments.commands.folder_options import check_is_folder
+from seedmap.experiments.commands.folder_options import check_is_folder, check_is_run
 from seedmap.experiments.commands.parsing import UsageError, parse
 from seedmap.experiments.report.progress import fit_bar
 from seedmap.experiments.tasks.base import FitConfig
@@ -121,6 +121,7 @@ def _check_csv_folder(options: FitOptions) -> None:
             "or merge several processes with `seedmap collect`"
         )
     if not any(options.path.glob("*.[cC][sS][vV]")):
+        check_is_run("fit", options.path)  # names the runs that lie in it
         raise UsageError(
             f"{options.path} has neither metrics.nc nor CSV files; make a run with `seedmap train`"
         )

@@ -162,6 +162,7 @@ def test_what_was_probably_meant_is_named(run, tmp_path, capsys):
     for words, meant in [
         (("report", run / "metrics.nc"), f"seedmap report {run}"),
         (("map", run.parent), f"{run.parent} holds a run; name one: seedmap map {run}"),
+        (("fit", run.parent), f"{run.parent} holds a run; name one: seedmap fit {run}"),
         (("fit", tmp_path / "all.csv"), f"seedmap import metrics {tmp_path / 'all.csv'} --out"),
         (("baselines", tmp_path / "nowhere"), f"there is no folder {tmp_path / 'nowhere'}"),
         (("rune", "parities"), "(did you mean run?)"),
