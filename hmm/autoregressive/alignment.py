@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from seedmap.hmm.autoregressive.choice import Material, make_material
 from seedmap.hmm.autoregressive.fits import Job, fits_of_states, make_fits
@@ -52,9 +52,7 @@ def align_runs(
 ) -> Aligned:
     """Returns the runs without their lasting offsets.
 
-    Offsets are predicted (`hmm.training_map.offsets.lasting_offsets`) from the states of a map of 3
-    that at least 80 % of the fitted runs visit, by centres and variances of the fitted runs; they
-    are zero where fewer than 2 such states are left, or offsets do not last.
+    States are those of a map of 3, see `predict_offsets`.
 
     Args:
         features: the runs.
@@ -66,7 +64,7 @@ def align_runs(
     tempering = default_tempering(features.lengths[fitted])
     fits = make_fits(
         recorded.records,
-        recorded.lengths,
+        recorded.mask,
         [
             Job(_STATES, labels, recorded.run_weights, tempering, _ITERATIONS)
             for labels in _starts(recorded, seed)
@@ -74,14 +72,10 @@ def align_runs(
         report=report,
     )
     paths = max(fits, key=lambda fit: fit.score).paths
-    spare = features.x.shape[1] - paths.shape[1]
-    paths = np.pad(paths, ((0, 0), (0, spare)), constant_values=-1)
-    offsets = _offsets(features, paths, fitted)
-    x = np.where(features.present[:, :, None], features.x - offsets[:, None], 0.0)
-    aligned = replace(features, x=x)
+    aligned = take_off(features, predict_offsets(features, paths, fitted))
     material = make_material(aligned, fitted)
     states = Job(_STATES, paths, material.run_weights, tempering, 0)
-    (fit,) = fits_of_states(material.records, material.lengths, [states])
+    (fit,) = fits_of_states(material.records, material.mask, [states])
     residuals = motion_residuals(fit.parameters, aligned, paths)[fitted]
     effect = design_effect(residuals, aligned.x[fitted], paths[fitted])
     counts = min(tempering, 1 / max(effect, 1.0))
@@ -94,16 +88,35 @@ def _starts(material: Material, seed: int) -> list[np.ndarray]:
     return [draw_labels(material.shares, _STATES, key) for key in keys]
 
 
+def predict_offsets(
+    features: Features, paths: Int[np.ndarray, "run time"], fitted: Int[np.ndarray, " index"]
+) -> Float[np.ndarray, "run component"]:
+    """Returns the lasting offset of every run.
+
+    Offsets are predicted (`hmm.training_map.offsets.lasting_offsets`) from the states that at least
+    80 % of the fitted runs visit, by centres and variances of the fitted runs; they are zero where
+    fewer than 2 such states are left, or offsets do not last.
+
+    Args:
+        features: the runs.
+        paths: int [run, time], states, -1 past a run's end.
+        fitted: int, indices of the runs that centres and variances are of.
+    """
+    there = np.where(features.present, paths, -1)
+    means = run_means(features.x, there, _visited(there))
+    return lasting_offsets(means[:, _common(there, fitted)], fitted)
+
+
+def take_off(features: Features, offsets: Float[np.ndarray, "run component"]) -> Features:
+    """Returns the runs less an offset each."""
+    x = np.where(features.present[:, :, None], features.x - offsets[:, None], 0.0)
+    return replace(features, x=x)
+
+
+def _visited(paths: np.ndarray) -> Bool[np.ndarray, "run state"]:
+    return (paths[:, :, None] == np.arange(paths.max() + 1)).any(1)
+
+
 def _common(paths: np.ndarray, fitted: Int[np.ndarray, " index"]) -> Int[np.ndarray, " state"]:
     """The states that most of the fitted runs visit."""
-    visited = (paths[fitted, :, None] == np.arange(_STATES)).any(1)
-    return np.flatnonzero(visited.mean(0) >= COMMON)
-
-
-def _offsets(
-    features: Features, paths: np.ndarray, fitted: Int[np.ndarray, " index"]
-) -> Float[np.ndarray, "run component"]:
-    """Offsets by the states that most fitted runs have in common."""
-    there = np.where(features.present, paths, -1)
-    means = run_means(features.x, there, (there[:, :, None] == np.arange(_STATES)).any(1))
-    return lasting_offsets(means[:, _common(there, fitted)], fitted)
+    return np.flatnonzero(_visited(paths)[fitted].mean(0) >= COMMON)

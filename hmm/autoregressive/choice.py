@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from seedmap.hmm.autoregressive.fits import Fitted, Job, make_fits
 from seedmap.hmm.autoregressive.model import Records, num_parameters
@@ -109,20 +109,20 @@ class Material:
 
     Attributes:
         records: the runs.
-        lengths: int [run], records of each.
+        mask: bool [run, time], False on padding.
         shares: float64 [run, time], of `progress_along_the_way`.
         run_weights: float64 [run], 1 for a run to fit, 0 for one held out.
     """
 
     records: Records
-    lengths: Int[np.ndarray, " run"]
+    mask: Bool[np.ndarray, "run time"]
     shares: Float[np.ndarray, "run time"]
     run_weights: Float[np.ndarray, " run"]
 
     @property
     def num_counted(self) -> float:
         """Records that the likelihood counts: all of the fitted runs but the first of each."""
-        return float(self.run_weights @ (self.lengths - 1))
+        return float(self.run_weights @ self.mask[:, 1:].sum(1))
 
 
 def make_material(features: Features, fitted: Int[np.ndarray, " index"]) -> Material:
@@ -130,7 +130,7 @@ def make_material(features: Features, fitted: Int[np.ndarray, " index"]) -> Mate
     weights = np.zeros(features.num_runs)
     weights[fitted] = 1.0
     shares = progress_along_the_way(features)
-    return Material(records_of(features), features.lengths, shares, weights)
+    return Material(records_of(features), features.mask, shares, weights)
 
 
 def sweep_states(
@@ -153,7 +153,7 @@ def sweep_states(
         for k in plan.states
         for restart in range(restarts[k])
     ]
-    fits = iter(make_fits(material.records, material.lengths, jobs, report=report))
+    fits = iter(make_fits(material.records, material.mask, jobs, report=report))
     candidates = {k: _candidate(material, plan, k, fits, restarts[k]) for k in plan.states}
     for k in sorted(plan.states, key=lambda k: (candidates[k].bic, k)):
         candidates[k] = _judged(material, plan, [candidates[k]], plan.pairs, report)[0]
@@ -185,7 +185,7 @@ def _judged(
         for c, i in names
         for start in starts
     ]
-    fits = iter(make_fits(material.records, material.lengths, jobs, report=report))
+    fits = iter(make_fits(material.records, material.mask, jobs, report=report))
     paths = {
         name: max(islice(fits, len(starts)), key=lambda fit: fit.score).paths for name in names
     }
@@ -263,7 +263,7 @@ def final_fit(
         _job(material, plan, k, candidate.fit.tempering, (_SWEEP, restart))
         for restart in range(len(candidate.scores), restarts if k > 1 else 1)
     ]
-    fits = make_fits(material.records, material.lengths, jobs, report=report)
+    fits = make_fits(material.records, material.mask, jobs, report=report)
     return max([candidate.fit, *fits], key=lambda fit: fit.score)
 
 
@@ -290,11 +290,10 @@ def _candidate(material: Material, plan: Plan, k: int, fits: Iterator[Fitted], r
 
 def _chance(material: Material, plan: Plan, k: int) -> float:
     """Mean agreement of pairs of segmentations drawn at random, which share the order of time."""
-    mask = np.arange(material.shares.shape[1]) < material.lengths[:, None]
     if k == 1:
         return 1.0
     draws = [
-        np.where(mask, draw_labels(material.shares, k, (plan.seed, _NULL, i)), -1)
+        np.where(material.mask, draw_labels(material.shares, k, (plan.seed, _NULL, i)), -1)
         for i in range(2 * _NULL_DRAWS)
     ]
     return float(np.mean([adjusted_rand_index(*draws[i : i + 2]) for i in range(0, len(draws), 2)]))

@@ -179,7 +179,7 @@ def make_map(
         found = final_fit(material, settings.plan, chosen, settings.final_restarts, report)
         k, recorded = chosen.num_states, records_of(features)
         states = [Job(k, found.paths, material.run_weights, tempering, 0)]
-        (fit,) = fits_of_states(recorded, features.lengths, states)
+        (fit,) = fits_of_states(recorded, features.mask, states)
         resamples = settings.resamples if k > 1 else 0
         refits = refit_resamples(material, settings.plan, found, resamples, recorded, report)
         labelled = tuple(

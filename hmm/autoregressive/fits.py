@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from seedmap.cores import threads_on
 from seedmap.hmm.autoregressive.em import (
@@ -103,7 +103,7 @@ def precision(platform: str | None = None):
 
 def make_fits(
     records: Records,
-    lengths: Int[np.ndarray, " run"],
+    mask: Bool[np.ndarray, "run time"],
     jobs: Sequence[Job],
     regularisation: Regularisation = REGULARISATION,
     report: Callable[[int], None] = lambda fits: None,
@@ -112,7 +112,7 @@ def make_fits(
 
     Args:
         records: the runs, in the precision to work in.
-        lengths: int [run], records of each run.
+        mask: bool [run, time], False on padding.
         jobs: what to fit; any number, as they take turns in lanes.
         regularisation: what keeps states of few records sound.
         report: called with 1 after every fit, from any thread.
@@ -123,7 +123,7 @@ def make_fits(
 
     def work(batch: tuple[int, list[int]]) -> dict[int, Fitted]:
         size, mine = batch
-        return _in_lanes(records, lengths, {i: jobs[i] for i in mine}, size, regularisation, report)
+        return _in_lanes(records, mask, {i: jobs[i] for i in mine}, size, regularisation, report)
 
     batches = []
     sizes = [padded_states(job.num_states) for job in jobs]
@@ -138,7 +138,7 @@ def make_fits(
 
 def fits_of_states(
     records: Records,
-    lengths: Int[np.ndarray, " run"],
+    mask: Bool[np.ndarray, "run time"],
     jobs: Sequence[Job],
     regularisation: Regularisation = REGULARISATION,
 ) -> list[Fitted]:
@@ -149,7 +149,7 @@ def fits_of_states(
 
     Args:
         records: the runs, in the precision to work in.
-        lengths: int [run], records of each run.
+        mask: bool [run, time], False on padding.
         jobs: labels are the states; iterations are not looked at.
         regularisation: what keeps states of few records sound.
     """
@@ -162,7 +162,7 @@ def fits_of_states(
         found = jax.device_get(settle(records, question, labels, regularisation))
         for lane in range(len(asked)):
             ended[begin + lane] = jax.tree.map(lambda a, lane=lane: a[lane], found)
-    made = _fitted(records, lengths, dict(enumerate(jobs)), ended)
+    made = _fitted(records, mask, dict(enumerate(jobs)), ended)
     return [made[i] for i in range(len(jobs))]
 
 
@@ -180,7 +180,7 @@ def padded_states(num_states: int) -> int:
     return _FEW_STATES if num_states <= _FEW_STATES else padded(num_states, _STATES)
 
 
-def _in_lanes(records, lengths, jobs: dict[int, Job], size: int, regularisation, report):
+def _in_lanes(records, mask, jobs: dict[int, Job], size: int, regularisation, report):
     """The fits of some jobs whose numbers of states are padded to `size`."""
     waiting, held = deque(jobs), np.full(LANES, -1)
     progress: Progress | None = None
@@ -202,19 +202,19 @@ def _in_lanes(records, lengths, jobs: dict[int, Job], size: int, regularisation,
             ended[held[lane]] = jax.tree.map(lambda a, lane=lane: a[lane], progress)
             report(1)
             held[lane] = -1
-    return _fitted(records, lengths, jobs, ended)
+    return _fitted(records, mask, jobs, ended)
 
 
-def _fitted(records, lengths, jobs: dict[int, Job], ended: dict[int, Progress]):
+def _fitted(records, mask, jobs: dict[int, Job], ended: dict[int, Progress]):
     """The fits that have ended, scored."""
     size = int(records.num_components)
     names = list(ended)
     models = [_unpad(ended[i].parameters, jobs[i].num_states, size) for i in names]
-    scores = score_models(records, lengths, models, [jobs[i].tempering for i in names])
+    scores = score_models(records, mask, models, [jobs[i].tempering for i in names])
     found = {}
     for i, model, scored in zip(names, models, scores, strict=True):
         weights = jobs[i].run_weights
-        score = float(weights @ scored.run_log_likelihood / (weights @ (lengths - 1)))
+        score = float(weights @ scored.run_log_likelihood / (weights @ mask[:, 1:].sum(1)))
         found[i] = Fitted(
             **vars(scored),
             parameters=model,
@@ -258,7 +258,7 @@ def _labels(records: Records, jobs: list[Job]) -> np.ndarray:
 
 def score_models(
     records: Records,
-    lengths: Int[np.ndarray, " run"],
+    mask: Bool[np.ndarray, "run time"],
     models: Sequence[Parameters],
     temperings: Sequence[float],
 ) -> list[Scored]:
@@ -266,29 +266,29 @@ def score_models(
 
     Args:
         records: the runs.
-        lengths: int [run], records of each run.
+        mask: bool [run, time], False on padding.
         models: parameters without padding.
         temperings: tau of each model.
     """
     found: list[Scored] = []
     for begin in range(0, len(models), LANES):
         chunk = slice(begin, begin + LANES)
-        found += _score_chunk(records, lengths, models[chunk], temperings[chunk])
+        found += _score_chunk(records, mask, models[chunk], temperings[chunk])
     return found
 
 
 def log_densities(
-    records: Records, lengths: Int[np.ndarray, " run"], model: Parameters, tempering: float
+    records: Records, mask: Bool[np.ndarray, "run time"], model: Parameters, tempering: float
 ) -> Float[np.ndarray, "run time state"]:
     """Returns log e_k(t) of every record, the first one by its place, 0 where none is there."""
     dtype = records.products.dtype
     padded_model = _pad(model, len(model.initial), _num_components(records))
     narrow = jax.tree.map(lambda a: a.astype(dtype), padded_model)
     logs = log_emissions(records, narrow, np.asarray(tempering, dtype))
-    return np.asarray(logs)[: len(lengths), : int(lengths.max())]
+    return np.asarray(logs)[: mask.shape[0], : mask.shape[1]]
 
 
-def _score_chunk(records, lengths, models, temperings) -> list[Scored]:
+def _score_chunk(records, mask, models, temperings) -> list[Scored]:
     """`score_models` of as many models as there are lanes, or fewer."""
     sizes = [len(model.initial) for model in models]
     size, idle = padded_states(max(sizes)), LANES - len(models)
@@ -303,9 +303,7 @@ def _score_chunk(records, lengths, models, temperings) -> list[Scored]:
     )
     stacked = jax.tree.map(lambda a: a.astype(dtype), stacked)
     scores = jax.device_get(evaluate(records, question, stacked))
-    steps = int(lengths.max())
-    mask = np.arange(steps) < lengths[:, None]
-    keep = slice(len(lengths))
+    keep, steps = slice(mask.shape[0]), mask.shape[1]
     return [
         Scored(
             np.asarray(scores.log_likelihood[lane, keep], float),

@@ -121,13 +121,11 @@ def filter_runs(model: MapModel, sequences: Sequences) -> Float[np.ndarray, "run
     features = apply_scale(model.scale, sequences)
     with precision():
         records, parameters = records_of(features), model.parameters
-        logs = log_densities(records, features.lengths, parameters, model.tempering)
+        logs = log_densities(records, features.mask, parameters, model.tempering)
         later = filter_states(parameters.initial, parameters.transition, logs[:, 1:])
     first = np.exp(logs[:, :1] - logs[:, :1].max(2, keepdims=True))
     probabilities = np.concatenate([first / first.sum(2, keepdims=True), later], 1)
-    spare = features.x.shape[1] - probabilities.shape[1]  # where every run is over
-    padded = np.pad(probabilities, ((0, 0), (0, spare), (0, 0)))
-    return np.where(features.mask[:, :, None], padded, 0.0)
+    return np.where(features.mask[:, :, None], probabilities, 0.0)
 
 
 def location_model(model: MapModel) -> gaussian.Parameters:
@@ -150,4 +148,4 @@ def _score(model: MapModel, sequences: Sequences, voters: Sequence[Parameters]) 
     with precision():
         records = records_of(features)
         temperings = [model.tempering] * len(voters)
-        return score_models(records, features.lengths, list(voters), temperings)
+        return score_models(records, features.mask, list(voters), temperings)

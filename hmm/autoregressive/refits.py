@@ -51,14 +51,14 @@ def refit_resamples(
         fresh = draw_labels(material.shares, k, (plan.seed, _RESAMPLE, index))
         for labels in (chosen.paths, fresh):
             jobs.append(Job(k, labels, weights, chosen.tempering, _ITERATIONS))
-    fits = make_fits(material.records, material.lengths, jobs, report=report)
+    fits = make_fits(material.records, material.mask, jobs, report=report)
     pairs = zip(fits[::2], fits[1::2], strict=True)
     likelier = [max(pair, key=lambda fit: fit.score) for pair in pairs]
     given = [
         Job(k, fit.paths, weights, chosen.tempering, 0)
         for fit, weights in zip(likelier, counts, strict=True)
     ]
-    return fits_of_states(recorded, material.lengths, given)
+    return fits_of_states(recorded, material.mask, given)
 
 
 def matching(

@@ -100,7 +100,7 @@ def _fit_sizes(made: MapFit, states: list[int], restarts: int, seed: int) -> dic
             for k in states
             for restart in range(restarts)
         ]
-        fits = make_fits(material.records, material.lengths, jobs)
+        fits = make_fits(material.records, material.mask, jobs)
     mine = {k: [fit for fit in fits if len(fit.parameters.initial) == k] for k in states}
     return {k: [f.paths for f in sorted(mine[k], key=lambda f: -f.score)] for k in states}
 
@@ -143,7 +143,7 @@ def decode_resamples(
         counts[:, rows] = resample_counts(len(rows), num_resamples, seed)
         labels, tempering = paths.astype(np.int8), made.model.tempering
         jobs = [Job(num_states, labels, row, tempering, _RESAMPLED_ITERATIONS) for row in counts]
-        fits = make_fits(material.records, material.lengths, jobs)
+        fits = make_fits(material.records, material.mask, jobs)
     return [fit.paths[rows].astype(np.int32) for fit in fits]
 
 

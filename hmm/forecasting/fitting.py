@@ -165,7 +165,7 @@ def _fits(before: Sequences, folds: np.ndarray, settings: ForecastSettings) -> l
             for row in weights.astype(float)
             for start in range(settings.restarts if k > 1 else 1)
         ]
-        made = iter(make_fits(records_of(features), features.lengths, jobs))
+        made = iter(make_fits(records_of(features), features.mask, jobs))
     return [
         [
             MapModel(scale, tempering, _best(made, settings.restarts if k > 1 else 1), ())

@@ -82,7 +82,7 @@ def test_states_are_nearer_to_the_truth_than_those_of_runs_with_their_offsets(mo
             material = make_material(made.features, np.arange(24))
             start, tempering = made.paths.astype(np.int8), made.model.tempering
             jobs = [Job(4, start, weights, tempering, 60)]
-            (fit,) = make_fits(material.records, material.lengths, jobs)
+            (fit,) = make_fits(material.records, material.mask, jobs)
         aligned.append(adjusted_rand_index(planted.states, made.paths))
         raw.append(adjusted_rand_index(planted.states, fit.paths))
     assert np.mean(aligned) > 0.8
@@ -97,7 +97,7 @@ def test_given_states_are_fitted_as_weighted_regressions_and_counts(relaxed):
     with precision():
         material = make_material(features, np.arange(RUNS))
         jobs = [Job(3, states.astype(np.int8), weights, 0.3, 0)] * 5  # more than lanes
-        fits = fits_of_states(material.records, lengths, jobs)
+        fits = fits_of_states(material.records, material.mask, jobs)
     assert len(fits) == 5
     found = fits[4].parameters
     rows = [(r, t) for r in range(RUNS) for t in range(1, lengths[r])]
@@ -134,7 +134,7 @@ def test_a_state_without_records_has_the_densities_of_all_and_takes_none(relaxed
             Job(3, states.astype(np.int8), weights, 0.3, 0),
             Job(1, np.zeros_like(states, np.int8), weights, 0.3, 0),
         ]
-        four, three, one = fits_of_states(material.records, material.lengths, jobs)
+        four, three, one = fits_of_states(material.records, material.mask, jobs)
     np.testing.assert_allclose(four.parameters.motion[3], one.parameters.motion[0])
     np.testing.assert_allclose(four.parameters.spread[3], one.parameters.spread[0])
     np.testing.assert_allclose(four.parameters.location[:3], three.parameters.location)
@@ -159,7 +159,7 @@ def test_the_map_has_the_densities_of_the_runs_as_recorded(monkeypatch):
         states = [Job(3, chosen.paths, np.ones(20), aligned.tempering, 0)]
         spreads, of_refits = [], []
         for records in (recorded, aligned.material.records):
-            (fit,) = fits_of_states(records, made.features.lengths, states)
+            (fit,) = fits_of_states(records, made.features.mask, states)
             call = (aligned.material, settings.plan, chosen, 2, records, lambda fits: None)
             spreads.append(total_spread(fit.parameters))
             of_refits.append([total_spread(refit.parameters) for refit in refit_resamples(*call)])

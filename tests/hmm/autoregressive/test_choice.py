@@ -131,7 +131,7 @@ def material():
     with precision():
         records = records_of(features)
     shares = progress_along_the_way(features)
-    return Material(records, features.lengths, shares, np.ones(16))
+    return Material(records, features.mask, shares, np.ones(16))
 
 
 def test_a_sweep_of_planted_runs(material):

@@ -70,7 +70,7 @@ def test_likelihood_and_best_path_by_enumeration(num_states, size):
     features = made_features((6, 4, 2), size, gaps=[(0, 3), (1, 2)])
     p = made_parameters(num_states, size)
     with precision():
-        (found,) = score_models(records_of(features), features.lengths, [p], [TAU])
+        (found,) = score_models(records_of(features), features.mask, [p], [TAU])
     for run, length in enumerate(features.lengths):
         x, present = features.x[run, :length], features.present[run, :length]
         paths = list(enumerate_paths(p, x, present))
@@ -95,7 +95,7 @@ def test_the_motion_is_dynamaxs_linear_autoregressive_hmm():
     wide = np.broadcast_to(1e6 * np.eye(2), (3, 2, 2))
     p = made_parameters(3, 2)._replace(location=np.zeros((3, 2)), spread=wide)
     with precision():
-        (found,) = score_models(records_of(features), features.lengths, [p], [1.0])
+        (found,) = score_models(records_of(features), features.mask, [p], [1.0])
         hmm = LinearAutoregressiveHMM(3, 2, num_lags=1)
         params, _ = hmm.initialize(
             jax.random.key(0),
@@ -155,9 +155,9 @@ def test_padded_components_and_states_have_no_part_in_a_density():
     with precision():
         records = records_of(features)
         assert num_components(records.products.shape[-1]) == 4
-        (alone,) = score_models(records, features.lengths, [p], [TAU])
+        (alone,) = score_models(records, features.mask, [p], [TAU])
         more = [made_parameters(5, 3), p]
-        (_, beside) = score_models(records, features.lengths, more, [0.5, TAU])
+        (_, beside) = score_models(records, features.mask, more, [0.5, TAU])
     x = features.x
     path = alone.paths[0]
     logs = [TAU * log_emission(p, k, x[0], t + 1, np.full(8, True)) for t, k in enumerate(path[1:])]

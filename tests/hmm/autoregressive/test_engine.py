@@ -69,6 +69,16 @@ def test_planted_places_are_found_and_the_odd_run_is_named(planted, made):
     assert any("1 records lack every metric" in note for note in fit.notes)
 
 
+def test_runs_that_all_end_before_the_last_record_keep_their_padding():
+    values = relaxing_runs(10, 40, 2, seed=3)[0]
+    cut, padded = from_arrays(values[:, :30]), from_arrays(values, np.full(10, 30))
+    assert padded.values.shape[1] == 40
+    each = [make_map(runs, np.arange(10), QUICK) for runs in (cut, padded)]
+    np.testing.assert_array_equal(each[0].paths, each[1].paths[:, :30])
+    assert (each[1].paths[:, 30:] == -1).all()
+    assert filter_runs(each[1].model, padded).shape == (10, 40, each[1].num_states)
+
+
 def test_float32_makes_the_same_map(planted, made, monkeypatch):
     for module in (engine, map_model):
         monkeypatch.setattr(module, "precision", partial(precision, "tpu"))
@@ -116,9 +126,7 @@ def test_the_filter_and_the_score_by_the_forward_recursion(planted, made):
     model = fit.model
     features = apply_scale(model.scale, sequences)
     with precision():
-        logs = log_densities(
-            records_of(features), features.lengths, model.parameters, model.tempering
-        )
+        logs = log_densities(records_of(features), features.mask, model.parameters, model.tempering)
     found, scores = filter_runs(model, sequences), score_runs(model, sequences)
     rows = np.log(model.parameters.transition)
     for run, length in enumerate(sequences.lengths):

@@ -37,12 +37,12 @@ def jobs_of(features, states=(3,), weights=None, iterations=30):
 
 def fits_of(features, jobs, wide=True, **settings):
     with precision(), jax.enable_x64(wide):
-        return make_fits(records_of(features), features.lengths, jobs, **settings)
+        return make_fits(records_of(features), features.mask, jobs, **settings)
 
 
 def settled(features, jobs):
     with precision():
-        return fits_of_states(records_of(features), features.lengths, jobs)
+        return fits_of_states(records_of(features), features.mask, jobs)
 
 
 # --- a second implementation: one fit, run by run, in log space ---
