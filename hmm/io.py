@@ -39,6 +39,7 @@ from seedmap.identity import (
     Mark,
     check_content,
     check_marks,
+    fit_again,
     identify,
     with_checksum,
 )
@@ -175,7 +176,7 @@ def load_hmm(folder: str | os.PathLike, run: str | os.PathLike | None = None) ->
     Raises:
         UserError: a file is missing, damaged or of another version, or the two do not fit.
     """
-    folder, again = Path(folder), _again(Path(run or folder))
+    folder, again = Path(folder), fit_again(Path(run or folder))
     facts = _read_facts(folder / "hmm.json", again)
     arrays, fit_id = _read_arrays(folder / "hmm.npz", again)
     marks = [Mark(folder / "hmm.json", facts.get("fit_id")), Mark(folder / "hmm.npz", fit_id)]
@@ -273,10 +274,6 @@ def from_dynamax(params: "ParamsGaussianHMM") -> Parameters:
     }
     _check(arrays, arrays["means"].shape[-1], "Dynamax parameters")
     return Parameters(**arrays)
-
-
-def _again(folder: Path) -> str:
-    return f"fit again with `seedmap fit {folder} --overwrite`"
 
 
 def _read_facts(path: Path, again: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from seedmap.errors import UserError
 from seedmap.hmm.selection.config import SweepConfig
 from seedmap.hmm.selection.cross_validation import CrossValidation
 from seedmap.hmm.selection.fits import Fit, Sweep
-from seedmap.identity import Mark, check_marks
+from seedmap.identity import Mark, check_marks, fit_again
 from seedmap.results import ABSENT, Absent, from_json
 
 FORMAT = "seedmap-sweep"
@@ -146,6 +146,7 @@ def load_sweep(path: str | os.PathLike, of: Mark | None = None) -> tuple[Sweep, 
     Raises:
         UserError: the file is not a sweep of this version, or of another fit.
     """
+    mend = fit_again(Path(path).parent)
     try:
         content = from_json(_SweepFile, limits.read_json(Path(path)))
         if (content.format, content.version) != (FORMAT, VERSION):
@@ -166,10 +167,8 @@ def load_sweep(path: str | os.PathLike, of: Mark | None = None) -> tuple[Sweep, 
         found = next(fit for fit in fits if (fit.num_states, fit.restart) == chosen)
     except (OSError, ValueError, KeyError, TypeError, StopIteration, RecursionError) as error:
         raise UserError(
-            f"{path} is not a sweep that this version wrote ({error}); fit again with `seedmap fit "
-            f"{Path(path).parent} --overwrite`"
+            f"{path} is not a sweep that this version wrote ({error}); {mend}"
         ) from None
     if of is not None:
-        mend = f"fit again with `seedmap fit {Path(path).parent} --overwrite`"
         check_marks("fits", [of, Mark(Path(path), content.fit_id or None)], mend)
     return sweep, found

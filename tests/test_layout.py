@@ -157,6 +157,12 @@ def test_the_platform_is_handed_in():
         assert "default_backend" not in path.read_text(), path
 
 
+@pytest.mark.parametrize("package", ["trainer", "hmm"])
+def test_libraries_speak_of_parameters_not_of_flags(package):
+    for path in sorted((ROOT / package).rglob("*.py")):
+        assert re.findall(r"(?<![\w-])--[a-z][\w-]*", path.read_text()) == [], path
+
+
 @pytest.mark.parametrize(
     "page",
     [ROOT / "README.md", ROOT / "benchmarks" / "RESULTS.md", *(ROOT / "docs").rglob("*.md")],

@@ -14,7 +14,7 @@ from seedmap.hmm.autoregressive.choice import SizeCandidate, candidate_row
 from seedmap.hmm.autoregressive.engine import MapFit, MapSettings
 from seedmap.hmm.autoregressive.map_model import score_runs
 from seedmap.hmm.sequences import Sequences
-from seedmap.identity import Mark, check_marks
+from seedmap.identity import Mark, check_marks, fit_again
 from seedmap.results import from_json, to_json
 
 FORMAT = "seedmap-map-sweep"
@@ -181,7 +181,7 @@ def load_map_sweep(path: str | os.PathLike, of: Mark | None = None) -> MapSweep:
     Raises:
         UserError: the file is not a map's choice of this version, or of another fit.
     """
-    mend = f"fit again with `seedmap fit {Path(path).parent} --overwrite`"
+    mend = fit_again(Path(path).parent)
     try:
         content = limits.read_json(Path(path))
         _check_format(content)

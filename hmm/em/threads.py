@@ -1,12 +1,12 @@
 """A sweep's fits in batches that run side by side.
 
 On the CPU, XLA spends one core on the loops of the EM program, whatever there are. So the fits are
-dealt into as many batches as the machine has cores, each a program of its own, run on as many
-threads as there are cores for us (`seedmap.cores`): 1.9 times as fast on 2 cores. States are padded
-to the largest of the batch only, which saves as well.
+dealt into 4 batches, each a program of its own, run on as many threads as there are cores for us
+(`seedmap.cores`): 1.9 times as fast on 2 cores. States are padded to the largest of the batch only,
+which saves as well. The last bits of a fit depend on what is in its batch, so that the number of
+batches is the same on every machine.
 """
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 from seedmap.cores import threads_on
 from seedmap.hmm.em.model import Data, Layout, Model
 
-_MOST = 4  # batches; each has to be compiled
+_BATCHES = 4  # each has to be compiled
 _WORTH = 1e7  # multiplications an iteration, below which compiling takes longer than it saves
 
 
@@ -31,13 +31,9 @@ def num_threads(data: Data) -> int:
 
 
 def num_batches(data: Data) -> int:
-    """Returns how many batches to deal the fits into on the device that holds the data.
-
-    The cores of the machine's CPU, also those that this process may not use: the last bits of a fit
-    depend on what is in its batch, and must not on `--cpu-devices` or on where it is let run.
-    """
+    """Returns how many batches to deal the fits into on the device that holds the data."""
     (device, *_) = data.values.devices()
-    return (os.cpu_count() or 1) if device.platform == "cpu" else 1
+    return _BATCHES if device.platform == "cpu" else 1
 
 
 def split(layout: Layout, data: Data, num_batches: int) -> list[slice]:
@@ -47,7 +43,7 @@ def split(layout: Layout, data: Data, num_batches: int) -> list[slice]:
     can be.
     """
     work = len(layout.fit) * data.values.size * data.values.shape[-1]
-    count = min(_MOST, num_batches, len(layout.num_states)) if work >= _WORTH else 1
+    count = min(num_batches, len(layout.num_states)) if work >= _WORTH else 1
     largest = len(layout.num_states) * max(layout.num_states)
     fillings = (_fill(layout.num_states, capacity) for capacity in range(1, largest + 1))
     return next(batches for batches in fillings if len(batches) <= count)

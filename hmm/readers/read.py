@@ -67,8 +67,7 @@ def read_long(path: str | Path, asked: Asked | None = None, kind: str | None = N
     chosen, *others = _unclaimed(matches)
     if others:
         warnings.warn(
-            f"{path} is read as {chosen}; it also holds {', '.join(others)}: choose by --kind "
-            "(kind in Python)",
+            f"{path} is read as {chosen}; it also holds {', '.join(others)}: choose by kind",
             stacklevel=2,
         )
     logs = KINDS[chosen].read(path, matches[chosen])

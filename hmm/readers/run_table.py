@@ -251,8 +251,8 @@ def _warn_of_cadences(long: LongTable, recorded: np.ndarray, axis: np.ndarray) -
     told = ", ".join(f"{count} every {each:g}" for each, count in [*cadences.items()][:5])
     warnings.warn(
         f"the runs were recorded at different steps ({told}{', ...' if len(cadences) > 5 else ''}):"
-        f" up to {share.max():.0%} of a run's records are missing; --every {max(cadences):g} "
-        "(every in Python) takes fewer, which all have",
+        f" up to {share.max():.0%} of a run's records are missing; every {max(cadences):g} "
+        "takes fewer, which all have",
         stacklevel=3,
     )
 

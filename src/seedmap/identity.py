@@ -71,6 +71,11 @@ def check_marks(kind: str, marks: Sequence[Mark], mend: str) -> None:
             raise UserError(f"{other.path} and {first.path} are of different {kind}: {mend}")
 
 
+def fit_again(folder: Path) -> str:
+    """Returns what mends a fit whose files cannot be used."""
+    return f"fit {folder} again with overwrite"
+
+
 def with_checksum(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns the arrays of an .npz with that of their checksum."""
     return {**arrays, CHECKSUM: np.array(identify(None, arrays))}

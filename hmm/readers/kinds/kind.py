@@ -12,7 +12,7 @@ class Kind(NamedTuple):
     """A kind of logs.
 
     Attributes:
-        name: for `--kind`.
+        name: what it is chosen by.
         summary: one line for help.
         find: from the path that was given and all files there, to those of this kind.
         read: from the path and these files to what they hold.

@@ -66,7 +66,7 @@ def test_a_sweep_comes_back_as_it_was_written(sweep, tmp_path):
     path = tmp_path / "sweep.json"
     save_map_sweep(path, sweep)
     assert load_map_sweep(path, Mark(tmp_path / "config.json", "a fit")) == sweep
-    with pytest.raises(UserError, match=r"are of different fits.*seedmap fit .* --overwrite"):
+    with pytest.raises(UserError, match=r"are of different fits: fit .* again with overwrite"):
         load_map_sweep(path, Mark(tmp_path / "config.json", "another"))
 
 

@@ -49,7 +49,7 @@ def test_a_row_that_is_missing_shifts_nothing(tmp_path):
 
 def test_different_cadences_are_said_and_resampled_if_asked(tmp_path):
     folder = curves(tmp_path / "logs", [100, 100, 100, 500, 500, 500], [2400] * 3 + [2500] * 3)
-    with pytest.warns(UserWarning, match=r"3 every 100, 3 every 500.*up to 79%.*--every 500"):
+    with pytest.warns(UserWarning, match=r"3 every 100, 3 every 500.*up to 79%.*every 500 takes"):
         table = read_metrics(folder)
     assert table.convergence.tolist() == [2400] * 3 + [2500] * 3
     assert table.sequences.values.shape == (6, 61, 1)
@@ -218,7 +218,7 @@ def test_names_stay_as_they_are(tmp_path):
 def test_the_order_of_the_kinds_is_told_and_can_be_chosen(tmp_path):
     folder = write(tmp_path / "logs", a__csv="step,l2|1,1|2,2|", b__csv="step,l2|1,1|2,2|")
     (folder / "c.jsonl").write_text('{"step": 1, "l2": 1}\n{"step": 2, "l2": 1}\n')
-    with pytest.warns(UserWarning, match="is read as csv; it also holds jsonl: choose by --kind"):
+    with pytest.warns(UserWarning, match="is read as csv; it also holds jsonl: choose by kind"):
         assert read_long(folder).table.runs == ["a", "b"]
     assert read_long(folder, kind="jsonl").table.runs == ["c"]
     with pytest.raises(
