@@ -135,6 +135,18 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_used(tmp_path, whole
     assert_same(resumed, whole)
 
 
+def test_whole_files_with_other_numbers_are_noticed(tmp_path, whole, begun):
+    """A file's own checksums hold; that of the leaf, beside it, does not."""
+    begun(tmp_path)
+    (path,) = (p for p in checkpoint_files(tmp_path, 21) if p.name == "leaves.npz")
+    with np.load(path) as arrays:
+        leaves = dict(arrays)
+    leaves["arr_0"] = leaves["arr_0"] ^ np.uint8(1)
+    np.savez(path, **leaves)
+    with pytest.warns(UserWarning, match="step 21 .* is damaged .*checksums do not match"):
+        assert_same(run(tmp_path, resume=True), whole)
+
+
 def row_size(folder):
     return store.read_job(folder / "part-0").layout.row.itemsize
 

@@ -2,7 +2,10 @@
 
 import json
 import shutil
+import sys
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -34,6 +37,33 @@ def few_sizes():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(branches, "STATES", (4, 5))
         yield
+
+
+class Reads(list):
+    """Paths of the files that were read, one for each time."""
+
+    def of(self, folder):
+        paths = [Path(path) for path in self if Path(path).is_relative_to(folder)]
+        return Counter(str(path.relative_to(folder)) for path in paths)
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Files that are read meanwhile: by Python itself, and NetCDF, by HDF5, through xarray."""
+    paths, load = Reads(), xr.load_dataset
+    monkeypatch.setattr(xr, "load_dataset", lambda p, **how: (paths.append(p), load(p, **how))[1])
+    _listening.append(paths)
+    yield paths
+    _listening.clear()
+
+
+def _hear(event, arguments):
+    if _listening and event == "open" and isinstance(arguments[0], str):
+        _listening[0].append(arguments[0])
+
+
+_listening = []
+sys.addaudithook(_hear)  # which stays for good
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +117,22 @@ def test_the_summary_says_how_far_the_number_of_states_is_one(summary):
     sizes = {row["num_states"]: row for row in summary["selection"]}
     assert sizes[3]["bic"] < sizes[1]["bic"]
     assert sizes[3]["agreement"] > 0.7 > sizes[3]["chance"] > 0
+
+
+def test_a_command_reads_each_file_once(folder, tmp_path, reads):
+    copy = shutil.copytree(folder, tmp_path / "run")
+    before = {str(path.relative_to(copy)) for path in copy.rglob("*") if path.is_file()}
+    fitted = {"metrics.nc", "config.json", "hmm.json", "hmm.npz", "sweep.json", "stability.json"}
+    fitted |= {"maps.nc"}
+    for words, read in [
+        (("report", copy), fitted | {"summary.json"}),
+        (("map", copy), fitted),
+        (("fit", copy, *FITTING, "--overwrite"), {"metrics.nc", "config.json"}),
+    ]:
+        reads.clear()
+        assert seedmap(*words) == 0
+        counts = {path: n for path, n in reads.of(copy).items() if path in before}
+        assert counts == dict.fromkeys(read, 1), words
 
 
 def test_findings_are_those_of_the_runs_on_the_map(folder, summary):
