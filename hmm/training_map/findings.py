@@ -16,7 +16,7 @@ MANY_EVENTS = 1.0
 def speed_sentences(found: PathOrSpeed) -> tuple[str, str, str]:
     """Returns what differs between runs, what that rests on, and the test."""
     main, other = ("speed", "path") if found.timing >= 0.5 else ("path", "speed")
-    part = max(found.timing, found.place)
+    share = max(found.timing, found.place)
     sure = "" if found.low > 0.5 or found.high < 0.5 else ", though the interval holds both"
     test = (
         "that is more than differences in random directions would give"
@@ -24,7 +24,7 @@ def speed_sentences(found: PathOrSpeed) -> tuple[str, str, str]:
         else "differences in random directions would give as much"
     )
     return (
-        f"Runs differ more in {main} than in {other}: {_percent(part)} of the difference between "
+        f"Runs differ more in {main} than in {other}: {_percent(share)} of the difference between "
         f"two runs at the same time is {'timing' if main == 'speed' else 'place'}{sure}.",
         f"When clocks are aligned {_percent(found.aligned_away)} of the difference goes away, "
         f"where {_percent(found.by_chance)} would by chance; timing is {_percent(found.timing)} "
@@ -51,8 +51,8 @@ def first_sentences(found: MovesFirst, event: str, unit: str) -> tuple[str, ...]
     sentences = [f"{first.metric} turns first, {_lead(first, event, unit)}."]
     if len(found.turns) > 1:
         second = found.turns[1]
-        apart = first.before_next is not None and first.before_next <= LEVEL
-        how = "next" if apart else "and is not told apart from it"
+        separated = first.before_next is not None and first.before_next <= LEVEL
+        how = "next" if separated else "and is not told apart from it"
         sentences.append(
             f"{second.metric} turns {how}, {_lead(second, event, unit)} (p = "
             f"{first.before_next:.2g})."
