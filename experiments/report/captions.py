@@ -74,8 +74,8 @@ _PALE = " The paler a record, the fewer refits to resampled runs agree with its 
 
 def survival(summary: RunSummary) -> str:
     """Returns the caption of the survival curves."""
-    part = summary.findings.survival
-    return " ".join(part.sentences) if part else ""
+    findings = summary.findings.survival
+    return " ".join(findings.sentences) if findings else ""
 
 
 def published_map(summary: RunSummary) -> str:
@@ -89,14 +89,14 @@ def published_map(summary: RunSummary) -> str:
 
 def path_or_speed(summary: RunSummary) -> str:
     """Returns the caption of the figure of path or speed."""
-    part = summary.findings.path_or_speed
-    return " ".join(part.sentences) if part else ""
+    findings = summary.findings.path_or_speed
+    return " ".join(findings.sentences) if findings else ""
 
 
 def moves_first(summary: RunSummary) -> str:
     """Returns the caption of the figure of what moves first."""
-    part = summary.findings.moves_first
-    return " ".join(part.sentences) if part else ""
+    findings = summary.findings.moves_first
+    return " ".join(findings.sentences) if findings else ""
 
 
 def losses(summary: RunSummary) -> str:

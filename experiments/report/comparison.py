@@ -44,9 +44,9 @@ def write_comparison(folder: Path, comparison: Comparison, joint: Joint | None =
         files.write_json(draft / JSON, to_json(comparison))
         out_folder.write_csv(draft / CSV, [flat(row) for row in comparison.runs])
         out_folder.save_figures(draft, drawn)
-        first, parts = _parts(comparison, drawn)
+        first, sections = _sections(comparison, drawn)
         made_by = run_folder.command().get("command")
-        html.write_page(draft / HTML, "Runs compared", parts, first, command=made_by)
+        html.write_page(draft / HTML, "Runs compared", sections, first, command=made_by)
         if joint is not None:
             joint.save(draft)
     return folder / HTML
@@ -190,16 +190,16 @@ _CAPTIONS = {
 }
 
 
-def _parts(comparison: Comparison, drawn: Mapping[str, Figure]) -> tuple[list[str], list[str]]:
+def _sections(comparison: Comparison, drawn: Mapping[str, Figure]) -> tuple[list[str], list[str]]:
     """Returns the page's HTML: what stands above its table of contents, and what under it."""
     images = {name: html.figure(name, figure, _CAPTIONS[name]) for name, figure in drawn.items()}
     first = [images["comparison"], html.notes(comparison.notes)]
-    parts = [page.titled("The runs", html.table(_HEADER, _table_rows(comparison.runs)))]
+    sections = [page.titled("The runs", html.table(_HEADER, _table_rows(comparison.runs)))]
     joint = _joint(comparison)
     if joint is not None:
         heading, sentences, rows = joint
         table = html.table(_joint_header(rows), map(_joint_cells, rows))
-        parts.append(
+        sections.append(
             page.titled(heading, page.paragraph(sentences), table, images["shared_states"])
         )
-    return first, [*parts, page.all_numbers(comparison)]
+    return first, [*sections, page.all_numbers(comparison)]

@@ -47,21 +47,21 @@ def write_report(
     Returns:
         The path written.
     """
-    parts = None if explored is None else explorer(to_content(explored))
-    folded = _IN_THE_EXPLORER if parts else ()
+    markup = None if explored is None else explorer(to_content(explored))
+    folded = _IN_THE_EXPLORER if markup else ()
     first = [
-        page.render(MAP, summary, figures, folded, parts.map if parts else ""),
+        page.render(MAP, summary, figures, folded, markup.map if markup else ""),
         html.key_numbers(key_numbers(summary)),
         html.notes(summary.notes),
     ]
     rest = [
-        parts.runs if parts else "",
+        markup.runs if markup else "",
         *(page.render(section, summary, figures, folded) for section in SECTIONS),
         page.further_figures((MAP, *SECTIONS), figures),
         html.details("Settings and timings", _facts(summary) + "\n" + page.numbers(config)),
         page.all_numbers(summary, "All numbers of the summary"),
     ]
-    style = explorer_style() if parts else ""
+    style = explorer_style() if markup else ""
     return html.write_page(Path(path), title, rest, first, style, config.get("command"))
 
 
@@ -214,8 +214,8 @@ def _bag(summary: RunSummary) -> str:
     ]
     if findings.single_threshold is not None:
         best = findings.single_threshold
-        one = f"share of records with {best.metric} below {best.threshold:.4g}"
-        rows.append((one, best.r2, best.left_out_r2, None))
+        label = f"share of records with {best.metric} below {best.threshold:.4g}"
+        rows.append((label, best.r2, best.left_out_r2, None))
     if findings.leak is not None:
         leak = findings.leak
         rows.append(("first record as the HMM sees it", None, leak.scaled, None))

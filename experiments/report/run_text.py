@@ -80,8 +80,8 @@ def _detours(summary: RunSummary) -> dict[str, str]:
 
 def _speed(summary: RunSummary) -> dict[str, str]:
     """What the difference between runs is."""
-    part = summary.findings.path_or_speed
-    return {"path or speed": part.sentences[0]} if part else {}
+    findings = summary.findings.path_or_speed
+    return {"path or speed": findings.sentences[0]} if findings else {}
 
 
 def _alone(summary: RunSummary) -> str:

@@ -143,7 +143,7 @@ def read_fitted(folder: Path) -> Fitted:
         sweep = load_map_sweep(path, of)
     again = f"fit {folder} --overwrite"
     stability = read_result(FitStability, folder, run_folder.STABILITY, again)
-    published, beside = None, folder / run_folder.PUBLISHED / "hmm.json"
+    published, published_path = None, folder / run_folder.PUBLISHED / "hmm.json"
     if config["fit"].get("compare_methods"):
         published = load_hmm(folder / run_folder.PUBLISHED, folder)
     maps = None
@@ -156,7 +156,7 @@ def read_fitted(folder: Path) -> Fitted:
             Mark(folder / "hmm.json", saved.fit_id),
             Mark(folder / run_folder.METRICS, dataset.state.attrs.get(ids.FIT)),
             Mark(folder / run_folder.STABILITY, stability.fit_id),
-            *([] if published is None else [Mark(beside, published.fit_id)]),
+            *([] if published is None else [Mark(published_path, published.fit_id)]),
             *([] if maps is None else [Mark(folder / run_folder.MAPS, maps.attrs.get(ids.FIT))]),
         ],
     )

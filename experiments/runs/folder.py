@@ -174,13 +174,13 @@ def read_json(folder: Path, name: str, made_by: str, fields: Sequence[str] = ())
     return content
 
 
-def keep_timings(found: Timings) -> None:
+def keep_timings(timings: Timings) -> None:
     """Adds where a command's time went to `config.json` of the folders that it has written to."""
-    for folder in found.folders:
+    for folder in timings.folders:
         if (folder / CONFIG).is_file():
             content = read_json(folder, CONFIG, "train")
-            spent = {"total": found.total, "parts": found.parts}
-            spent["programs"] = {name: vars(of) for name, of in found.programs.items()}
+            spent = {"total": timings.total, "parts": timings.parts}
+            spent["programs"] = {name: vars(of) for name, of in timings.programs.items()}
             with transaction(folder, (), "--timings") as draft:
                 files.write_json(draft / CONFIG, content | {"timings": spent})
 

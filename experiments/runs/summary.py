@@ -330,7 +330,7 @@ class SummaryParts(NamedTuple):
 
 
 def summarise(
-    dataset: xr.Dataset, analysis: Analysis, config: MapConfig, parts: SummaryParts
+    dataset: xr.Dataset, analysis: Analysis, config: MapConfig, given: SummaryParts
 ) -> RunSummary:
     """Summarises a run, but for its stability and times.
 
@@ -338,7 +338,7 @@ def summarise(
         dataset: metrics of all seeds.
         analysis: of the chosen HMM.
         config: what the map was asked.
-        parts: what is taken over.
+        given: what is taken over.
     """
     tmap, diverged = analysis.training_map, dataset.diverged.values >= 0
     assert config.threshold is not None  # the question of a map has it filled in
@@ -350,17 +350,17 @@ def summarise(
         diverged_seeds=to_json(dataset.seed.values[diverged]),
         num_converged=int(np.isfinite(analysis.convergence).sum()),
         convergence=_convergence(dataset, analysis, config.threshold),
-        emission="gaussian" if parts.resolution is None else "autoregressive",
-        scale=parts.scale,
+        emission="gaussian" if given.resolution is None else "autoregressive",
+        scale=given.scale,
         num_states=tmap.num_states,
-        resolution=parts.resolution,
-        selection=[_selection_row(row) for row in parts.selection],
-        held_out_log_likelihood=to_json(parts.held_out),
-        odd_runs=list(parts.odd),
-        headline=parts.headline,
-        branches=list(parts.branches),
-        **_forks(analysis, parts),
-        findings=parts.findings,
+        resolution=given.resolution,
+        selection=[_selection_row(row) for row in given.selection],
+        held_out_log_likelihood=to_json(given.held_out),
+        odd_runs=list(given.odd),
+        headline=given.headline,
+        branches=list(given.branches),
+        **_forks(analysis, given),
+        findings=given.findings,
         regression=_regression(analysis, config.outcome),
         dissimilarity=DissimilaritySummary(**to_json(analysis.dissimilarity)),
         states=[
@@ -377,8 +377,8 @@ def summarise(
             )
             for edge in tmap.edges
         ],
-        notes=_notes(dataset, analysis, parts),
-        published=ABSENT if parts.published is None else parts.published,
+        notes=_notes(dataset, analysis, given),
+        published=ABSENT if given.published is None else given.published,
     )
 
 
@@ -387,16 +387,16 @@ def _selection_row(row: dict[str, Any]) -> SizeRow | SelectionRow:
     return from_json(kind, to_json(row))
 
 
-def _forks(analysis: Analysis, parts: SummaryParts) -> dict[str, Any]:
+def _forks(analysis: Analysis, given: SummaryParts) -> dict[str, Any]:
     """Whether runs fork and where they are delayed, by tested claims where the map has them."""
-    if parts.resolution is None:
+    if given.resolution is None:
         return {
             "forking": bool(analysis.training_map.forking),
             "detours": to_json(analysis.detours),
             "firm_detours": to_json(analysis.firm_detours),
         }
-    detours = sorted({branch.state for branch in parts.branches if branch.detour})
-    forking = any(branch.named for branch in parts.branches)
+    detours = sorted({branch.state for branch in given.branches if branch.detour})
+    forking = any(branch.named for branch in given.branches)
     return {"forking": forking, "detours": detours, "firm_detours": detours}
 
 
@@ -432,7 +432,7 @@ def _regression(analysis: Analysis, outcome: str) -> RegressionSummary:
     )
 
 
-def _notes(dataset: xr.Dataset, analysis: Analysis, parts: SummaryParts) -> list[str]:
+def _notes(dataset: xr.Dataset, analysis: Analysis, given: SummaryParts) -> list[str]:
     notes = []
     diverged = dataset.diverged.values >= 0
     if diverged.any():
@@ -440,7 +440,7 @@ def _notes(dataset: xr.Dataset, analysis: Analysis, parts: SummaryParts) -> list
         names = [str(seed) for seed in dataset.seed.values[diverged]]
         named = ", ".join(f"{s} (step {t:g})" for s, t in zip(names, steps, strict=True))
         notes.append(f"diverged seeds, cut at divergence and left out of the regression: {named}")
-        mapped = {*analysis.sequences.runs, *parts.odd}
+        mapped = {*analysis.sequences.runs, *given.odd}
         unusable = [name for name in names if name not in mapped]
         if unusable:
             notes.append(f"diverged too soon for the HMM: {', '.join(unusable)}")
@@ -451,5 +451,5 @@ def _notes(dataset: xr.Dataset, analysis: Analysis, parts: SummaryParts) -> list
         if analysis.regression.censoring == "cap":
             consequence = "in the regression with the end of training as their time"
         notes.append(f"{runs} never converged: {consequence}")
-    notes += leak_notes(parts.findings.leak)
-    return notes + list(analysis.regression.warnings) + parts.fit_notes
+    notes += leak_notes(given.findings.leak)
+    return notes + list(analysis.regression.warnings) + given.fit_notes

@@ -113,7 +113,7 @@ def _which(measure: str, lines: list[SourceComponent]) -> str:
     little = [line.source for line in known if line.high < MATTERS]
     open_ = [line.source for line in lines if line.source not in (*matter, *little, ROOT)]
     edge = f"{100 * MATTERS:.0f} %"
-    parts = [
+    clauses = [
         f"{_list(names)} {says}"
         for names, says in (
             (matter, f"over {edge} of the variance"),
@@ -122,7 +122,7 @@ def _which(measure: str, lines: list[SourceComponent]) -> str:
         )
         if names
     ]
-    return f"Sources that matter for {measure_name(measure)}, all else held: {'; '.join(parts)}."
+    return f"Sources that matter for {measure_name(measure)}, all else held: {'; '.join(clauses)}."
 
 
 def _list(names: list[str]) -> str:

@@ -35,7 +35,7 @@ def write_backend(folder: Path, summary: BackendSummary) -> Path:
         html.figure(FIGURE, drawn, CAPTION),
         html.notes(summary.notes),
     ]
-    parts = [
+    sections = [
         page.titled(
             "The settings", html.table(SETTINGS_HEADER, map(_setting_cells, summary.settings))
         ),
@@ -46,7 +46,7 @@ def write_backend(folder: Path, summary: BackendSummary) -> Path:
         files.write_json(draft / JSON, to_json(summary))
         write_pairs(draft, CSV, summary.pairs, drawn)
         title, made_by = f"{summary.experiment}: randomness of the tools", run_folder.command()
-        html.write_page(draft / HTML, title, parts, first, command=made_by.get("command"))
+        html.write_page(draft / HTML, title, sections, first, command=made_by.get("command"))
     return folder / HTML
 
 

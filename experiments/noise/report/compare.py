@@ -45,7 +45,7 @@ def write_comparison(folder: Path, comparison: StudyComparison) -> Path:
         html.figure(FIGURE, drawn, CAPTION),
         html.notes(comparison.notes),
     ]
-    parts = [
+    sections = [
         page.titled("The replicas", html.table(HEADER, map(cells, comparison.pairs))),
         page.titled("Differences between the runs' environments", _environment(comparison)),
         page.all_numbers(comparison),
@@ -54,7 +54,7 @@ def write_comparison(folder: Path, comparison: StudyComparison) -> Path:
         files.write_json(draft / JSON, to_json(comparison))
         write_pairs(draft, CSV, comparison.pairs, drawn)
         title, made_by = f"{comparison.experiment}: replicas compared", run_folder.command()
-        html.write_page(draft / HTML, title, parts, first, command=made_by.get("command"))
+        html.write_page(draft / HTML, title, sections, first, command=made_by.get("command"))
     return folder / HTML
 
 
@@ -176,8 +176,8 @@ def _draw_estimates(ax: Axes, estimates: Sequence[Estimate | None]) -> None:
     for row, estimate in enumerate(estimates):
         ax.axhline(row, color=PALE, linewidth=0.8, zorder=0)
         if estimate is None or says_nothing(estimate):
-            said = NOT_DETERMINED if estimate else "not defined"
-            ax.annotate(said, (0.02, row), xycoords=("axes fraction", "data"), color=GREY)
+            note = NOT_DETERMINED if estimate else "not defined"
+            ax.annotate(note, (0.02, row), xycoords=("axes fraction", "data"), color=GREY)
             continue
         if estimate.low is not None:
             ax.plot([estimate.low, estimate.high], [row, row], color=INK, linewidth=1.2)
