@@ -36,6 +36,7 @@ from seedmap.experiments.runs.findings import (
 from seedmap.experiments.runs.fitted import Fitted, changed_config, read_fitted, read_run
 from seedmap.experiments.runs.import_metrics import NewRun
 from seedmap.experiments.runs.methods import compare_methods
+from seedmap.experiments.runs.netcdf import write_netcdf
 from seedmap.experiments.runs.robustness import stability
 from seedmap.experiments.runs.settings import check_fit, check_threshold
 from seedmap.experiments.runs.summary import (
@@ -153,7 +154,7 @@ def _write_fit(fitted: Fitted, replaces: Collection[str]) -> None:
         if fitted.published is not None:
             save_hmm(draft / run_folder.PUBLISHED, fitted.published)
         if fitted.decodings:
-            run_folder.write_netcdf(draft / run_folder.MAPS, _maps(fitted))
+            write_netcdf(draft / run_folder.MAPS, _maps(fitted))
         files.write_json(draft / run_folder.CONFIG, fitted.config)
 
 

@@ -14,6 +14,7 @@ from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder, ids
 from seedmap.experiments.runs.dataset import raw_sequences, seed_rows, time_unit
 from seedmap.experiments.runs.engines import AnySweep, GaussianSweep, Made
+from seedmap.experiments.runs.netcdf import read_netcdf
 from seedmap.experiments.runs.read_result import read_result
 from seedmap.experiments.runs.robustness import FitStability
 from seedmap.hmm.autoregressive.map_sweep import MapSweep, load_map_sweep
@@ -148,7 +149,7 @@ def read_fitted(folder: Path) -> Fitted:
         published = load_hmm(folder / run_folder.PUBLISHED, folder)
     maps = None
     if saved.model is not None:
-        maps = run_folder.read_netcdf(folder, run_folder.MAPS, again)
+        maps = read_netcdf(folder, run_folder.MAPS, again)
     ids.check_fit(
         folder,
         config,

@@ -16,6 +16,8 @@ from seedmap.experiments.runs.findings_summary import (
     Resolution,
 )
 from seedmap.experiments.runs.read_result import read_result
+from seedmap.experiments.runs.regression_summary import CoefficientSummary, RegressionSummary
+from seedmap.experiments.runs.stability_summary import Stability
 from seedmap.experiments.tasks.base import MapConfig
 from seedmap.hmm import Branch
 from seedmap.hmm.autoregressive.map_sweep import SizeRow
@@ -78,59 +80,6 @@ class SelectionRow:
 
 
 @dataclass(frozen=True)
-class CoefficientSummary:
-    """A coefficient of the regression with its interval; None where the runs do not tell."""
-
-    state: int
-    value: float | None
-    standard_error: float | None
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True)
-class EarlyRegression:
-    """The regression on the checkpoints up to a time, as `seedmap baselines` adds it."""
-
-    upto: float
-    name: str
-    num_states: int
-    num_runs: int
-    r2: float | None
-    leave_one_out_r2: float | None
-    f_pvalue: float | None
-
-
-@dataclass(frozen=True)
-class RegressionSummary:
-    """The outcome explained by the shares of time in the states.
-
-    Attributes:
-        outcome: "convergence", or a recorded variable.
-        r2: share of variance explained; None where it is not defined.
-        f_pvalue: of the F test.
-        permutation_pvalue: over shuffles of the outcome.
-        leave_one_out_r2: on left-out runs.
-        num_runs: runs it uses.
-        num_censored: runs whose outcome was missing, excluded or set to the cap.
-        censoring: "exclude" or "cap".
-        coefficients: one for each state.
-        early: from the beginnings of the runs, where `seedmap baselines` has measured it.
-    """
-
-    outcome: str
-    r2: float | None
-    f_pvalue: float | None
-    permutation_pvalue: float | None
-    leave_one_out_r2: float | None
-    num_runs: int
-    num_censored: int
-    censoring: str
-    coefficients: list[CoefficientSummary]
-    early: list[EarlyRegression] | Absent = ABSENT
-
-
-@dataclass(frozen=True)
 class DissimilaritySummary:
     """Mean dissimilarity over pairs of runs, by ground metric; None for fewer than two runs."""
 
@@ -157,51 +106,6 @@ class TransitionSummary:
     probability: float
     num_runs: int
     top_features: list[tuple[str, float]]
-
-
-@dataclass(frozen=True)
-class Refits:
-    """Agreement of the decodings of models refitted to resampled runs with the map's."""
-
-    num_resamples: int
-    num_degenerate: int
-    adjusted_rand: list[float | None]
-
-
-@dataclass(frozen=True)
-class PriorRow:
-    """Results under a prior; log-likelihoods in nats per checkpoint."""
-
-    prior: str
-    criterion: str
-    scale: float | None
-    num_states: int
-    train: float | None
-    held_out_mean: float | None
-    held_out_median: float | None
-    adjusted_rand: float | None
-
-
-@dataclass(frozen=True)
-class EdgeStability:
-    """Frequency of an edge in restarts, in resamples of the runs, and in refits to them."""
-
-    source: int = field(metadata=named("from"))
-    target: int = field(metadata=named("to"))
-    restarts: float | None
-    bootstrap: float
-    refits: float | None
-
-
-@dataclass(frozen=True)
-class Stability:
-    """Dependence of the map on restart, runs and prior; residuals' lag-1 autocorrelation."""
-
-    adjusted_rand: list[float | None]
-    refits: Refits | None
-    priors: list[PriorRow]
-    edges: list[EdgeStability]
-    autocorrelation: list[float | None] | Absent = ABSENT  # by component or metric
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import math
 
-from seedmap.experiments.noise.report.figures import MOST_BARS
+from seedmap.experiments.noise.report.figure_classes import MOST_BARS
 from seedmap.experiments.noise.report.headlines import num_tested
 from seedmap.experiments.noise.results import StudySummary
 from seedmap.experiments.report.text import number
