@@ -23,10 +23,10 @@ from seedmap.experiments.overhead.results import (
 )
 from seedmap.experiments.report import html, out_folder, page
 from seedmap.experiments.report.terminal import aligned, blocks
-from seedmap.experiments.report.text import fixed, number
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.device import Device
 from seedmap.results import from_json, to_json
+from seedmap.text import fixed, number
 from seedmap.transaction import transaction
 
 JSON, CSV, HTML = "overhead.json", "overhead.csv", "overhead.html"

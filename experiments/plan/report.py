@@ -15,9 +15,9 @@ from seedmap.experiments.plan.summary import (
     si,
 )
 from seedmap.experiments.report import html, out_folder, page
-from seedmap.experiments.report.text import DASH, number, percent
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.results import to_json
+from seedmap.text import DASH, number, percent
 from seedmap.transaction import transaction
 
 JSON, HTML, FIGURE = "plan.json", "plan.html", "memory"

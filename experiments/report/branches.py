@@ -1,9 +1,9 @@
 """Tables of the branches of a run's map."""
 
 from seedmap.experiments.report import html
-from seedmap.experiments.report.text import interval, of, p_value
 from seedmap.experiments.runs.summary import RunSummary
 from seedmap.hmm import Delay
+from seedmap.text import interval, of, p_value
 
 
 def branch_table(summary: RunSummary) -> str:

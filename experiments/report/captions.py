@@ -1,10 +1,10 @@
 """The captions of the report's figures, written from the summary of a run."""
 
-from seedmap.experiments.report.text import cell, listed, p_equals
 from seedmap.experiments.runs.findings_summary import Resolution
 from seedmap.experiments.runs.summary import RunSummary
 from seedmap.hmm.training_map.drawn import states_of_branches
 from seedmap.hmm.training_map.regression import READABLE_PVALUE
+from seedmap.text import cell, listed, p_equals
 
 
 def measure(summary: RunSummary) -> str:

@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 from seedmap import files
 from seedmap.experiments.report import html, out_folder, page
 from seedmap.experiments.report.terminal import aligned, blocks
-from seedmap.experiments.report.text import cell, fixed, joined, mean_and_sd, p_value, yes_no
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.compare import Comparison, JointRow, PaperRow, RunRow
 from seedmap.experiments.runs.compare_joint import Joint
 from seedmap.hmm import figures
 from seedmap.hmm.figures import Experiment
 from seedmap.results import ABSENT, to_json
+from seedmap.text import cell, fixed, joined, mean_and_sd, p_value, yes_no
 from seedmap.transaction import transaction
 
 JSON, CSV, HTML = "compare.json", "compare.csv", "compare.html"

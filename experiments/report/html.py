@@ -10,9 +10,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from seedmap.experiments.report.glossary import explained, glossary
-from seedmap.experiments.report.text import cell
 from seedmap.files import write_text
 from seedmap.hmm.figures import svg
+from seedmap.text import cell
 
 _DRAWN = re.compile(r"#(?:222222|6f6f6f|e6e6e6|fdfdfd)")
 _FOLLOWS = {"#222222": "--ink", "#6f6f6f": "--grey", "#e6e6e6": "--pale", "#fdfdfd": "--paper"}

@@ -1,8 +1,8 @@
 """The numbers that a run's page shows under its map."""
 
 from seedmap.experiments.report import captions
-from seedmap.experiments.report.text import UNDEFINED, explained, fixed, mean_and_sd, of, p_equals
 from seedmap.experiments.runs.summary import RunSummary
+from seedmap.text import UNDEFINED, explained, fixed, mean_and_sd, of, p_equals, whole_percent
 
 
 def key_numbers(summary: RunSummary) -> list[tuple[str, str, str]]:
@@ -59,4 +59,4 @@ def _speed(summary: RunSummary) -> tuple[str, str, str]:
         return "dissimilarity of runs", index, "of indices; 0 is equal"
     shares = findings.found
     ends = f"95 % interval {100 * shares.low:.0f} to {100 * shares.high:.0f} %"
-    return "difference that is speed, not path", f"{100 * shares.timing:.0f} %", ends
+    return "difference that is speed, not path", whole_percent(shares.timing), ends

@@ -11,7 +11,6 @@ from seedmap.experiments.report.captions import measure
 from seedmap.experiments.report.key_numbers import key_numbers
 from seedmap.experiments.report.page import Drawn, Section
 from seedmap.experiments.report.stability import STABILITY_TABLES
-from seedmap.experiments.report.text import mean_and_sd
 from seedmap.experiments.runs.summary import RunSummary
 from seedmap.hmm.autoregressive.map_sweep import SizeRow
 from seedmap.hmm.explorer.content import Explored, to_content
@@ -19,6 +18,7 @@ from seedmap.hmm.explorer.embed import explorer, style as explorer_style
 from seedmap.hmm.figures.semantics import MORE_TIME
 from seedmap.hmm.figures.style import signed
 from seedmap.results import ABSENT, to_json
+from seedmap.text import mean_and_sd
 
 
 def write_report(

@@ -5,9 +5,9 @@ from dataclasses import astuple
 from statistics import median
 
 from seedmap.experiments.report import html, page
-from seedmap.experiments.report.text import fixed
 from seedmap.experiments.runs.summary import RunSummary
 from seedmap.hmm.autoregressive.residuals import AUTOCORRELATED
+from seedmap.text import fixed
 
 
 def _of_stability(table: Callable[[RunSummary], str]) -> Callable[[RunSummary], str]:

@@ -8,7 +8,6 @@ import numpy as np
 
 from seedmap import hmm
 from seedmap.errors import UserError
-from seedmap.experiments.report.text import p_equals
 from seedmap.experiments.runs.analysis import Analysis
 from seedmap.experiments.runs.dataset import time_unit
 from seedmap.experiments.runs.engines import AnySweep
@@ -23,6 +22,7 @@ from seedmap.experiments.runs.findings_summary import (
 from seedmap.experiments.runs.fitted import Fitted
 from seedmap.hmm.autoregressive.map_sweep import MapSweep
 from seedmap.hmm.reading import read_beliefs
+from seedmap.text import p_equals
 
 Found = TypeVar("Found")
 

@@ -13,6 +13,7 @@ from seedmap.hmm.autoregressive.map_sweep import SizeRow
 from seedmap.hmm.explorer.graph import state_graph
 from seedmap.hmm.figures.style import state_colour, text_colour
 from seedmap.hmm.training_map.build import Edge
+from seedmap.text import changes
 
 _NOT_TRIED = "Decoded to seek branches only: its stability was not measured."
 MOST_RUNS = 200
@@ -156,8 +157,7 @@ def _changes(edge: Edge | None) -> dict[str, Any]:
     """What the HMM says of an edge of the chosen map."""
     if edge is None:
         return {"probability": None, "changes": ""}
-    changes = "; ".join(f"{name} {change:+.3g}" for name, change in edge.top_features)
-    return {"probability": float(edge.probability), "changes": changes}
+    return {"probability": float(edge.probability), "changes": changes(edge.top_features)}
 
 
 def stays(path: Int[np.ndarray, " time"]) -> list[list[int]]:

@@ -10,6 +10,7 @@ import numpy as np
 from seedmap import files
 from seedmap.errors import UserError
 from seedmap.map_fitting import MapFit
+from seedmap.text import changes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +51,7 @@ def map_frames(m: "Map") -> "dict[str, pd.DataFrame]":
             "to": edge.target,
             "runs": edge.num_runs,
             "probability": edge.probability,
-            "changes": "; ".join(f"{name} {change:+.3g}" for name, change in edge.top_features),
+            "changes": changes(edge.top_features),
         }
         for edge in m.edges
     ]

@@ -12,6 +12,7 @@ from seedmap.hmm.selection.config import HMMLEARN
 from seedmap.hmm.selection.hu2023 import NAME, fit_hu2023, hu2023_split, select_hu2023
 from seedmap.hmm.sequences import check_num_runs
 from seedmap.runs import Runs, check_is_runs
+from seedmap.text import p_equals
 
 CRITERION = "mean_bic"
 CORRECTED = (
@@ -85,6 +86,6 @@ def visit_notes(paths: np.ndarray, times: np.ndarray, num_states: int) -> list[s
     """Returns what the released notebook tests of detours, a sentence for each state skipped."""
     return [
         f"state {visits.state}: {visits.visitors} of {visits.runs} runs visit it; correlation of "
-        f"visiting with the time of convergence {visits.r:.2f}, p = {visits.pvalue:.2g}"
+        f"visiting with the time of convergence {visits.r:.2f}, {p_equals(visits.pvalue)}"
         for visits in hmm.visit_correlations(paths, times, num_states)
     ]

@@ -19,9 +19,9 @@ from seedmap.experiments.noise.report.compare import (
 )
 from seedmap.experiments.report import html, page
 from seedmap.experiments.report.terminal import aligned, blocks
-from seedmap.experiments.report.text import DASH, interval, number, of, percent
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.results import to_json
+from seedmap.text import DASH, interval, number, of, percent
 
 
 def write_backend(folder: Path, summary: BackendSummary) -> Path:

@@ -5,8 +5,8 @@ import math
 from seedmap.experiments.noise.report.figure_classes import MOST_BARS
 from seedmap.experiments.noise.report.headlines import num_tested
 from seedmap.experiments.noise.results import StudySummary
-from seedmap.experiments.report.text import number
 from seedmap.experiments.runs.folder import NOISE_MAP
+from seedmap.text import number
 
 _REACH = "An interval that meets the edge of the axes extends beyond it."
 

@@ -14,10 +14,10 @@ from seedmap.experiments.noise.estimates import WITHIN
 from seedmap.experiments.noise.results import Estimate
 from seedmap.experiments.report import html, out_folder, page
 from seedmap.experiments.report.terminal import aligned, blocks
-from seedmap.experiments.report.text import NOT_DETERMINED, interval, of, says_nothing
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.hmm.figures.style import GREY, INK, PALE, WIDTH, Drawing, shorten, styled
+from seedmap.hmm.figures.style import GREY, INK, PALE, WIDTH, Drawing, plain_tick, shorten, styled
 from seedmap.results import to_json
+from seedmap.text import NOT_DETERMINED, interval, of, says_nothing
 from seedmap.transaction import transaction
 
 JSON, CSV, HTML = "noise_compare.json", "noise_compare.csv", "noise_compare.html"
@@ -172,7 +172,7 @@ def _draw_estimates(ax: Axes, estimates: Sequence[Estimate | None]) -> None:
     ends = [estimate.high for estimate in known if estimate.high]
     if values and max(values) > 30 * min(values):
         ax.set_xscale("symlog", linthresh=10 ** np.floor(np.log10(min(values))), linscale=0.5)
-        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "\N{MINUS SIGN}"))
+        ax.xaxis.set_major_formatter(plain_tick)
     for row, estimate in enumerate(estimates):
         ax.axhline(row, color=PALE, linewidth=0.8, zorder=0)
         if estimate is None or says_nothing(estimate):

@@ -8,7 +8,7 @@ from seedmap.experiments.noise.measures.shares import shares_along
 from seedmap.experiments.noise.report.answer import fixed_text, measure_name
 from seedmap.experiments.noise.results import Estimate, StudySummary
 from seedmap.experiments.report import html
-from seedmap.experiments.report.text import DASH, count, interval, number, of, p_value
+from seedmap.text import DASH, count, interval, number, of, p_value
 
 
 def interval_cell(

@@ -21,7 +21,6 @@ from seedmap.experiments.noise.report.answer import (
 )
 from seedmap.experiments.noise.report.figure_parts import Look, looks, marking
 from seedmap.experiments.noise.results import StudySummary
-from seedmap.experiments.report.text import NOT_DETERMINED, says_nothing
 from seedmap.hmm.figures.style import (
     GREY,
     INK,
@@ -36,6 +35,7 @@ from seedmap.hmm.figures.style import (
     styled,
 )
 from seedmap.hmm.training_map.survival import SurvivalCurve, kaplan_meier
+from seedmap.text import NOT_DETERMINED, says_nothing
 
 MOST_MEASURES = 4
 GROUP_DASHES = ("-", (0, (4, 1.5)))

@@ -46,7 +46,6 @@ from seedmap.experiments.noise.results import (
     VariantSummary,
 )
 from seedmap.experiments.noise.variants import rows_by_root
-from seedmap.experiments.report.text import says_nothing
 from seedmap.hmm.figures.style import (
     GREY,
     INK,
@@ -55,6 +54,7 @@ from seedmap.hmm.figures.style import (
     shorten,
     styled,
 )
+from seedmap.text import says_nothing
 
 LINEAR_UP_TO = 4.0  # share above which the axis of shares is logarithmic
 _SHARES = {

@@ -15,7 +15,7 @@ from seedmap.experiments.noise.results import (
     VariantSummary,
 )
 from seedmap.experiments.noise.variants import ALGO, ALGORITHMIC, IMPL, IMPLEMENTATION
-from seedmap.experiments.report.text import (
+from seedmap.text import (
     DASH,
     NOT_DETERMINED,
     interval,

@@ -41,7 +41,9 @@ from seedmap.experiments.noise.results import Estimate, RateSpread, StudySummary
 from seedmap.experiments.report import html, page
 from seedmap.experiments.report.page import Drawn, Section
 from seedmap.experiments.report.terminal import aligned, blocks
-from seedmap.experiments.report.text import (
+from seedmap.experiments.runs.folder import REPORT
+from seedmap.showing import card
+from seedmap.text import (
     DASH,
     count,
     interval,
@@ -50,8 +52,6 @@ from seedmap.experiments.report.text import (
     of,
     percent,
 )
-from seedmap.experiments.runs.folder import REPORT
-from seedmap.showing import card
 
 MOST_CLASSES = 200  # whose numbers are written out one by one
 _MAP_CAPTIONS = {
