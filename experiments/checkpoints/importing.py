@@ -188,9 +188,9 @@ def _check_complete(gathered: Gathered, total: int, folder: Path) -> None:
 
 
 def _warn_of_rows(gathered: Gathered) -> None:
-    warned = [text for of in (equal_checkpoints, shared_tensors) if (text := of(gathered.rows))]
-    if warned:
-        warnings.warn("; ".join(warned), stacklevel=3)
+    sentences = [text for of in (equal_checkpoints, shared_tensors) if (text := of(gathered.rows))]
+    if sentences:
+        warnings.warn("; ".join(sentences), stacklevel=3)
     if gathered.removed:
         warnings.warn(
             f"{gathered.removed} checkpoints that were measured before are there no longer; their "

@@ -152,8 +152,8 @@ class Compiler:
         at_once = self.job.most_at_once(self.target.chip.platform)
         runs, groups = 1, -(-self.share // min(most, at_once or most))
         if groups > 1 and at_once is None:
-            waiting = self.groups_beside_those_that_wait(tried)
-            runs, groups = (groups, 1) if waiting is None else (1, waiting)
+            num_groups = self.groups_beside_those_that_wait(tried)
+            runs, groups = (groups, 1) if num_groups is None else (1, num_groups)
         return MostSeeds(
             per_device=most,
             on_target=most * len(self.devices),

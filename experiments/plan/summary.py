@@ -108,19 +108,19 @@ def _counts(entries: Sequence[Found]) -> str:
 
 def determinism(plan: Plan) -> str:
     """Says what deterministic operations change in programs for a GPU."""
-    changes_of = []
+    sentences = []
     for each in plan.nondeterministic:
         if each.refused is not None:
-            changes_of.append(f"{each.program} is refused: {each.refused}")
+            sentences.append(f"{each.program} is refused: {each.refused}")
         elif each.changed:
             changes = [f"{name} {a} -> {b}" for name, (a, b) in each.changed.items()]
             changes.append(" -> ".join(f"{si(size)}B" for size in each.bytes) + " a call")
             if each.operations is not ABSENT:
                 changes.append(f"{si(each.operations)}FLOP without and with")
-            changes_of.append(f"{each.program}: {', '.join(changes)}")
-    if not changes_of:
+            sentences.append(f"{each.program}: {', '.join(changes)}")
+    if not sentences:
         return "the same programs with and without deterministic operations"
-    return "; ".join([*changes_of, _SAME_OPERATIONS])
+    return "; ".join([*sentences, _SAME_OPERATIONS])
 
 
 def gib(size: float) -> str:

@@ -176,7 +176,7 @@ def _maps(fitted: Fitted) -> xr.Dataset:
     sizes = list(fitted.decodings)
     states = [_spread(dataset, sequences, fitted.decodings[size], -1, np.int8) for size in sizes]
     agreement = _spread(dataset, sequences, fitted.agreement, np.nan, np.float32)
-    described = (
+    long_name = (
         "decoded state of a map of each number of states, -1 where there is none; but for the "
         "chosen one, of runs without their lasting offsets, which are known when a run is over"
     )
@@ -185,7 +185,7 @@ def _maps(fitted: Fitted) -> xr.Dataset:
     filled = "whether some metrics were missing, and were filled in by those that are there"
     sure = "share of the refits to resampled runs that agree with the state in metrics.nc"
     variables = {
-        "state": (("num_states", "seed", "step"), np.stack(states), {"long_name": described}),
+        "state": (("num_states", "seed", "step"), np.stack(states), {"long_name": long_name}),
         "agreement": (("seed", "step"), agreement, {"long_name": sure}),
         "imputed": (("seed", "step"), imputed, {"long_name": filled}),
     }

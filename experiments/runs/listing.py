@@ -54,7 +54,7 @@ def _is_run(path: Path) -> bool:
 def _listed(path: Path) -> ListedRun:
     config, summary = _content(path / CONFIG), _content(path / SUMMARY)
     convergence = summary.get("convergence")
-    defined = isinstance(convergence, dict) and convergence.get("criterion")
+    criterion = isinstance(convergence, dict) and convergence.get("criterion")
     done = [step for name, step in _STEPS if (path / name).is_file()]
     return ListedRun(
         folder=str(path),
@@ -62,7 +62,7 @@ def _listed(path: Path) -> ListedRun:
         started=config.get("started"),
         step=done[0] if done else "training",
         seeds=summary.get("num_seeds"),
-        converged=summary.get("num_converged") or (0 if defined else None),
+        converged=summary.get("num_converged") or (0 if criterion else None),
         states=summary.get("num_states"),
         headline=summary.get("headline"),
     )

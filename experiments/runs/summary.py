@@ -234,7 +234,7 @@ class SummaryParts(NamedTuple):
 
 
 def summarise(
-    dataset: xr.Dataset, analysis: Analysis, config: MapConfig, given: SummaryParts
+    dataset: xr.Dataset, analysis: Analysis, config: MapConfig, inputs: SummaryParts
 ) -> RunSummary:
     """Summarises a run, but for its stability and times.
 
@@ -242,7 +242,7 @@ def summarise(
         dataset: metrics of all seeds.
         analysis: of the chosen HMM.
         config: what the map was asked.
-        given: what is taken over.
+        inputs: what is taken over.
     """
     tmap, diverged = analysis.training_map, dataset.diverged.values >= 0
     assert config.threshold is not None  # the question of a map has it filled in
@@ -254,17 +254,17 @@ def summarise(
         diverged_seeds=to_json(dataset.seed.values[diverged]),
         num_converged=int(np.isfinite(analysis.convergence).sum()),
         convergence=_convergence(dataset, analysis, config.threshold),
-        emission="gaussian" if given.resolution is None else "autoregressive",
-        scale=given.scale,
+        emission="gaussian" if inputs.resolution is None else "autoregressive",
+        scale=inputs.scale,
         num_states=tmap.num_states,
-        resolution=given.resolution,
-        selection=[_selection_row(row) for row in given.selection],
-        held_out_log_likelihood=to_json(given.held_out),
-        odd_runs=list(given.odd),
-        headline=given.headline,
-        branches=list(given.branches),
-        **_forks(analysis, given),
-        findings=given.findings,
+        resolution=inputs.resolution,
+        selection=[_selection_row(row) for row in inputs.selection],
+        held_out_log_likelihood=to_json(inputs.held_out),
+        odd_runs=list(inputs.odd),
+        headline=inputs.headline,
+        branches=list(inputs.branches),
+        **_forks(analysis, inputs),
+        findings=inputs.findings,
         regression=_regression(analysis, config.outcome),
         dissimilarity=DissimilaritySummary(**to_json(analysis.dissimilarity)),
         states=[
@@ -281,8 +281,8 @@ def summarise(
             )
             for edge in tmap.edges
         ],
-        notes=_notes(dataset, analysis, given),
-        published=ABSENT if given.published is None else given.published,
+        notes=_notes(dataset, analysis, inputs),
+        published=ABSENT if inputs.published is None else inputs.published,
     )
 
 
@@ -291,16 +291,16 @@ def _selection_row(row: dict[str, Any]) -> SizeRow | SelectionRow:
     return from_json(kind, to_json(row))
 
 
-def _forks(analysis: Analysis, given: SummaryParts) -> dict[str, Any]:
+def _forks(analysis: Analysis, inputs: SummaryParts) -> dict[str, Any]:
     """Whether runs fork and where they are delayed, by tested claims where the map has them."""
-    if given.resolution is None:
+    if inputs.resolution is None:
         return {
             "forking": bool(analysis.training_map.forking),
             "detours": to_json(analysis.detours),
             "firm_detours": to_json(analysis.firm_detours),
         }
-    detours = sorted({branch.state for branch in given.branches if branch.detour})
-    forking = any(branch.named for branch in given.branches)
+    detours = sorted({branch.state for branch in inputs.branches if branch.detour})
+    forking = any(branch.named for branch in inputs.branches)
     return {"forking": forking, "detours": detours, "firm_detours": detours}
 
 
@@ -336,7 +336,7 @@ def _regression(analysis: Analysis, outcome: str) -> RegressionSummary:
     )
 
 
-def _notes(dataset: xr.Dataset, analysis: Analysis, given: SummaryParts) -> list[str]:
+def _notes(dataset: xr.Dataset, analysis: Analysis, inputs: SummaryParts) -> list[str]:
     notes = []
     diverged = dataset.diverged.values >= 0
     if diverged.any():
@@ -344,7 +344,7 @@ def _notes(dataset: xr.Dataset, analysis: Analysis, given: SummaryParts) -> list
         names = [str(seed) for seed in dataset.seed.values[diverged]]
         named = ", ".join(f"{s} (step {t:g})" for s, t in zip(names, steps, strict=True))
         notes.append(f"diverged seeds, cut at divergence and left out of the regression: {named}")
-        mapped = {*analysis.sequences.runs, *given.odd}
+        mapped = {*analysis.sequences.runs, *inputs.odd}
         unusable = [name for name in names if name not in mapped]
         if unusable:
             notes.append(f"diverged too soon for the HMM: {', '.join(unusable)}")
@@ -355,5 +355,5 @@ def _notes(dataset: xr.Dataset, analysis: Analysis, given: SummaryParts) -> list
         if analysis.regression.censoring == "cap":
             consequence = "in the regression with the end of training as their time"
         notes.append(f"{runs} never converged: {consequence}")
-    notes += leak_notes(given.findings.leak)
-    return notes + list(analysis.regression.warnings) + given.fit_notes
+    notes += leak_notes(inputs.findings.leak)
+    return notes + list(analysis.regression.warnings) + inputs.fit_notes

@@ -131,8 +131,8 @@ def make_fits(
         mine = [i for i, own in enumerate(sizes) if own == size]
         batches += [(size, mine[k::threads]) for k in range(threads) if mine[k::threads]]
     by_job: dict[int, Fitted] = {}
-    for finished in side_by_side(work, batches, threads):
-        by_job |= finished
+    for batch_fits in side_by_side(work, batches, threads):
+        by_job |= batch_fits
     return [by_job[i] for i in range(len(jobs))]
 
 

@@ -199,13 +199,13 @@ def _bridged(features, paths):
 def _places(features, num_states, paths, smallest, rng) -> Iterator[_Place]:
     """The candidates of one map with z above `SHOWN_Z`."""
     visits = find_visits(paths, num_states)
-    tested = candidates(paths, visits, smallest)
-    if not tested:
+    branch_candidates = candidates(paths, visits, smallest)
+    if not branch_candidates:
         return
     whitening = whiten(features, paths, visits.visited)
     as_recorded = features @ whitening.matrix
     means = run_means(as_recorded, paths, visits.visited)
-    for candidate in tested:
+    for candidate in branch_candidates:
         points, centres = without_offsets(candidate, as_recorded, means, whitening.centres)
         separation, z, resolved = branch_tests.place_test(candidate, points, centres, smallest, rng)
         if z > SHOWN_Z:

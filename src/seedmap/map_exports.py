@@ -165,14 +165,14 @@ def to_tensorboard(m: "Map", folder: str | os.PathLike[str]) -> None:
     if len(set(folders)) < len(folders):
         raise UserError(f"runs would have one folder in {folder}; rename them: {folders[:20]}")
     steps = runs.steps[:, : paths.shape[1]]
-    counted = not (steps % 1 > 0).any()
+    integral = not (steps % 1 > 0).any()
     base = Path(folder)
     files.announce("write", base)
     for name, path, own in zip(folders, paths, steps, strict=True):
         with SummaryWriter(str(base / name)) as writer:
             for record in np.flatnonzero(path >= 0):
                 writer.add_scalar(
-                    "state", path[record], int(own[record]) if counted else int(record)
+                    "state", path[record], int(own[record]) if integral else int(record)
                 )
     with SummaryWriter(str(base)) as writer:
         writer.add_figure(PICTURE, m.plot(), close=True)

@@ -118,14 +118,14 @@ def measured() -> Timings | None:
     if clock is None:
         return None
     clock.turn()
-    seconds_of = dict(clock.parts)
+    seconds_by_section = dict(clock.parts)
     for section in {name for *_, name in clock.compiling}:
         seconds = _covered([(a, b) for a, b, name in clock.compiling if name == section])
-        taken = min(seconds, seconds_of[section])
-        seconds_of[section] -= taken
-        seconds_of[COMPILE] = seconds_of.get(COMPILE, 0.0) + taken
+        taken = min(seconds, seconds_by_section[section])
+        seconds_by_section[section] -= taken
+        seconds_by_section[COMPILE] = seconds_by_section.get(COMPILE, 0.0) + taken
     total = time.perf_counter() - clock.began
-    return Timings(total, seconds_of, dict(clock.programs), tuple(clock.folders))
+    return Timings(total, seconds_by_section, dict(clock.programs), tuple(clock.folders))
 
 
 def wrote(folder: Path) -> None:
