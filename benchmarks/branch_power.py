@@ -57,14 +57,14 @@ def is_found(num_runs: int, records: int, share: float, number: int) -> bool:
 def smooth(rows: list[dict]) -> np.ndarray:
     """Shares found [runs, records, share] by a logistic regression on the logs of all three."""
     at = np.log([[row["runs"], row["records"], row["share"]] for row in rows])
-    found = np.array([row["found"] for row in rows])
+    detected = np.array([row["found"] for row in rows])
     centre, spread = at.mean(0), at.std(0)
 
     def scores(where: np.ndarray, weights: np.ndarray) -> np.ndarray:
         return weights[0] + (where - centre) / spread @ weights[1:]
 
     def loss(weights: np.ndarray) -> float:
-        signed = np.where(found, 1, -1) * scores(at, weights)
+        signed = np.where(detected, 1, -1) * scores(at, weights)
         return float(np.logaddexp(0, -signed).sum() + 0.1 * (weights[1:] ** 2).sum())
 
     weights = optimize.minimize(loss, np.zeros(4)).x

@@ -60,14 +60,14 @@ def operations(target: Target) -> Iterator[tuple[str, Any]]:
                 yield f"{name}, {seeds} seeds, {what}", lowered
 
 
-def parts(name: str, seeds: int, target: Target) -> Iterator[tuple[str, Any]]:
+def lowered_parts(name: str, seeds: int, target: Target) -> Iterator[tuple[str, Any]]:
     """Parts of the training of an experiment's first preset, lowered for the target."""
     experiment = load_experiment(name)
     chosen = next(iter(experiment.presets.values()))
     job = job_of(experiment, chosen.training, chosen.map.threshold)
     programs = training_programs(job, devices_of(target), seeds)
-    for part in (programs.steps, programs.training):
-        yield f"{name}, {seeds} seeds a device, {part.name}", part.trace().lower()
+    for program in (programs.steps, programs.training):
+        yield f"{name}, {seeds} seeds a device, {program.name}", program.trace().lower()
 
 
 def main() -> None:
@@ -80,7 +80,7 @@ def main() -> None:
     os.environ.update(environment(target), JAX_ENABLE_COMPILATION_CACHE="false")
     lowered = operations(target)
     if options.experiment:
-        lowered = parts(options.experiment, options.seeds, target)
+        lowered = lowered_parts(options.experiment, options.seeds, target)
     print(f"| compiled for {target.text} | processor, s | program, MB |\n|---|---|---|")
     for name, program in lowered:
         before = time.process_time()

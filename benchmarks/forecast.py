@@ -45,8 +45,8 @@ def main() -> None:
         print("|---|---|---|---|---|---|---|")
         for row in rows:
             score = getattr(row, name)
-            parts = (score.hmm, score.regression, score.time)
-            cells = map(text, (*parts, score.over_regression, score.over_time))
+            scores = (score.hmm, score.regression, score.time)
+            cells = map(text, (*scores, score.over_regression, score.over_time))
             print(f"| {row.upto:.0f} | {row.num_runs} | {' | '.join(cells)} |")
         print()
     for row in rows:

@@ -124,9 +124,9 @@ def growth_of(sizes: Sequence[int], costs: Sequence[float]) -> Growth | None:
         return np.logaddexp(log_a, log_b + exponent * x)
 
     start = (y.min(), y.max() - x.max(), 1.0)
-    found, covariance = curve_fit(log_cost, x, y, start, maxfev=20_000)
-    fitted = np.exp(log_cost(x, *found))
-    return Growth(float(found[2]), float(np.sqrt(covariance[2, 2])), fitted)
+    coefficients, covariance = curve_fit(log_cost, x, y, start, maxfev=20_000)
+    fitted = np.exp(log_cost(x, *coefficients))
+    return Growth(float(coefficients[2]), float(np.sqrt(covariance[2, 2])), fitted)
 
 
 def measure(what: str, sizes: Sequence[int], folder: Path) -> dict[str, list[Cost]]:

@@ -32,8 +32,8 @@ def one_run(preset: str, out: Path, cache: Path) -> dict[str, float]:
     total = time.perf_counter() - started
     begin = json.loads((out / "log.jsonl").read_text().splitlines()[0])
     first = datetime.fromisoformat(begin["time"]).timestamp() - began
-    parts = json.loads((out / "config.json").read_text())["wall_seconds"]
-    return {"whole": total, "first step": first, **parts}
+    seconds = json.loads((out / "config.json").read_text())["wall_seconds"]
+    return {"whole": total, "first step": first, **seconds}
 
 
 def main() -> None:

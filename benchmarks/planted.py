@@ -71,35 +71,35 @@ def branch_row(branch, takers: np.ndarray) -> dict:
 def measure_branches(family: str, seeds: tuple[int, int]) -> dict:
     """The branches of one set."""
     planted = phases(family, seeds)
-    found = sm.fit_map(as_runs(planted), seed=seeds[1], **SEARCH_ONLY)
-    return {"branches": [branch_row(branch, planted.takers) for branch in found.branches]}
+    fitted = sm.fit_map(as_runs(planted), seed=seeds[1], **SEARCH_ONLY)
+    return {"branches": [branch_row(branch, planted.takers) for branch in fitted.branches]}
 
 
 def measure_states(seeds: tuple[int, int]) -> dict:
     """The chosen number of states, agreement with the truth, and of maps of disjoint halves."""
     planted = phases("single", seeds)
     runs, truth = as_runs(planted), truth_of(planted)
-    found = sm.fit_map(runs, seed=seeds[1])
+    fitted = sm.fit_map(runs, seed=seeds[1])
     order = np.random.default_rng(seeds).permutation(len(runs))
     halves = [sm.fit_map(runs.select(order[side::2]), seed=seeds[1]) for side in (0, 1)]
     return {
-        "K": found.num_states,
+        "K": fitted.num_states,
         "true_K": int(truth.max()) + 1,
-        "truth": adjusted_rand_index(truth, found.paths),
+        "truth": adjusted_rand_index(truth, fitted.paths),
         "halves": adjusted_rand_index(*(half.decode(runs) for half in halves)),
-        "named": num_named(found),
+        "named": num_named(fitted),
     }
 
 
 def measure_steady(seeds: tuple[int, int]) -> dict:
     """The chosen number of states of runs that have none."""
-    found = sm.fit_map(as_runs(phases("drift", seeds)), seed=seeds[1])
-    return {"K": found.num_states, "named": num_named(found)}
+    fitted = sm.fit_map(as_runs(phases("drift", seeds)), seed=seeds[1])
+    return {"K": fitted.num_states, "named": num_named(fitted)}
 
 
-def num_named(found: sm.Map) -> int:
+def num_named(fitted: sm.Map) -> int:
     """Branches that a map by all of the default settings names."""
-    return sum(branch.named for branch in found.branches)
+    return sum(branch.named for branch in fitted.branches)
 
 
 def measure_odd(seeds: tuple[int, int]) -> dict:
@@ -191,9 +191,9 @@ def report_single(by_case: dict[str, list[dict]]) -> Iterator[tuple[str, str, st
         false, number = false + hits, number + len(rows)
         yield f"false branch: {case}", "<= .05", share(hits, len(rows))
     yield "false branch: all of these", "<= .02", share(false, number)
-    whole = [row for case in ("states", "steady", "odd_added") for row in by_case.get(case, [])]
-    hits = sum(row["named"] > 0 for row in whole)
-    yield "false branch: default settings", "", share(hits, len(whole))
+    default = [row for case in ("states", "steady", "odd_added") for row in by_case.get(case, [])]
+    hits = sum(row["named"] > 0 for row in default)
+    yield "false branch: default settings", "", share(hits, len(default))
 
 
 def report_branching(by_case: dict[str, list[dict]]) -> Iterator[tuple[str, str, str]]:
@@ -210,8 +210,8 @@ def report_branching(by_case: dict[str, list[dict]]) -> Iterator[tuple[str, str,
     delayed = [b for row in by_case.get("detour", []) for b in named(row, True)]
     others = [b for case in NO_DELAY for row in by_case.get(case, []) for b in named(row, True)]
     for level in (0.002, 0.005, 0.01, 0.03, 0.1):
-        told = [sum(is_detour(b, level) for b in group) for group in (delayed, others)]
-        shares = f"{share(told[0], len(delayed))} / {share(told[1], len(others))}"
+        detours = [sum(is_detour(b, level) for b in group) for group in (delayed, others)]
+        shares = f"{share(detours[0], len(delayed))} / {share(detours[1], len(others))}"
         bar = ">= .50 / <= .05" if level == 0.01 else ""
         yield f"detours at p < {level:g}: power / false", bar, shares
 

@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from seedmap.experiments.runs.folder import MAPS, read_dataset, read_netcdf
+from seedmap.experiments.runs.folder import MAPS, read_dataset
+from seedmap.experiments.runs.netcdf import read_netcdf
 from seedmap.hmm.figures.style import save, state_colormap, styled
 from seedmap.hmm.training_map.stability import adjusted_rand_index
 

@@ -81,18 +81,18 @@ def main() -> None:
         case = CASES[name]
         walkers = {size: Walker(case, size) for size in case.sizes}
         turns = [(size, lanes) for lanes in args.lanes for size in walkers]
-        found = {turn: [] for turn in turns}
+        timed = {turn: [] for turn in turns}
         for _ in range(args.rounds):
             for size, lanes in turns:
-                found[size, lanes].append(walkers[size].run(lanes))
+                timed[size, lanes].append(walkers[size].run(lanes))
         for lanes in args.lanes:
             speeds = {
-                size: case.replicas * case.steps / min(s for s, _ in found[size, lanes])
+                size: case.replicas * case.steps / min(s for s, _ in timed[size, lanes])
                 for size in walkers
             }
             rule, best = walkers[case.sizes[0]].rule, max(speeds.values())
             table = ", ".join(f"{size}: {speed:,.0f}" for size, speed in speeds.items())
-            busy = np.median([cores for size in walkers for _, cores in found[size, lanes]])
+            busy = np.median([cores for size in walkers for _, cores in timed[size, lanes]])
             print(
                 f"{name}, {lanes} lanes, seed-steps/s by replicas side by side: {table}; "
                 f"the rule's {rule}: {speeds[rule] / best:.2f} of the best; {busy:.2f} cores busy",

@@ -89,10 +89,10 @@ def report(rows: dict[str, dict]) -> None:
         if not name.startswith("split"):
             print(f"{name}: K = {row['num_states']}, odd {row['odd']}, {row['named']} branches")
     for count in ODD:
-        whole, added = rows.get("every 1"), rows.get(f"odd {count}")
-        if whole and added:
+        reference, added = rows.get("every 1"), rows.get(f"odd {count}")
+        if reference and added:
             alike = adjusted_rand_index(
-                np.array(whole["paths"]), np.array(added["paths"])[: len(whole["paths"])]
+                np.array(reference["paths"]), np.array(added["paths"])[: len(reference["paths"])]
             )
             print(f"{count} odd added: ARI of the others {alike:.3f}")
 

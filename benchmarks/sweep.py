@@ -94,8 +94,8 @@ def precision(sequences: hmm.Sequences) -> None:
         for wide in (False, True):
             jax.config.update("jax_enable_x64", wide)
             config = hmm.SweepConfig(states=STATES, prior=prior)
-            parts = (sequences.select(train), sequences.select(held_out))
-            fit = hmm.select(hmm.fit_sweep(*parts, config, jax.random.key(0)))
+            split = (sequences.select(train), sequences.select(held_out))
+            fit = hmm.select(hmm.fit_sweep(*split, config, jax.random.key(0)))
             paths.append(hmm.decode(fit.parameters, sequences).paths[sequences.mask])
             chosen.append((fit.num_states, fit.restart, fit.prior_scale))
         alike = (paths[0] == paths[1]).mean()

@@ -89,12 +89,12 @@ def schemas_page() -> Iterator[str]:
     for path in sorted(SCHEMAS.glob("*.schema.json")):
         schema = json.loads(path.read_text(encoding="utf-8"))
         yield from (f"## {schema['title']}", "", *_fields(schema, schema), "")
-        for name, part in sorted(schema.get("$defs", {}).items()):
-            yield from (f"### {schema['title']}: {name}", "", *_fields(part, schema), "")
+        for name, definition in sorted(schema.get("$defs", {}).items()):
+            yield from (f"### {schema['title']}: {name}", "", *_fields(definition, schema), "")
 
 
-def _fields(part: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:
-    for name, kind in part.get("properties", {}).items():
+def _fields(definition: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:
+    for name, kind in definition.get("properties", {}).items():
         yield f"- `{name}`: {_kind(kind)}"
 
 
@@ -103,7 +103,7 @@ def _kind(kind: dict[str, Any]) -> str:
     if "$ref" in kind:
         return kind["$ref"].rpartition("/")[2]
     if "anyOf" in kind:
-        return " or ".join(_kind(part) for part in kind["anyOf"])
+        return " or ".join(_kind(option) for option in kind["anyOf"])
     if "enum" in kind:
         return " or ".join(f"`{value}`" for value in kind["enum"])
     name = kind.get("type", "anything")

@@ -181,12 +181,12 @@ def _impute(covariance, values, known) -> np.ndarray:
     """Records [n, metric] with the missing metrics at their conditional means."""
     filled = values.copy()
     patterns, pattern = np.unique(known, axis=0, return_inverse=True)
-    for index, there in enumerate(patterns):
+    for index, observed in enumerate(patterns):
         rows = pattern.reshape(-1) == index
-        block = covariance[np.ix_(there, there)]
+        block = covariance[np.ix_(observed, observed)]
         inverse = np.linalg.pinv(block, rcond=_LEAST_VARIANCE, hermitian=True)
-        weights = inverse @ covariance[np.ix_(there, ~there)]
-        filled[np.ix_(rows, ~there)] = values[np.ix_(rows, there)] @ weights
+        weights = inverse @ covariance[np.ix_(observed, ~observed)]
+        filled[np.ix_(rows, ~observed)] = values[np.ix_(rows, observed)] @ weights
     return filled
 
 

@@ -164,11 +164,11 @@ def load_sweep(path: str | os.PathLike, of: Mark | None = None) -> tuple[Sweep, 
             cross_validation=tuple(map(_load_score, content.cross_validation or ())),
         )
         chosen = (content.num_states, content.restart)
-        found = next(fit for fit in fits if (fit.num_states, fit.restart) == chosen)
+        chosen_fit = next(fit for fit in fits if (fit.num_states, fit.restart) == chosen)
     except (OSError, ValueError, KeyError, TypeError, StopIteration, RecursionError) as error:
         raise UserError(
             f"{path} is not a sweep that this version wrote ({error}); {mend}"
         ) from None
     if of is not None:
         check_marks("fits", [of, Mark(Path(path), content.fit_id or None)], mend)
-    return sweep, found
+    return sweep, chosen_fit

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from helpers.kills import Killed, killed_before, operations
 from seedmap import files
 from seedmap.experiments.runs import folder as run_folder
+from seedmap.experiments.runs.netcdf import write_netcdf
 from seedmap.hmm.figures import save
 from seedmap.hmm.io import SavedHMM, load_hmm, save_hmm
 from seedmap.hmm.parameters import Parameters
@@ -61,7 +62,7 @@ WRITERS = {
     "text": (files.write_text, str, lambda path: path.read_text()),
     "json": (files.write_json, lambda i: {"a": i}, lambda path: json_of(path)),
     "npz": (files.write_npz, lambda i: {"a": np.full(3, i)}, npz_of),
-    "netcdf": (run_folder.write_netcdf, dataset, netcdf_of),
+    "netcdf": (write_netcdf, dataset, netcdf_of),
 }
 CONTENTS = {"text": str, "json": lambda i: {"a": i}, "npz": lambda i: [i] * 3, "netcdf": float}
 
@@ -228,7 +229,7 @@ def figure():
 FULL = {
     "text": ("file", lambda path: files.write_text(path, "x" * 9999)),
     "npz": ("file", lambda path: files.write_npz(path, {"a": np.zeros(9999)})),
-    "netcdf": ("file", lambda path: run_folder.write_netcdf(path, dataset(0.0))),
+    "netcdf": ("file", lambda path: write_netcdf(path, dataset(0.0))),
     "figure": ("file.png", lambda path: save(figure(), path)),
     "log": ("file", lambda path: files.append_line(path, 0, "x" * 9999, "one")),
 }

@@ -119,19 +119,19 @@ def choose_alike(
         most: the number to begin with; None: all.
         alike: False takes it as it is, and only measures.
     """
-    whole = place(len(replicas[0].init), most, devices)
-    for tried in halves(whole.seeds_at_once):
+    widest = place(len(replicas[0].init), most, devices)
+    for tried in halves(widest.seeds_at_once):
         size = place(len(replicas[0].init), tried, devices).seeds_at_once  # that groups will have
-        length = size * whole.mesh.size
-        placement = place(length * whole.lanes, size, devices)
-        copies = np.zeros(length * whole.lanes, int)
+        length = size * widest.mesh.size
+        placement = place(length * widest.lanes, size, devices)
+        copies = np.zeros(length * widest.lanes, int)
         groups = spread(placement, jax.tree.map(lambda leaf: leaf[copies], replicas))  # noqa: B023
         trainer, data = build(placement.mesh), share(placement, pool)
         states = [trainer.init(*group) for group in groups]
         walk = trainer.walk.lower(states[0], data).compile()
         seconds, states = _seconds(lambda state: walk(state, data), placement, states)  # noqa: B023
         if not alike or all(map(_all_alike, states)):
-            return Choice(size, seconds / (length * whole.lanes))
+            return Choice(size, seconds / (length * widest.lanes))
     raise AssertionError("a lone replica is alike itself")
 
 

@@ -118,10 +118,10 @@ def batch_rows(
     words = jax.vmap(lambda epoch: round_words(jax.random.fold_in(key, epoch)))(epochs)
     steps = step + jnp.arange(num_steps)
     positions = (steps % num_batches * batch_size)[:, None] + jnp.arange(batch_size)
-    there = positions < num_train
-    found = elements(
+    valid = positions < num_train
+    drawn = elements(
         words[steps // num_batches - first, None],
-        jnp.where(there, positions, 0).astype(jnp.uint32),
+        jnp.where(valid, positions, 0).astype(jnp.uint32),
         num_train,
     )
-    return jnp.where(there, found.astype(jnp.int32), -1)
+    return jnp.where(valid, drawn.astype(jnp.int32), -1)

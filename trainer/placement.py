@@ -95,8 +95,8 @@ def gather(placement: Placement, groups: Sequence[Any]) -> Any:
     """The groups' leaves as numpy arrays [replica, ...], padding dropped; keys as their data."""
 
     def join(*leaves):
-        whole = np.concatenate([_to_host(leaf) for leaf in leaves])
-        return whole[: placement.num_replicas]
+        joined = np.concatenate([_to_host(leaf) for leaf in leaves])
+        return joined[: placement.num_replicas]
 
     return jax.tree.map(join, *groups)
 

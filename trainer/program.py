@@ -184,8 +184,8 @@ def compile_program(plan: Plan, seeds_at_once: int | None) -> Program:
     hyper = {name: jnp.asarray(column, jnp.float32) for name, column in plan.hyper.items()}
     replicas = plan.streams, hyper, plan.perturb
     most = _most_at_once(plan, replicas) if seeds_at_once is None else seeds_at_once
-    whole = place(len(plan.seeds), most, plan.devices)
-    for size in halves(whole.seeds_at_once) if seeds_at_once is None else [most]:
+    widest = place(len(plan.seeds), most, plan.devices)
+    for size in halves(widest.seeds_at_once) if seeds_at_once is None else [most]:
         program = _compile(plan, place(len(plan.seeds), size, plan.devices), replicas)
         if program is not None:
             return program._replace(compile_seconds=time.perf_counter() - started)
@@ -310,10 +310,11 @@ def _distances(
     comparables: Sequence[Comparable],
 ) -> Iterator[dict[str, Any]]:
     """Measures how far each replica is from the first of its family, group by group."""
-    whole = [compared(*pair) for pair in zip(groups, comparables, strict=True)]
+    all_compared = [compared(*pair) for pair in zip(groups, comparables, strict=True)]
     size, length = len(plan.seeds) // plan.families, placement.rows.shape[1]
     firsts = [
-        first_of(whole[row // length], row % length) for row in range(0, len(plan.seeds), size)
+        first_of(all_compared[row // length], row % length)
+        for row in range(0, len(plan.seeds), size)
     ]
     for rows, state, comparable in zip(placement.rows, groups, comparables, strict=True):
         families = rows // size

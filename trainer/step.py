@@ -54,10 +54,10 @@ def mean_batch_loss(
     Returns:
         (mean loss, (number of examples predicted right, new model state)).
     """
-    there = rows >= 0
-    batch, noise = take_rows(train, rows), noise._replace(there=there)
+    present = rows >= 0
+    batch, noise = take_rows(train, rows), noise._replace(there=present)
     loss, correct, state = score_training(task, model, batch, noise)
-    weight = there.astype(jnp.float32)
+    weight = present.astype(jnp.float32)
     return jnp.sum(weight * loss) / jnp.sum(weight), (jnp.sum(weight * correct), state)
 
 

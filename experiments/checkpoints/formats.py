@@ -316,10 +316,10 @@ def _open_npz(path: Path, stack: ExitStack) -> Opened:
 def _open_sharded(path: Path, stack: ExitStack) -> Opened:
     try:
         names: dict[str, str] = dict(limits.read_json(path)["weight_map"])
-        whole = all(isinstance(file, str) and Path(file).name == file for file in names.values())
+        valid = all(isinstance(file, str) and Path(file).name == file for file in names.values())
     except (ValueError, KeyError, TypeError):
         raise damaged(path, "JSON with a weight_map", "something else") from None
-    if not whole:
+    if not valid:
         raise damaged(path, "names of shards beside it", "others")
     shards: dict[str, Opened] = {}
     for file in sorted(set(names.values())):

@@ -45,7 +45,7 @@ def on_the_hub(hub: str, revisions: str = MAIN) -> Place:
     _check_names(hub, revisions)
     api = _api()
     repositories = _repositories(api, hub)
-    found: dict[Entry, _Revision] = {}
+    revision_of: dict[Entry, _Revision] = {}
     with _asking(hub):
         for repository, named in repositories.items():
             refs = api.list_repo_refs(repository)
@@ -55,8 +55,8 @@ def on_the_hub(hub: str, revisions: str = MAIN) -> Place:
                     names = named | match.groupdict()
                     path = Path(f"{repository}@{ref.name}")
                     entry = Entry(names["run"], parse_step(names["step"]), path)
-                    found[entry] = _Revision(repository, ref.target_commit)
-    if not found:
+                    revision_of[entry] = _Revision(repository, ref.target_commit)
+    if not revision_of:
         raise UserError(
             f"--hub: no revision of {listed(repositories)} is called {revisions!r}; name their "
             "branches by --revisions, as in 'step{step}'"
@@ -64,16 +64,16 @@ def on_the_hub(hub: str, revisions: str = MAIN) -> Place:
     sizes: dict[str, int] = {}  # the checkpoints of a repository are of one network
 
     def size(entry: Entry) -> int:
-        revision = found[entry]
+        revision = revision_of[entry]
         if revision.repository not in sizes:
             sizes[revision.repository] = sum(_weights(api, revision).values())
         return sizes[revision.repository]
 
     return Place(
-        in_order(list(found)),
-        lambda entry: zlib.crc32(found[entry].commit.encode()),
+        in_order(list(revision_of)),
+        lambda entry: zlib.crc32(revision_of[entry].commit.encode()),
         size,
-        lambda entry: _fetched(api, found[entry]),
+        lambda entry: _fetched(api, revision_of[entry]),
         one_by_one=True,  # a suite of them would fill the disk
     )
 
@@ -125,10 +125,10 @@ def _repositories(api: Any, hub: str) -> dict[str, dict[str, str]]:
     with _asking(hub):
         ids = [model.id for model in api.list_models(author=organisation, search=before)]
     matches = {each: as_regex(hub).fullmatch(each) for each in sorted(ids)}
-    found = {each: match.groupdict() for each, match in matches.items() if match is not None}
-    if not found:
+    repositories = {each: match.groupdict() for each, match in matches.items() if match is not None}
+    if not repositories:
         raise UserError(f"--hub: the hub has no {hub!r}; of {organisation} it has {listed(ids)}")
-    return found
+    return repositories
 
 
 def _weights(api: Any, revision: _Revision) -> dict[str, int]:

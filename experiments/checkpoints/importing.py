@@ -145,17 +145,17 @@ def import_checkpoints(
                     measure_all(place, known, folder, how)
                 if share:
                     return False
-                found = gather(place, known, folder, how.owner)
-                _check_complete(found, len(place.entries), folder)
-                _warn_of_rows(found)
+                gathered = gather(place, known, folder, how.owner)
+                _check_complete(gathered, len(place.entries), folder)
+                _warn_of_rows(gathered)
                 config = _config(source, identity, folder)
                 config |= {"wall_seconds": {"compile": 0.0, "train": perf_counter() - started}}
-                config |= {"counted": found.rows[0].counts}
-                made = _dataset(found.rows, outcomes, source.converged, number)
+                config |= {"counted": gathered.rows[0].counts}
+                made = _dataset(gathered.rows, outcomes, source.converged, number)
                 config, dataset = ids.stamped(config, made)
                 with session.collected(folder, work.command) as draft:
                     run_folder.write_dataset(draft, dataset)
-                    lines = "".join(json.dumps(row) + "\n" for row in found.rows)
+                    lines = "".join(json.dumps(row) + "\n" for row in gathered.rows)
                     files.write_text(draft / run_folder.MEASURED, lines)
                     files.write_json(draft / run_folder.CONFIG, config)
         return True
@@ -177,23 +177,23 @@ def collect_import(folder: Path) -> None:
     import_checkpoints(source, folder, threshold, resume=True, measure=False)
 
 
-def _check_complete(found: Gathered, total: int, folder: Path) -> None:
-    if found.missing:
-        names = ", ".join(str(entry.path) for entry in found.missing[:_NAMED])
+def _check_complete(gathered: Gathered, total: int, folder: Path) -> None:
+    if gathered.missing:
+        names = ", ".join(str(entry.path) for entry in gathered.missing[:_NAMED])
         raise UserError(
-            f"{folder}: {len(found.missing)} of {total} checkpoints are not measured yet ({names}"
-            f"{', ...' if len(found.missing) > _NAMED else ''}); continue with the command that "
-            "began the import"
+            f"{folder}: {len(gathered.missing)} of {total} checkpoints are not measured yet ("
+            f"{names}{', ...' if len(gathered.missing) > _NAMED else ''}); continue with the "
+            "command that began the import"
         )
 
 
-def _warn_of_rows(found: Gathered) -> None:
-    said = [text for of in (equal_checkpoints, shared_tensors) if (text := of(found.rows))]
-    if said:
-        warnings.warn("; ".join(said), stacklevel=3)
-    if found.removed:
+def _warn_of_rows(gathered: Gathered) -> None:
+    sentences = [text for of in (equal_checkpoints, shared_tensors) if (text := of(gathered.rows))]
+    if sentences:
+        warnings.warn("; ".join(sentences), stacklevel=3)
+    if gathered.removed:
         warnings.warn(
-            f"{found.removed} checkpoints that were measured before are there no longer; their "
+            f"{gathered.removed} checkpoints that were measured before are there no longer; their "
             "metrics are kept",
             stacklevel=3,
         )

@@ -197,17 +197,17 @@ def gather(place: Place, known: Iterable[Row], folder: Path, owner: str) -> Gath
     Raises:
         UserError: they are of different networks.
     """
-    there = {(entry.run, entry.step): place.fingerprint(entry) for entry in place.entries}
+    fingerprints = {(entry.run, entry.step): place.fingerprint(entry) for entry in place.entries}
     rows = {
         (row.run, row.step): row
         for row in (*known, *rows_in(folder, owner))
-        if there.get((row.run, row.step), row.files) == row.files
+        if fingerprints.get((row.run, row.step), row.files) == row.files
     }
     ordered = sorted(rows.values(), key=lambda row: (natural(row.run), row.step))
     for row in ordered:
         check_alike(ordered[0], row, f"step {row.step} of run {row.run!r}")
     missing = [entry for entry in place.entries if (entry.run, entry.step) not in rows]
-    return Gathered(ordered, missing, len(rows.keys() - there.keys()))
+    return Gathered(ordered, missing, len(rows.keys() - fingerprints.keys()))
 
 
 def _key(row: Row) -> tuple[str, int, int]:
@@ -261,8 +261,8 @@ def equal_checkpoints(rows: Sequence[Row]) -> str | None:
     groups = [of for of in by_values.values() if len(of) > 1]
     if not groups:
         return None
-    told = [" = ".join(map(_name, of)) for of in groups]
-    return f"checkpoints with the same content: {_first(told)}"
+    equal = [" = ".join(map(_name, of)) for of in groups]
+    return f"checkpoints with the same content: {_first(equal)}"
 
 
 def shared_tensors(rows: Sequence[Row]) -> str | None:
@@ -282,14 +282,14 @@ def shared_tensors(rows: Sequence[Row]) -> str | None:
     if not pairs:
         return None
     total = len(rows[0].tensors)
-    told = [f"{count} of {total} in {' and '.join(of)}" for of, count in pairs.items()]
-    return f"checkpoints with some of the same tensors: {_first(told)}"
+    shared = [f"{count} of {total} in {' and '.join(of)}" for of, count in pairs.items()]
+    return f"checkpoints with some of the same tensors: {_first(shared)}"
 
 
 def _name(row: Row) -> str:
     return f"step {row.step} of run {row.run!r}"
 
 
-def _first(told: Sequence[str]) -> str:
-    more = f"; and {len(told) - _NAMED} more" if len(told) > _NAMED else ""
-    return "; ".join(told[:_NAMED]) + more
+def _first(phrases: Sequence[str]) -> str:
+    more = f"; and {len(phrases) - _NAMED} more" if len(phrases) > _NAMED else ""
+    return "; ".join(phrases[:_NAMED]) + more

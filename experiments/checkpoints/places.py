@@ -58,18 +58,18 @@ def first_fetched(place: Place) -> Iterator[tuple[Place, Path]]:
     first = place.entries[0]
     with ExitStack() as held:
         path = held.enter_context(place.fetched(first))
-        there = {first: path}
+        paths = {first: path}
 
         @contextmanager
         def fetched(entry: Entry) -> Iterator[Path]:
-            kept = there.pop(entry, None)  # at once: others may be fetched by other threads
+            kept = paths.pop(entry, None)  # at once: others may be fetched by other threads
             if kept is not None:
                 try:
                     yield kept
                 finally:
                     held.close()
                 return
-            there.clear()
+            paths.clear()
             held.close()
             with place.fetched(entry) as other:
                 yield other
@@ -94,8 +94,8 @@ def _whole(entries: list[Entry], skip: bool) -> list[Entry]:
             refused[entry] = str(error)
     if not refused:
         return entries
-    told = "; ".join([*refused.values()][:_NAMED]) + ("; ..." if len(refused) > _NAMED else "")
-    what = f"{len(refused)} of {len(entries)} checkpoints are not whole: {told}"
+    reasons = "; ".join([*refused.values()][:_NAMED]) + ("; ..." if len(refused) > _NAMED else "")
+    what = f"{len(refused)} of {len(entries)} checkpoints are not whole: {reasons}"
     if not skip or len(refused) == len(entries):
         raise UserError(f"{what}; mend them, or leave them out with --skip-unfinished")
     warnings.warn(f"left out, {what}", stacklevel=4)

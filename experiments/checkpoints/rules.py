@@ -238,10 +238,10 @@ def assign(checkpoint: Checkpoint, layout: Layout, heads: int | None) -> list[Le
     axes = {name: len(s) for name, s in checkpoint.shapes.items()} | dict.fromkeys(
         checkpoint.absent, _UNKNOWN
     )
-    found = find(patterns, tuple(axes.items()))
+    indices = find(patterns, tuple(axes.items()))
     rules = {
         name: None if index is None else layout.rules[index]
-        for name, index in zip(axes, found, strict=True)
+        for name, index in zip(axes, indices, strict=True)
     }
     for name, says in checkpoint.absent.items():
         rule = rules.pop(name)

@@ -108,10 +108,10 @@ def _place(name: str, entry: Any) -> _Place:
     """
     try:
         code, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-        whole = all(type(number) is int and number >= 0 for number in (*shape, begin, end))
+        valid = all(type(number) is int and number >= 0 for number in (*shape, begin, end))
     except (TypeError, KeyError, ValueError):
-        whole = False
-    if not whole:
+        valid = False
+    if not valid:
         raise UserError(f"no dtype, shape and data_offsets (whole numbers) of {name!r}")
     if not isinstance(code, str) or code not in _SAFETENSORS_TYPES:
         raise UserError(

@@ -159,7 +159,7 @@ def _bare(hint: Any) -> tuple[Any, tuple[Any, ...]]:
 def _value(kind: Any) -> str:
     """Returns what stands for the value in a help text; "" of what is on or off."""
     if get_origin(kind) in (Union, UnionType):
-        (kind,) = [part for part in get_args(kind) if part is not NoneType]
+        (kind,) = [member for member in get_args(kind) if member is not NoneType]
     if get_origin(kind) is Literal:
         return "{" + ",".join(map(str, get_args(kind))) + "}"
     if get_origin(kind) is tuple:

@@ -89,11 +89,11 @@ def _command(argv: Sequence[str]) -> None:
     if with_timings:
         timings.start()
     getattr(module, command.function)(words)
-    if found := timings.measured():
+    if spent := timings.measured():
         from seedmap.experiments.runs.folder import keep_timings
 
         try:
-            keep_timings(found)
+            keep_timings(spent)
         except UserError as error:  # the results stand: another command has the folder by now
             print(f"note: config.json has no timings: {error}", file=sys.stderr)
         print(timings.table(timings.measured()), file=sys.stderr)

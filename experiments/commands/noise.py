@@ -20,6 +20,7 @@ from seedmap.experiments.noise.folder import Prepared, prepare, record_names, tr
 from seedmap.experiments.noise.study import NoiseConfig, check_noise
 from seedmap.experiments.runs.folder import METRICS, TRAINING, can_resume
 from seedmap.experiments.tasks.base import Experiment, TrainingConfig
+from seedmap.text import duration
 
 _REFUSED = {
     "seeds": "--replicas sets the number for each variant",
@@ -171,10 +172,9 @@ def cost(prepared: Prepared, seconds: float) -> str:
     """
     replicas, steps = prepared.config.seeds, prepared.steps
     total = seconds * replicas * steps
-    minutes = f"{total / 60:.0f} min" if total >= 120 else f"{total:.0f} s"
     count, roots = len(prepared.variants), prepared.roots
     around = f" around each of {roots} roots" if roots > 1 else ""
     return (
         f"{count} variant{'s' * (count > 1)}{around}, {replicas} replicas in all x {steps} steps x "
-        f"{1000 * seconds:.3g} ms a step = {minutes} of training, without records"
+        f"{1000 * seconds:.3g} ms a step = {duration(total)} of training, without records"
     )

@@ -25,6 +25,7 @@ from seedmap.experiments.noise.backend.settings import (
     run_child,
 )
 from seedmap.experiments.tasks.base import Experiment
+from seedmap.text import duration
 from seedmap.transaction import claim
 
 _REFUSED = {
@@ -155,9 +156,8 @@ def cost(children: int, message: dict[str, Any]) -> str:
     """Estimates the time of all children from the first one's pace at its first record."""
     seconds = message["seconds"] / message["step"]
     total = seconds * children * message["steps"]
-    minutes = f"{total / 60:.0f} min" if total >= 120 else f"{total:.0f} s"
     return (
         f"{children} processes x {message['steps']} steps x {1000 * seconds:.3g} ms a step = "
-        f"{minutes} of training; start and compilation of each come on top, and the pace differs "
-        "between settings"
+        f"{duration(total)} of training; start and compilation of each come on top, and the "
+        "pace differs between settings"
     )

@@ -115,8 +115,8 @@ def _made_by(folder: Path, name: str) -> str:
     return f"{command} {folder}" if command == "map" else f"{command} ... --out {folder}"
 
 
-def _named(place: str) -> Callable:
-    module, _, name = place.partition(":")
+def _named(path: str) -> Callable:
+    module, _, name = path.partition(":")
     return getattr(import_module(f"{_REPORTS}.{module}"), name)
 
 

@@ -225,11 +225,11 @@ def encode(texts: Iterable[str], vocabulary: list[str]) -> np.ndarray:
     tokenizer = Tokenizer(models.WordPiece(numbers, unk_token=SPECIAL[UNKNOWN]))
     tokenizer.normalizer, tokenizer.pre_tokenizer = _bert_parts()
     dtype = np.uint16 if len(vocabulary) <= 1 << 16 else np.int32
-    texts, parts = iter(texts), [np.zeros(0, dtype)]
+    texts, chunks = iter(texts), [np.zeros(0, dtype)]
     while some := list(islice(texts, _BLOCKS_AT_ONCE)):
         encoded = tokenizer.encode_batch_fast(some, add_special_tokens=False)
-        parts += [np.array(text.ids, dtype) for text in encoded]
-    return np.concatenate(parts)
+        chunks += [np.array(text.ids, dtype) for text in encoded]
+    return np.concatenate(chunks)
 
 
 def cut_rows(stream: np.ndarray, length: int) -> np.ndarray:

@@ -69,22 +69,22 @@ def components_of(
     varied = [v.name for v in study.variants if v.varied and not v.forks]
     if study.roots < 2 or not varied:
         return []
-    whole = most_sources(study.variants).name
+    reference = most_sources(study.variants).name
     lines = []
     for measure in _measures(study, convergence, states, num_states, branches):
-        found = measure.components(study, varied, varied)
-        lines += [_line(name, measure.name, part) for name, part in found.items()]
-        rest = found[whole]
+        estimates = measure.components(study, varied, varied)
+        lines += [_line(name, measure.name, estimate) for name, estimate in estimates.items()]
+        rest = estimates[reference]
         # Where all sources together do nothing, all variance may be one odd replica elsewhere.
         if rest.share > 0 and measure.between_roots:
             lines.append(_line(ROOT, measure.name, _rest(rest)))
     return lines
 
 
-def _rest(whole: Component) -> Component:
+def _rest(reference: Component) -> Component:
     """Returns what the variant with the most sources leaves of the variance."""
-    share, rest = 1 - whole.share, max(whole.total - whole.variance, 0.0)
-    return Component(rest, share, 1 - whole.high, 1 - whole.low, whole.total)
+    share, rest = 1 - reference.share, max(reference.total - reference.variance, 0.0)
+    return Component(rest, share, 1 - reference.high, 1 - reference.low, reference.total)
 
 
 def commitment_of(
@@ -124,9 +124,9 @@ def commitment_of(
         if measure.name not in (CONVERGENCE, BRANCH):
             continue
         asked = [v.name for v in (*begins, *commits)]
-        found = measure.components(study, varied, asked)
+        estimates = measure.components(study, varied, asked)
         lines += [
-            _commitment(v.varied[0], v.fork, measure.name, _rest(found[v.name]))
+            _commitment(v.varied[0], v.fork, measure.name, _rest(estimates[v.name]))
             for v in (*begins, *commits)
         ]
     if convergence is not None:
@@ -135,8 +135,8 @@ def commitment_of(
     return lines
 
 
-def _commitment(source: str, step: int, measure: str, found: Component) -> Commitment:
-    ends = to_json([float(found.share), float(found.low), float(found.high)])
+def _commitment(source: str, step: int, measure: str, estimate: Component) -> Commitment:
+    ends = to_json([float(estimate.share), float(estimate.low), float(estimate.high)])
     return Commitment(source, int(step), measure, *ends)
 
 
@@ -151,8 +151,8 @@ def _by_loss(study: StudyResult, convergence: Convergence, step: int) -> Commitm
     drawn = completed(list(time), list(censored))
     if drawn is None:
         return Commitment(LOSS, int(step), CONVERGENCE, None, None, None)
-    found = squared_correlation(np.log(loss), drawn.reshape(len(drawn), *rows.shape))
-    return Commitment(LOSS, int(step), CONVERGENCE, *to_json(list(map(float, found))))
+    correlation = squared_correlation(np.log(loss), drawn.reshape(len(drawn), *rows.shape))
+    return Commitment(LOSS, int(step), CONVERGENCE, *to_json(list(map(float, correlation))))
 
 
 def most_sources(variants: Sequence[Variant]) -> Variant:
@@ -195,28 +195,28 @@ class _Measure(NamedTuple):
             if reference not in known:
                 return dict.fromkeys(asked, nothing)
             within = known[reference].within
-            wholes = [(within[:, :, None] + within[:, None, :]) / 2]
+            totals = [(within[:, :, None] + within[:, None, :]) / 2]
         else:
-            wholes = [known[name].between for name in varied if name in known]
-        if not wholes:
+            totals = [known[name].between for name in varied if name in known]
+        if not totals:
             return dict.fromkeys(asked, nothing)
         draws = max(len(pairs.within) for pairs in known.values())
-        whole = np.mean([_drawn(part, draws) for part in wholes], axis=0)
+        total = np.mean([_drawn(between, draws) for between in totals], axis=0)
         return {
-            name: component(_drawn(known[name].within, draws), whole)
+            name: component(_drawn(known[name].within, draws), total)
             if name in known and np.isfinite(known[name].within[0]).sum() > 1
             else nothing
             for name in asked
         }
 
 
-def _drawn(part: np.ndarray, draws: int) -> np.ndarray:
+def _drawn(squares: np.ndarray, draws: int) -> np.ndarray:
     """Repeats what has one imputation as often as what has several."""
-    return np.broadcast_to(part, (draws, *part.shape[1:])) if len(part) == 1 else part
+    return np.broadcast_to(squares, (draws, *squares.shape[1:])) if len(squares) == 1 else squares
 
 
-def _line(source: str, measure: str, found: Component) -> SourceComponent:
-    return SourceComponent(source, measure, *to_json([float(value) for value in found[:4]]))
+def _line(source: str, measure: str, estimate: Component) -> SourceComponent:
+    return SourceComponent(source, measure, *to_json([float(value) for value in estimate[:4]]))
 
 
 def _measures(
@@ -236,23 +236,23 @@ def _measures(
         means = values.mean(axis=1, dtype=np.float64)
         measures.append(_Measure(name, _of_values(means), finite))
     if predictions.classes is not None and finite.sum() > 1:
-        apart = _spread_out(churn(predictions.classes[finite]), finite)
+        distances = _spread_out(churn(predictions.classes[finite]), finite)
         same = _same_tests(predictions.label)
-        measures.append(_Measure("churn", _of_distances(apart), finite, same))
+        measures.append(_Measure("churn", _of_distances(distances), finite, same))
     if finite.sum() > 1:
         params = jax.tree.map(lambda leaf: leaf[finite], study.params)
-        apart = _spread_out(weight_distances(params).l2_RxR, finite)
-        measures.append(_Measure("l2_distance", _of_distances(apart), finite))
+        distances = _spread_out(weight_distances(params).l2_RxR, finite)
+        measures.append(_Measure("l2_distance", _of_distances(distances), finite))
     if states is not None:
         measures += _of_map(states, num_states, branches, convergence)
     return measures
 
 
-def _spread_out(apart: np.ndarray, known: np.ndarray) -> np.ndarray:
+def _spread_out(distances: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Returns distances [replica, replica] of those of some replicas, NaN of the others."""
-    whole = np.full((len(known), len(known)), np.nan)
-    whole[np.ix_(known, known)] = apart
-    return whole
+    spread = np.full((len(known), len(known)), np.nan)
+    spread[np.ix_(known, known)] = distances
+    return spread
 
 
 def _same_tests(label: np.ndarray | None) -> bool:
@@ -269,8 +269,8 @@ def _of_values(values: np.ndarray) -> Callable[[Rows], Pairs | None]:
     return lambda rows: pairs_of_values([values[own] for own in rows])
 
 
-def _of_distances(apart: np.ndarray) -> Callable[[Rows], Pairs]:
-    return lambda rows: pairs_of_distances(apart, rows)
+def _of_distances(distances: np.ndarray) -> Callable[[Rows], Pairs]:
+    return lambda rows: pairs_of_distances(distances, rows)
 
 
 def _of_map(
@@ -283,8 +283,8 @@ def _of_map(
     known = states[:, 0] >= 0
     bag = np.full((len(states), num_states), np.nan)
     bag[known] = bag_of_states(states[known], num_states)
-    apart = _spread_out(pairwise_dissimilarity(bag[known], "discrete"), known)
-    measures = [_Measure("path", _of_distances(apart), known)]
+    distances = _spread_out(pairwise_dissimilarity(bag[known], "discrete"), known)
+    measures = [_Measure("path", _of_distances(distances), known)]
     measures += [
         _Measure(f"time_in_state_{state}", _of_values(bag[:, state]), known)
         for state in range(num_states)

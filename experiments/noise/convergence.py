@@ -64,7 +64,7 @@ def convergence_of(dataset: xr.Dataset, threshold: float | None) -> Convergence 
 
 
 def survival_of(
-    times: Convergence, rows: Rows, whole: Rows | None = None, copies: int = 1
+    times: Convergence, rows: Rows, others: Rows | None = None, copies: int = 1
 ) -> Survival:
     """Summarises how some replicas converge, beside others of the same roots.
 
@@ -74,7 +74,7 @@ def survival_of(
     Args:
         times: of all replicas of the study.
         rows: of each root, int [replica].
-        whole: of each root, those to compare with; None: no others.
+        others: of each root, those to compare with; None: no others.
         copies: how many of each root's replicas, on either side, the log-rank test leaves out, as
             replica 0 is in every variant.
     """
@@ -82,8 +82,8 @@ def survival_of(
     curve = kaplan_meier(times.time[every], times.observed[every])
     at = [float(when) for when in np.quantile(times.time, QUARTERS, method="higher")]
     compared = None
-    if whole is not None:
-        sides = [[own[copies:] for own in side] for side in (rows, whole)]
+    if others is not None:
+        sides = [[own[copies:] for own in side] for side in (rows, others)]
         compared = log_rank_by_root(times.time, times.observed, *sides)
     return Survival(
         num=curve.num_runs,
@@ -104,8 +104,8 @@ def _restricted(times, rows) -> Estimate | None:
         return None
     known = [own for own in rows if len(own)]
     if len(known) == 1:
-        found = restricted_mean(times.time[every], times.observed[every], end)
-        return Estimate(found.value, max(found.low, 0.0), min(found.high, end))
+        mean = restricted_mean(times.time[every], times.observed[every], end)
+        return Estimate(mean.value, max(mean.low, 0.0), min(mean.high, end))
     means = np.array([np.minimum(times.time[own], end).mean() for own in known])
     return estimate(mean_interval(means), (0.0, end))
 
@@ -133,10 +133,10 @@ def log_rank_by_root(
         Two-sided; None where nothing can be told: no root has both sets, or nothing converges.
     """
     statistics = []
-    for one, other in zip(first, second, strict=True):
-        both = np.concatenate([one, other])
-        if len(one) and len(other):
-            label = np.arange(len(both)) < len(one)
+    for own, other in zip(first, second, strict=True):
+        both = np.concatenate([own, other])
+        if len(own) and len(other):
+            label = np.arange(len(both)) < len(own)
             statistics.append(float(log_rank(time[both], observed[both], label)))
     if not statistics or not observed[np.concatenate([*first, *second])].any():
         return None
@@ -194,14 +194,14 @@ def groups_of(
     """
     if times is None:
         return []
-    found = []
+    groups = []
     if roots > 1:
         for root, own in enumerate(distinct_rows(variants, roots)):
-            found.append(ReplicaGroup(root, None, None, survival_of(times, [own])))
+            groups.append(ReplicaGroup(root, None, None, survival_of(times, [own])))
     for branch in branches:
         visitors, others = group_rows(variants, states, branch, roots)
         if sum(map(len, visitors)) and sum(map(len, others)):
             compared = survival_of(times, visitors, others, copies=0)
-            found.append(ReplicaGroup(None, branch, True, compared))
-            found.append(ReplicaGroup(None, branch, False, survival_of(times, others)))
-    return found
+            groups.append(ReplicaGroup(None, branch, True, compared))
+            groups.append(ReplicaGroup(None, branch, False, survival_of(times, others)))
+    return groups

@@ -26,6 +26,7 @@ from seedmap.experiments.noise.predictions import (
 from seedmap.experiments.noise.study import NoiseConfig, StudyResult, evaluate_replicas, plan_study
 from seedmap.experiments.noise.variants import Rows, Variant, make_rows, parse_sources
 from seedmap.experiments.runs import folder as run_folder, ids
+from seedmap.experiments.runs.netcdf import check_netcdf, load_netcdf, write_netcdf
 from seedmap.experiments.runs.settings import check_training, schedule
 from seedmap.experiments.runs.train import Study, train_run
 from seedmap.experiments.tasks.base import Experiment, Setup, TrainingConfig
@@ -168,7 +169,7 @@ def train_study(
             {"variant": [v.name for v in variants]},
             {ids.TRAINING: training_id},
         )
-        run_folder.write_netcdf(draft / run_folder.BARRIERS, barriers)
+        write_netcdf(draft / run_folder.BARRIERS, barriers)
 
     content = {
         **noise,
@@ -216,13 +217,13 @@ def load_study(folder: Path) -> StudyResult:
     if not (folder / run_folder.BARRIERS).is_file():
         raise UserError(f"{folder} has no {run_folder.BARRIERS}; make it with `seedmap {made_by}`")
     try:
-        stored = run_folder.load_netcdf(folder / run_folder.BARRIERS)
+        stored = load_netcdf(folder / run_folder.BARRIERS)
         barriers = stored["error"].values
     except (UserError, KeyError) as error:
         raise UserError(
             f"{folder / run_folder.BARRIERS} cannot be read ({error}); make the study anew"
         ) from None
-    run_folder.check_netcdf(folder / run_folder.BARRIERS, stored, made_by)
+    check_netcdf(folder / run_folder.BARRIERS, stored, made_by)
     params, predictions = run_folder.load_params(folder, made_by), load_predictions(folder)
     others = [
         Mark(folder / run_folder.CHECKPOINT, run_folder.params_id(folder)),

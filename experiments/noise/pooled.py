@@ -76,16 +76,18 @@ def _least(values: Sequence[int | None]) -> int | None:
     return min((value for value in values if value is not None), default=None)
 
 
-def _variant(of_roots: Sequence[VariantSummary], whole: Sequence[VariantSummary]) -> VariantSummary:
-    """Pools a variant, `whole` being that of all sources in the same roots."""
+def _variant(
+    of_roots: Sequence[VariantSummary], reference: Sequence[VariantSummary]
+) -> VariantSummary:
+    """Pools a variant, `reference` being that of all sources in the same roots."""
 
     def each(name: str) -> list[Any]:
         return [getattr(variant, name) for variant in of_roots]
 
     first = of_roots[0]
     shares = {}
-    if first.kind != "control" and first.name != whole[0].name:
-        shares = {name: _share(of_roots, whole, get) for name, get in _SHARES.items()}
+    if first.kind != "control" and first.name != reference[0].name:
+        shares = {name: _share(of_roots, reference, get) for name, get in _SHARES.items()}
     return replace(
         first,
         num_diverged=sum(each("num_diverged")),
@@ -135,12 +137,12 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 def _share(
     of_roots: Sequence[VariantSummary],
-    whole: Sequence[VariantSummary],
+    reference: Sequence[VariantSummary],
     get: Callable[[VariantSummary], float | None],
 ) -> Estimate | None:
     pairs = [
         (own, all_)
-        for own, all_ in ((get(v), get(w)) for v, w in zip(of_roots, whole, strict=True))
+        for own, all_ in ((get(v), get(w)) for v, w in zip(of_roots, reference, strict=True))
         if own is not None and all_ is not None
     ]
     return ratio_over_roots(*np.array(pairs, float).reshape(-1, 2).T)

@@ -17,8 +17,8 @@ def shares_of(study: StudyResult) -> list[ShareCurve]:
     Args:
         study: trained.
     """
-    rows, whole = rows_by_root(study.variants, study.roots), most_sources(study.variants).name
-    names = [v.name for v in study.variants if v.varied and not v.forks and v.name != whole]
+    rows, reference = rows_by_root(study.variants, study.roots), most_sources(study.variants).name
+    names = [v.name for v in study.variants if v.varied and not v.forks and v.name != reference]
     steps = study.dataset.step.values
     curves = []
     for record, measure in MEASURES.items():
@@ -27,7 +27,7 @@ def shares_of(study: StudyResult) -> list[ShareCurve]:
         values = study.dataset[record].values.astype(float)
         kept = {
             name: [values[own[1:]][study.diverged[own[1:]] < 0] for own in rows[name]]
-            for name in (*names, whole)
+            for name in (*names, reference)
         }
-        curves += [share_curve(name, measure, steps, kept[name], kept[whole]) for name in names]
+        curves += [share_curve(name, measure, steps, kept[name], kept[reference]) for name in names]
     return curves

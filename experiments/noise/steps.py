@@ -141,9 +141,9 @@ def _paths_of_root(
     size = num_rows(study.variants)
     own = paths._replace(state=paths.state[number * size : (number + 1) * size])
     dataset = study_of_root(study, number).dataset
-    found = paths_by_variant(own, dataset, study.variants, threshold)
+    summaries = paths_by_variant(own, dataset, study.variants, threshold)
     return {
-        v.name: found[v.name] if is_sampled(v) else without_ends(found[v.name])
+        v.name: summaries[v.name] if is_sampled(v) else without_ends(summaries[v.name])
         for v in study.variants
     }
 

@@ -194,8 +194,8 @@ def make_rows(
 
 def _rows_of_root(variants: Sequence[Variant], root: int, ulp_step: int) -> Rows:
     """Makes keys and perturbations of the replicas of one root, variant by variant."""
-    parts = [make_streams(range(v.replicas), _streams_of(v), root) for v in variants]
-    streams = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+    streams_of_variants = [make_streams(range(v.replicas), _streams_of(v), root) for v in variants]
+    streams = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *streams_of_variants)
 
     def column(source: str, of_replica: Callable[[int], int], otherwise: int, dtype: str):
         """Returns one value per row, or None where the source varies nowhere."""

@@ -23,10 +23,10 @@ from seedmap.experiments.overhead.results import (
 )
 from seedmap.experiments.report import html, out_folder, page
 from seedmap.experiments.report.terminal import aligned, blocks
-from seedmap.experiments.report.text import fixed, number
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.device import Device
 from seedmap.results import from_json, to_json
+from seedmap.text import fixed, number
 from seedmap.transaction import transaction
 
 JSON, CSV, HTML = "overhead.json", "overhead.csv", "overhead.html"
@@ -125,9 +125,9 @@ def write_measurement(folder: Path, summary: OverheadSummary) -> Path:
         files.write_json(draft / JSON, to_json(summary))
         out_folder.write_csv(draft / CSV, [result.flat() for result in summary.rows])
         out_folder.save_figures(draft, drawn)
-        first, parts = _parts(summary, drawn)
+        first, sections = _sections(summary, drawn)
         made_by = run_folder.command().get("command")
-        html.write_page(draft / HTML, "What modes cost", parts, first, command=made_by)
+        html.write_page(draft / HTML, "What modes cost", sections, first, command=made_by)
     return folder / HTML
 
 
@@ -166,7 +166,7 @@ def terminal(summary: OverheadSummary) -> str:
     return blocks(aligned(_HEADER, map(cells, summary.rows)), *failed, notes=summary.notes)
 
 
-def _parts(summary: OverheadSummary, drawn: Mapping[str, Figure]) -> tuple[list[str], list[str]]:
+def _sections(summary: OverheadSummary, drawn: Mapping[str, Figure]) -> tuple[list[str], list[str]]:
     """Returns the page's HTML: what stands above its table of contents, and what under it."""
     device = summary.device
     first = [
@@ -176,10 +176,10 @@ def _parts(summary: OverheadSummary, drawn: Mapping[str, Figure]) -> tuple[list[
         *(html.figure(name, figure, _CAPTIONS[name]) for name, figure in drawn.items()),
         html.notes(summary.notes),
     ]
-    parts = [
+    sections = [
         page.titled("Times", html.table(_HEADER, map(cells, summary.rows))),
         page.titled("Not timed", page.bullets(failures(summary.rows))),
         page.titled("Modes", html.key_values(summary.modes.items())),
         page.all_numbers(summary),
     ]
-    return first, parts
+    return first, sections

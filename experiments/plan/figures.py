@@ -37,8 +37,11 @@ def plot_memory(plan: Plan) -> Figure:
             marker = {"marker": "D" if last else "o", "color": INK if last else GREY}
             ax.plot(size, row, markersize=5, linestyle="", gid=name, **marker)
     hardware = plan.hardware
-    usable, whole = (hardware.usable, "--", "may be taken"), (hardware.memory, "-", "of the device")
-    for size, style, words in (usable, whole):
+    usable, installed = (
+        (hardware.usable, "--", "may be taken"),
+        (hardware.memory, "-", "of the device"),
+    )
+    for size, style, words in (usable, installed):
         ax.axvline(size, color=INK, linestyle=style, linewidth=1, label=f"{gib(size)} {words}")
     low, high = ax.get_xlim()
     ax.set_xlim(low, max(high, 2.0 * hardware.memory))

@@ -175,18 +175,18 @@ class ProgramText:
         total = 0.0
         for number, name in enumerate(fusion.operands):
             if name in own and bytes_of(own[name].shape):
-                whole = bytes_of(own[name].shape)
-                total += self._read(numbered.get(number), inside, whole)
+                size = bytes_of(own[name].shape)
+                total += self._read(numbered.get(number), inside, size)
         roots = [each for each in inside.values() if each.is_root]
         updates = [each for each in inside.values() if each.opcode == "dynamic-update-slice"]
         if roots and updates and bytes_of(fusion.shape):
             return total + sum(_update(each, inside) for each in updates)
         return total + bytes_of(fusion.shape)
 
-    def _read(self, parameter: Instruction | None, inside, whole: float) -> float:
+    def _read(self, parameter: Instruction | None, inside, size: float) -> float:
         """Bytes that a kernel reads of one operand."""
         if parameter is None:
-            return whole
+            return size
         users = [each for each in inside.values() if parameter.name in each.operands]
         read = 0.0
         for user in users:
@@ -194,8 +194,8 @@ class ProgramText:
             if first and user.opcode in ("dynamic-slice", "gather", "slice"):
                 read += _size(user.shape)
             elif not (first and user.opcode == "dynamic-update-slice"):
-                return whole
-        return min(read, whole)
+                return size
+        return min(read, size)
 
     def _turns(self, loop: Instruction, own) -> int | None:
         """How often a loop runs, where the program says so; counters begin at 0."""
@@ -290,8 +290,8 @@ def _instruction(name: str, text: str, is_root: bool) -> Instruction:
 def _closing(text: str, start: int) -> int:
     """The place after the parenthesis that closes the one at `start`."""
     depth = 0
-    for place in range(start, len(text)):
-        depth += {"(": 1, ")": -1}.get(text[place], 0)
+    for position in range(start, len(text)):
+        depth += {"(": 1, ")": -1}.get(text[position], 0)
         if depth == 0:
-            return place + 1
+            return position + 1
     return len(text)

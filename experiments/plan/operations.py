@@ -70,8 +70,8 @@ def _of_equation(equation: Any, platform: str) -> Operations:
     if name == "scan":
         return count_operations(params["jaxpr"], platform) * params["length"]
     if name == "while":
-        parts = (params["cond_jaxpr"], params["body_jaxpr"])
-        once = sum((count_operations(part, platform) for part in parts), Operations())
+        programs = (params["cond_jaxpr"], params["body_jaxpr"])
+        once = sum((count_operations(program, platform) for program in programs), Operations())
         return once + Operations(whole=False)
     if name == "cond":
         return _of_branches(params, platform)
@@ -128,8 +128,8 @@ def _decomposition(equation: Any) -> Operations:
     *batch, rows, columns = equation.invars[0].aval.shape
     long, short = max(rows, columns), min(rows, columns)
     svd = equation.primitive.name == "svd"
-    one = 4 * long * short**2 - 4 * short**3 / 3 if svd else 4 * short**3 / 3
-    return Operations(decompositions=float(math.prod(batch) * one))
+    operations = 4 * long * short**2 - 4 * short**3 / 3 if svd else 4 * short**3 / 3
+    return Operations(decompositions=float(math.prod(batch) * operations))
 
 
 def _sort(equation: Any) -> Operations:

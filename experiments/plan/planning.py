@@ -136,13 +136,13 @@ class Compiler:
             raise UserError(self._too_large(min(tried, key=lambda each: each.seeds)))
         return tried
 
-    def _too_large(self, one: Tried) -> str:
-        what = f"--on {self.target.text}: {one.seeds} seed on a device does not fit"
-        if one.bytes is None:
+    def _too_large(self, tried: Tried) -> str:
+        what = f"--on {self.target.text}: {tried.seeds} seed on a device does not fit"
+        if tried.bytes is None:
             return f"{what}, and the compiler does not say by how much"
         return (
-            f"{what}: it needs {_gib(one.bytes)} of the {_gib(self.usable)} that a training may "
-            f"take, {_gib(one.bytes - self.usable)} too much; lower the batch size or the "
+            f"{what}: it needs {_gib(tried.bytes)} of the {_gib(self.usable)} that a training may "
+            f"take, {_gib(tried.bytes - self.usable)} too much; lower the batch size or the "
             "network's width"
         )
 
@@ -152,8 +152,8 @@ class Compiler:
         at_once = self.job.most_at_once(self.target.chip.platform)
         runs, groups = 1, -(-self.share // min(most, at_once or most))
         if groups > 1 and at_once is None:
-            beside = self.groups_beside_those_that_wait(tried)
-            runs, groups = (groups, 1) if beside is None else (1, beside)
+            num_groups = self.groups_beside_those_that_wait(tried)
+            runs, groups = (groups, 1) if num_groups is None else (1, num_groups)
         return MostSeeds(
             per_device=most,
             on_target=most * len(self.devices),
@@ -268,11 +268,11 @@ def _determinism(compiled: Sequence[Compiled], compiler: Compiler) -> list[Deter
     """What determinism changes in the programs of a GPU; elsewhere they have no other way."""
     if compiler.target.chip.platform != "gpu":
         return []
-    found = []
+    rows = []
     for each in compiled:
         compiler.on_progress(f"{each.program.name}, deterministic operations")
-        found.append(determinism_of(each, compiler.target.lowering))
-    return found
+        rows.append(determinism_of(each, compiler.target.lowering))
+    return rows
 
 
 def _found(

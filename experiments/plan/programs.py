@@ -183,12 +183,12 @@ def fit_programs(
     sizes = _num_fitted(num_runs, config), num_runs, records, num_metrics
     with setting():
         if is_gaussian:
-            found = sweep_programs(sweep_config(config), *sizes)
+            functions = sweep_programs(sweep_config(config), *sizes)
         else:
-            found = lane_programs(parse_states(config.states), *sizes)
+            functions = lane_programs(parse_states(config.states), *sizes)
     return [
         Program(name, function, jax.tree.map(placed, arguments), setting)
-        for name, function, arguments in found
+        for name, function, arguments in functions
     ]
 
 

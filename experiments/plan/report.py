@@ -15,9 +15,9 @@ from seedmap.experiments.plan.summary import (
     si,
 )
 from seedmap.experiments.report import html, out_folder, page
-from seedmap.experiments.report.text import DASH, number, percent
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.results import to_json
+from seedmap.text import DASH, number, percent
 from seedmap.transaction import transaction
 
 JSON, HTML, FIGURE = "plan.json", "plan.html", "memory"
@@ -120,8 +120,8 @@ def _programs(plan: Plan) -> str:
         )
         for each in plan.programs
     ]
-    said = "64-bit: operations on 64-bit floats, in the program's text."
-    return html.table(header, rows) + page.paragraph(said)
+    note = "64-bit: operations on 64-bit floats, in the program's text."
+    return html.table(header, rows) + page.paragraph(note)
 
 
 def _memory(plan: Plan) -> str:
@@ -180,8 +180,8 @@ def _found(plan: Plan) -> str:
         "call of the host": plan.callbacks,
         "custom call": plan.custom_calls,
     }
-    rows = [_found_row(kind, each) for kind, found in kinds.items() for each in found]
-    none = [kind for kind, found in kinds.items() if not found]
+    rows = [_found_row(kind, each) for kind, entries in kinds.items() for each in entries]
+    none = [kind for kind, entries in kinds.items() if not entries]
     pieces = [html.table(("what", "name", "program", "times"), rows)]
     if none:
         pieces.append(page.paragraph(f"None of: {', '.join(none)}."))
@@ -190,5 +190,5 @@ def _found(plan: Plan) -> str:
     return "\n".join(filter(None, pieces))
 
 
-def _found_row(kind: str, found: Found) -> tuple[str, ...]:
-    return (kind, found.name, found.program, str(found.count))
+def _found_row(kind: str, entry: Found) -> tuple[str, ...]:
+    return (kind, entry.name, entry.program, str(entry.count))

@@ -84,10 +84,10 @@ def bracket(plan: Plan) -> Bracket | None:
     return left_open(plan.most_seeds.tried, hardware.usable)
 
 
-def bracket_text(found: Bracket) -> str:
+def bracket_text(bracket: Bracket) -> str:
     """Says between which numbers the most seeds that fit a device lies."""
-    below = "" if found.refused is None else f", fewer than {found.refused}"
-    return f"at least {found.fits}{below}"
+    below = "" if bracket.refused is None else f", fewer than {bracket.refused}"
+    return f"at least {bracket.fits}{below}"
 
 
 def least_time(bound: Bound) -> str:
@@ -95,32 +95,32 @@ def least_time(bound: Bound) -> str:
     if bound.run is None:
         return "not known"
     other = {"products": bound.memory, "memory": bound.products}[bound.binds]
-    beside = "" if other is None else f" (the other: {other:.3g} s)"
-    return f"{bound.run:.3g} s, by the peak of {bound.binds}, in {bound.precision}{beside}"
+    other_bound = "" if other is None else f" (the other: {other:.3g} s)"
+    return f"{bound.run:.3g} s, by the peak of {bound.binds}, in {bound.precision}{other_bound}"
 
 
-def _counts(found: Sequence[Found]) -> str:
+def _counts(entries: Sequence[Found]) -> str:
     totals: dict[str, int] = {}
-    for each in found:
+    for each in entries:
         totals[each.name] = totals.get(each.name, 0) + each.count
     return ", ".join(f"{name} x{count}" for name, count in totals.items()) or "none"
 
 
 def determinism(plan: Plan) -> str:
     """Says what deterministic operations change in programs for a GPU."""
-    said = []
+    sentences = []
     for each in plan.nondeterministic:
         if each.refused is not None:
-            said.append(f"{each.program} is refused: {each.refused}")
+            sentences.append(f"{each.program} is refused: {each.refused}")
         elif each.changed:
             changes = [f"{name} {a} -> {b}" for name, (a, b) in each.changed.items()]
             changes.append(" -> ".join(f"{si(size)}B" for size in each.bytes) + " a call")
             if each.operations is not ABSENT:
                 changes.append(f"{si(each.operations)}FLOP without and with")
-            said.append(f"{each.program}: {', '.join(changes)}")
-    if not said:
+            sentences.append(f"{each.program}: {', '.join(changes)}")
+    if not sentences:
         return "the same programs with and without deterministic operations"
-    return "; ".join([*said, _SAME_OPERATIONS])
+    return "; ".join([*sentences, _SAME_OPERATIONS])
 
 
 def gib(size: float) -> str:

@@ -108,12 +108,12 @@ def devices_of(target: Target) -> tuple[jax.Device, ...]:
     try:
         if chip.platform == "tpu":
             name = f"{chip.name}:{target.topology}"
-            found = topologies.get_topology_desc(platform="tpu", topology_name=name)
+            topology = topologies.get_topology_desc(platform="tpu", topology_name=name)
         else:
-            found = topologies.get_topology_desc(
+            topology = topologies.get_topology_desc(
                 *("", "cuda"), topology="1x1x1", target_config=card_text(chip)
             )
     except (jax.errors.JaxRuntimeError, ValueError) as error:
         words = " ".join(str(error).split())
         raise UserError(f"--on {target.text}: the compiler refuses it: {words}") from None
-    return tuple(found.devices)
+    return tuple(topology.devices)

@@ -20,7 +20,7 @@ def take_flag(argv: Sequence[str]) -> tuple[list[str], int | None]:
     Raises:
         UserError: N is not a whole number above 0.
     """
-    words = [part for word in argv for part in _parts(word)]
+    words = [argument for word in argv for argument in _parts(word)]
     if FLAG not in words:
         return list(argv), None
     at = words.index(FLAG)

@@ -174,18 +174,18 @@ class Recorder:
 
     def _checked_step(self, step: Any) -> int:
         try:
-            whole = -1 if isinstance(step, bool) else operator.index(step)
+            number = -1 if isinstance(step, bool) else operator.index(step)
         except TypeError:
-            whole = -1
-        if whole < 0:
+            number = -1
+        if number < 0:
             raise UserError(f"{self._folder}: step is {step!r}; it must be a whole number, 0 or up")
-        if self.last_step is not None and whole <= self.last_step and whole not in self._earlier:
+        if self.last_step is not None and number <= self.last_step and number not in self._earlier:
             raise UserError(
-                f"{self._folder}: step {whole} comes after step {self.last_step}; steps must "
+                f"{self._folder}: step {number} comes after step {self.last_step}; steps must "
                 "rise: record each once, or use drop_after(STEP) where training goes on from a "
                 "checkpoint"
             )
-        return whole
+        return number
 
     def _measure(self, parameters: Any) -> dict[str, float]:
         """The 14 metrics; of the first parameters says what they are, and compares later ones."""
@@ -232,22 +232,22 @@ class Recorder:
     def _check_same(self, step: int, record: Mapping[str, Any]) -> None:
         """Refuses a record of a step that was recorded before with another content."""
         before = self._earlier[step]
-        apart = [
+        changed = [
             name
             for name in {**before, **record}
             if not _are_close(before.get(name), record.get(name))
         ]
-        if apart:
+        if changed:
             raise UserError(
-                f"{self._folder}: step {step} was recorded before with another {apart[0]} "
-                f"({before.get(apart[0])}, now {record.get(apart[0])}); where training goes on "
+                f"{self._folder}: step {step} was recorded before with another {changed[0]} "
+                f"({before.get(changed[0])}, now {record.get(changed[0])}); where training goes on "
                 "from a checkpoint of an earlier step, call drop_after(STEP) first"
             )
 
 
-def _are_close(one: float | None, other: float | None) -> bool:
+def _are_close(value: float | None, other: float | None) -> bool:
     """Compares two numbers but for rounding; NaN is NaN."""
-    if one is None or other is None:
-        return one is other
-    same = math.isclose(one, other, rel_tol=_EXACT, abs_tol=_EXACT)
-    return same or (math.isnan(one) and math.isnan(other))
+    if value is None or other is None:
+        return value is other
+    same = math.isclose(value, other, rel_tol=_EXACT, abs_tol=_EXACT)
+    return same or (math.isnan(value) and math.isnan(other))

@@ -1,9 +1,9 @@
 """Tables of the branches of a run's map."""
 
 from seedmap.experiments.report import html
-from seedmap.experiments.report.text import interval, of, p_value
 from seedmap.experiments.runs.summary import RunSummary
 from seedmap.hmm import Delay
+from seedmap.text import interval, of, p_value
 
 
 def branch_table(summary: RunSummary) -> str:
@@ -26,8 +26,8 @@ def branch_table(summary: RunSummary) -> str:
 
 def branch_survival(summary: RunSummary) -> str:
     """Shows how the sides of every named branch converge."""
-    found = summary.findings.survival
-    if found is None or not found.branches:
+    survival = summary.findings.survival
+    if survival is None or not survival.branches:
         return ""
     unit = summary.convergence.unit
     header = (
@@ -39,7 +39,7 @@ def branch_survival(summary: RunSummary) -> str:
             *(row.state, row.num_states, of(row.visitors_converged, row.visitors)),
             *(of(row.skippers_converged, row.skippers), interval(row.later), p_value(row.pvalue)),
         )
-        for row in found.branches
+        for row in survival.branches
     ]
     return html.table(header, rows)
 

@@ -1,10 +1,10 @@
 """The captions of the report's figures, written from the summary of a run."""
 
-from seedmap.experiments.report.text import cell, listed, p_equals
 from seedmap.experiments.runs.findings_summary import Resolution
 from seedmap.experiments.runs.summary import RunSummary
 from seedmap.hmm.training_map.drawn import states_of_branches
 from seedmap.hmm.training_map.regression import READABLE_PVALUE
+from seedmap.text import cell, listed, p_equals
 
 
 def measure(summary: RunSummary) -> str:
@@ -74,8 +74,8 @@ _PALE = " The paler a record, the fewer refits to resampled runs agree with its 
 
 def survival(summary: RunSummary) -> str:
     """Returns the caption of the survival curves."""
-    part = summary.findings.survival
-    return " ".join(part.sentences) if part else ""
+    findings = summary.findings.survival
+    return " ".join(findings.sentences) if findings else ""
 
 
 def published_map(summary: RunSummary) -> str:
@@ -89,14 +89,14 @@ def published_map(summary: RunSummary) -> str:
 
 def path_or_speed(summary: RunSummary) -> str:
     """Returns the caption of the figure of path or speed."""
-    part = summary.findings.path_or_speed
-    return " ".join(part.sentences) if part else ""
+    findings = summary.findings.path_or_speed
+    return " ".join(findings.sentences) if findings else ""
 
 
 def moves_first(summary: RunSummary) -> str:
     """Returns the caption of the figure of what moves first."""
-    part = summary.findings.moves_first
-    return " ".join(part.sentences) if part else ""
+    findings = summary.findings.moves_first
+    return " ".join(findings.sentences) if findings else ""
 
 
 def losses(summary: RunSummary) -> str:

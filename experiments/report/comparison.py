@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 from seedmap import files
 from seedmap.experiments.report import html, out_folder, page
 from seedmap.experiments.report.terminal import aligned, blocks
-from seedmap.experiments.report.text import cell, fixed, joined, mean_and_sd, p_value, yes_no
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.experiments.runs.compare import Comparison, JointRow, PaperRow, RunRow
 from seedmap.experiments.runs.compare_joint import Joint
 from seedmap.hmm import figures
 from seedmap.hmm.figures import Experiment
 from seedmap.results import ABSENT, to_json
+from seedmap.text import cell, fixed, joined, mean_and_sd, p_value, yes_no
 from seedmap.transaction import transaction
 
 JSON, CSV, HTML = "compare.json", "compare.csv", "compare.html"
@@ -44,9 +44,9 @@ def write_comparison(folder: Path, comparison: Comparison, joint: Joint | None =
         files.write_json(draft / JSON, to_json(comparison))
         out_folder.write_csv(draft / CSV, [flat(row) for row in comparison.runs])
         out_folder.save_figures(draft, drawn)
-        first, parts = _parts(comparison, drawn)
+        first, sections = _sections(comparison, drawn)
         made_by = run_folder.command().get("command")
-        html.write_page(draft / HTML, "Runs compared", parts, first, command=made_by)
+        html.write_page(draft / HTML, "Runs compared", sections, first, command=made_by)
         if joint is not None:
             joint.save(draft)
     return folder / HTML
@@ -190,16 +190,16 @@ _CAPTIONS = {
 }
 
 
-def _parts(comparison: Comparison, drawn: Mapping[str, Figure]) -> tuple[list[str], list[str]]:
+def _sections(comparison: Comparison, drawn: Mapping[str, Figure]) -> tuple[list[str], list[str]]:
     """Returns the page's HTML: what stands above its table of contents, and what under it."""
     images = {name: html.figure(name, figure, _CAPTIONS[name]) for name, figure in drawn.items()}
     first = [images["comparison"], html.notes(comparison.notes)]
-    parts = [page.titled("The runs", html.table(_HEADER, _table_rows(comparison.runs)))]
+    sections = [page.titled("The runs", html.table(_HEADER, _table_rows(comparison.runs)))]
     joint = _joint(comparison)
     if joint is not None:
         heading, sentences, rows = joint
         table = html.table(_joint_header(rows), map(_joint_cells, rows))
-        parts.append(
+        sections.append(
             page.titled(heading, page.paragraph(sentences), table, images["shared_states"])
         )
-    return first, [*parts, page.all_numbers(comparison)]
+    return first, [*sections, page.all_numbers(comparison)]

@@ -39,5 +39,5 @@ def explored(mapped: Mapped) -> Explored:
         marks={size: branch_marks(branches, size) for size in fitted.decodings}
         or {summary.num_states: dict.fromkeys(summary.detours, "detour")},
         drawn=drawn.num_states,
-        said=size_sentences(sweep.sizes) if isinstance(sweep, MapSweep) else {},
+        reasons=size_sentences(sweep.sizes) if isinstance(sweep, MapSweep) else {},
     )

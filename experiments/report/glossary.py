@@ -49,7 +49,7 @@ GLOSSARY = {
 _TERMS = {term.lower(): f"term-{re.sub(r'[^a-z0-9]+', '-', term.lower())}" for term in GLOSSARY}
 _LONGEST_FIRST = [re.escape(escape(term)) for term in sorted(GLOSSARY, key=len, reverse=True)]
 _ANY = re.compile(rf"\b({'|'.join(_LONGEST_FIRST)})(?!\w)", re.IGNORECASE)
-_BY_LOWER = {term.lower(): said for term, said in GLOSSARY.items()}
+_BY_LOWER = {term.lower(): explanation for term, explanation in GLOSSARY.items()}
 
 
 def explained(text: str) -> str:

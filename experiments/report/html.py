@@ -10,9 +10,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from seedmap.experiments.report.glossary import explained, glossary
-from seedmap.experiments.report.text import cell
 from seedmap.files import write_text
 from seedmap.hmm.figures import svg
+from seedmap.text import cell
 
 _DRAWN = re.compile(r"#(?:222222|6f6f6f|e6e6e6|fdfdfd)")
 _FOLLOWS = {"#222222": "--ink", "#6f6f6f": "--grey", "#e6e6e6": "--pale", "#fdfdfd": "--paper"}
@@ -22,7 +22,7 @@ _HEADING = re.compile(r'<h2 id="([^"]+)">(.*?)</h2>')
 def write_page(
     path: Path,
     title: str,
-    parts: Iterable[str],
+    sections: Iterable[str],
     first: Iterable[str] = (),
     style: str = "",
     command: str | None = None,
@@ -32,24 +32,24 @@ def write_page(
     Args:
         path: file to write.
         title: of the page.
-        parts: of the page, under a table of their headings.
+        sections: of the page, under a table of their headings.
         first: what stands above that table.
         style: CSS of some part, beside that of every page.
         command: what made the page, to be copied.
     """
-    write_text(path, page_text(title, parts, first, style, command))
+    write_text(path, page_text(title, sections, first, style, command))
     return path
 
 
 def page_text(
     title: str,
-    parts: Iterable[str],
+    sections: Iterable[str],
     first: Iterable[str] = (),
     style: str = "",
     command: str | None = None,
 ) -> str:
     """Returns what `write_page` writes."""
-    above, below = "\n".join(filter(None, first)), "\n".join(filter(None, parts))
+    above, below = "\n".join(filter(None, first)), "\n".join(filter(None, sections))
     words = glossary(above + below)
     if words:
         below += "\n" + details("Glossary", words)
@@ -117,9 +117,9 @@ def key_numbers(numbers: Iterable[tuple[str, str, str]]) -> str:
     """Returns numbers that stand out: label, value, and what it is beside or made of."""
     items = "\n".join(
         f"<div><dt>{explained(label)}</dt><dd>{escape(value)}"
-        + (f"<small>{escape(beside)}</small>" if beside else "")
+        + (f"<small>{escape(note)}</small>" if note else "")
         + "</dd></div>"
-        for label, value, beside in numbers
+        for label, value, note in numbers
     )
     return f'<dl class="numbers">\n{items}\n</dl>'
 

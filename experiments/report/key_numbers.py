@@ -1,8 +1,8 @@
 """The numbers that a run's page shows under its map."""
 
 from seedmap.experiments.report import captions
-from seedmap.experiments.report.text import UNDEFINED, explained, fixed, mean_and_sd, of, p_equals
 from seedmap.experiments.runs.summary import RunSummary
+from seedmap.text import UNDEFINED, explained, fixed, mean_and_sd, of, p_equals, whole_percent
 
 
 def key_numbers(summary: RunSummary) -> list[tuple[str, str, str]]:
@@ -18,25 +18,25 @@ def key_numbers(summary: RunSummary) -> list[tuple[str, str, str]]:
 
 def _convergence(summary: RunSummary) -> tuple[str, str, str]:
     times = summary.convergence
-    beside = captions.criterion(summary)
+    note = captions.criterion(summary)
     if times.mean is not None:
-        beside = f"at {times.unit} {mean_and_sd(times.mean, times.std)}; {beside}"
-    return "runs that converge", of(summary.num_converged, summary.num_seeds), beside
+        note = f"at {times.unit} {mean_and_sd(times.mean, times.std)}; {note}"
+    return "runs that converge", of(summary.num_converged, summary.num_seeds), note
 
 
 def _states(summary: RunSummary) -> tuple[str, str, str]:
-    beside = f"{len(summary.transitions)} transitions"
+    note = f"{len(summary.transitions)} transitions"
     if summary.resolution is not None:
         half, double = summary.resolution.half, summary.resolution.double
-        beside += f"; {half} where records count half, {double} where double"
-    return "states", str(summary.num_states), beside
+        note += f"; {half} where records count half, {double} where double"
+    return "states", str(summary.num_states), note
 
 
 def _branches(summary: RunSummary) -> tuple[str, str, str]:
     claim, _, why = summary.headline.partition(" (")
     detours = summary.detours_drawn
-    beside = why.rstrip(")") or (f"detours: {', '.join(map(str, detours))}" if detours else "")
-    return "forks and branches", claim, beside
+    note = why.rstrip(")") or (f"detours: {', '.join(map(str, detours))}" if detours else "")
+    return "forks and branches", claim, note
 
 
 def _explained(summary: RunSummary) -> tuple[str, str, str]:
@@ -53,10 +53,10 @@ def _explained(summary: RunSummary) -> tuple[str, str, str]:
 
 
 def _speed(summary: RunSummary) -> tuple[str, str, str]:
-    part = summary.findings.path_or_speed
-    if part is None:
+    findings = summary.findings.path_or_speed
+    if findings is None:
         index = fixed(summary.dissimilarity.index, undefined=UNDEFINED)
         return "dissimilarity of runs", index, "of indices; 0 is equal"
-    found = part.found
-    ends = f"95 % interval {100 * found.low:.0f} to {100 * found.high:.0f} %"
-    return "difference that is speed, not path", f"{100 * found.timing:.0f} %", ends
+    shares = findings.found
+    ends = f"95 % interval {100 * shares.low:.0f} to {100 * shares.high:.0f} %"
+    return "difference that is speed, not path", whole_percent(shares.timing), ends

@@ -1,9 +1,8 @@
 """The report of a run: one HTML file that opens anywhere, with its figures inside."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from seedmap.experiments.report import captions, html, page
@@ -11,15 +10,15 @@ from seedmap.experiments.report.branches import branch_survival, branch_table
 from seedmap.experiments.report.captions import measure
 from seedmap.experiments.report.key_numbers import key_numbers
 from seedmap.experiments.report.page import Drawn, Section
-from seedmap.experiments.report.text import fixed, mean_and_sd
+from seedmap.experiments.report.stability import STABILITY_TABLES
 from seedmap.experiments.runs.summary import RunSummary
 from seedmap.hmm.autoregressive.map_sweep import SizeRow
-from seedmap.hmm.autoregressive.residuals import AUTOCORRELATED
 from seedmap.hmm.explorer.content import Explored, to_content
 from seedmap.hmm.explorer.embed import explorer, style as explorer_style
 from seedmap.hmm.figures.semantics import MORE_TIME
 from seedmap.hmm.figures.style import signed
 from seedmap.results import ABSENT, to_json
+from seedmap.text import mean_and_sd
 
 
 def write_report(
@@ -47,21 +46,21 @@ def write_report(
     Returns:
         The path written.
     """
-    parts = None if explored is None else explorer(to_content(explored))
-    folded = _IN_THE_EXPLORER if parts else ()
+    markup = None if explored is None else explorer(to_content(explored))
+    folded = _IN_THE_EXPLORER if markup else ()
     first = [
-        page.render(MAP, summary, figures, folded, parts.map if parts else ""),
+        page.render(MAP, summary, figures, folded, markup.map if markup else ""),
         html.key_numbers(key_numbers(summary)),
         html.notes(summary.notes),
     ]
     rest = [
-        parts.runs if parts else "",
+        markup.runs if markup else "",
         *(page.render(section, summary, figures, folded) for section in SECTIONS),
         page.further_figures((MAP, *SECTIONS), figures),
         html.details("Settings and timings", _facts(summary) + "\n" + page.numbers(config)),
         page.all_numbers(summary, "All numbers of the summary"),
     ]
-    style = explorer_style() if parts else ""
+    style = explorer_style() if markup else ""
     return html.write_page(Path(path), title, rest, first, style, config.get("command"))
 
 
@@ -214,8 +213,8 @@ def _bag(summary: RunSummary) -> str:
     ]
     if findings.single_threshold is not None:
         best = findings.single_threshold
-        one = f"share of records with {best.metric} below {best.threshold:.4g}"
-        rows.append((one, best.r2, best.left_out_r2, None))
+        label = f"share of records with {best.metric} below {best.threshold:.4g}"
+        rows.append((label, best.r2, best.left_out_r2, None))
     if findings.leak is not None:
         leak = findings.leak
         rows.append(("first record as the HMM sees it", None, leak.scaled, None))
@@ -257,86 +256,6 @@ def _early(summary: RunSummary) -> str:
 
 def _visits(summary: RunSummary) -> str:
     return _records(to_json(summary.states))
-
-
-def _of_stability(table: Callable[[RunSummary], str]) -> Callable[[RunSummary], str]:
-    """Makes a table of the stability; empty where it was not measured."""
-    return lambda summary: "" if summary.stability is None else table(summary)
-
-
-def _restarts(summary: RunSummary) -> str:
-    agreement = summary.stability.adjusted_rand
-    if not agreement:
-        return ""
-    return page.paragraph(
-        "Adjusted Rand index of the decoding with that of the other restarts (1: the same "
-        "states up to their labels, 0: as independent ones): "
-        + ", ".join(fixed(value, 2) for value in agreement)
-        + "."
-    )
-
-
-def _refits(summary: RunSummary) -> str:
-    refits = summary.stability.refits
-    if not refits:
-        return ""
-    agreement, broken = sorted(refits.adjusted_rand), refits.num_degenerate
-    outcome = "none could be fitted"
-    if agreement:
-        low, middle, high = (fixed(v, 2) for v in (agreement[0], median(agreement), agreement[-1]))
-        outcome = f"median {middle}, from {low} to {high}"
-    failed = f"; {broken} failed and are left out" if broken else ""
-    return page.paragraph(
-        "Adjusted Rand index of the decoding with that of the model refitted to each of "
-        f"{refits.num_resamples} resamples of its training runs (1: the same states up to their "
-        f"labels, 0: as independent ones): {outcome}{failed}."
-    )
-
-
-def _autocorrelation(summary: RunSummary) -> str:
-    each = summary.stability.autocorrelation
-    if not each:
-        return ""
-    known = [value for value in each if value is not None]
-    strong = max(map(abs, known), default=0.0) > AUTOCORRELATED
-    meaning = " Records are not independent given their states." if strong else ""
-    listed = ", ".join(fixed(value, 2) for value in each)
-    of = "metric" if summary.resolution is None else "component"
-    return page.paragraph(
-        f"Lag-1 autocorrelation of the residuals within states, by {of}: {listed}.{meaning}"
-    )
-
-
-def _priors(summary: RunSummary) -> str:
-    header = (
-        "prior",
-        "criterion",
-        "scatter added",
-        "states",
-        "training",
-        "held out, mean",
-        "held out, median run",
-        "agreement with this map",
-    )
-    priors = summary.stability.priors
-    if not priors:
-        return ""
-    table = html.table(header, map(astuple, priors))
-    if len(priors) > 1:
-        return table
-    return (
-        table + "<p>The other prior is fitted with <code>seedmap fit --compare-priors</code>.</p>"
-    )
-
-
-def _edges(summary: RunSummary) -> str:
-    header = (
-        *("from", "to", "share of restarts with the edge", "share of resamples of the runs"),
-        "share of refits to resamples",
-    )
-    rows = [astuple(edge) for edge in summary.stability.edges]
-    known = [i for i in range(len(header)) if any(row[i] is not None for row in rows)]
-    return html.table([header[i] for i in known], ([row[i] for i in known] for row in rows))
 
 
 def _held_out(summary: RunSummary) -> str:
@@ -395,9 +314,5 @@ SECTIONS = (
     Section(
         "The published method beside it", {"published_map": captions.published_map}, (_published,)
     ),
-    Section(
-        "Reliability of the map",
-        {},
-        tuple(map(_of_stability, (_priors, _restarts, _refits, _autocorrelation, _edges))),
-    ),
+    Section("Reliability of the map", {}, STABILITY_TABLES),
 )

@@ -3,7 +3,11 @@
 import math
 
 from seedmap.experiments.report.terminal import aligned, blocks, labelled
-from seedmap.experiments.report.text import (
+from seedmap.experiments.runs.baselines import Baseline, Baselines
+from seedmap.experiments.runs.forecast import Forecasts, SeedForecast
+from seedmap.experiments.runs.summary import RunSummary
+from seedmap.results import to_json
+from seedmap.text import (
     UNDEFINED,
     explained,
     fixed,
@@ -14,10 +18,6 @@ from seedmap.experiments.report.text import (
     p_value,
     time,
 )
-from seedmap.experiments.runs.baselines import Baseline, Baselines
-from seedmap.experiments.runs.forecast import Forecasts, SeedForecast
-from seedmap.experiments.runs.summary import RunSummary
-from seedmap.results import to_json
 
 
 def summary_text(summary: RunSummary) -> str:
@@ -80,8 +80,8 @@ def _detours(summary: RunSummary) -> dict[str, str]:
 
 def _speed(summary: RunSummary) -> dict[str, str]:
     """What the difference between runs is."""
-    part = summary.findings.path_or_speed
-    return {"path or speed": part.sentences[0]} if part else {}
+    findings = summary.findings.path_or_speed
+    return {"path or speed": findings.sentences[0]} if findings else {}
 
 
 def _alone(summary: RunSummary) -> str:

@@ -13,13 +13,14 @@ from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder, ids
 from seedmap.experiments.runs.dataset import convergence_times, raw_sequences, seed_rows, time_unit
 from seedmap.experiments.runs.fitted import read_config, read_run, threshold_of
+from seedmap.experiments.runs.regression_summary import EarlyRegression
 from seedmap.experiments.runs.settings import (
     AUTOREGRESSIVE,
     emission_of,
     split,
     sweep_config,
 )
-from seedmap.experiments.runs.summary import EarlyRegression, RunSummary, read_summary
+from seedmap.experiments.runs.summary import RunSummary, read_summary
 from seedmap.experiments.tasks.base import FitConfig
 from seedmap.hmm.forecasting.causal import MINIMUM
 from seedmap.hmm.training_map.baselines import compare_baselines, explained_by

@@ -93,10 +93,10 @@ def _pooled(runs: Sequence[MappedRun], metrics: Sequence[str]) -> Runs:
     each = {run.name: quietly(dataset_runs, run.dataset, metrics) for run in runs}
     sequences = hmm.pool({name: own.sequences for name, own in each.items()})
     steps = np.full(sequences.mask.shape, np.nan)
-    parts = [own.steps for own in each.values()]
-    ends = np.cumsum([len(part) for part in parts])
-    for end, part in zip(ends, parts, strict=True):
-        steps[end - len(part) : end, : part.shape[1]] = part
+    steps_of_runs = [own.steps for own in each.values()]
+    ends = np.cumsum([len(own_steps) for own_steps in steps_of_runs])
+    for end, own_steps in zip(ends, steps_of_runs, strict=True):
+        steps[end - len(own_steps) : end, : own_steps.shape[1]] = own_steps
     diverged = np.concatenate([own.diverged for own in each.values()])
     unit = next(iter(each.values())).unit
     return Runs(sequences, steps, unit, np.full(len(steps), np.nan), diverged, {})

@@ -105,9 +105,9 @@ def criterion_of(dataset: xr.Dataset, threshold: float) -> Criterion | None:
         dataset: of a run folder.
         threshold: takes the place of the number.
     """
-    told = dataset.attrs.get(CONVERGED)
-    if told is not None:
-        criterion = parse_criterion(str(told))
+    recorded = dataset.attrs.get(CONVERGED)
+    if recorded is not None:
+        criterion = parse_criterion(str(recorded))
         return Criterion(criterion.column, criterion.compare, float(threshold))
     return Criterion("eval_accuracy", ">", threshold) if "eval_accuracy" in dataset else None
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from seedmap import hmm
 from seedmap.errors import UserError
-from seedmap.experiments.report.text import p_equals
 from seedmap.experiments.runs.analysis import Analysis
 from seedmap.experiments.runs.dataset import time_unit
 from seedmap.experiments.runs.engines import AnySweep
@@ -23,6 +22,7 @@ from seedmap.experiments.runs.findings_summary import (
 from seedmap.experiments.runs.fitted import Fitted
 from seedmap.hmm.autoregressive.map_sweep import MapSweep
 from seedmap.hmm.reading import read_beliefs
+from seedmap.text import p_equals
 
 Found = TypeVar("Found")
 
@@ -178,7 +178,7 @@ def _survival(
         branches=by_branch,
         sentences=[
             *hmm.survival_sentences(curve, hazards, unit),
-            *(_branch_sentence(found, unit) for found in by_branch),
+            *(_branch_sentence(survival, unit) for survival in by_branch),
         ],
     )
 
@@ -210,12 +210,12 @@ def branch_survival(
     )
 
 
-def _branch_sentence(found: BranchSurvival, unit: str) -> str:
-    who = f"The visitors of state {found.state} of {found.num_states}"
-    test = f"log-rank {p_equals(found.pvalue)}"
-    if found.later is None:
+def _branch_sentence(survival: BranchSurvival, unit: str) -> str:
+    who = f"The visitors of state {survival.state} of {survival.num_states}"
+    test = f"log-rank {p_equals(survival.pvalue)}"
+    if survival.later is None:
         return f"{who} and those who pass it by cannot be compared in restricted means ({test})."
-    later = found.later
+    later = survival.later
     side = "later" if later.value >= 0 else "sooner"
     ends = sorted([later.low, later.high]) if later.value >= 0 else (-later.high, -later.low)
     return (

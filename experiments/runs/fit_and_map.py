@@ -36,6 +36,7 @@ from seedmap.experiments.runs.findings import (
 from seedmap.experiments.runs.fitted import Fitted, changed_config, read_fitted, read_run
 from seedmap.experiments.runs.import_metrics import NewRun
 from seedmap.experiments.runs.methods import compare_methods
+from seedmap.experiments.runs.netcdf import write_netcdf
 from seedmap.experiments.runs.robustness import stability
 from seedmap.experiments.runs.settings import check_fit, check_threshold
 from seedmap.experiments.runs.summary import (
@@ -153,7 +154,7 @@ def _write_fit(fitted: Fitted, replaces: Collection[str]) -> None:
         if fitted.published is not None:
             save_hmm(draft / run_folder.PUBLISHED, fitted.published)
         if fitted.decodings:
-            run_folder.write_netcdf(draft / run_folder.MAPS, _maps(fitted))
+            write_netcdf(draft / run_folder.MAPS, _maps(fitted))
         files.write_json(draft / run_folder.CONFIG, fitted.config)
 
 
@@ -175,7 +176,7 @@ def _maps(fitted: Fitted) -> xr.Dataset:
     sizes = list(fitted.decodings)
     states = [_spread(dataset, sequences, fitted.decodings[size], -1, np.int8) for size in sizes]
     agreement = _spread(dataset, sequences, fitted.agreement, np.nan, np.float32)
-    said = (
+    long_name = (
         "decoded state of a map of each number of states, -1 where there is none; but for the "
         "chosen one, of runs without their lasting offsets, which are known when a run is over"
     )
@@ -184,7 +185,7 @@ def _maps(fitted: Fitted) -> xr.Dataset:
     filled = "whether some metrics were missing, and were filled in by those that are there"
     sure = "share of the refits to resampled runs that agree with the state in metrics.nc"
     variables = {
-        "state": (("num_states", "seed", "step"), np.stack(states), {"long_name": said}),
+        "state": (("num_states", "seed", "step"), np.stack(states), {"long_name": long_name}),
         "agreement": (("seed", "step"), agreement, {"long_name": sure}),
         "imputed": (("seed", "step"), imputed, {"long_name": filled}),
     }

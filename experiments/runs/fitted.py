@@ -14,6 +14,7 @@ from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder, ids
 from seedmap.experiments.runs.dataset import raw_sequences, seed_rows, time_unit
 from seedmap.experiments.runs.engines import AnySweep, GaussianSweep, Made
+from seedmap.experiments.runs.netcdf import read_netcdf
 from seedmap.experiments.runs.read_result import read_result
 from seedmap.experiments.runs.robustness import FitStability
 from seedmap.hmm.autoregressive.map_sweep import MapSweep, load_map_sweep
@@ -143,12 +144,12 @@ def read_fitted(folder: Path) -> Fitted:
         sweep = load_map_sweep(path, of)
     again = f"fit {folder} --overwrite"
     stability = read_result(FitStability, folder, run_folder.STABILITY, again)
-    published, beside = None, folder / run_folder.PUBLISHED / "hmm.json"
+    published, published_path = None, folder / run_folder.PUBLISHED / "hmm.json"
     if config["fit"].get("compare_methods"):
         published = load_hmm(folder / run_folder.PUBLISHED, folder)
     maps = None
     if saved.model is not None:
-        maps = run_folder.read_netcdf(folder, run_folder.MAPS, again)
+        maps = read_netcdf(folder, run_folder.MAPS, again)
     ids.check_fit(
         folder,
         config,
@@ -156,7 +157,7 @@ def read_fitted(folder: Path) -> Fitted:
             Mark(folder / "hmm.json", saved.fit_id),
             Mark(folder / run_folder.METRICS, dataset.state.attrs.get(ids.FIT)),
             Mark(folder / run_folder.STABILITY, stability.fit_id),
-            *([] if published is None else [Mark(beside, published.fit_id)]),
+            *([] if published is None else [Mark(published_path, published.fit_id)]),
             *([] if maps is None else [Mark(folder / run_folder.MAPS, maps.attrs.get(ids.FIT))]),
         ],
     )

@@ -1,7 +1,6 @@
 """The run folder: where a run's files live, and how each is read and written."""
 
 import importlib.metadata
-import io
 import logging
 import os
 import re
@@ -46,6 +45,7 @@ from seedmap.experiments.runs.names import (
     SWEEP as SWEEP,
     TRAINING as TRAINING,
 )
+from seedmap.experiments.runs.netcdf import check_netcdf, load_netcdf, write_netcdf
 from seedmap.identity import CHECKSUM, check_content, identify
 from seedmap.lock import SERVICE
 from seedmap.timings import Timings
@@ -174,13 +174,13 @@ def read_json(folder: Path, name: str, made_by: str, fields: Sequence[str] = ())
     return content
 
 
-def keep_timings(found: Timings) -> None:
+def keep_timings(timings: Timings) -> None:
     """Adds where a command's time went to `config.json` of the folders that it has written to."""
-    for folder in found.folders:
+    for folder in timings.folders:
         if (folder / CONFIG).is_file():
             content = read_json(folder, CONFIG, "train")
-            spent = {"total": found.total, "parts": found.parts}
-            spent["programs"] = {name: vars(of) for name, of in found.programs.items()}
+            spent = {"total": timings.total, "parts": timings.parts}
+            spent["programs"] = {name: vars(of) for name, of in timings.programs.items()}
             with transaction(folder, (), "--timings") as draft:
                 files.write_json(draft / CONFIG, content | {"timings": spent})
 
@@ -188,41 +188,6 @@ def keep_timings(found: Timings) -> None:
 def write_dataset(folder: Path, dataset: xr.Dataset) -> None:
     """Writes `metrics.nc` (NetCDF 4) whole or not at all."""
     write_netcdf(folder / METRICS, dataset)
-
-
-def write_netcdf(path: Path, dataset: xr.Dataset) -> None:
-    """Writes a dataset (NetCDF 4) with the checksum of its content, whole or not at all.
-
-    It is made in memory: HDF5 ends the process where it meets a full disk. A name with a slash,
-    which means a folder there, is written with %2F and keeps its own as the attribute `long_name`.
-    """
-    buffer = io.BytesIO()
-    content = dataset.assign_attrs({CHECKSUM: identify(None, _arrays(dataset))})
-    _with_safe_names(content).to_netcdf(buffer, engine="h5netcdf")
-    files.write_bytes(path, buffer.getbuffer())
-
-
-def _with_safe_names(dataset: xr.Dataset) -> xr.Dataset:
-    """Returns a dataset with names that NetCDF allows."""
-    safe = {}
-    for name in map(str, dataset.data_vars):
-        encoded = name.replace("%", "%25").replace("/", "%2F")
-        if encoded != name:
-            safe[name] = encoded
-            of = dataset[name]
-            dataset = dataset.assign({name: of.assign_attrs(long_name=name)})
-    return dataset.rename(safe).assign_attrs(encoded_names=1) if safe else dataset
-
-
-def _with_own_names(dataset: xr.Dataset) -> xr.Dataset:
-    """Returns a dataset with the names that `_with_safe_names` has encoded."""
-    if "encoded_names" not in dataset.attrs:
-        return dataset
-    attributes = {name: value for name, value in dataset.attrs.items() if name != "encoded_names"}
-    names = {str(name): str(name) for name in dataset.data_vars}
-    own = {name: name.replace("%2F", "/").replace("%25", "%") for name in names}
-    renamed = dataset.rename({name: to for name, to in own.items() if to != name})
-    return renamed.drop_attrs(deep=False).assign_attrs(attributes)
 
 
 def check_there(folder: Path, made_by: str = "train") -> None:
@@ -251,50 +216,6 @@ def read_dataset(folder: Path, made_by: str = "train") -> xr.Dataset:
         ) from None
     check_netcdf(folder / METRICS, dataset, made_by)
     return dataset
-
-
-def check_netcdf(path: Path, dataset: xr.Dataset, made_by: str) -> None:
-    """Raises UserError where a file's content was changed; `made_by` is the command to make it."""
-    mend = f"make it anew with `seedmap {made_by}`"
-    check_content(path, _arrays(dataset), dataset.attrs.get(CHECKSUM), mend)
-
-
-def _arrays(dataset: xr.Dataset) -> dict[str, np.ndarray]:
-    """Returns all variables and coordinates by name."""
-    return {str(name): dataset[name].values for name in dataset.variables}
-
-
-def load_netcdf(path: Path) -> xr.Dataset:
-    """Reads a dataset (NetCDF 4) into memory.
-
-    Raises:
-        UserError: it is damaged, is none of a run's, or holds what `limits.check_hdf5` refuses.
-    """
-    try:
-        limits.check_hdf5(path)
-        return _with_own_names(xr.load_dataset(path, engine="h5netcdf"))
-    except UserError:
-        raise
-    # Broad on purpose: of damaged content HDF5, h5netcdf and xarray raise anything from KeyError to
-    # RuntimeError, and all of it means the same.
-    except Exception as error:
-        raise UserError(" ".join(str(error).split())[:200] or repr(error)) from None
-
-
-def read_netcdf(folder: Path, name: str, made_by: str) -> xr.Dataset:
-    """Reads a NetCDF file of a run folder into memory; `made_by` is the command to make it with.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
-    if not (folder / name).is_file():
-        raise UserError(f"{folder} has no {name}; make it anew with `seedmap {made_by}`")
-    try:
-        return load_netcdf(folder / name)
-    except UserError as error:
-        raise UserError(
-            f"{folder / name} cannot be read ({error}); make it anew with `seedmap {made_by}`"
-        ) from None
 
 
 def save_params(folder: Path, params: Any, training_id: str) -> None:

@@ -105,7 +105,7 @@ def without_map(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name != "map"}
 
 
-def check_map(folder: Path, config: Mapping[str, Any], found: str | None) -> None:
+def check_map(folder: Path, config: Mapping[str, Any], summary_id: str | None) -> None:
     """Refuses a `summary.json` that is of another map than `config.json`.
 
     Raises:
@@ -113,6 +113,6 @@ def check_map(folder: Path, config: Mapping[str, Any], found: str | None) -> Non
     """
     marks = [
         Mark(folder / run_folder.CONFIG, map_id(config)),
-        Mark(folder / run_folder.SUMMARY, found),
+        Mark(folder / run_folder.SUMMARY, summary_id),
     ]
     check_marks("maps", marks, f"map again with `seedmap map {folder}`")

@@ -151,7 +151,7 @@ def relative(source: Path, folder: Path) -> str:
         path = Path(os.path.relpath(source.resolve(), folder.resolve()))
     except ValueError:  # on another drive
         return source.name
-    ups = sum(part == ".." for part in path.parts)
+    ups = sum(step == ".." for step in path.parts)
     return path.as_posix() if ups <= _MOST_UP else source.name
 
 

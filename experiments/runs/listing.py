@@ -43,8 +43,8 @@ class ListedRun:
 
 def list_runs(folder: Path) -> list[ListedRun]:
     """Lists the runs in a folder, and the folder itself where it is one; by name."""
-    found = [path for path in (folder, *sorted(folder.iterdir())) if _is_run(path)]
-    return [_listed(path) for path in found]
+    folders = [path for path in (folder, *sorted(folder.iterdir())) if _is_run(path)]
+    return [_listed(path) for path in folders]
 
 
 def _is_run(path: Path) -> bool:
@@ -54,7 +54,7 @@ def _is_run(path: Path) -> bool:
 def _listed(path: Path) -> ListedRun:
     config, summary = _content(path / CONFIG), _content(path / SUMMARY)
     convergence = summary.get("convergence")
-    told = isinstance(convergence, dict) and convergence.get("criterion")
+    criterion = isinstance(convergence, dict) and convergence.get("criterion")
     done = [step for name, step in _STEPS if (path / name).is_file()]
     return ListedRun(
         folder=str(path),
@@ -62,7 +62,7 @@ def _listed(path: Path) -> ListedRun:
         started=config.get("started"),
         step=done[0] if done else "training",
         seeds=summary.get("num_seeds"),
-        converged=summary.get("num_converged") or (0 if told else None),
+        converged=summary.get("num_converged") or (0 if criterion else None),
         states=summary.get("num_states"),
         headline=summary.get("headline"),
     )

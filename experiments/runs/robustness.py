@@ -9,7 +9,7 @@ import numpy as np
 from seedmap import hmm
 from seedmap.experiments.runs.analysis import Analysis
 from seedmap.experiments.runs.settings import sweep_config, validation_share
-from seedmap.experiments.runs.summary import EdgeStability, PriorRow, Refits, Stability
+from seedmap.experiments.runs.stability_summary import EdgeStability, PriorRow, Refits, Stability
 from seedmap.experiments.tasks.base import FitConfig
 from seedmap.fitting import Fit, fit
 from seedmap.hmm.autoregressive.residuals import autocorrelation

@@ -16,6 +16,8 @@ from seedmap.experiments.runs.findings_summary import (
     Resolution,
 )
 from seedmap.experiments.runs.read_result import read_result
+from seedmap.experiments.runs.regression_summary import CoefficientSummary, RegressionSummary
+from seedmap.experiments.runs.stability_summary import Stability
 from seedmap.experiments.tasks.base import MapConfig
 from seedmap.hmm import Branch
 from seedmap.hmm.autoregressive.map_sweep import SizeRow
@@ -78,59 +80,6 @@ class SelectionRow:
 
 
 @dataclass(frozen=True)
-class CoefficientSummary:
-    """A coefficient of the regression with its interval; None where the runs do not tell."""
-
-    state: int
-    value: float | None
-    standard_error: float | None
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True)
-class EarlyRegression:
-    """The regression on the checkpoints up to a time, as `seedmap baselines` adds it."""
-
-    upto: float
-    name: str
-    num_states: int
-    num_runs: int
-    r2: float | None
-    leave_one_out_r2: float | None
-    f_pvalue: float | None
-
-
-@dataclass(frozen=True)
-class RegressionSummary:
-    """The outcome explained by the shares of time in the states.
-
-    Attributes:
-        outcome: "convergence", or a recorded variable.
-        r2: share of variance explained; None where it is not defined.
-        f_pvalue: of the F test.
-        permutation_pvalue: over shuffles of the outcome.
-        leave_one_out_r2: on left-out runs.
-        num_runs: runs it uses.
-        num_censored: runs whose outcome was missing, excluded or set to the cap.
-        censoring: "exclude" or "cap".
-        coefficients: one for each state.
-        early: from the beginnings of the runs, where `seedmap baselines` has measured it.
-    """
-
-    outcome: str
-    r2: float | None
-    f_pvalue: float | None
-    permutation_pvalue: float | None
-    leave_one_out_r2: float | None
-    num_runs: int
-    num_censored: int
-    censoring: str
-    coefficients: list[CoefficientSummary]
-    early: list[EarlyRegression] | Absent = ABSENT
-
-
-@dataclass(frozen=True)
 class DissimilaritySummary:
     """Mean dissimilarity over pairs of runs, by ground metric; None for fewer than two runs."""
 
@@ -157,51 +106,6 @@ class TransitionSummary:
     probability: float
     num_runs: int
     top_features: list[tuple[str, float]]
-
-
-@dataclass(frozen=True)
-class Refits:
-    """Agreement of the decodings of models refitted to resampled runs with the map's."""
-
-    num_resamples: int
-    num_degenerate: int
-    adjusted_rand: list[float | None]
-
-
-@dataclass(frozen=True)
-class PriorRow:
-    """Results under a prior; log-likelihoods in nats per checkpoint."""
-
-    prior: str
-    criterion: str
-    scale: float | None
-    num_states: int
-    train: float | None
-    held_out_mean: float | None
-    held_out_median: float | None
-    adjusted_rand: float | None
-
-
-@dataclass(frozen=True)
-class EdgeStability:
-    """Frequency of an edge in restarts, in resamples of the runs, and in refits to them."""
-
-    source: int = field(metadata=named("from"))
-    target: int = field(metadata=named("to"))
-    restarts: float | None
-    bootstrap: float
-    refits: float | None
-
-
-@dataclass(frozen=True)
-class Stability:
-    """Dependence of the map on restart, runs and prior; residuals' lag-1 autocorrelation."""
-
-    adjusted_rand: list[float | None]
-    refits: Refits | None
-    priors: list[PriorRow]
-    edges: list[EdgeStability]
-    autocorrelation: list[float | None] | Absent = ABSENT  # by component or metric
 
 
 @dataclass(frozen=True)
@@ -330,7 +234,7 @@ class SummaryParts(NamedTuple):
 
 
 def summarise(
-    dataset: xr.Dataset, analysis: Analysis, config: MapConfig, parts: SummaryParts
+    dataset: xr.Dataset, analysis: Analysis, config: MapConfig, inputs: SummaryParts
 ) -> RunSummary:
     """Summarises a run, but for its stability and times.
 
@@ -338,7 +242,7 @@ def summarise(
         dataset: metrics of all seeds.
         analysis: of the chosen HMM.
         config: what the map was asked.
-        parts: what is taken over.
+        inputs: what is taken over.
     """
     tmap, diverged = analysis.training_map, dataset.diverged.values >= 0
     assert config.threshold is not None  # the question of a map has it filled in
@@ -350,17 +254,17 @@ def summarise(
         diverged_seeds=to_json(dataset.seed.values[diverged]),
         num_converged=int(np.isfinite(analysis.convergence).sum()),
         convergence=_convergence(dataset, analysis, config.threshold),
-        emission="gaussian" if parts.resolution is None else "autoregressive",
-        scale=parts.scale,
+        emission="gaussian" if inputs.resolution is None else "autoregressive",
+        scale=inputs.scale,
         num_states=tmap.num_states,
-        resolution=parts.resolution,
-        selection=[_selection_row(row) for row in parts.selection],
-        held_out_log_likelihood=to_json(parts.held_out),
-        odd_runs=list(parts.odd),
-        headline=parts.headline,
-        branches=list(parts.branches),
-        **_forks(analysis, parts),
-        findings=parts.findings,
+        resolution=inputs.resolution,
+        selection=[_selection_row(row) for row in inputs.selection],
+        held_out_log_likelihood=to_json(inputs.held_out),
+        odd_runs=list(inputs.odd),
+        headline=inputs.headline,
+        branches=list(inputs.branches),
+        **_forks(analysis, inputs),
+        findings=inputs.findings,
         regression=_regression(analysis, config.outcome),
         dissimilarity=DissimilaritySummary(**to_json(analysis.dissimilarity)),
         states=[
@@ -377,8 +281,8 @@ def summarise(
             )
             for edge in tmap.edges
         ],
-        notes=_notes(dataset, analysis, parts),
-        published=ABSENT if parts.published is None else parts.published,
+        notes=_notes(dataset, analysis, inputs),
+        published=ABSENT if inputs.published is None else inputs.published,
     )
 
 
@@ -387,16 +291,16 @@ def _selection_row(row: dict[str, Any]) -> SizeRow | SelectionRow:
     return from_json(kind, to_json(row))
 
 
-def _forks(analysis: Analysis, parts: SummaryParts) -> dict[str, Any]:
+def _forks(analysis: Analysis, inputs: SummaryParts) -> dict[str, Any]:
     """Whether runs fork and where they are delayed, by tested claims where the map has them."""
-    if parts.resolution is None:
+    if inputs.resolution is None:
         return {
             "forking": bool(analysis.training_map.forking),
             "detours": to_json(analysis.detours),
             "firm_detours": to_json(analysis.firm_detours),
         }
-    detours = sorted({branch.state for branch in parts.branches if branch.detour})
-    forking = any(branch.named for branch in parts.branches)
+    detours = sorted({branch.state for branch in inputs.branches if branch.detour})
+    forking = any(branch.named for branch in inputs.branches)
     return {"forking": forking, "detours": detours, "firm_detours": detours}
 
 
@@ -432,7 +336,7 @@ def _regression(analysis: Analysis, outcome: str) -> RegressionSummary:
     )
 
 
-def _notes(dataset: xr.Dataset, analysis: Analysis, parts: SummaryParts) -> list[str]:
+def _notes(dataset: xr.Dataset, analysis: Analysis, inputs: SummaryParts) -> list[str]:
     notes = []
     diverged = dataset.diverged.values >= 0
     if diverged.any():
@@ -440,7 +344,7 @@ def _notes(dataset: xr.Dataset, analysis: Analysis, parts: SummaryParts) -> list
         names = [str(seed) for seed in dataset.seed.values[diverged]]
         named = ", ".join(f"{s} (step {t:g})" for s, t in zip(names, steps, strict=True))
         notes.append(f"diverged seeds, cut at divergence and left out of the regression: {named}")
-        mapped = {*analysis.sequences.runs, *parts.odd}
+        mapped = {*analysis.sequences.runs, *inputs.odd}
         unusable = [name for name in names if name not in mapped]
         if unusable:
             notes.append(f"diverged too soon for the HMM: {', '.join(unusable)}")
@@ -451,5 +355,5 @@ def _notes(dataset: xr.Dataset, analysis: Analysis, parts: SummaryParts) -> list
         if analysis.regression.censoring == "cap":
             consequence = "in the regression with the end of training as their time"
         notes.append(f"{runs} never converged: {consequence}")
-    notes += leak_notes(parts.findings.leak)
-    return notes + list(analysis.regression.warnings) + parts.fit_notes
+    notes += leak_notes(inputs.findings.leak)
+    return notes + list(analysis.regression.warnings) + inputs.fit_notes

@@ -251,7 +251,7 @@ def _agreed(folder: Path) -> Iterator[None]:
 
 
 def _check_begun_alike(
-    training: Path, content: dict[str, Any], parts: Mapping[Path, store.Job]
+    training: Path, content: dict[str, Any], jobs: Mapping[Path, store.Job]
 ) -> None:
     """Refuses parts of another training than `training/config.json` says.
 
@@ -260,7 +260,7 @@ def _check_begun_alike(
     """
     begun = _identity(content)
     marks = [Mark(training / run_folder.CONFIG, identify(begun))]
-    for entry, job in parts.items():
+    for entry, job in jobs.items():
         marks.append(
             Mark(entry / store.JOB, identify({name: job.identity.get(name) for name in begun}))
         )
@@ -293,10 +293,10 @@ def collect_run(
                 f"{folder} holds a study of noise cut short: continue with `seedmap noise "
                 f"{content['experiment']}`, its flags and --resume"
             )
-        parts = store.read_jobs(training)
-        _check_begun_alike(training, content, parts)
+        jobs = store.read_jobs(training)
+        _check_begun_alike(training, content, jobs)
         run = collect(training) if run is None else run
-        _write_run(folder, content, parts, run, finish)
+        _write_run(folder, content, jobs, run, finish)
 
 
 def _check_begun(folder: Path) -> None:
@@ -311,14 +311,17 @@ def _check_begun(folder: Path) -> None:
 def _write_run(
     folder: Path,
     content: dict[str, Any],
-    parts: Mapping[Path, store.Job],
+    jobs: Mapping[Path, store.Job],
     run: TrainingRun,
     finish: Callable[[Path, TrainingRun, str], None] | None,
 ) -> None:
     """Replaces what is in the folder by the run, of which `content` is the `config.json`."""
-    jobs = list(parts.values())
-    content["seeds_at_once"] = jobs[0].seeds_at_once
-    content["device"] |= {"processes": len(jobs), "devices_used": sum(j.num_devices for j in jobs)}
+    trained = list(jobs.values())
+    content["seeds_at_once"] = trained[0].seeds_at_once
+    content["device"] |= {
+        "processes": len(trained),
+        "devices_used": sum(j.num_devices for j in trained),
+    }
     content["wall_seconds"] = {"compile": run.compile_seconds, "train": run.train_seconds}
     dataset = run.dataset.assign(
         diverged=("seed", run.diverged, {"long_name": "step at which a seed diverged, else -1"})
@@ -328,7 +331,7 @@ def _write_run(
     with session.collected(folder, "collect") as draft:
         run_folder.save_params(draft, run.params, training_id)
         run_folder.write_dataset(draft, dataset)
-        log = b"".join((entry / store.LOG).read_bytes() for entry in parts)
+        log = b"".join((entry / store.LOG).read_bytes() for entry in jobs)
         files.write_bytes(draft / run_folder.LOG, log)
         files.write_json(draft / run_folder.CONFIG, content)
         if finish is not None:

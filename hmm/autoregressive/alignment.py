@@ -102,9 +102,9 @@ def predict_offsets(
         paths: int [run, time], states, -1 past a run's end.
         fitted: int, indices of the runs that centres and variances are of.
     """
-    there = np.where(features.present, paths, -1)
-    means = run_means(features.x, there, _visited(there))
-    return lasting_offsets(means[:, _common(there, fitted)], fitted)
+    visible = np.where(features.present, paths, -1)
+    means = run_means(features.x, visible, _visited(visible))
+    return lasting_offsets(means[:, _common(visible, fitted)], fitted)
 
 
 def take_off(features: Features, offsets: Float[np.ndarray, "run component"]) -> Features:

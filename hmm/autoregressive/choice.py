@@ -304,15 +304,15 @@ def _with_reasons(candidates: list[SizeCandidate]) -> tuple[SizeCandidate, ...]:
     chosen = choose(candidates)
 
     def reason(candidate: SizeCandidate) -> str:
-        apart = (
+        unstable = (
             f"two halves of the runs agree to {candidate.agreement:.2f} (adjusted Rand index), "
             f"which is below {AGREEMENT}"
         )
         if candidate is chosen:
             stable = "lowest BIC of the numbers of states that halves of the runs agree on"
-            return stable if candidate.eligible else f"halves agree on it most; {apart}"
+            return stable if candidate.eligible else f"halves agree on it most; {unstable}"
         if candidate.bic < chosen.bic:
-            return apart
+            return unstable
         return f"BIC is {candidate.bic - chosen.bic:.0f} nats above that of the chosen one"
 
     return tuple(replace(candidate, reason=reason(candidate)) for candidate in candidates)

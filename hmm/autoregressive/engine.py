@@ -65,11 +65,11 @@ class MapSettings:
     seed: int = 0
 
     def __post_init__(self):
-        whole = (*self.states, self.restarts, self.iterations, self.resamples)
-        if not all(isinstance(value, int | np.integer) for value in whole):
+        counts = (*self.states, self.restarts, self.iterations, self.resamples)
+        if not all(isinstance(value, int | np.integer) for value in counts):
             raise UserError(
                 "states, restarts, iterations and resamples must be whole numbers; got "
-                f"{list(whole)}"
+                f"{list(counts)}"
             )
         if not self.states or min(self.states) < 1 or len(set(self.states)) < len(self.states):
             raise UserError(
@@ -176,19 +176,19 @@ def make_map(
             _states_at(material, settings, other, report)
             for other in (tempering / 2, min(1.0, 2 * tempering))
         )
-        found = final_fit(material, settings.plan, chosen, settings.final_restarts, report)
+        final = final_fit(material, settings.plan, chosen, settings.final_restarts, report)
         k, recorded = chosen.num_states, records_of(features)
-        states = [Job(k, found.paths, material.run_weights, tempering, 0)]
+        states = [Job(k, final.paths, material.run_weights, tempering, 0)]
         (fit,) = fits_of_states(recorded, features.mask, states)
         resamples = settings.resamples if k > 1 else 0
-        refits = refit_resamples(material, settings.plan, found, resamples, recorded, report)
+        refits = refit_resamples(material, settings.plan, final, resamples, recorded, report)
         labelled = tuple(
             permute_states(each.parameters, matching(fit.paths, each.paths, k)) for each in refits
         )
         model = _in_order(MapModel(scale, tempering, fit.parameters, labelled), sequences, kept)
         paths, *others = paths_by_refits(model, sequences)
         by_refits = [each[kept] for each in others]
-    residuals = motion_residuals(found.parameters, aligned.features, found.paths)[kept]
+    residuals = motion_residuals(final.parameters, aligned.features, final.paths)[kept]
     result = MapFit(
         model=model,
         features=features,
@@ -203,7 +203,7 @@ def make_map(
         double=double,
         fitted=tuple(sequences.runs[i] for i in kept),
         odd=tuple(sequences.runs[i] for i in odd),
-        autocorrelation=autocorrelation(residuals, found.paths[kept]),
+        autocorrelation=autocorrelation(residuals, final.paths[kept]),
         notes=(),
     )
     if callback:
@@ -258,9 +258,9 @@ def _without_odd_runs(sequences, fitted, settings: MapSettings, report):
         features = apply_scale(fit_scale(sequences.select(kept)), sequences)
         material = make_material(features, kept)
         tempering = default_tempering(features.lengths[kept])
-        found = find_odd_runs(features, material, settings.plan, tempering, report)
-        kept = kept[~found[kept]]
-        if not found.any():
+        odd = find_odd_runs(features, material, settings.plan, tempering, report)
+        kept = kept[~odd[kept]]
+        if not odd.any():
             break
     return kept, np.setdiff1d(fitted, kept)
 

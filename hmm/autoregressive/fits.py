@@ -130,10 +130,10 @@ def make_fits(
     for size in sorted({*sizes}):
         mine = [i for i, own in enumerate(sizes) if own == size]
         batches += [(size, mine[k::threads]) for k in range(threads) if mine[k::threads]]
-    found: dict[int, Fitted] = {}
-    for part in side_by_side(work, batches, threads):
-        found |= part
-    return [found[i] for i in range(len(jobs))]
+    by_job: dict[int, Fitted] = {}
+    for batch_fits in side_by_side(work, batches, threads):
+        by_job |= batch_fits
+    return [by_job[i] for i in range(len(jobs))]
 
 
 def fits_of_states(
@@ -159,9 +159,9 @@ def fits_of_states(
         size = padded_states(max(job.num_states for job in asked))
         lanes = asked + [asked[-1]] * (LANES - len(asked))
         question, labels = _question(records, lanes, size), _labels(records, lanes)
-        found = jax.device_get(settle(records, question, labels, regularisation))
+        progress = jax.device_get(settle(records, question, labels, regularisation))
         for lane in range(len(asked)):
-            ended[begin + lane] = jax.tree.map(lambda a, lane=lane: a[lane], found)
+            ended[begin + lane] = jax.tree.map(lambda a, lane=lane: a[lane], progress)
     made = _fitted(records, mask, dict(enumerate(jobs)), ended)
     return [made[i] for i in range(len(jobs))]
 
@@ -211,18 +211,18 @@ def _fitted(records, mask, jobs: dict[int, Job], ended: dict[int, Progress]):
     names = list(ended)
     models = [_unpad(ended[i].parameters, jobs[i].num_states, size) for i in names]
     scores = score_models(records, mask, models, [jobs[i].tempering for i in names])
-    found = {}
+    fits = {}
     for i, model, scored in zip(names, models, scores, strict=True):
         weights = jobs[i].run_weights
         score = float(weights @ scored.run_log_likelihood / (weights @ mask[:, 1:].sum(1)))
-        found[i] = Fitted(
+        fits[i] = Fitted(
             **vars(scored),
             parameters=model,
             tempering=jobs[i].tempering,
             score=score,
             iterations=int(ended[i].iterations),
         )
-    return found
+    return fits
 
 
 def _put(old: Progress | None, new: Progress, lanes: np.ndarray) -> Progress:
@@ -270,11 +270,11 @@ def score_models(
         models: parameters without padding.
         temperings: tau of each model.
     """
-    found: list[Scored] = []
+    scored: list[Scored] = []
     for begin in range(0, len(models), LANES):
         chunk = slice(begin, begin + LANES)
-        found += _score_chunk(records, mask, models[chunk], temperings[chunk])
-    return found
+        scored += _score_chunk(records, mask, models[chunk], temperings[chunk])
+    return scored
 
 
 def log_densities(

@@ -197,6 +197,6 @@ def load_map_sweep(path: str | os.PathLike, of: Mark | None = None) -> MapSweep:
 
 def _check_format(content: Any) -> None:
     """Raises UserError unless this is a file of our version."""
-    found = content if isinstance(content, Mapping) else {}
-    if (found.get("format"), found.get("version")) != (FORMAT, VERSION):
-        raise UserError(f"it is {found.get('format')} version {found.get('version')}")
+    header = content if isinstance(content, Mapping) else {}
+    if (header.get("format"), header.get("version")) != (FORMAT, VERSION):
+        raise UserError(f"it is {header.get('format')} version {header.get('version')}")

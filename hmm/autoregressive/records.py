@@ -61,9 +61,9 @@ def _products(x: np.ndarray, present: np.ndarray) -> np.ndarray:
     """The rows [run, time, column] of `Records`; x [run, time, D], present [run, time]."""
     before = np.pad(x, ((0, 0), (1, 0), (0, 0)))[:, :-1]
     follows = present & np.pad(present, ((0, 0), (1, 0)))[:, :-1]
-    one = np.ones_like(x[:, :, :1])
-    motion = np.concatenate([one, before, x - before], -1)
-    location = np.concatenate([one, x], -1)
+    intercept = np.ones_like(x[:, :, :1])
+    motion = np.concatenate([intercept, before, x - before], -1)
+    location = np.concatenate([intercept, x], -1)
     alone = LOCATION_WEIGHT + ~follows  # 1 more where the motion says nothing
     return np.concatenate(
         [

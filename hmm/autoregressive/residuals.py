@@ -23,8 +23,8 @@ def motion_residuals(
         float64, NaN where this record or the one before is not there.
     """
     before = np.roll(features.x, 1, axis=1)
-    there = features.present & (paths >= 0)
-    follows = there & np.pad(there, ((0, 0), (1, 0)))[:, :-1]
+    present = features.present & (paths >= 0)
+    follows = present & np.pad(present, ((0, 0), (1, 0)))[:, :-1]
     out = np.full(features.x.shape, np.nan)
     whitening = np.linalg.inv(np.linalg.cholesky(parameters.noise))
     for k, motion in enumerate(parameters.motion):
@@ -41,11 +41,11 @@ def place_residuals(
 
     Arguments as those of `motion_residuals`.
     """
-    there = features.present & (paths >= 0)
+    present = features.present & (paths >= 0)
     out = np.full(features.x.shape, np.nan)
     whitening = np.linalg.inv(np.linalg.cholesky(parameters.spread))
     for k, location in enumerate(parameters.location):
-        mine = there & (paths == k)
+        mine = present & (paths == k)
         out[mine] = (features.x[mine] - location) @ whitening[k].T
     return out
 
@@ -100,10 +100,10 @@ def design_effect(
         noise = np.einsum("rtd,rte->de", e, e) / mine.sum()
         scores = np.einsum("rti,rtd->rid", inputs * mine[:, :, None], e)
         inverses = np.linalg.pinv(gram, hermitian=True), np.linalg.pinv(noise, hermitian=True)
-        found = np.einsum("rid,ij,rje,de->", scores, inverses[0], scores, inverses[1])
+        effect = np.einsum("rid,ij,rje,de->", scores, inverses[0], scores, inverses[1])
         free = np.prod([np.linalg.matrix_rank(each, hermitian=True) for each in (gram, noise)])
         if free:
-            effects.append(found / free * num_runs / (num_runs - 1))
+            effects.append(effect / free * num_runs / (num_runs - 1))
     return float(np.mean(effects)) if effects else 1.0
 
 

@@ -82,14 +82,14 @@ def _all_rows(layout: Layout, keys: jax.Array, uniform: jax.Array) -> jax.Array:
     """Initial probabilities and transition rows [F, 1 + Kmax, Kmax]: uniform, or drawn so."""
     num_states = layout.active.shape[1]
 
-    def one(key, active, uniform):
+    def rows_of_fit(key, active, uniform):
         columns = _fold(jax.random.fold_in(key, 1), num_states)
         # a loop: side by side, XLA inlines the draws in one another and compiles for seconds
         pairs = jax.lax.map(lambda column: _numbers(column, num_states + 1), columns).T
         weights = jnp.where(uniform, 1.0, -jnp.log(pairs)) * active  # Dirichlet(1, ..., 1)
         return weights / weights.sum(-1, keepdims=True)
 
-    return jax.vmap(one)(keys, jnp.asarray(layout.active), uniform)
+    return jax.vmap(rows_of_fit)(keys, jnp.asarray(layout.active), uniform)
 
 
 def _numbers(key: jax.Array, count: int) -> jax.Array:
@@ -111,7 +111,7 @@ def _all_centroids(layout: Layout, data: Data, run_weights, keys, by_time, seedi
     """Means [F, Kmax, D] of every fit, one fit after the other, each to its own convergence."""
     points = data.values.reshape(-1, data.values.shape[-1])
 
-    def one(inputs):
+    def centroids_of_fit(inputs):
         key, active, by_time, seedings, run_weights = inputs
         weights = data.mask * run_weights
         return jax.lax.cond(
@@ -122,7 +122,7 @@ def _all_centroids(layout: Layout, data: Data, run_weights, keys, by_time, seedi
 
     with jax.default_matmul_precision("highest"):
         inputs = (keys, jnp.asarray(layout.active), by_time, seedings, run_weights)
-        return jax.lax.map(one, inputs)
+        return jax.lax.map(centroids_of_fit, inputs)
 
 
 def _segment_means(key, active, values, weights) -> jax.Array:

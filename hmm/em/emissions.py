@@ -77,12 +77,14 @@ def _full(layout: Layout, scale: jax.Array, statistics: Statistics):
 
     num_metrics = statistics.first.shape[1]
 
-    def one(scale, *sums):
+    def posterior_of_state(scale, *sums):
         prior = NormalInverseWishart(jnp.zeros(num_metrics), 0.0, num_metrics, scale)
         posterior = niw_posterior_update(prior, sums)
         return posterior.scale, posterior.loc
 
-    scatter, mean = jax.vmap(one)(scale, statistics.first, statistics.second, statistics.weight)
+    scatter, mean = jax.vmap(posterior_of_state)(
+        scale, statistics.first, statistics.second, statistics.weight
+    )
     # Not the posterior's mode: that divides by n + df + D + 2, which would shrink the covariance of
     # a state with few checkpoints many times over. Dividing by n, the prior adds its scatter only.
     return scatter / statistics.weight[:, None, None], mean
@@ -92,7 +94,7 @@ def _variances(scale: jax.Array, statistics: Statistics):
     """Whitened variances [S, D] and mean [S, D], from the normal-inverse-gamma posterior."""
     from dynamax.utils.distributions import NormalInverseGamma, nig_posterior_update
 
-    def one(scale, *sums):
+    def posterior_of_state(scale, *sums):
         prior = NormalInverseGamma(jnp.zeros_like(scale), 0.0, 0.0, scale / 2)
         posterior = nig_posterior_update(prior, sums)
         return 2 * posterior.scale, posterior.loc
@@ -101,7 +103,9 @@ def _variances(scale: jax.Array, statistics: Statistics):
         return jnp.diagonal(matrix, axis1=1, axis2=2)
 
     second = diagonal(statistics.second)
-    scatter, mean = jax.vmap(one)(diagonal(scale), statistics.first, second, statistics.weight)
+    scatter, mean = jax.vmap(posterior_of_state)(
+        diagonal(scale), statistics.first, second, statistics.weight
+    )
     return scatter / statistics.weight[:, None], mean  # by n, as in `_full`
 
 
@@ -129,10 +133,10 @@ def _shared(layout: Layout, scale: jax.Array, statistics: Statistics):
     weight = jax.ops.segment_sum(statistics.weight, layout.fit, num_fits)
     starts = np.cumsum((0, *layout.num_states[:-1]))  # all states of a fit have the same scale
 
-    def one(scale, *sums):
+    def scatter_of_fit(scale, *sums):
         return iw_posterior_update(InverseWishart(num_metrics, scale), sums).scale
 
-    covariance = jax.vmap(one)(scale[starts], pooled, weight) / weight[:, None, None]
+    covariance = jax.vmap(scatter_of_fit)(scale[starts], pooled, weight) / weight[:, None, None]
     return covariance[layout.fit], mean
 
 

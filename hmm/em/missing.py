@@ -57,7 +57,7 @@ def projectors(inverse: jax.Array, missing: jax.Array) -> tuple[jax.Array, jax.A
     """
     num_states, num_metrics = inverse.shape[:2]
 
-    def one(missing):
+    def projector_of_pattern(missing):
         def add(metric, state):
             projector, log_det = state
             rest = inverse[:, :, metric]
@@ -74,7 +74,7 @@ def projectors(inverse: jax.Array, missing: jax.Array) -> tuple[jax.Array, jax.A
         nothing = (jnp.zeros_like(inverse), jnp.zeros(num_states, inverse.dtype))
         return jax.lax.fori_loop(0, num_metrics, add, nothing)
 
-    return jax.lax.map(one, missing)
+    return jax.lax.map(projector_of_pattern, missing)
 
 
 def _conditional_means(inverse, means, projector, rows):
@@ -102,12 +102,12 @@ def marginal_log_densities(inverse, means, missing: Missing) -> jax.Array:
     projector, log_det = projectors(inverse, missing.absent)
     log_whitening = jnp.log(jnp.diagonal(inverse, axis1=1, axis2=2)).sum(1)
 
-    def one(rows):
+    def log_densities(rows):
         distance = (_conditional_means(inverse, means, projector, rows) ** 2).sum(2)
         size = rows[1].sum(1)[:, None] * jnp.log(2 * jnp.pi)
         return log_whitening - 0.5 * (distance + size + log_det[rows[2]])
 
-    logs = jax.lax.map(one, _chunked(missing))
+    logs = jax.lax.map(log_densities, _chunked(missing))
     return logs.reshape(-1, logs.shape[-1])
 
 

@@ -13,6 +13,7 @@ from seedmap.hmm.autoregressive.map_sweep import SizeRow
 from seedmap.hmm.explorer.graph import state_graph
 from seedmap.hmm.figures.style import state_colour, text_colour
 from seedmap.hmm.training_map.build import Edge
+from seedmap.text import changes
 
 _NOT_TRIED = "Decoded to seek branches only: its stability was not measured."
 MOST_RUNS = 200
@@ -38,7 +39,7 @@ class Explored:
         edges: of some maps, by number of states.
         marks: "branch" or "detour" of the states that are one, likewise.
         drawn: the number of states that is shown first; None: the chosen one.
-        said: by number of states, how stable it is, in words.
+        reasons: by number of states, how stable it is, in words.
         names: of states of the chosen map that have one.
     """
 
@@ -55,7 +56,7 @@ class Explored:
     edges: Mapping[int, Sequence[Edge]] = field(default_factory=dict)
     marks: Mapping[int, Mapping[int, str]] = field(default_factory=dict)
     drawn: int | None = None
-    said: Mapping[int, str] = field(default_factory=dict)
+    reasons: Mapping[int, str] = field(default_factory=dict)
     names: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -91,10 +92,10 @@ def size_sentences(sizes: Iterable[SizeRow | SizeCandidate]) -> dict[int, str]:
 
 
 def _size_sentence(row: SizeRow | SizeCandidate) -> str:
-    said = f"{row.reason[0].upper()}{row.reason[1:]}."
+    reason = f"{row.reason[0].upper()}{row.reason[1:]}."
     if row.num_states == 1 or row.agreement is None or np.isnan(row.agreement):
-        return said
-    return f"{said} Halves of the runs agree {row.agreement:.2f}, by chance {row.chance:.2f}."
+        return reason
+    return f"{reason} Halves of the runs agree {row.agreement:.2f}, by chance {row.chance:.2f}."
 
 
 def _shown_rows(convergence: np.ndarray) -> np.ndarray:
@@ -106,15 +107,15 @@ def _shown_rows(convergence: np.ndarray) -> np.ndarray:
 
 
 def _sampled(num_runs: int, num_shown: int, stride: int) -> str | None:
-    parts = []
+    notes = []
     if num_shown < num_runs:
-        parts.append(
+        notes.append(
             f"{num_shown} of {num_runs} runs are shown, evenly spread from the first to converge "
             "to the last; the map is of all of them"
         )
     if stride > 1:
-        parts.append(f"curves have one record in {stride}")
-    return "; ".join(parts) + "." if parts else None
+        notes.append(f"curves have one record in {stride}")
+    return "; ".join(notes) + "." if notes else None
 
 
 def _run(explored: Explored, row: int) -> dict[str, Any]:
@@ -147,7 +148,7 @@ def _size(explored: Explored, size: int, rows: np.ndarray) -> dict[str, Any]:
         "edges": [edge | _changes(changes.get((edge["from"], edge["to"]))) for edge in edges],
         "runs": len(mapped),
         "size": size,
-        "said": explored.said.get(size, _NOT_TRIED),
+        "reason": explored.reasons.get(size, _NOT_TRIED),
         "stays": [stays(paths[row]) for row in rows],
     }
 
@@ -156,8 +157,7 @@ def _changes(edge: Edge | None) -> dict[str, Any]:
     """What the HMM says of an edge of the chosen map."""
     if edge is None:
         return {"probability": None, "changes": ""}
-    said = "; ".join(f"{name} {change:+.3g}" for name, change in edge.top_features)
-    return {"probability": float(edge.probability), "changes": said}
+    return {"probability": float(edge.probability), "changes": changes(edge.top_features)}
 
 
 def stays(path: Int[np.ndarray, " time"]) -> list[list[int]]:

@@ -358,9 +358,9 @@
   }
 
   function light() {
-    const {size: count, said} = size();
+    const {size: count, reason} = size();
     $("ex-count").textContent = `${count}${count === content.chosen ? " (chosen)" : ""}`;
-    $("ex-said").textContent = said;
+    $("ex-said").textContent = reason;
     $("ex-chosen").textContent = chosen.lit === null ? "" : `${chosen.lit.size} of ${runs.length} runs ${chosen.why}.`;
     for (const draw of [lightMap, lightRaster, lightCurves, lightTable, chips]) draw();
   }

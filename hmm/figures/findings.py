@@ -22,6 +22,7 @@ from seedmap.hmm.figures.style import (
 from seedmap.hmm.training_map.moves_first import MovesFirst
 from seedmap.hmm.training_map.path_or_speed import PathOrSpeed
 from seedmap.hmm.training_map.survival import SurvivalCurve
+from seedmap.text import p_equals, whole_percent
 
 MOST_METRICS = 14
 _DASHES = ("-", "--", ":", "-.")  # beside colour
@@ -83,11 +84,11 @@ def plot_path_or_speed(found: PathOrSpeed) -> Figure:
     ax.barh(0, found.place, left=found.timing, height=0.5, **hatched)
     around = [[max(found.timing - found.low, 0)], [max(found.high - found.timing, 0)]]
     ax.errorbar(found.timing, 0, xerr=around, color=INK, capsize=3)
-    ax.text(0.0, 0.42, f"speed {100 * found.timing:.0f} %", ha="left", color=state_colour(0))
-    ax.text(1.0, 0.42, f"path {100 * found.place:.0f} %", ha="right", color=GREY)
+    ax.text(0.0, 0.42, f"speed {whole_percent(found.timing)}", ha="left", color=state_colour(0))
+    ax.text(1.0, 0.42, f"path {whole_percent(found.place)}", ha="right", color=GREY)
     ax.set(xlim=(0, 1), ylim=(-0.4, 0.7), yticks=[], xlabel="share of the difference between runs")
     ax.spines["left"].set_visible(False)
-    ax.set_title(f"Path or speed, {found.runs} runs (timing: p = {found.pvalue:.2g})")
+    ax.set_title(f"Path or speed, {found.runs} runs (timing: {p_equals(found.pvalue)})")
     return figure
 
 

@@ -28,6 +28,7 @@ from seedmap.hmm.figures.style import (
     text_colour,
 )
 from seedmap.hmm.training_map.build import Edge, TrainingMap
+from seedmap.text import whole_percent
 
 MOST_LABELLED = 20  # edges with a number and a row in the table; all edges are drawn
 _MOST_DESCRIBED = 8  # edges for which descriptions beside them are tried
@@ -281,7 +282,7 @@ def _feature(name: str, change: float) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.1g} %"
+    return whole_percent(share) if share >= 0.01 else f"{100 * share:.1g} %"
 
 
 def _edge_label(ax: Axes, text: str, frame: dict[str, Any]) -> Text:

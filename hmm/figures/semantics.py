@@ -24,6 +24,7 @@ from seedmap.hmm.figures.style import (
     styled,
 )
 from seedmap.hmm.training_map.regression import Coefficient, Regression
+from seedmap.text import UNDEFINED, fixed
 
 MORE_TIME = 0.1  # share of time whose effect is shown
 
@@ -91,14 +92,11 @@ def _add_coefficient(ax: Axes, coefficient: Coefficient) -> None:
 
 def _statistics(regression: Regression) -> str:
     """R², its left-out twin and the p-value of the F-test in a line."""
-    r2, left_out = _number(regression.r2), _number(regression.leave_one_out_r2)
+    shares = (regression.r2, regression.leave_one_out_r2)
+    r2, left_out = (fixed(share, undefined=UNDEFINED) for share in shares)
     p = regression.f_pvalue
     p_text = "p undefined" if p is None else "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
     return f"R² {r2}, left out {left_out}, {p_text} ({regression.num_runs} runs)"
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 _MOST_ORDERED = 500

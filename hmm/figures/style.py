@@ -292,7 +292,7 @@ def set_log_scale(ax: Axes, values: np.ndarray) -> None:
     values = values[np.isfinite(values)]
     if values.size and values.min() > 0 and values.max() > 10 * values.min():
         ax.set_yscale("log")
-        ax.yaxis.set_major_formatter(_plain)
+        ax.yaxis.set_major_formatter(plain_tick)
         ax.yaxis.set_minor_formatter("")
 
 
@@ -323,11 +323,11 @@ def set_wide_scale(ax: Axes, values: np.ndarray, axis: str = "y") -> None:
     decades = 10.0 ** np.arange(lowest, highest + 1, np.ceil((highest - lowest) / 3))
     ticks = np.concatenate([-decades[::-1], [0.0], decades])
     scaled.set_ticks(ticks[(ticks >= low) & (ticks <= high)])
-    scaled.set_major_formatter(_plain)
+    scaled.set_major_formatter(plain_tick)
     scaled.set_minor_locator(NullLocator())
 
 
-def _plain(value: float, position: float | None = None) -> str:
+def plain_tick(value: float, position: float | None = None) -> str:
     """A tick's label without mathematical markup, which `STYLE` turns off."""
     return f"{value:g}".replace("-", "\N{MINUS SIGN}")
 

@@ -57,8 +57,8 @@ def by_regression(
     outcomes = fitted.predictions[:, None] + np.sort(fitted.residuals)
     reached = np.append(0.0, own[np.argsort(fitted.residuals)].cumsum() / own.sum())
     horizons = np.log(steps[index + 1 :] - steps[index])
-    found = [reached[np.searchsorted(row, horizons, side="right")] for row in outcomes]
-    return share * np.pad(np.stack(found), ((0, 0), (1, 0)))
+    distributions = [reached[np.searchsorted(row, horizons, side="right")] for row in outcomes]
+    return share * np.pad(np.stack(distributions), ((0, 0), (1, 0)))
 
 
 def ridge(

@@ -141,14 +141,14 @@ def _run_column(log: Log, names: Mapping[str, int], run: str | None) -> str:
                 f"{listed(names)}: name the one that tells its runs apart"
             )
         return name
-    found = first_of(RUN_NAMES, names)
-    if found is None:
+    column = first_of(RUN_NAMES, names)
+    if column is None:
         raise UserError(
             f"run: {log.where} is of one run, or nothing tells its runs apart: it has no column "
             f"'run' or 'seed' but {listed(names)}. Several runs are wanted: put a file of each "
             "in a folder and name that, or name the column that tells them apart"
         )
-    return found
+    return column
 
 
 def _step_column(
@@ -163,9 +163,9 @@ def _step_column(
             f"{log.where} has no column {step!r} but {listed(names)}{nearest_of(name, names)}; "
             "name the one that orders the records as the step column"
         )
-    found = first_of(STEP_NAMES, names)
-    if found is not None:
-        return found, names[found]
+    column = first_of(STEP_NAMES, names)
+    if column is not None:
+        return column, names[column]
     if raw and UNNAMED.fullmatch(raw[0]) and _counts(log, run):
         return "step", 0
     raise UserError(

@@ -105,17 +105,17 @@ def long_table(logs: Sequence[Log], asked: Asked) -> LongTable:
     text: dict[str, dict[str, str]] = {}
     where: dict[str, str] = {}
     unread: dict[str, list[str]] = {}
-    parts = []
+    chunks = []
     for number, (log, header) in enumerate(zip(logs, headers, strict=True)):
-        part, of_log = _numeric(log, number, header, asked, runs)
-        parts.append(part)
+        chunk, of_log = _numeric(log, number, header, asked, runs)
+        chunks.append(chunk)
         names = list(runs)
-        for code in np.unique(part.run):
+        for code in np.unique(chunk.run):
             name = names[code]
             where.setdefault(name, log.where if log.run else f"{log.where}, run {name}")
             text.setdefault(name, {}).update(of_log)
             unread.setdefault(name, []).extend(header.unread)
-    rows = _sorted(parts)
+    rows = _sorted(chunks)
     frame = _merged(rows, logs, headers[0].step, list(runs)).dropna(axis="columns", how="all")
     run_column = next((header.run for header in headers if header.run), None)
     return LongTable(frame, headers[0].step, run_column, where, text, unread)
@@ -214,18 +214,18 @@ def _outside(count: int, first: int, last: int) -> Bool[np.ndarray, " row"]:
     return (rows < first) | (rows > last)
 
 
-def _sorted(parts: Sequence[_Rows]) -> _Rows:
+def _sorted(chunks: Sequence[_Rows]) -> _Rows:
     """All rows, run by run, by their steps."""
     run, step = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("run", "step")
+        np.concatenate([getattr(chunk, name) for chunk in chunks]) for name in ("run", "step")
     )
     order = np.lexsort((step, run))  # which is stable
-    values = pd.concat([part.values for part in parts], ignore_index=True)
-    literal = pd.concat([part.not_a_number for part in parts], ignore_index=True)
+    values = pd.concat([chunk.values for chunk in chunks], ignore_index=True)
+    literal = pd.concat([chunk.not_a_number for chunk in chunks], ignore_index=True)
     limits.check_memory("the table of all runs", values.size * 16)
     return _Rows(
-        np.concatenate([part.log for part in parts])[order],
-        np.concatenate([part.row for part in parts])[order],
+        np.concatenate([chunk.log for chunk in chunks])[order],
+        np.concatenate([chunk.row for chunk in chunks])[order],
         run[order],
         step[order],
         values.iloc[order].reset_index(drop=True),
@@ -295,10 +295,10 @@ def _check_agreement(
     """Refuses two rows of one step that have different values of a column, but of a clock."""
     columns = [name for name in values.columns if not is_clock(str(name))]
     grouped = values[columns].groupby(group)
-    apart = (grouped.min() < grouped.max()).to_numpy()
-    if not apart.any():
+    conflicts = (grouped.min() < grouped.max()).to_numpy()
+    if not conflicts.any():
         return
-    which, column = np.argwhere(apart)[0]
+    which, column = np.argwhere(conflicts)[0]
     several = np.flatnonzero(group == which)
     recorded = several[values[columns[column]].notna().to_numpy()[several]]
     first, second = recorded[0], recorded[1]

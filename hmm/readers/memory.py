@@ -181,15 +181,15 @@ def long_of_arrays(
     if not np.isfinite(rising).all() or (np.diff(rising) == 0).any():
         raise UserError(f"{step_name!r} must be numbers, each once; got {listed(steps)}")
     shape = (len(runs), len(steps))
-    there = np.ones(shape, bool)
+    recorded = np.ones(shape, bool)
     if lengths is not None:
-        there = (np.arange(len(steps)) < lengths[:, None])[:, order]
-    run, time = np.nonzero(there)
+        recorded = (np.arange(len(steps)) < lengths[:, None])[:, order]
+    run, time = np.nonzero(recorded)
     values = pd.DataFrame(
-        {our_name(name): np.asarray(of, float)[:, order][there] for name, of in columns.items()},
+        {our_name(name): np.asarray(of, float)[:, order][recorded] for name, of in columns.items()},
         pd.RangeIndex(len(run)),
     )
-    diverged = np.ones(len(run), bool) if ended is None else ended[:, order][there]
+    diverged = np.ones(len(run), bool) if ended is None else ended[:, order][recorded]
     not_a_number = values.isna() & diverged[:, None]
     not_a_number = not_a_number.loc[:, not_a_number.any()]
     names = list(map(printable, runs))

@@ -44,12 +44,12 @@ def plain(name: str) -> str:
 
 def first_of(wanted: Iterable[str], names: Iterable[str]) -> str | None:
     """Returns the first of the wanted names that is there, as written or else by `plain`."""
-    there = list(names)
+    candidates = list(names)
     by_plain: dict[str, str] = {}
-    for name in there:
+    for name in candidates:
         by_plain.setdefault(plain(name), name)
     for name in wanted:
-        if name in there:
+        if name in candidates:
             return name
         if plain(name) in by_plain:
             return by_plain[plain(name)]

@@ -195,9 +195,9 @@ def _lacking(long: LongTable, name: str, recorded) -> Int[np.ndarray, " lacking"
     else:
         lacking = np.arange(len(long.runs))
     for run in lacking:
-        told = long.text.get(long.runs[run], {})
-        if name in told:
-            raise UserError(told[name])
+        problems = long.text.get(long.runs[run], {})
+        if name in problems:
+            raise UserError(problems[name])
     return lacking
 
 
@@ -248,9 +248,11 @@ def _warn_of_cadences(long: LongTable, recorded: np.ndarray, axis: np.ndarray) -
         return
     spacing = [float(np.median(np.diff(axis[row]))) for row in recorded]
     cadences = {each: spacing.count(each) for each in sorted(set(spacing))}
-    told = ", ".join(f"{count} every {each:g}" for each, count in [*cadences.items()][:5])
+    counts = ", ".join(f"{count} every {each:g}" for each, count in [*cadences.items()][:5])
+    if len(cadences) > 5:
+        counts += ", ..."
     warnings.warn(
-        f"the runs were recorded at different steps ({told}{', ...' if len(cadences) > 5 else ''}):"
+        f"the runs were recorded at different steps ({counts}):"
         f" up to {share.max():.0%} of a run's records are missing; every {max(cadences):g} "
         "takes fewer, which all have",
         stacklevel=3,

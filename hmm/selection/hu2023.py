@@ -152,15 +152,15 @@ def visit_correlations(
     from scipy import stats  # here, for it takes half a second that `import hmm` need not take
 
     known = np.isfinite(times)
-    found = []
+    correlations = []
     for state in range(num_states):
         visits = (paths == state).any(1)[known].astype(float)
         if 0 < visits.sum() < len(visits) and len(visits) > 2 and np.ptp(times[known]):
             r, pvalue = stats.pearsonr(visits, times[known])
-            found.append(
+            correlations.append(
                 VisitCorrelation(state, int(visits.sum()), len(visits), float(r), float(pvalue))
             )
-    return tuple(found)
+    return tuple(correlations)
 
 
 def _check(train: Sequences, validation: Sequences, config: SweepConfig) -> None:

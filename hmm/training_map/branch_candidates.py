@@ -49,7 +49,7 @@ def candidates(
         visits: of these paths.
         smallest: number of runs.
     """
-    found = []
+    branches = []
     for state in range(visits.visited.shape[1]):
         visitors = np.flatnonzero(visits.visited[:, state])
         if len(visitors) < smallest:
@@ -65,8 +65,8 @@ def candidates(
         begin, leave = _before(visits, state, previous, runs)
         instead = _instead(visits, state, previous, visitors, skippers)
         visitor = np.arange(len(runs)) < len(visitors)
-        found.append(BranchCandidate(state, previous, instead, runs, visitor, begin, leave))
-    return found
+        branches.append(BranchCandidate(state, previous, instead, runs, visitor, begin, leave))
+    return branches
 
 
 def _before(visits, state, previous, runs):

@@ -45,13 +45,13 @@ def place_test(
     places = [at_branch]
     if candidate.instead >= 0:
         places.append(closest_points(own, centres[candidate.instead], candidate.begin)[0])
-    apart, z = _z(np.concatenate(places, axis=1), group, smallest, rng)
+    distance, z = _z(np.concatenate(places, axis=1), group, smallest, rng)
     gap = np.linalg.norm(at_branch[group].mean(0) - at_branch[~group].mean(0))
     lengths = np.linalg.norm(np.diff(own, axis=1), axis=-1)
     last = _last_record(own) - 1
     around = np.clip(segment[:, None] + np.array([-1, 0, 1]), 0, last[:, None])
     widest = np.take_along_axis(lengths, around, 1).max(1)
-    return apart, z, int((widest[~group] <= gap).sum())
+    return distance, z, int((widest[~group] <= gap).sum())
 
 
 def _z(places, group, smallest, rng):
@@ -59,9 +59,9 @@ def _z(places, group, smallest, rng):
 
     Of few runs in many dimensions some splits are very far apart: only their logs are near normal.
     """
-    apart = float(separation(places, group)[0])
+    distance = float(separation(places, group)[0])
     null = np.log(null_separations(places, smallest, rng))
-    return apart, float((np.log(max(apart, 1e-300)) - null.mean()) / max(null.std(), 1e-12))
+    return distance, float((np.log(max(distance, 1e-300)) - null.mean()) / max(null.std(), 1e-12))
 
 
 def _last_record(points):
@@ -129,12 +129,12 @@ def support(candidate: BranchCandidate, refits: Sequence[Int[np.ndarray, "run ti
         candidate: the groups.
         refits: decodings int [run, time] of all runs; no refit supports nothing.
     """
-    found, visitor = 0, candidate.visitor[:, None]
+    count, visitor = 0, candidate.visitor[:, None]
     for paths in refits:
         visited = find_visits(paths, int(paths.max()) + 1).visited[candidate.runs]
         alike = (visited & visitor).sum(0) >= ALIKE * (visited | visitor).sum(0)
-        found += bool((alike & ~visited.all(0)).any())
-    return found / max(len(refits), 1)
+        count += bool((alike & ~visited.all(0)).any())
+    return count / max(len(refits), 1)
 
 
 def end_test(

@@ -105,7 +105,7 @@ class _Place(NamedTuple):
 
     candidate: BranchCandidate
     points: np.ndarray  # [run, time, component], without lasting offsets
-    apart: float
+    separation: float
     z: float
     resolved: int
     parted: branch_tests.Parting
@@ -199,20 +199,22 @@ def _bridged(features, paths):
 def _places(features, num_states, paths, smallest, rng) -> Iterator[_Place]:
     """The candidates of one map with z above `SHOWN_Z`."""
     visits = find_visits(paths, num_states)
-    found = candidates(paths, visits, smallest)
-    if not found:
+    branch_candidates = candidates(paths, visits, smallest)
+    if not branch_candidates:
         return
     whitening = whiten(features, paths, visits.visited)
     as_recorded = features @ whitening.matrix
     means = run_means(as_recorded, paths, visits.visited)
-    for candidate in found:
+    for candidate in branch_candidates:
         points, centres = without_offsets(candidate, as_recorded, means, whitening.centres)
-        apart, z, resolved = branch_tests.place_test(candidate, points, centres, smallest, rng)
+        separation, z, resolved = branch_tests.place_test(candidate, points, centres, smallest, rng)
         if z > SHOWN_Z:
             parted = branch_tests.parting(candidate, points, centres[candidate.state])
             timing = branch_tests.timing(candidate, parted)
             stays = visits.last[candidate.runs[candidate.visitor]] == candidate.state
-            yield _Place(candidate, points, apart, z, resolved, parted, timing, float(stays.mean()))
+            yield _Place(
+                candidate, points, separation, z, resolved, parted, timing, float(stays.mean())
+            )
 
 
 def count_places(
@@ -230,8 +232,8 @@ def count_places(
         seed: of the nulls.
     """
     smallest, rng = smallest_group(len(features)), np.random.default_rng(seed)
-    found = _places(_bridged(features, paths), num_states, paths, smallest, rng)
-    return sum(place.passes(smallest) for place in found)
+    places = _places(_bridged(features, paths), num_states, paths, smallest, rng)
+    return sum(place.passes(smallest) for place in places)
 
 
 def _tested(search: _Search, num_states: int, paths: np.ndarray) -> Iterator[_Tested]:
@@ -254,7 +256,7 @@ def _branch(search: _Search, num_states: int, place: _Place) -> Branch:
         visitors=tuple(members[:num_visitors]),
         skippers=tuple(members[num_visitors:]),
         z=place.z,
-        separation=place.apart,
+        separation=place.separation,
         timing=place.timing,
         resolved=place.resolved,
         needed=search.smallest,
@@ -271,13 +273,13 @@ def _branch(search: _Search, num_states: int, place: _Place) -> Branch:
 def _sides(tested: list[_Tested]) -> list[list[_Tested]]:
     """The branches, best first, in lists of those with the same visitors."""
     sides: list[list[_Tested]] = []
-    for one in tested:
+    for member in tested:
         for alike in sides:
-            if _overlap(alike[0].branch.visitors, one.branch.visitors) >= SAME_BRANCH:
-                alike.append(one)
+            if _overlap(alike[0].branch.visitors, member.branch.visitors) >= SAME_BRANCH:
+                alike.append(member)
                 break
         else:
-            sides.append([one])
+            sides.append([member])
     return sides
 
 
@@ -320,8 +322,8 @@ def _detours(branches):
     """The branches with those marked that are detours, by Holm's procedure over the named ones."""
     claims = [i for i, b in enumerate(branches) if b.named and b.delay and b.goes_on]
     later = holm(np.array([branches[i].delay.pvalue for i in claims]), DELAY_LEVEL)
-    found = {i for i, holds in zip(claims, later, strict=True) if holds}
-    return tuple(replace(branch, detour=i in found) for i, branch in enumerate(branches))
+    delayed = {i for i, holds in zip(claims, later, strict=True) if holds}
+    return tuple(replace(branch, detour=i in delayed) for i, branch in enumerate(branches))
 
 
 def states_with_branches(branches: Sequence[Branch], num_states: int) -> int:

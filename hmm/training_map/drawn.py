@@ -74,8 +74,8 @@ def states_of_branches(
 
 def branch_marks(branches: Sequence[Branch], num_states: int) -> dict[int, str]:
     """Returns "branch" or "detour" of each state of a map that is a named one."""
-    found, detours = states_of_branches(branches, num_states)
-    return dict.fromkeys(found, "branch") | dict.fromkeys(detours, "detour")
+    named, detours = states_of_branches(branches, num_states)
+    return dict.fromkeys(named, "branch") | dict.fromkeys(detours, "detour")
 
 
 def moments_of_paths(

@@ -7,6 +7,7 @@ import numpy as np
 from seedmap.hmm.training_map.moves_first import MovesFirst
 from seedmap.hmm.training_map.path_or_speed import PathOrSpeed
 from seedmap.hmm.training_map.survival import StateHazard, SurvivalCurve
+from seedmap.text import p_equals, whole_percent
 
 LEVEL = 0.05
 MANY_EVENTS = 1.0
@@ -16,7 +17,7 @@ MANY_EVENTS = 1.0
 def speed_sentences(found: PathOrSpeed) -> tuple[str, str, str]:
     """Returns what differs between runs, what that rests on, and the test."""
     main, other = ("speed", "path") if found.timing >= 0.5 else ("path", "speed")
-    part = max(found.timing, found.place)
+    share = max(found.timing, found.place)
     sure = "" if found.low > 0.5 or found.high < 0.5 else ", though the interval holds both"
     test = (
         "that is more than differences in random directions would give"
@@ -24,17 +25,14 @@ def speed_sentences(found: PathOrSpeed) -> tuple[str, str, str]:
         else "differences in random directions would give as much"
     )
     return (
-        f"Runs differ more in {main} than in {other}: {_percent(part)} of the difference between "
-        f"two runs at the same time is {'timing' if main == 'speed' else 'place'}{sure}.",
-        f"When clocks are aligned {_percent(found.aligned_away)} of the difference goes away, "
-        f"where {_percent(found.by_chance)} would by chance; timing is {_percent(found.timing)} "
-        f"(95 % interval {_percent(found.low)} to {_percent(found.high)}, {found.runs} runs).",
-        f"As to timing, {test} (p = {found.pvalue:.2g}).",
+        f"Runs differ more in {main} than in {other}: {whole_percent(share)} of the difference "
+        f"between two runs at the same time is {'timing' if main == 'speed' else 'place'}{sure}.",
+        f"When clocks are aligned {whole_percent(found.aligned_away)} of the difference goes away, "
+        f"where {whole_percent(found.by_chance)} would by chance; timing is "
+        f"{whole_percent(found.timing)} (95 % interval {whole_percent(found.low)} to "
+        f"{whole_percent(found.high)}, {found.runs} runs).",
+        f"As to timing, {test} ({p_equals(found.pvalue)}).",
     )
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
 
 
 def first_sentences(found: MovesFirst, event: str, unit: str) -> tuple[str, ...]:
@@ -51,11 +49,11 @@ def first_sentences(found: MovesFirst, event: str, unit: str) -> tuple[str, ...]
     sentences = [f"{first.metric} turns first, {_lead(first, event, unit)}."]
     if len(found.turns) > 1:
         second = found.turns[1]
-        apart = first.before_next is not None and first.before_next <= LEVEL
-        how = "next" if apart else "and is not told apart from it"
+        separated = first.before_next is not None and first.before_next <= LEVEL
+        how = "next" if separated else "and is not told apart from it"
         sentences.append(
-            f"{second.metric} turns {how}, {_lead(second, event, unit)} (p = "
-            f"{first.before_next:.2g})."
+            f"{second.metric} turns {how}, {_lead(second, event, unit)} "
+            f"({p_equals(first.before_next)})."
         )
     if found.steady:
         sentences.append(f"Not turning in most runs: {', '.join(found.steady)}.")

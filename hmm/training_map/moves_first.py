@@ -192,12 +192,12 @@ def _residual_sums(times, values):
 
 def _turns(leads, names):
     """A row for each metric, in order, from leads [run, metric]."""
-    found = ~np.isnan(leads)
-    earliest = np.where(found, leads, -np.inf)
-    first = found & (earliest == earliest.max(1, keepdims=True)) if len(names) else found
+    turned = ~np.isnan(leads)
+    earliest = np.where(turned, leads, -np.inf)
+    first = turned & (earliest == earliest.max(1, keepdims=True)) if len(names) else turned
     turns = []
     for i, name in enumerate(names):
-        own = leads[found[:, i], i]
+        own = leads[turned[:, i], i]
         low, high = median_interval(own)
         later = None if i + 1 == len(names) else _sign_test(leads[:, i], leads[:, i + 1])
         turns.append(
@@ -207,7 +207,7 @@ def _turns(leads, names):
                 low=low,
                 high=high,
                 runs=len(own),
-                share=float(found[:, i].mean()),
+                share=float(turned[:, i].mean()),
                 first=float(first[:, i].mean()),
                 before_next=later,
             )
@@ -245,10 +245,10 @@ def _curves(values, windows, at, before, after):
     """Median over runs of the metrics, scaled within windows, at each offset from the event."""
     aligned = np.full((len(windows), before + after, values.shape[2]), np.nan)
     for row, (run, window) in zip(aligned, windows.items(), strict=True):
-        part = values[run, window]
-        spread = np.nanstd(part, axis=0)
+        segment = values[run, window]
+        spread = np.nanstd(segment, axis=0)
         begin = window.start - at[run] + before
-        row[begin : begin + len(part)] = (part - np.nanmean(part, axis=0)) / np.where(
+        row[begin : begin + len(segment)] = (segment - np.nanmean(segment, axis=0)) / np.where(
             spread > 0, spread, np.inf
         )
     curves = np.full(aligned.shape[1:], np.nan)

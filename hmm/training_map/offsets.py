@@ -56,9 +56,9 @@ def lasting_offsets(
             them. Default: all.
     """
     known = means if reference is None else means[reference]
-    there = ~np.isnan(known[:, :, 0])
-    count, total = there.sum(1), there.sum()
-    runs, states = (count > 0).sum(), there.any(0).sum()
+    visited = ~np.isnan(known[:, :, 0])
+    count, total = visited.sum(1), visited.sum()
+    runs, states = (count > 0).sum(), visited.any(0).sum()
     freedom = total - runs - (states - 1)
     if runs < 2 or freedom <= 0:
         return np.zeros((len(means), means.shape[2]))
@@ -74,10 +74,10 @@ def lasting_offsets(
 
 def _deviations(means: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Each run's mean deviation from the centres of its states, and what is left in each state."""
-    there = ~np.isnan(means[:, :, :1])
-    deviations = np.where(there, means - centres, 0.0)
-    own = deviations.sum(1) / np.maximum(there.sum(1), 1)
-    return own, np.where(there, deviations - own[:, None], 0.0)
+    visited = ~np.isnan(means[:, :, :1])
+    deviations = np.where(visited, means - centres, 0.0)
+    own = deviations.sum(1) / np.maximum(visited.sum(1), 1)
+    return own, np.where(visited, deviations - own[:, None], 0.0)
 
 
 def without_offsets(
@@ -101,13 +101,13 @@ def without_offsets(
     Returns:
         Both, changed; points of runs that are no members stay.
     """
-    runs, there = candidate.runs, ~np.isnan(means[candidate.runs, :, 0])
+    runs, visited = candidate.runs, ~np.isnan(means[candidate.runs, :, 0])
     visitor = candidate.visitor
-    common = np.minimum(there[visitor].mean(0), there[~visitor].mean(0)) >= COMMON
+    common = np.minimum(visited[visitor].mean(0), visited[~visitor].mean(0)) >= COMMON
     offsets = lasting_offsets(means[runs][:, common])
     moved = points.copy()
     moved[runs] -= offsets[:, None]
-    kept = ~np.isnan(centres[:, 0]) & there.any(0)
+    kept = ~np.isnan(centres[:, 0]) & visited.any(0)
     fresh = centres.copy()
     fresh[kept] = np.nanmean(means[runs][:, kept] - offsets[:, None], 0)
     return moved, fresh

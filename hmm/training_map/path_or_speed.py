@@ -83,14 +83,14 @@ def path_or_speed(
     rng = np.random.default_rng(seed)
     curves = _on_grid(features)
     pairs = _pairs(len(curves), rng)
-    apart, aligned = _distances(curves, pairs)
-    if apart.sum() <= 0:
+    unaligned, aligned = _distances(curves, pairs)
+    if unaligned.sum() <= 0:
         raise UserError("features are the same in all runs: there is no difference to explain")
     places = _aligned_to_one(curves, pairs, aligned)
     by_chance = float(np.mean(_aligned_away(places, pairs, PLACES, rng)))
     null = _aligned_away(curves, pairs, num_shuffles, rng)
-    away = float(1 - aligned.sum() / apart.sum())
-    rest = 1 - np.array([away, *_resampled(apart, aligned, pairs, len(curves), rng)])
+    away = float(1 - aligned.sum() / unaligned.sum())
+    rest = 1 - np.array([away, *_resampled(unaligned, aligned, pairs, len(curves), rng)])
     timing, low, high = np.clip(1 - rest / max(1 - by_chance, 1e-9), 0, 1).tolist()
     return PathOrSpeed(
         timing=timing,
@@ -138,8 +138,8 @@ def _squares(first, other):
 def _distances(curves, pairs):
     """Mean squared distance of each pair at the same records, and along the best alignment."""
     chunks = [pairs[begin : begin + _AT_ONCE] for begin in range(0, len(pairs), _AT_ONCE)]
-    apart, aligned = zip(*(_distances_of_chunk(curves, chunk) for chunk in chunks), strict=True)
-    return np.concatenate(apart), np.concatenate(aligned)
+    unaligned, aligned = zip(*(_distances_of_chunk(curves, chunk) for chunk in chunks), strict=True)
+    return np.concatenate(unaligned), np.concatenate(aligned)
 
 
 def _distances_of_chunk(curves, pairs):
@@ -231,7 +231,7 @@ def _on_clock(curve, path):
 def _aligned_away(curves, pairs, number, rng):
     """Share of the difference that is aligned away in each of several shuffles of the runs."""
     shuffled = (_distances(_shuffle(curves, rng), pairs) for _ in range(number))
-    return np.array([1 - aligned.sum() / apart.sum() for apart, aligned in shuffled])
+    return np.array([1 - aligned.sum() / unaligned.sum() for unaligned, aligned in shuffled])
 
 
 def _shuffle(curves, rng):
@@ -244,11 +244,11 @@ def _shuffle(curves, rng):
     return mean + signs * moved
 
 
-def _resampled(apart, aligned, pairs, num_runs, rng):
+def _resampled(unaligned, aligned, pairs, num_runs, rng):
     """Ends of the 95 % interval of the share, pairs weighted by how often their runs are drawn."""
     drawn = rng.integers(num_runs, size=(RESAMPLES, num_runs))
     counts = np.stack([np.bincount(row, minlength=num_runs) for row in drawn])
     weights = counts[:, pairs[:, 0]] * counts[:, pairs[:, 1]]
-    shares = 1 - (weights @ aligned) / np.maximum(weights @ apart, 1e-300)
+    shares = 1 - (weights @ aligned) / np.maximum(weights @ unaligned, 1e-300)
     low, high = np.quantile(shares[weights.sum(1) > 0], [0.025, 0.975])
     return float(low), float(high)

@@ -146,8 +146,8 @@ def null_separations(
         direction = np.broadcast_to(np.eye(size)[axis], (num_samples, size))
         for _ in range(3):
             group = _best_split(np.einsum("spc,sc->sp", cloud, direction), smallest)
-            apart, direction = separation(cloud, group)
-            best = np.maximum(best, apart)
+            separations, direction = separation(cloud, group)
+            best = np.maximum(best, separations)
     return best
 
 

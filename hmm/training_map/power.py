@@ -70,9 +70,9 @@ def branch_power(num_runs: int, records_per_phase: float, share: float = USUAL_S
 
 def _interpolate(grid, table, value):
     """The table at a value of its first axis, linear between grid points, constant beyond."""
-    place = np.interp(value, grid, np.arange(len(grid)))
-    low = min(int(place), len(grid) - 2)
-    return table[low] * (low + 1 - place) + table[low + 1] * (place - low)
+    position = np.interp(value, grid, np.arange(len(grid)))
+    low = min(int(position), len(grid) - 2)
+    return table[low] * (low + 1 - position) + table[low + 1] * (position - low)
 
 
 def records_per_phase(paths: Int[np.ndarray, "run time"]) -> float:

@@ -30,7 +30,7 @@ def threads_on(device: "jax.Device") -> int:
     if device.platform != "cpu":
         return 1
     config: Any = jax.config  # which has its settings as attributes that its type does not know
-    said = config.jax_num_cpu_devices > 0 or FORCED_DEVICES in os.environ.get("XLA_FLAGS", "")
-    if not said:
+    requested = config.jax_num_cpu_devices > 0 or FORCED_DEVICES in os.environ.get("XLA_FLAGS", "")
+    if not requested:
         return usable_cores()
     return min(len(jax.local_devices(backend="cpu")), usable_cores())

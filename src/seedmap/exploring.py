@@ -49,8 +49,8 @@ def explore(m: "Map") -> Exploration:
     from seedmap.hmm.explorer.content import to_content
     from seedmap.hmm.explorer.embed import explorer, style
 
-    parts = explorer(to_content(explored(m)))
-    return Exploration(page_text("Training map", [parts.runs], [parts.map], style()))
+    markup = explorer(to_content(explored(m)))
+    return Exploration(page_text("Training map", [markup.runs], [markup.map], style()))
 
 
 def explored(m: "Map") -> "Explored":
@@ -60,11 +60,11 @@ def explored(m: "Map") -> "Explored":
     fit, runs = m.fit, m.fit.runs
     values = runs.sequences.values
     curves = {name: values[:, :, i] for i, name in enumerate(runs.metrics)}
-    decodings, said, scale = {}, {}, m.fit.scale
+    decodings, reasons, scale = {}, {}, m.fit.scale
     on_the_map = np.arange(len(runs))
     if isinstance(fit, MapFit):
         decodings, on_the_map = dict(fit.decodings), fit.on_the_map
-        said = size_sentences(fit.made.candidates)
+        reasons = size_sentences(fit.made.candidates)
     scales = {}
     if scale is not None:
         pairs = zip(scale.mean.tolist(), scale.std.tolist(), strict=True)
@@ -84,7 +84,7 @@ def explored(m: "Map") -> "Explored":
         edges={drawn.num_states: drawn.edges, m.num_states: m.edges},
         drawn=drawn.num_states,
         marks={size: _marks(m, size) for size in {*decodings, m.num_states}},
-        said=said,
+        reasons=reasons,
         names=m.names,
     )
 

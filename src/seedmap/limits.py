@@ -145,8 +145,8 @@ def parse_json(text: str) -> Any:
     try:
         content = json.loads(text, parse_int=_whole_number)
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, " if error.lineno > 1 else ""
-        raise UserError(f"{place}column {error.colno}: {error.msg}") from None
+        line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        raise UserError(f"{line}column {error.colno}: {error.msg}") from None
     except RecursionError:
         raise _too_deep() from None
     level = _containers([content])

@@ -10,6 +10,7 @@ import numpy as np
 from seedmap import files
 from seedmap.errors import UserError
 from seedmap.map_fitting import MapFit
+from seedmap.text import changes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +51,7 @@ def map_frames(m: "Map") -> "dict[str, pd.DataFrame]":
             "to": edge.target,
             "runs": edge.num_runs,
             "probability": edge.probability,
-            "changes": "; ".join(f"{name} {change:+.3g}" for name, change in edge.top_features),
+            "changes": changes(edge.top_features),
         }
         for edge in m.edges
     ]
@@ -164,13 +165,15 @@ def to_tensorboard(m: "Map", folder: str | os.PathLike[str]) -> None:
     if len(set(folders)) < len(folders):
         raise UserError(f"runs would have one folder in {folder}; rename them: {folders[:20]}")
     steps = runs.steps[:, : paths.shape[1]]
-    whole = not (steps % 1 > 0).any()
+    integral = not (steps % 1 > 0).any()
     base = Path(folder)
     files.announce("write", base)
     for name, path, own in zip(folders, paths, steps, strict=True):
         with SummaryWriter(str(base / name)) as writer:
             for record in np.flatnonzero(path >= 0):
-                writer.add_scalar("state", path[record], int(own[record]) if whole else int(record))
+                writer.add_scalar(
+                    "state", path[record], int(own[record]) if integral else int(record)
+                )
     with SummaryWriter(str(base)) as writer:
         writer.add_figure(PICTURE, m.plot(), close=True)
 

@@ -163,18 +163,18 @@ def fit_on_common_scale(
     sequences = hmm.first_records(runs.sequences)
     made = hmm.make_map(sequences, fitted, settings, callback)
     raw = sequences.values[:, 0]
-    found = hmm.leak(made.features.x[:, 0], raw, runs.convergence)
+    leak = hmm.leak(made.features.x[:, 0], raw, runs.convergence)
     return MapFit(
         runs=runs,
         made=made,
         decodings=_decodings(made, settings),
         sequences=hmm.scale_metrics(made.model.scale, sequences),
         parameters=hmm.location_model(made.model),
-        leak=found,
+        leak=leak,
         notes=(
             *made.notes,
             *_constant_notes(made.model.scale),
-            *leak_notes(found),
+            *leak_notes(leak),
             *_spacing_notes(runs),
         ),
     )
@@ -211,13 +211,13 @@ def _constant_notes(scale: hmm.Scale) -> list[str]:
     return [f"constant metrics, without a part in the map: {names}"] if names else []
 
 
-def leak_notes(found: hmm.Leak | None) -> list[str]:
+def leak_notes(leak: hmm.Leak | None) -> list[str]:
     """Returns what is to be said where the first record gives the time of convergence away."""
-    if not found or found.excess <= _SMALLEST_LEAK:
+    if not leak or leak.excess <= _SMALLEST_LEAK:
         return []
     return [
         "the first record tells of the time of convergence: leave-one-out R2 "
-        f"{found.scaled:.2f} as the map sees it, {found.raw:.2f} as recorded"
+        f"{leak.scaled:.2f} as the map sees it, {leak.raw:.2f} as recorded"
     ]
 
 

@@ -104,8 +104,8 @@ class Map:
         return hmm.map_to_draw(chosen, self.branches, self.analysis.sequences, decodings)
 
     def __repr__(self) -> str:
-        runs, said = len(self.fit.runs), self.headline.partition(" (")[0]
-        return f"Map({self.num_states} states, {len(self.edges)} edges, {said}, {runs} runs)"
+        runs, headline = len(self.fit.runs), self.headline.partition(" (")[0]
+        return f"Map({self.num_states} states, {len(self.edges)} edges, {headline}, {runs} runs)"
 
     def _repr_html_(self) -> str:
         drawn = self.drawn.training_map

@@ -12,6 +12,7 @@ from seedmap.hmm.selection.config import HMMLEARN
 from seedmap.hmm.selection.hu2023 import NAME, fit_hu2023, hu2023_split, select_hu2023
 from seedmap.hmm.sequences import check_num_runs
 from seedmap.runs import Runs, check_is_runs
+from seedmap.text import p_equals
 
 CRITERION = "mean_bic"
 CORRECTED = (
@@ -64,8 +65,8 @@ def fit_published(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         sequences = z_scores(runs.sequences)
-    parts = (sequences.select(np.sort(train)), sequences.select(np.sort(held_out)))
-    sweep = fit_hu2023(*parts, config, seed, callback)
+    split = (sequences.select(np.sort(train)), sequences.select(np.sort(held_out)))
+    sweep = fit_hu2023(*split, config, seed, callback)
     chosen = select_hu2023(sweep)
     decoded = hmm.decode(chosen.parameters, sequences)
     notes = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
@@ -84,7 +85,7 @@ def fit_published(
 def visit_notes(paths: np.ndarray, times: np.ndarray, num_states: int) -> list[str]:
     """Returns what the released notebook tests of detours, a sentence for each state skipped."""
     return [
-        f"state {found.state}: {found.visitors} of {found.runs} runs visit it; correlation of "
-        f"visiting with the time of convergence {found.r:.2f}, p = {found.pvalue:.2g}"
-        for found in hmm.visit_correlations(paths, times, num_states)
+        f"state {visits.state}: {visits.visitors} of {visits.runs} runs visit it; correlation of "
+        f"visiting with the time of convergence {visits.r:.2f}, {p_equals(visits.pvalue)}"
+        for visits in hmm.visit_correlations(paths, times, num_states)
     ]

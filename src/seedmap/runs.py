@@ -100,8 +100,8 @@ class Runs:
         lengths = self.sequences.lengths.tolist()
         became = (self.convergence.tolist(), ["yes" if cut else "" for cut in self.diverged])
         rows = zip(self.names, lengths, *became, strict=True)
-        said = [] if self.criterion is None else [f"converged: {self.criterion}"]
-        return card(repr(self), self.plot(), said, header, rows)
+        notes = [] if self.criterion is None else [f"converged: {self.criterion}"]
+        return card(repr(self), self.plot(), notes, header, rows)
 
     def select(self, indices: Sequence[int]) -> "Runs":
         """Returns the runs at `indices`, in that order; a bool for each run chooses among them.
@@ -112,8 +112,8 @@ class Runs:
         rows = np.asarray(indices)
         if rows.dtype == bool and rows.shape == (len(self),):
             rows = np.flatnonzero(rows)
-        whole = rows.ndim == 1 and (rows.size == 0 or np.issubdtype(rows.dtype, np.integer))
-        if not whole or (rows.size and not -len(self) <= rows.min() <= rows.max() < len(self)):
+        valid = rows.ndim == 1 and (rows.size == 0 or np.issubdtype(rows.dtype, np.integer))
+        if not valid or (rows.size and not -len(self) <= rows.min() <= rows.max() < len(self)):
             raise UserError(f"indices must be whole numbers below {len(self)}; got {indices!r}")
         rows = rows.astype(int)
         return replace(
@@ -199,8 +199,8 @@ def from_arrays(
     long = long_of_arrays(labels, "step", times, recorded, lengths=lengths)
     table = run_table(long, columns, steps=times)
     rows = [labels.index(name) for name in table.sequences.runs]
-    said = None if convergence is None else GIVEN
-    return replace(runs_of_table(table), convergence=reached[rows], criterion=said)
+    criterion = None if convergence is None else GIVEN
+    return replace(runs_of_table(table), convergence=reached[rows], criterion=criterion)
 
 
 def from_frame(

@@ -28,11 +28,11 @@ def card(
         header: of the table.
         rows: of the table; the first 8 are shown.
     """
-    parts = [f"<p><strong>{escape(headline)}</strong></p>"]
+    blocks = [f"<p><strong>{escape(headline)}</strong></p>"]
     if figure is not None:
-        parts.append(f'<div style="{_WIDTH}; background: #fff">{_picture(figure)}</div>')
-    parts += [_notes(notes), _table(header, list(rows))]
-    return f'<div style="{_WIDTH}">' + "\n".join(filter(None, parts)) + "</div>"
+        blocks.append(f'<div style="{_WIDTH}; background: #fff">{_picture(figure)}</div>')
+    blocks += [_notes(notes), _table(header, list(rows))]
+    return f'<div style="{_WIDTH}">' + "\n".join(filter(None, blocks)) + "</div>"
 
 
 def _picture(figure: "Figure") -> str:

@@ -97,14 +97,14 @@ def start() -> None:
 
 
 @contextmanager
-def timed(part: str) -> Iterator[None]:
+def timed(name: str) -> Iterator[None]:
     """Counts the block for a part; other threads than the main one are left out."""
     clock = _clock
     if clock is None or threading.current_thread() is not threading.main_thread():
         yield
         return
     clock.turn()
-    clock.stack.append(part)
+    clock.stack.append(name)
     try:
         yield
     finally:
@@ -118,14 +118,14 @@ def measured() -> Timings | None:
     if clock is None:
         return None
     clock.turn()
-    parts = dict(clock.parts)
-    for part in {name for *_, name in clock.compiling}:
-        seconds = _covered([(a, b) for a, b, name in clock.compiling if name == part])
-        taken = min(seconds, parts[part])
-        parts[part] -= taken
-        parts[COMPILE] = parts.get(COMPILE, 0.0) + taken
+    seconds_by_section = dict(clock.parts)
+    for section in {name for *_, name in clock.compiling}:
+        seconds = _covered([(a, b) for a, b, name in clock.compiling if name == section])
+        taken = min(seconds, seconds_by_section[section])
+        seconds_by_section[section] -= taken
+        seconds_by_section[COMPILE] = seconds_by_section.get(COMPILE, 0.0) + taken
     total = time.perf_counter() - clock.began
-    return Timings(total, parts, dict(clock.programs), tuple(clock.folders))
+    return Timings(total, seconds_by_section, dict(clock.programs), tuple(clock.folders))
 
 
 def wrote(folder: Path) -> None:
@@ -134,12 +134,12 @@ def wrote(folder: Path) -> None:
         _clock.folders[Path(folder)] = None
 
 
-def table(found: Timings) -> str:
+def table(timings: Timings) -> str:
     """Returns the parts, the longest first, and the programs that took longest to compile."""
-    rows = sorted(found.parts.items(), key=lambda row: -row[1])
-    rows.append(("in all", found.total))
-    lines = [f"{name:<10} {value:7.2f} s  {value / found.total:5.1%}" for name, value in rows]
-    programs = sorted(found.programs.items(), key=lambda row: -row[1].seconds)
+    rows = sorted(timings.parts.items(), key=lambda row: -row[1])
+    rows.append(("in all", timings.total))
+    lines = [f"{name:<10} {value:7.2f} s  {value / timings.total:5.1%}" for name, value in rows]
+    programs = sorted(timings.programs.items(), key=lambda row: -row[1].seconds)
     count, cached = (sum(getattr(of, name) for _, of in programs) for name in ("count", "cached"))
     lines.append(f"programs: {count}, {cached} of them from the cache")
     for name, of in programs[:_LONGEST]:

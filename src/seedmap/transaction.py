@@ -219,6 +219,6 @@ def _stays_in(folder: Path, journal: _Journal) -> bool:
 def _is_in(folder: Path, name: str, most: int = 2) -> bool:
     """Tells whether a name is of an entry of the folder, or of a folder in it, `most` deep."""
     parts = PurePosixPath(name).parts
-    inner = [part for part in parts if part not in ("/", "..", SERVICE)]
+    inner = [entry for entry in parts if entry not in ("/", "..", SERVICE)]
     parents = [folder.joinpath(*parts[:depth]) for depth in range(1, len(parts))]
     return 0 < len(parts) == len(inner) <= most and not any(p.is_symlink() for p in parents)

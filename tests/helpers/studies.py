@@ -7,6 +7,7 @@ from seedmap import files
 from seedmap.experiments.noise.predictions import Predictions, save_predictions
 from seedmap.experiments.noise.variants import make_variants
 from seedmap.experiments.runs import folder as run_folder, ids
+from seedmap.experiments.runs.netcdf import write_netcdf
 
 REPLICAS, RECORDS, EXAMPLES = 3, 4, 40
 
@@ -82,5 +83,5 @@ def write(folder, made, config, dataset=None):
     error = np.full((len(config["noise"]["variants"]), 3, 11), np.nan)
     variables = {"error": (("variant", "pair", "point"), error)}
     barriers = xr.Dataset(variables, attrs={ids.TRAINING: training_id})
-    run_folder.write_netcdf(folder / run_folder.BARRIERS, barriers)
+    write_netcdf(folder / run_folder.BARRIERS, barriers)
     return folder

@@ -56,22 +56,22 @@ def _round(halves: list[jax.Array], worst: jax.Array) -> tuple[list[jax.Array], 
     Returns:
         The halves, and the largest cosine of an angle between two rows that was met.
     """
-    one, other = halves
-    square_one, square_other = jnp.sum(one * one, -1), jnp.sum(other * other, -1)
-    product = jnp.sum(one * other, -1)
-    lengths = jnp.sqrt(square_one) * jnp.sqrt(square_other)
+    upper, lower = halves
+    square_upper, square_lower = jnp.sum(upper * upper, -1), jnp.sum(lower * lower, -1)
+    product = jnp.sum(upper * lower, -1)
+    lengths = jnp.sqrt(square_upper) * jnp.sqrt(square_lower)
     cosine = jnp.where(lengths > 0, jnp.abs(product) / jnp.where(lengths > 0, lengths, 1), 0)
     rotates = product != 0
-    slope = (square_other - square_one) / (2 * jnp.where(rotates, product, 1))
+    slope = (square_lower - square_upper) / (2 * jnp.where(rotates, product, 1))
     tangent = jnp.where(slope >= 0, 1, -1) / (jnp.abs(slope) + jnp.hypot(1, slope))
     tangent = jnp.where(rotates, tangent, 0)[..., None]
     along = jax.lax.rsqrt(1 + tangent * tangent)
-    one, other = along * (one - tangent * other), along * (tangent * one + other)
+    upper, lower = along * (upper - tangent * lower), along * (tangent * upper + lower)
     # The first row stays, the others move on one place around it: a tournament's order.
     dealt = [
-        jnp.concatenate([one[:, :1], other[:, :1], one[:, 1:-1]], axis=-2),
-        jnp.concatenate([other[:, 1:], one[:, -1:]], axis=-2),
+        jnp.concatenate([upper[:, :1], lower[:, :1], upper[:, 1:-1]], axis=-2),
+        jnp.concatenate([lower[:, 1:], upper[:, -1:]], axis=-2),
     ]
-    if one.shape[-2] == 1:
-        dealt = [one, other]
+    if upper.shape[-2] == 1:
+        dealt = [upper, lower]
     return dealt, jnp.maximum(worst, jnp.max(cosine))

@@ -44,8 +44,8 @@ def tridiagonal(
         rest = image - diagonal[:, None] * vector
         if reorthogonalise:
             basis = basis.at[:, index].set(vector)
-            parts = jnp.einsum("pkn,pn->pk", basis, rest, precision=HIGHEST)
-            rest = rest - jnp.einsum("pk,pkn->pn", parts, basis, precision=HIGHEST)
+            projections = jnp.einsum("pkn,pn->pk", basis, rest, precision=HIGHEST)
+            rest = rest - jnp.einsum("pk,pkn->pn", projections, basis, precision=HIGHEST)
         length = jnp.linalg.norm(rest, axis=-1)
         first = jnp.where(index == 0, diagonal, first)
         scale = jnp.maximum(scale, jnp.abs(diagonal) + length)

@@ -82,8 +82,8 @@ class Weights(NamedTuple):
         """Splits values of a leaf, [...] in the order of its layers, by layer: "kernel.0", ...."""
         if leaf not in self.layers:
             return {leaf: values}
-        parts = values.reshape(self.layers[leaf], -1, *values.shape[1:])
-        return {f"{leaf}.{i}": part for i, part in enumerate(parts)}
+        layers = values.reshape(self.layers[leaf], -1, *values.shape[1:])
+        return {f"{leaf}.{i}": layer for i, layer in enumerate(layers)}
 
 
 def _as_matrices(leaf: jax.Array, role: Role) -> jax.Array:
@@ -231,18 +231,18 @@ def _values_by_layer(
     weights: Weights, per_leaf: dict[str, dict[str, jax.Array]]
 ) -> dict[str, dict[str, jax.Array]]:
     """Values of each layer, by name: the mean over heads, and what is of its entries."""
-    found: dict[str, dict[str, jax.Array]] = {}
+    by_layer: dict[str, dict[str, jax.Array]] = {}
     for leaf, values in per_leaf.items():
         for name, of_matrices in values.items():
-            for layer, part in weights.by_layer(leaf, of_matrices).items():
-                found.setdefault(layer, {})[name] = jnp.mean(part)
+            for layer, values_of_layer in weights.by_layer(leaf, of_matrices).items():
+                by_layer.setdefault(layer, {})[name] = jnp.mean(values_of_layer)
     for leaf, array in (weights.matrices | weights.kernels).items():
-        for layer, part in weights.by_layer(leaf, array).items():
-            found[layer] |= _entry_values([part], "w")
+        for layer, values_of_layer in weights.by_layer(leaf, array).items():
+            by_layer[layer] |= _entry_values([values_of_layer], "w")
     for leaf, array in weights.biases.items():
-        for layer, part in weights.by_layer(leaf, array).items():
-            found[layer] = _entry_values([part], "b")
-    return found
+        for layer, values_of_layer in weights.by_layer(leaf, array).items():
+            by_layer[layer] = _entry_values([values_of_layer], "b")
+    return by_layer
 
 
 def weight_metrics(

@@ -68,8 +68,8 @@ class Job:
     @property
     def training(self) -> str:
         """Returns the id of the training, which all its parts share."""
-        whole = {"num_parts": self.num_parts, "recorded": self.layout.names}
-        return identify(whole | {"identity": self.identity})
+        content = {"num_parts": self.num_parts, "recorded": self.layout.names}
+        return identify(content | {"identity": self.identity})
 
     @property
     def id(self) -> str:

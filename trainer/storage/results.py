@@ -157,7 +157,7 @@ def collect(folder: Path) -> TrainingRun:
     Raises:
         UserError: a part is missing or not trained to its end.
     """
-    runs = [collect_part(part, job) for part, job in store.read_jobs(folder).items()]
+    runs = [collect_part(entry, job) for entry, job in store.read_jobs(folder).items()]
     if len(runs) == 1:
         return runs[0]
     params, state, diverged, converged = jax.tree.map(

@@ -142,15 +142,15 @@ def pairs_of_distances(distance: Float[np.ndarray, "row row"], rows: Sequence[np
     return _pairs(rows, lambda first, second: distance[np.ix_(first, second)])
 
 
-def _pairs(of_roots: Sequence[np.ndarray], apart: Callable) -> Pairs:
+def _pairs(of_roots: Sequence[np.ndarray], squares: Callable) -> Pairs:
     num = len(of_roots)
     between = np.full((num, num), np.nan)
     within = np.full(num, np.nan)
     for i, first in enumerate(of_roots):
         for j, second in enumerate(of_roots):
             if i != j:
-                between[i, j] = _mean(apart(first, second))
-        within[i] = _mean(apart(first, first)[np.triu_indices(len(first), 1)])
+                between[i, j] = _mean(squares(first, second))
+        within[i] = _mean(squares(first, first)[np.triu_indices(len(first), 1)])
     return Pairs(within[None], between[None])
 
 
@@ -184,7 +184,7 @@ def censored_pairs(
         return None
     ends = np.cumsum([len(own) for own in y])[:-1]
     drawn = [pairs_of_values(np.split(sample, ends)) for sample in samples]
-    return Pairs(*(np.concatenate(parts) for parts in zip(*drawn, strict=True)))
+    return Pairs(*(np.concatenate(arrays) for arrays in zip(*drawn, strict=True)))
 
 
 def completed(
@@ -279,7 +279,7 @@ def component(
             f"components need two roots with two replicas each; there are {num}: more --roots"
         )
     every = np.ones((len(within), num))
-    variance, total = (part.mean() for part in _resampled(within, between, every))
+    variance, total = (estimates.mean() for estimates in _resampled(within, between, every))
     variance, total = float(variance), float(total)
     if total <= 0:
         return Component(variance, np.nan, np.nan, np.nan, total)
@@ -300,10 +300,10 @@ def _resampled(within, between, counts):
     """Returns the component within roots and the whole, each [resample]."""
     num = within.shape[1]
     known = np.isfinite(between) & ~np.eye(num, dtype=bool)
-    apart = np.where(known, between, 0.0)
+    squares = np.where(known, between, 0.0)
     pairs = np.einsum("bi,bij,bj->b", counts, known.astype(float), counts)
-    whole = np.einsum("bi,bij,bj->b", counts, apart, counts) / np.maximum(pairs, 1e-300)
-    return (counts * within).sum(1) / counts.sum(1), whole
+    total = np.einsum("bi,bij,bj->b", counts, squares, counts) / np.maximum(pairs, 1e-300)
+    return (counts * within).sum(1) / counts.sum(1), total
 
 
 def _log_error(own, all_):

@@ -44,10 +44,18 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped
-from scipy import stats
 
 from seedmap.errors import UserError
-from seedmap.experiments.noise.measures.replicas import check_replicas
+from seedmap.experiments.noise.measures.bootstrap import (
+    finite_values,
+    half_squares,
+    inflation,
+    log_error,
+    resample_counts,
+    resampled_pairs,
+    symmetric,
+    t_quantile,
+)
 
 
 class Interval(NamedTuple):
@@ -84,10 +92,10 @@ def mean_interval(
     Raises:
         UserError: a replica is not finite, there are fewer than two, or a setting is off range.
     """
-    x_R = _finite(x_R)
+    x_R = finite_values(x_R)
     from_first_R = x_R - x_R[0]  # alike replicas then have a spread of 0 exactly
-    resampled_B = _counts(len(x_R), resamples, seed) @ from_first_R / len(x_R)
-    reach = _quantile(len(x_R), confidence) * _inflation(len(x_R)) * np.std(resampled_B)
+    resampled_B = resample_counts(len(x_R), resamples, seed) @ from_first_R / len(x_R)
+    reach = t_quantile(len(x_R), confidence) * inflation(len(x_R)) * np.std(resampled_B)
     return _around(x_R[0] + from_first_R.mean(), reach)
 
 
@@ -111,8 +119,8 @@ def sd_interval(
     Raises:
         UserError: a replica is not finite, there are fewer than two, or a setting is off range.
     """
-    log_error, value = _log_error(_half_squares(x_R), resamples, seed)
-    return _times(np.sqrt(value), _quantile(len(x_R), confidence) * log_error / 2)
+    error, value = log_error(half_squares(x_R), resamples, seed)
+    return _times(np.sqrt(value), t_quantile(len(x_R), confidence) * error / 2)
 
 
 def sd_error(x_R: Shaped[np.ndarray, "..."], resamples: int = 2000, seed: int = 0) -> float:
@@ -133,8 +141,8 @@ def sd_error(x_R: Shaped[np.ndarray, "..."], resamples: int = 2000, seed: int = 
     Raises:
         UserError: a replica is not finite, there are fewer than two, or resamples are.
     """
-    pairs_RxR = _half_squares(x_R)
-    counts_BxR = _counts(len(x_R), resamples, seed)
+    pairs_RxR = half_squares(x_R)
+    counts_BxR = resample_counts(len(x_R), resamples, seed)
     variance_B = np.sum(counts_BxR @ pairs_RxR * counts_BxR, axis=1)
     return float(np.std(np.sqrt(variance_B / (len(x_R) * (len(x_R) - 1))), ddof=1))
 
@@ -162,10 +170,10 @@ def pair_interval(
         UserError: a pair is not finite, the matrix is not symmetric, there are fewer than two
             replicas, or a setting is off range.
     """
-    m_RxR = _symmetric(m_RxR)
+    m_RxR = symmetric(m_RxR)
     replicas = len(m_RxR)
-    value, spread_B = _resampled_pairs(m_RxR, resamples, seed)
-    reach = _quantile(replicas, confidence) * _inflation(replicas) * np.std(spread_B)
+    value, spread_B = resampled_pairs(m_RxR, resamples, seed)
+    reach = t_quantile(replicas, confidence) * inflation(replicas) * np.std(spread_B)
     return _around(value, np.nan if replicas == 2 and value else reach)
 
 
@@ -220,7 +228,7 @@ def ratio_of_variance(
     Raises:
         UserError: see `ratio_of_sd`.
     """
-    return _ratio(_half_squares(x_R), _half_squares(y_S), resamples, confidence, seed)
+    return _ratio(half_squares(x_R), half_squares(y_S), resamples, confidence, seed)
 
 
 def ratio_within(
@@ -255,9 +263,9 @@ def ratio_within(
     if len(x_R) != len(y_R):
         raise UserError(f"a ratio within replicas of {len(x_R)} values over {len(y_R)}")
     (x, x_off_B), (y, y_off_B) = (
-        _resampled_pairs(_half_squares(of_R), resamples, seed) for of_R in (x_R, y_R)
+        resampled_pairs(half_squares(of_R), resamples, seed) for of_R in (x_R, y_R)
     )
-    quantile = _quantile(len(x_R), confidence)
+    quantile = t_quantile(len(x_R), confidence)
     if y == 0:
         return Interval(np.nan, np.nan, np.nan)
     if x == 0:
@@ -265,9 +273,9 @@ def ratio_within(
     if len(x_R) == 2:
         return Interval(float(np.sqrt(x / y)), np.nan, np.nan)
     x_B, y_B = 1 + x_off_B / x, 1 + y_off_B / y
-    known_B = (x_B > 1e-9) & (y_B > 1e-9)  # as in `_log_error`
+    known_B = (x_B > 1e-9) & (y_B > 1e-9)  # as in `log_error`
     error = max(np.std(np.log(x_B[known_B] / y_B[known_B])), np.std(x_B - y_B))
-    return _times(np.sqrt(x / y), quantile * _inflation(len(x_R)) * error / 2)
+    return _times(np.sqrt(x / y), quantile * inflation(len(x_R)) * error / 2)
 
 
 def ratio_of_pairs(
@@ -295,103 +303,24 @@ def ratio_of_pairs(
     Raises:
         UserError: a pair is below 0 or see `pair_interval`.
     """
-    m_RxR, n_SxS = _symmetric(m_RxR), _symmetric(n_SxS)
+    m_RxR, n_SxS = symmetric(m_RxR), symmetric(n_SxS)
     if min(m_RxR.min(), n_SxS.min()) < 0:
         raise UserError("a ratio of means over pairs needs pairs at or above 0, as distances are")
     return _ratio(m_RxR, n_SxS, resamples, confidence, seed)
-
-
-def _finite(x_R: np.ndarray) -> np.ndarray:
-    x_R = np.asarray(x_R, np.float64)
-    if x_R.ndim != 1:
-        raise UserError(f"an interval is of one number a replica; the shape is {x_R.shape}")
-    check_replicas(len(x_R))
-    if not np.isfinite(x_R).all():
-        raise UserError(f"replica {np.argmin(np.isfinite(x_R))} is not finite; leave it out")
-    return x_R
-
-
-def _symmetric(m_RxR: np.ndarray) -> np.ndarray:
-    """Returns the pairs, checked, with a diagonal of 0."""
-    m_RxR = np.array(m_RxR, np.float64)
-    if m_RxR.ndim != 2 or m_RxR.shape[0] != m_RxR.shape[1]:
-        raise UserError(f"pairs of replicas make a square matrix; the shape is {m_RxR.shape}")
-    check_replicas(len(m_RxR))
-    np.fill_diagonal(m_RxR, 0.0)
-    finite_R = np.isfinite(m_RxR).all(axis=1)
-    if not finite_R.all():
-        raise UserError(f"pairs of replica {np.argmin(finite_R)} are not finite; leave it out")
-    if not np.array_equal(m_RxR, m_RxR.T):
-        raise UserError("the matrix of pairs must be symmetric")
-    return m_RxR
-
-
-def _half_squares(x_R: np.ndarray) -> np.ndarray:
-    """Returns (x_i - x_j)² / 2, whose mean over pairs is the variance with ddof 1."""
-    x_R = _finite(x_R)
-    return np.square(x_R[:, None] - x_R) / 2
-
-
-def _counts(replicas: int, resamples: int, seed: int) -> np.ndarray:
-    """Returns how often each resample draws each replica, float64 [resample, replica]."""
-    if resamples < 2:
-        raise UserError(f"a bootstrap needs at least 2 resamples; got {resamples}")
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(replicas, np.full(replicas, 1 / replicas), resamples).astype(np.float64)
-
-
-def _resampled_pairs(m_RxR: np.ndarray, resamples: int, seed: int) -> tuple[float, np.ndarray]:
-    """Returns the mean over pairs, and its deviation in each resample that has a pair."""
-    replicas = len(m_RxR)
-    counts_BxR = _counts(replicas, resamples, seed)
-    pairs_B = replicas**2 - np.sum(counts_BxR**2, axis=1)
-    counts_BxR, pairs_B = counts_BxR[pairs_B > 0], pairs_B[pairs_B > 0]
-    reference = m_RxR[0, 1]  # pairs that are all alike then have a spread of 0 exactly
-    apart_RxR = (m_RxR - reference) * (1 - np.eye(replicas))
-    off = apart_RxR.sum() / (replicas * (replicas - 1))
-    spread_B = np.sum(counts_BxR @ apart_RxR * counts_BxR, axis=1) / pairs_B - off
-    return float(reference + off), spread_B
-
-
-def _log_error(m_RxR: np.ndarray, resamples: int, seed: int) -> tuple[float, float]:
-    """Returns the standard error of the log of the mean over pairs >= 0, and that mean.
-
-    Resamples whose pairs are all at 0 have no logarithm; so that they count, the first-order error,
-    s / mean, is taken where it is the larger.
-    """
-    replicas = len(m_RxR)
-    value, spread_B = _resampled_pairs(m_RxR, resamples, seed)
-    if value == 0:
-        return 0.0, 0.0
-    if replicas == 2:
-        return np.nan, value
-    relative_B = 1 + spread_B / value
-    error = max(np.std(np.log(relative_B[relative_B > 1e-9])), np.std(relative_B))
-    return float(_inflation(replicas) * error), value
 
 
 def _ratio(
     m_RxR: np.ndarray, n_SxS: np.ndarray, resamples: int, confidence: float, seed: int
 ) -> Interval:
     (m_error, m_value), (n_error, n_value) = (
-        _log_error(pairs, resamples, seed) for pairs in (m_RxR, n_SxS)
+        log_error(pairs, resamples, seed) for pairs in (m_RxR, n_SxS)
     )
-    quantile = _quantile(min(len(m_RxR), len(n_SxS)), confidence)
+    quantile = t_quantile(min(len(m_RxR), len(n_SxS)), confidence)
     if n_value == 0:
         return Interval(np.nan, np.nan, np.nan)
     if m_value == 0:
         return Interval(0.0, 0.0, 0.0)
     return _times(m_value / n_value, quantile * np.hypot(m_error, n_error))
-
-
-def _quantile(replicas: int, confidence: float) -> float:
-    if not 0 < confidence < 1:
-        raise UserError(f"confidence must lie between 0 and 1; got {confidence}")
-    return float(stats.t.ppf((1 + confidence) / 2, replicas - 1))
-
-
-def _inflation(replicas: int) -> float:
-    return float(np.sqrt(replicas / (replicas - 1)))
 
 
 def _around(value: float, reach: float) -> Interval:

@@ -77,7 +77,7 @@ def share_curve(
     measure: str,
     steps: Int[np.ndarray, " record"],
     own: Sequence[Float[np.ndarray, "_replica record"]],
-    whole: Sequence[Float[np.ndarray, "_other record"]],
+    reference: Sequence[Float[np.ndarray, "_other record"]],
 ) -> ShareCurve:
     """Returns a source's share of what all sources do, at every record.
 
@@ -87,9 +87,9 @@ def share_curve(
         steps: of the records.
         own: of each root, of the source's replicas but number 0, float [replica, record], NaN where
             there is no record; those that diverged are left out.
-        whole: likewise, of the variant with the most sources.
+        reference: likewise, of the variant with the most sources.
     """
-    pairs = [(a, b) for a, b in zip(own, whole, strict=True) if len(a) and len(b)]
+    pairs = [(a, b) for a, b in zip(own, reference, strict=True) if len(a) and len(b)]
     shares = [
         _share([(a[:, i].mean(), b[:, i].mean()) for a, b in pairs]) for i in range(len(steps))
     ]

@@ -7,7 +7,7 @@ nearly everything open is not given as a number.
 from seedmap.experiments.noise.components import CONVERGENCE, ROOT
 from seedmap.experiments.noise.measures.components import SourceComponent
 from seedmap.experiments.noise.results import StudySummary
-from seedmap.experiments.report.text import NOT_DETERMINED, number
+from seedmap.text import NOT_DETERMINED, number, whole_percent
 
 MATTERS = 0.1  # share above which a source is said to matter
 MEASURES = {
@@ -112,8 +112,8 @@ def _which(measure: str, lines: list[SourceComponent]) -> str:
     matter = [line.source for line in known if line.low >= MATTERS]
     little = [line.source for line in known if line.high < MATTERS]
     open_ = [line.source for line in lines if line.source not in (*matter, *little, ROOT)]
-    edge = f"{100 * MATTERS:.0f} %"
-    parts = [
+    edge = whole_percent(MATTERS)
+    clauses = [
         f"{_list(names)} {says}"
         for names, says in (
             (matter, f"over {edge} of the variance"),
@@ -122,7 +122,7 @@ def _which(measure: str, lines: list[SourceComponent]) -> str:
         )
         if names
     ]
-    return f"Sources that matter for {measure_name(measure)}, all else held: {'; '.join(parts)}."
+    return f"Sources that matter for {measure_name(measure)}, all else held: {'; '.join(clauses)}."
 
 
 def _list(names: list[str]) -> str:

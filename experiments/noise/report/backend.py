@@ -19,9 +19,9 @@ from seedmap.experiments.noise.report.compare import (
 )
 from seedmap.experiments.report import html, page
 from seedmap.experiments.report.terminal import aligned, blocks
-from seedmap.experiments.report.text import DASH, interval, number, of, percent
 from seedmap.experiments.runs import folder as run_folder
 from seedmap.results import to_json
+from seedmap.text import DASH, interval, number, of, percent
 
 
 def write_backend(folder: Path, summary: BackendSummary) -> Path:
@@ -35,7 +35,7 @@ def write_backend(folder: Path, summary: BackendSummary) -> Path:
         html.figure(FIGURE, drawn, CAPTION),
         html.notes(summary.notes),
     ]
-    parts = [
+    sections = [
         page.titled(
             "The settings", html.table(SETTINGS_HEADER, map(_setting_cells, summary.settings))
         ),
@@ -46,7 +46,7 @@ def write_backend(folder: Path, summary: BackendSummary) -> Path:
         files.write_json(draft / JSON, to_json(summary))
         write_pairs(draft, CSV, summary.pairs, drawn)
         title, made_by = f"{summary.experiment}: randomness of the tools", run_folder.command()
-        html.write_page(draft / HTML, title, parts, first, command=made_by.get("command"))
+        html.write_page(draft / HTML, title, sections, first, command=made_by.get("command"))
     return folder / HTML
 
 

@@ -2,11 +2,11 @@
 
 import math
 
-from seedmap.experiments.noise.report.figures import MOST_BARS
+from seedmap.experiments.noise.report.figure_classes import MOST_BARS
 from seedmap.experiments.noise.report.headlines import num_tested
 from seedmap.experiments.noise.results import StudySummary
-from seedmap.experiments.report.text import number
 from seedmap.experiments.runs.folder import NOISE_MAP
+from seedmap.text import number
 
 _REACH = "An interval that meets the edge of the axes extends beyond it."
 
@@ -50,12 +50,12 @@ def survival(summary: StudySummary) -> str:
 
 def _groups(summary: StudySummary) -> str:
     """What the panels after those of the sources show."""
-    parts = []
+    panels = []
     if any(group.root is not None for group in summary.groups):
-        parts.append("by root, all sources together")
+        panels.append("by root, all sources together")
     if any(group.state is not None for group in summary.groups):
-        parts.append("by branch (solid: those that visit it, dashed: those that pass it by)")
-    return "".join(f", {part}" for part in parts)
+        panels.append("by branch (solid: those that visit it, dashed: those that pass it by)")
+    return "".join(f", {panel}" for panel in panels)
 
 
 def noise_budget(summary: StudySummary) -> str:

@@ -14,10 +14,10 @@ from seedmap.experiments.noise.estimates import WITHIN
 from seedmap.experiments.noise.results import Estimate
 from seedmap.experiments.report import html, out_folder, page
 from seedmap.experiments.report.terminal import aligned, blocks
-from seedmap.experiments.report.text import NOT_DETERMINED, interval, of, says_nothing
 from seedmap.experiments.runs import folder as run_folder
-from seedmap.hmm.figures.style import GREY, INK, PALE, WIDTH, Drawing, shorten, styled
+from seedmap.hmm.figures.style import GREY, INK, PALE, WIDTH, Drawing, plain_tick, shorten, styled
 from seedmap.results import to_json
+from seedmap.text import NOT_DETERMINED, interval, of, says_nothing
 from seedmap.transaction import transaction
 
 JSON, CSV, HTML = "noise_compare.json", "noise_compare.csv", "noise_compare.html"
@@ -45,7 +45,7 @@ def write_comparison(folder: Path, comparison: StudyComparison) -> Path:
         html.figure(FIGURE, drawn, CAPTION),
         html.notes(comparison.notes),
     ]
-    parts = [
+    sections = [
         page.titled("The replicas", html.table(HEADER, map(cells, comparison.pairs))),
         page.titled("Differences between the runs' environments", _environment(comparison)),
         page.all_numbers(comparison),
@@ -54,7 +54,7 @@ def write_comparison(folder: Path, comparison: StudyComparison) -> Path:
         files.write_json(draft / JSON, to_json(comparison))
         write_pairs(draft, CSV, comparison.pairs, drawn)
         title, made_by = f"{comparison.experiment}: replicas compared", run_folder.command()
-        html.write_page(draft / HTML, title, parts, first, command=made_by.get("command"))
+        html.write_page(draft / HTML, title, sections, first, command=made_by.get("command"))
     return folder / HTML
 
 
@@ -172,12 +172,12 @@ def _draw_estimates(ax: Axes, estimates: Sequence[Estimate | None]) -> None:
     ends = [estimate.high for estimate in known if estimate.high]
     if values and max(values) > 30 * min(values):
         ax.set_xscale("symlog", linthresh=10 ** np.floor(np.log10(min(values))), linscale=0.5)
-        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "\N{MINUS SIGN}"))
+        ax.xaxis.set_major_formatter(plain_tick)
     for row, estimate in enumerate(estimates):
         ax.axhline(row, color=PALE, linewidth=0.8, zorder=0)
         if estimate is None or says_nothing(estimate):
-            said = NOT_DETERMINED if estimate else "not defined"
-            ax.annotate(said, (0.02, row), xycoords=("axes fraction", "data"), color=GREY)
+            note = NOT_DETERMINED if estimate else "not defined"
+            ax.annotate(note, (0.02, row), xycoords=("axes fraction", "data"), color=GREY)
             continue
         if estimate.low is not None:
             ax.plot([estimate.low, estimate.high], [row, row], color=INK, linewidth=1.2)

@@ -8,7 +8,7 @@ from seedmap.experiments.noise.measures.shares import shares_along
 from seedmap.experiments.noise.report.answer import fixed_text, measure_name
 from seedmap.experiments.noise.results import Estimate, StudySummary
 from seedmap.experiments.report import html
-from seedmap.experiments.report.text import DASH, count, interval, number, of, p_value
+from seedmap.text import DASH, count, interval, number, of, p_value
 
 
 def interval_cell(
@@ -32,11 +32,11 @@ def _survivals(what: str, having: Sequence[tuple[str, Survival]], test: str) -> 
     """Returns a table of how groups of replicas converge, with the numbers at risk."""
     if not having:
         return ""
-    one = having[0][1]
-    shown = [i for i, when in enumerate(one.at) if when not in one.at[:i]]
+    first = having[0][1]
+    shown = [i for i, when in enumerate(first.at) if when not in first.at[:i]]
     header = (
-        *(what, "converge", f"restricted mean, {one.unit}s", test),
-        *(f"at risk at {number(one.at[i])}" for i in shown),
+        *(what, "converge", f"restricted mean, {first.unit}s", test),
+        *(f"at risk at {number(first.at[i])}" for i in shown),
     )
     rows = [
         (
@@ -54,7 +54,7 @@ def shares_table(summary: StudySummary) -> str:
     if not summary.shares:
         return ""
     steps = summary.shares[0].steps
-    at = sorted({round(part * (len(steps) - 1)) for part in (0, 0.25, 0.5, 0.75, 1)})
+    at = sorted({round(share * (len(steps) - 1)) for share in (0, 0.25, 0.5, 0.75, 1)})
     header = ("variant", "share of", *(f"at step {steps[i]}" for i in at), "all from step on")
     rows = [
         (

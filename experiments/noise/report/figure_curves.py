@@ -13,7 +13,6 @@ from seedmap.errors import UserError
 from seedmap.experiments.noise.measures.divergence import growth_curve
 from seedmap.experiments.noise.report.figure_parts import Look, label_at_side, looks
 from seedmap.experiments.noise.results import VariantSummary
-from seedmap.experiments.report.text import DASH, number
 from seedmap.hmm.figures.style import (
     GREY,
     INK,
@@ -22,12 +21,14 @@ from seedmap.hmm.figures.style import (
     WIDTH,
     Drawing,
     add_legend,
+    plain_tick,
     say_nothing_to_show,
     shorten,
     state_colormap,
     state_handles,
     styled,
 )
+from seedmap.text import DASH, number
 
 _PANEL = 2.6  # inches, height of the axes of the divergence
 _MOST_HEIGHT = 9.0  # inches, of the raster
@@ -101,7 +102,7 @@ def _draw_distances(ax: Axes, steps: np.ndarray, curves: dict, look: dict[str, L
     ax.set_ylim(10.0 ** (lowest - 0.17 * decades), 10.0 ** (lowest + 1.05 * decades))
     stride = int(np.ceil(decades / 6))
     exponents = np.arange(lowest, lowest + decades + 1, stride)
-    labels = [f"1e{exponent:g}".replace("-", "\N{MINUS SIGN}") for exponent in exponents]
+    labels = [f"1e{plain_tick(exponent)}" for exponent in exponents]
     ax.set_yticks([floor, *10.0**exponents], ["0", *labels])
     ax.yaxis.set_minor_locator(NullLocator() if decades > 4 else LogLocator(subs=range(2, 10)))
     ax.yaxis.set_minor_formatter("")

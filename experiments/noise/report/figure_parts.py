@@ -9,8 +9,8 @@ from matplotlib.lines import Line2D
 
 from seedmap.experiments.noise.results import Estimate, VariantSummary
 from seedmap.experiments.noise.variants import ALGO, BOTH, CONTROL, IMPL, IMPLEMENTATION, SOURCES
-from seedmap.experiments.report.text import DASH, NOT_DETERMINED, says_nothing
 from seedmap.hmm.figures.style import GREY, INK, PALE, shorten, state_colour
+from seedmap.text import DASH, NOT_DETERMINED, says_nothing
 
 LABEL_HEIGHT = 0.125  # inches a label of 7 points needs
 SHOWN_TOGETHER = 3  # variants shown side by side where each has many numbers

@@ -21,7 +21,6 @@ from seedmap.experiments.noise.report.answer import (
 )
 from seedmap.experiments.noise.report.figure_parts import Look, looks, marking
 from seedmap.experiments.noise.results import StudySummary
-from seedmap.experiments.report.text import NOT_DETERMINED, says_nothing
 from seedmap.hmm.figures.style import (
     GREY,
     INK,
@@ -36,6 +35,7 @@ from seedmap.hmm.figures.style import (
     styled,
 )
 from seedmap.hmm.training_map.survival import SurvivalCurve, kaplan_meier
+from seedmap.text import NOT_DETERMINED, says_nothing
 
 MOST_MEASURES = 4
 GROUP_DASHES = ("-", (0, (4, 1.5)))
@@ -68,8 +68,8 @@ def plot_components(summary: StudySummary) -> Figure:
             ax.axhline(position, color=PALE, linewidth=0.6, zorder=0)
             line = by_source.get(source)
             if line is None or not is_determined(line):
-                said = {"ha": "center", "va": "center", "color": GREY, "fontsize": 6.5}
-                ax.text(50, position, NOT_DETERMINED if line else "\N{EN DASH}", **said)
+                style = {"ha": "center", "va": "center", "color": GREY, "fontsize": 6.5}
+                ax.text(50, position, NOT_DETERMINED if line else "\N{EN DASH}", **style)
                 continue
             ends = 100 * line.low, 100 * line.high
             ax.hlines(position, *ends, color=drawn[source].colour, linewidth=1.6)
@@ -176,9 +176,9 @@ def plot_commitment(summary: StudySummary) -> Figure:
             ax.plot([p.step for p in bare], [100 * p.fixed for p in bare], **hollow)
             # Side by side, so that intervals do not hide one another.
             ends = [(p.step, 100 * p.low, 100 * p.high) for p in own if _is_known(p)]
-            beside, low, high = np.array(ends, float).reshape(-1, 3).T
-            beside = beside + 0.004 * number * max(p.step for p in points)
-            ax.vlines(beside, low, high, color=look.colour, linewidth=1.0, alpha=0.7)
+            positions, low, high = np.array(ends, float).reshape(-1, 3).T
+            positions = positions + 0.004 * number * max(p.step for p in points)
+            ax.vlines(positions, low, high, color=look.colour, linewidth=1.0, alpha=0.7)
         ax.set(xlabel="shared steps", ylim=(-3, 103))
         ax.set_title("Branch" if measure == BRANCH else "Convergence time")
         if sources:

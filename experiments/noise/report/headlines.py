@@ -15,7 +15,7 @@ from seedmap.experiments.noise.results import (
     VariantSummary,
 )
 from seedmap.experiments.noise.variants import ALGO, ALGORITHMIC, IMPL, IMPLEMENTATION
-from seedmap.experiments.report.text import (
+from seedmap.text import (
     DASH,
     NOT_DETERMINED,
     interval,
@@ -156,11 +156,11 @@ def _one_bit(summary: StudySummary) -> list[str]:
         return []
     if says_nothing(end):
         return [f"Which share of all churn one unit in the last place brings is {NOT_DETERMINED}."]
-    said = f"{interval(end, digits=2)} of the churn of {summary.whole} at the last record"
+    share = f"{interval(end, digits=2)} of the churn of {summary.whole} at the last record"
     if curve.whole_at is None:
-        return [f"One unit in the last place brings {said}; that it brings all is not shown."]
+        return [f"One unit in the last place brings {share}; that it brings all is not shown."]
     return [
-        f"One unit in the last place brings {said}; from step {curve.whole_at} on every interval "
+        f"One unit in the last place brings {share}; from step {curve.whole_at} on every interval "
         "holds 1 and none reaches below a half."
     ]
 
@@ -168,7 +168,7 @@ def _one_bit(summary: StudySummary) -> list[str]:
 def _fate(summary: StudySummary) -> list[str]:
     """By which step most of the convergence time is fixed, and what the loss tells by then."""
     points = [p for p in summary.commitment if p.measure == CONVERGENCE]
-    told = {p.step: p for p in points if p.source == LOSS}
+    by_loss = {p.step: p for p in points if p.source == LOSS}
     sentences = []
     for source in dict.fromkeys(p.source for p in points if p.source != LOSS):
         own = sorted((p for p in points if p.source == source), key=lambda p: p.step)
@@ -178,13 +178,13 @@ def _fate(summary: StudySummary) -> list[str]:
         if first is None:
             continue
         by = "from the start" if first.step == 0 else f"by step {first.step}"
-        said = (
+        sentence = (
             f"Whatever {source} does from there on, {_fixed(first)} of the variance of the time of "
             f"convergence (its logarithm) is fixed {by}"
         )
-        loss = told.get(first.step)
-        beside = "" if loss is None else f"; the test loss there tells of it: {_fixed(loss)}"
-        sentences.append(f"{said}{beside}.")
+        loss = by_loss.get(first.step)
+        addition = "" if loss is None else f"; the test loss there tells of it: {_fixed(loss)}"
+        sentences.append(f"{sentence}{addition}.")
     return sentences
 
 

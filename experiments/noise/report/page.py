@@ -41,7 +41,9 @@ from seedmap.experiments.noise.results import Estimate, RateSpread, StudySummary
 from seedmap.experiments.report import html, page
 from seedmap.experiments.report.page import Drawn, Section
 from seedmap.experiments.report.terminal import aligned, blocks
-from seedmap.experiments.report.text import (
+from seedmap.experiments.runs.folder import REPORT
+from seedmap.showing import card
+from seedmap.text import (
     DASH,
     count,
     interval,
@@ -50,8 +52,6 @@ from seedmap.experiments.report.text import (
     of,
     percent,
 )
-from seedmap.experiments.runs.folder import REPORT
-from seedmap.showing import card
 
 MOST_CLASSES = 200  # whose numbers are written out one by one
 _MAP_CAPTIONS = {
@@ -93,7 +93,7 @@ def write_noise_report(
         ),
         html.notes(list(dict.fromkeys([*notes, *summary.notes]))),
     ]
-    parts = [
+    sections = [
         page.titled("What was found", page.bullets(headlines(summary))),
         *(page.render(section, summary, figures) for section in SECTIONS),
         _map(summary, map_figures),
@@ -103,7 +103,7 @@ def write_noise_report(
     ]
     title = f"Randomness by its source: {summary.experiment or 'a study'}"
     path = Path(folder) / REPORT
-    return html.write_page(path, title, parts, first, command=config.get("command"))
+    return html.write_page(path, title, sections, first, command=config.get("command"))
 
 
 def _map(summary: StudySummary, drawn: Drawn) -> str:
@@ -351,15 +351,17 @@ _HEADER = (
 def terminal(summary: StudySummary) -> str:
     """Returns the study as an aligned table, a line for each variant; notes last."""
     rows = _rows(summary, lambda variant: _short(summary, variant))
-    said = answer(summary) if summary.roots > 1 else []
-    return blocks(aligned(_HEADER, rows), *said, notes=summary.notes)
+    sentences = answer(summary) if summary.roots > 1 else []
+    return blocks(aligned(_HEADER, rows), *sentences, notes=summary.notes)
 
 
 def card_of(summary: StudySummary) -> str:
     """Returns the HTML by which a study shows itself in a notebook."""
     figure = plot_components(summary) if compared_measures(summary) else None
-    said = [*answer(summary), *summary.notes]
-    return card(repr(summary), figure, said, _HEADER, _rows(summary, lambda v: _short(summary, v)))
+    sentences = [*answer(summary), *summary.notes]
+    return card(
+        repr(summary), figure, sentences, _HEADER, _rows(summary, lambda v: _short(summary, v))
+    )
 
 
 def _short(summary: StudySummary, variant: VariantSummary) -> list[str]:

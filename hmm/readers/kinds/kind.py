@@ -39,15 +39,15 @@ def run_names(root: Path, files: Sequence[Path], end: str | None = None) -> list
         >>> run_names(root, [root / "3.csv", root / "4.csv"])
         ['3', '4']
     """
-    parts = [list(path.relative_to(root).parts[:-1]) for path in files]
-    if end is None and (len({path.name for path in files}) > 1 or not any(parts)):
-        parts = [[*of, stem_of(path)] for of, path in zip(parts, files, strict=True)]
+    paths = [list(path.relative_to(root).parts[:-1]) for path in files]
+    if end is None and (len({path.name for path in files}) > 1 or not any(paths)):
+        paths = [[*of, stem_of(path)] for of, path in zip(paths, files, strict=True)]
     if len(files) > 1:
-        while all(parts) and len({of[0] for of in parts}) == 1:
-            parts = [of[1:] for of in parts]
-        while all(parts) and len({of[-1] for of in parts}) == 1:
-            parts = [of[:-1] for of in parts]
-        if len({len(of) for of in parts}) == 1:
-            apart = [i for i in range(len(parts[0])) if len({of[i] for of in parts}) > 1]
-            parts = [[of[i] for i in apart] for of in parts]
-    return ["/".join(of) or root.name for of in parts]
+        while all(paths) and len({of[0] for of in paths}) == 1:
+            paths = [of[1:] for of in paths]
+        while all(paths) and len({of[-1] for of in paths}) == 1:
+            paths = [of[:-1] for of in paths]
+        if len({len(of) for of in paths}) == 1:
+            differing = [i for i in range(len(paths[0])) if len({of[i] for of in paths}) > 1]
+            paths = [[of[i] for i in differing] for of in paths]
+    return ["/".join(of) or root.name for of in paths]

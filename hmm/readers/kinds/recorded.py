@@ -101,11 +101,11 @@ def _check_alike(identities: dict[Path, dict[str, Any]]) -> None:
     """Refuses runs of different networks."""
     first, *others = identities
     for other in others:
-        expected, found = identities[first]["counted"], identities[other]["counted"]
-        if found != expected:
+        expected, counted = identities[first]["counted"], identities[other]["counted"]
+        if counted != expected:
             raise UserError(
                 f"{other.parent} is of another network than {first.parent}: its metrics are over "
-                f"{found}, those of the other over {expected}; record one network in a folder"
+                f"{counted}, those of the other over {expected}; record one network in a folder"
             )
 
 

@@ -30,10 +30,10 @@ def _read(root: Path, files: Sequence[Path]) -> list[Log]:
         names = {root: root.parent.name}
     logs = []
     for folder, run in zip(folders, runs, strict=True):
-        part = f"{folder.name}/" if run != folder else ""
+        prefix = f"{folder.name}/" if run != folder else ""
         by_step: dict[int, dict[str, float]] = {}
         for tag, step, value in _scalars(folder):
-            by_step.setdefault(step, {})[f"{part}{tag}"] = value  # logged again: the later stands
+            by_step.setdefault(step, {})[f"{prefix}{tag}"] = value  # logged again: the later stands
         if by_step:
             steps = sorted(by_step)
             frame = frame_of([{"step": step} | by_step[step] for step in steps], steps)
@@ -43,8 +43,8 @@ def _read(root: Path, files: Sequence[Path]) -> list[Log]:
 
 def _is_part(folder: Path, folders: Sequence[Path]) -> bool:
     """Tells whether a folder is one of several of a run."""
-    beside = [other for other in folders if other.parent == folder.parent]
-    return len(beside) > 1 and {other.name for other in beside} <= _PARTS
+    siblings = [other for other in folders if other.parent == folder.parent]
+    return len(siblings) > 1 and {other.name for other in siblings} <= _PARTS
 
 
 def _scalars(path: Path) -> Iterator[tuple[str, int, float]]:

@@ -12,7 +12,7 @@ from helpers import studies
 from seedmap import files
 from seedmap.experiments.noise.folder import load_study
 from seedmap.experiments.noise.predictions import load_predictions, save_predictions
-from seedmap.experiments.runs import folder as run_folder
+from seedmap.experiments.runs.netcdf import write_netcdf
 
 FILES = ("config.json", "metrics.nc", "checkpoint", "predictions.npz", "barriers.nc")
 
@@ -73,7 +73,7 @@ def test_a_study_of_a_former_version_is_read_whole_and_refused_in_part(both, tmp
 
     def without(name):
         dataset = xr.load_dataset(folder / name, engine="h5netcdf")
-        run_folder.write_netcdf(folder / name, dataset.drop_attrs())
+        write_netcdf(folder / name, dataset.drop_attrs())
 
     steps = (
         lambda: files.write_json(folder / "config.json", config),

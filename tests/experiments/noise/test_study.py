@@ -29,8 +29,8 @@ from seedmap.experiments.noise.variants import (
     rows_of,
     used_sources,
 )
-from seedmap.experiments.report.text import DASH
 from seedmap.results import to_json
+from seedmap.text import DASH
 from seedmap.trainer import Variables, make_streams
 
 SOURCES = ("init", "order", "augment", "dropout", "accumulation", "precision", "ulp")

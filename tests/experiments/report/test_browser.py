@@ -39,7 +39,7 @@ def make_explored():
         curves={f"metric_{i}": rng.normal(size=paths.shape) for i in range(CURVES)},
         scales={},
         on_the_map=np.arange(RUNS),
-        said={2: "Two are as stable."},
+        reasons={2: "Two are as stable."},
         names={1: "memorising"},
     )
 

@@ -12,7 +12,7 @@ import seedmap as sm
 from helpers.command import seedmap
 from seedmap.experiments.commands import COMMANDS
 from seedmap.experiments.runs.dataset import convergence_times, dataset_runs
-from seedmap.experiments.runs.folder import load_netcdf, read_dataset, write_netcdf
+from seedmap.experiments.runs.folder import read_dataset
 from seedmap.hmm.readers.kinds import KINDS
 
 NAMES = ["train/loss", "grad norm", "β.x", "50%"]
@@ -106,23 +106,6 @@ def test_names_survive_into_the_run_folder_and_back(tmp_path):
     config = json.loads((out / "config.json").read_text())
     assert config["imported_from"] == "metrics in ../logs"
     assert config["converged"] == "val/acc > 0.9"
-
-
-def test_netcdf_names_are_encoded_and_decoded(tmp_path):
-    names = ["a/b", "a%2Fb", "a%b", "%", "/", "a b.c", "plain"]
-    import xarray as xr
-
-    variables = {name: ("x", [float(i)], {"units": "nat"}) for i, name in enumerate(names)}
-    dataset = xr.Dataset(variables, attrs={"converged": "a/b > 1"})
-    write_netcdf(tmp_path / "x.nc", dataset)
-    back = load_netcdf(tmp_path / "x.nc")
-    assert [str(name) for name in back.data_vars] == names
-    assert set(back.attrs) == {"converged", "checksum"}
-    for name in names:
-        assert back[name].attrs["units"] == "nat"
-        np.testing.assert_array_equal(back[name], dataset[name])
-    raw = xr.load_dataset(tmp_path / "x.nc", engine="h5netcdf")
-    assert raw["a%2Fb"].attrs["long_name"] == "a/b"
 
 
 @pytest.mark.parametrize(

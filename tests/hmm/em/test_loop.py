@@ -6,12 +6,13 @@ from dynamax.hidden_markov_model import hmm_two_filter_smoother
 
 from helpers.em_fits import as_data, as_model, prior_of, start_of
 from helpers.planted import LENGTHS, planted
+from seedmap.hmm.em import loop
 from seedmap.hmm.em.candidates import restart_keys, start
 from seedmap.hmm.em.e_step import expectation
 from seedmap.hmm.em.linalg import cholesky, inverse_lower
 from seedmap.hmm.em.loop import Progress, iterate
 from seedmap.hmm.em.messages import forward_backward
-from seedmap.hmm.em.model import Data, Layout
+from seedmap.hmm.em.model import Data, Layout, Prior
 from seedmap.hmm.parameters import COVARIANCES
 from seedmap.hmm.sequences import from_arrays
 
@@ -188,3 +189,21 @@ def test_a_degenerate_fit_stops_at_its_last_good_parameters_and_spares_the_other
         half = slice(2, 4) if len(old) == 4 else slice(1, 2)
         np.testing.assert_array_equal(old[half], new[half])
         assert np.isfinite(np.asarray(new)).all()
+
+
+def test_a_run_of_weight_0_has_no_part_in_a_fit():
+    sequences, layout = planted()[0], Layout((2, 3), "full")
+    values = jnp.asarray(np.pad(sequences.values.transpose(1, 0, 2), ((0, 4), (0, 0), (0, 0))))
+    mask = jnp.asarray(np.pad(sequences.mask.T, ((0, 4), (0, 0))))
+    prior = Prior(jnp.full(2, 1e-2), jnp.asarray(1e-2))
+    six = jnp.arange(8) < 6
+    keys = restart_keys(jax.random.key(0), [(2, 0), (3, 1)])
+    found = []
+    for shown, weights in ((mask, 1.0 * six), (mask & six, jnp.ones(8))):
+        data = Data(jnp.where(shown[:, :, None], values, 0.0), shown)
+        weights = jnp.broadcast_to(weights, (2, 8))
+        model = start(layout, data, weights, keys, np.array([0, 1]), np.eye(3))
+        found.append(loop.run(layout, data, weights, prior, 1e-6, model, 8, lambda done: None))
+    for a, b in zip(found[0].model, found[1].model, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-4)
+    np.testing.assert_allclose(found[0].objective, found[1].objective, rtol=1e-5)

@@ -29,7 +29,7 @@ EXPLORED = Explored(
     diverged=[2],
     edges={3: (Edge(0, 1, 0.25, 1, 1, (("l2", -1.5),)),)},
     marks={3: {1: "detour", 2: "branch"}},
-    said={3: "stable"},
+    reasons={3: "stable"},
     names={1: "memorising"},
 )
 
@@ -66,8 +66,8 @@ def test_maps_count_the_runs_that_are_on_them():
     }
     assert entry["edges"][0]["changes"] == "l2 -1.5"
     assert [state["mark"] for state in entry["states"]] == ["", "detour", "branch"]
-    assert entry["said"] == "stable"
-    assert "not measured" in size_of(to_content(EXPLORED), 1)["said"]
+    assert entry["reason"] == "stable"
+    assert "not measured" in size_of(to_content(EXPLORED), 1)["reason"]
 
 
 def test_curves_and_what_became_of_runs_are_those_that_were_recorded():

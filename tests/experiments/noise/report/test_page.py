@@ -15,7 +15,7 @@ from seedmap.experiments.noise.report.figures import make_figures
 from seedmap.experiments.noise.report.headlines import headlines
 from seedmap.experiments.noise.report.page import SECTIONS, terminal, write_noise_report
 from seedmap.experiments.noise.results import Estimate
-from seedmap.experiments.report.text import interval as interval_text, number
+from seedmap.text import interval as interval_text, number
 
 DASH = "\N{EN DASH}"
 

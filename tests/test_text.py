@@ -1,12 +1,9 @@
 """Numbers as people read them."""
 
-import io
-import sys
-
 import pytest
 
+from seedmap import text
 from seedmap.experiments.noise.results import Estimate
-from seedmap.experiments.report import terminal, text
 
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 
@@ -43,43 +40,14 @@ def test_words_for_counts_times_and_lists():
     assert text.listed([2], "state") == "state 2"
     assert text.listed([2, 3, 4], "state") == "states 2, 3 and 4"
     assert (text.percent(0.4), text.percent(None)) == ("40.0 %", DASH)
+    assert (text.whole_percent(0.031), text.whole_percent(1.0)) == ("3 %", "100 %")
+    assert (text.duration(119.6), text.duration(120), text.duration(3630)) == (
+        *("120 s", "2 min", "60 min"),
+    )
+    assert text.changes([("l2", 0.5), ("trace", -1.2345)]) == "l2 +0.5; trace -1.23"
     assert [text.cell(v) for v in (True, None, [1, 2.5], [], 1234.5, 0.12345)] == [
         *("yes", DASH, "1, 2.5", "none", "1234", "0.1235"),
     ]
-
-
-def test_columns_stand_one_under_the_other():
-    table = terminal.aligned(("a", "bcd"), [("12", "3"), ("4", "")])
-    assert table == "a   bcd\n12  3\n4"
-    assert terminal.labelled({"a": "1", "bcd": "2"}) == "a    1\nbcd  2"
-    assert terminal.blocks("x", "", notes=["n"]) == "x\n\nnote: n"
-
-
-def test_no_escape_sequence_reaches_the_terminal():
-    shown = terminal.blocks(
-        terminal.aligned(("run", "x"), [("\x1b[31mred", "1")]),
-        terminal.labelled({"line\nend": "\u202e2"}),
-        notes=["run \x07"],
-    )
-    assert all(line.isprintable() for line in shown.splitlines())
-    assert shown.splitlines()[1:] == [
-        r"\x1b[31mred  1",
-        r"line\nend  \u202e2",
-        r"note: run \x07",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("encoding", "expected"),
-    [("ascii", b"R^2 -1 1-2 +/- 3 x \\u03b1"), ("latin-1", b"R\xb2 -1 1-2 \xb1 3 \xd7 \\u03b1")],
-)
-def test_plain_text_where_the_encoding_has_no_more(monkeypatch, encoding, expected):
-    content = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, encoding))
-    terminal.plain_where_needed()
-    shown = f"R\N{SUPERSCRIPT TWO} {text.fixed(-1, 0)} 1{DASH}2 \N{PLUS-MINUS SIGN} 3 "
-    print(f"{shown}\N{MULTIPLICATION SIGN} \N{GREEK SMALL LETTER ALPHA}", end="", flush=True)
-    assert content.getvalue() == expected
 
 
 def test_an_interval_that_leaves_nothing_out_is_not_determined():

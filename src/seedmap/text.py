@@ -1,7 +1,7 @@
 """Numbers as people read them: one function for each kind, the same in HTML and in the terminal."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 DASH = "\N{EN DASH}"
@@ -75,6 +75,11 @@ def explained(left_out_r2: float) -> str:
 def percent(share: float | None, digits: int = 3) -> str:
     """Returns a share in per cent, as in `3.10 %`."""
     return DASH if share is None else f"{number(100 * share, digits)} %"
+
+
+def whole_percent(share: float) -> str:
+    """Returns a share in per cent without decimals, as in `3 %`."""
+    return f"{100 * share:.0f} %"
 
 
 def p_value(p: float | None) -> str:
@@ -154,6 +159,16 @@ def of(some: int, all_: int) -> str:
 def time(value: float | None) -> str:
     """Returns a time as a whole number; `never` where there is none."""
     return "never" if value is None or not math.isfinite(value) else f"{value:.0f}"
+
+
+def duration(seconds: float) -> str:
+    """Returns a time in seconds, or in minutes from two on."""
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
+
+
+def changes(features: Iterable[tuple[str, float]]) -> str:
+    """Returns changes of metrics with their signs, as in `l2 +0.5; trace -1.2`."""
+    return "; ".join(f"{name} {change:+.3g}" for name, change in features)
 
 
 def listed(values: Sequence[Any], noun: str) -> str:

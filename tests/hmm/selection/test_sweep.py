@@ -1,5 +1,6 @@
+"""The sweep on planted runs, against what the fits say of themselves and hmmlearn."""
+
 import itertools
-import warnings
 from dataclasses import replace
 
 import jax
@@ -10,33 +11,13 @@ from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 
 from helpers.planted import planted
+from helpers.sweeps import SMALL, fit_small
 from seedmap.hmm.em.loop import iterate
 from seedmap.hmm.inference import log_likelihood, viterbi
 from seedmap.hmm.selection.config import SweepConfig
-from seedmap.hmm.selection.criteria import (
-    best_restarts,
-    dominant_validation_runs,
-    select,
-    selection_table,
-)
-from seedmap.hmm.selection.fits import Sweep
+from seedmap.hmm.selection.criteria import select
 from seedmap.hmm.selection.sweep import fit_sweep
 from seedmap.hmm.sequences import from_arrays
-
-SMALL = SweepConfig(states=(1, 2, 3, 4), restarts=2, iterations=20, prior="weak")
-
-
-def fit(sequences, config=SMALL, key=0, callback=None):
-    train, validation = sequences.select(range(6)), sequences.select([6, 7])
-    return fit_sweep(train, validation, config, jax.random.key(key), callback)
-
-
-@pytest.fixture(scope="module")
-def sweep():
-    return fit(planted()[0])
-
-
-# --- the sweep ---
 
 
 def test_a_planted_hmm_is_found_up_to_relabelling(sweep):
@@ -94,7 +75,7 @@ def test_at_least_as_likely_as_hmmlearn(sweep):
 
 
 def test_a_fit_stops_early_where_nothing_is_left_to_gain(sweep):
-    longer = fit(planted()[0], replace(SMALL, iterations=60))
+    longer = fit_small(planted()[0], replace(SMALL, iterations=60))
     early = [one for one in sweep.fits if one.converged]
     assert {1, 3} <= {one.num_states for one in early}
     for one, more in zip(sweep.fits, longer.fits, strict=True):
@@ -106,7 +87,7 @@ def test_a_fit_stops_early_where_nothing_is_left_to_gain(sweep):
 
 
 def test_a_fit_does_not_depend_on_the_rest_of_the_sweep(sweep):
-    alone = fit(planted()[0], replace(SMALL, states=(2, 3)))
+    alone = fit_small(planted()[0], replace(SMALL, states=(2, 3)))
     for one in alone.fits:
         (same,) = (
             f for f in sweep.fits if (f.num_states, f.restart) == (one.num_states, one.restart)
@@ -122,7 +103,7 @@ def test_units_do_not_matter(sweep):
     factor, offset = np.array([1e-3, 1.0, 1e4]), np.array([5.0, -2e3, 1e6])
     moved = from_arrays(sequences.values * factor + offset, sequences.lengths)
     shift = np.log(factor).sum() * sweep.num_observations_train
-    for a, b in zip(sweep.fits, fit(moved).fits, strict=True):
+    for a, b in zip(sweep.fits, fit_small(moved).fits, strict=True):
         np.testing.assert_allclose(b.train_log_likelihood + shift, a.train_log_likelihood, atol=0.1)
         np.testing.assert_allclose(
             (b.parameters.means - offset) / factor, a.parameters.means, atol=0.02
@@ -133,104 +114,20 @@ def test_one_compilation_whatever_the_lengths_and_iterations(sweep):
     before = iterate._cache_size()
     shorter = [60, 30, 20, 60, 10, 5, 60, 60]
     calls = []
-    fit(planted(shorter, seed=3)[0], replace(SMALL, iterations=7), 1, lambda *c: calls.append(c))
+    fit_small(
+        planted(shorter, seed=3)[0], replace(SMALL, iterations=7), 1, lambda *c: calls.append(c)
+    )
     assert iterate._cache_size() == before
     assert (calls[0], calls[-1]) == ((0, 7), (7, 7))
     assert all(a <= b for (a, _), (b, _) in itertools.pairwise(calls))
 
 
 def test_the_same_key_gives_the_same_fits_and_another_key_other_ones(sweep):
-    again, other = fit(planted()[0]), fit(planted()[0], key=1)
+    again, other = fit_small(planted()[0]), fit_small(planted()[0], key=1)
     for a, b in zip(sweep.fits, again.fits, strict=True):
         np.testing.assert_array_equal(a.parameters.means, b.parameters.means)
     last, differs = sweep.fits[-1].parameters.means, other.fits[-1].parameters.means
     assert not np.allclose(last, differs, atol=1e-3)
-
-
-# --- selection ---
-
-
-def made_up(sweep, **changes):
-    """The sweep with other fits: changes[field] maps (num_states, restart) to a value."""
-    fits = []
-    for one in sweep.fits:
-        own = {
-            field: values[one.num_states, one.restart]
-            for field, values in changes.items()
-            if (one.num_states, one.restart) in values
-        }
-        fits.append(replace(one, **own))
-    return Sweep(**{**vars(sweep), "fits": tuple(fits)})
-
-
-def test_selection_takes_the_restart_by_training_and_the_states_by_held_out_bic(sweep):
-    names = [(f.num_states, f.restart) for f in sweep.fits]
-    trained = dict(zip(names, [1, 2, 3, 4, 6.0, 5, 8, 7], strict=True))
-    bic = dict(zip(names, [50, 40, 0, 30, 20, 10, 60, 5], strict=True))
-    made = made_up(
-        sweep,
-        penalised_log_likelihood=trained,
-        bic=bic,
-        validation_log_likelihood={name: -value / 2 for name, value in bic.items()},
-        num_parameters=dict.fromkeys(names, 0),
-    )
-    assert {k: f.restart for k, f in best_restarts(made).items()} == {1: 1, 2: 1, 3: 0, 4: 0}
-    assert (select(made).num_states, select(made).restart) == (3, 0)
-    assert [row["bic"] for row in selection_table(made)] == [40, 30, 20, 60]
-    assert [row["mean_bic"] for row in selection_table(made)] == [45, 15, 15, 32.5]
-
-
-def test_degenerate_fits_are_left_out_and_counted(sweep):
-    flags = {(3, 0): True, (3, 1): True, (4, 0): True}
-    made = made_up(sweep, degenerate=flags)
-    assert select(made).num_states != 3
-    assert best_restarts(made)[4].restart == 1
-    rows = selection_table(made)
-    assert [row["num_degenerate"] for row in rows] == [0, 0, 2, 1]
-    assert rows[2]["bic"] is None
-    assert rows[3]["mean_bic"] == rows[3]["bic"]
-    every = made_up(sweep, degenerate={(f.num_states, f.restart): True for f in sweep.fits})
-    with pytest.raises(ValueError, match="every fit is degenerate"):
-        select(every)
-
-
-def test_select_refuses_an_unknown_criterion(sweep):
-    with pytest.raises(ValueError, match=r"validation_bic, validation_aic.*got 'bic'"):
-        select(sweep, "bic")
-
-
-def test_a_run_that_decides_the_selection_is_named(sweep):
-    by_run = {
-        (f.num_states, f.restart): np.array([1.0 * f.num_states, 100.0 * f.num_states])
-        for f in sweep.fits
-    }
-    made = made_up(sweep, validation_run_log_likelihood=by_run)
-    with pytest.warns(UserWarning, match="1 of 2 validation runs: 7 hold 99%"):
-        assert dominant_validation_runs(made) == ("7",)
-    even = {name: np.array([values[0], values[0]]) for name, values in by_run.items()}
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert dominant_validation_runs(made_up(sweep, validation_run_log_likelihood=even)) == ()
-
-
-# --- bad input ---
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (dict(states=()), "whole numbers from 1 up"),
-        (dict(states=(0, 1)), "whole numbers from 1 up"),
-        (dict(states=(2, 2)), "different whole numbers"),
-        (dict(restarts=0), "restarts and iterations must be at least 1"),
-        (dict(iterations=0), "restarts and iterations must be at least 1"),
-        (dict(covariance="tied"), "full, diagonal, spherical, shared; got 'tied'"),
-        (dict(prior="strong"), "prior must be one of held-out, weak"),
-    ],
-)
-def test_a_bad_config_is_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
-        SweepConfig(**settings)
 
 
 def test_bad_data_is_refused():
