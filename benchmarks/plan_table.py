@@ -2,10 +2,12 @@
 
 python benchmarks/plan_table.py --out FOLDER            # with the extras plan and plan-gpu
 python benchmarks/plan_table.py --out FOLDER --only parities modular --targets gpu:h100
+python benchmarks/plan_table.py --out FOLDER --only cifar10 --targets tpu:v5e:2x2 --alone
 
 Each pair of experiment and target is compiled in a process of its own, its plan kept as
 FOLDER/EXPERIMENT-TARGET.json; those that are there are not compiled again. Then the table, and
-FOLDER/plan_seeds.png, the most seeds that fit a device.
+FOLDER/plan_seeds.png, the most seeds that fit a device. `--alone` is for programs that take minutes
+to compile: one seed a device at a time, and no search for the most.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -44,28 +47,30 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", nargs="*", default=list(EXPERIMENTS))
     parser.add_argument("--targets", nargs="*", default=list(TARGETS))
+    parser.add_argument("--alone", action="store_true", help="one seed a device, no search")
     parser.add_argument("--compile", action="store_true", help="one pair, in this process")
     options = parser.parse_args()
     if options.compile:
-        compile_pair(options.only[0], options.targets[0], options.out)
+        compile_pair(options.only[0], options.targets[0], options.out, options.alone)
         return
     options.out.mkdir(parents=True, exist_ok=True)
     print(f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}")
     plans = {}
     for target in options.targets:
         for name in options.only:
-            plans[name, target] = planned(name, target, options.out)
+            plans[name, target] = planned(name, target, options.out, options.alone)
             print(row(name, target, plans[name, target]), flush=True)
     draw(options.out / "plan_seeds.png", plans)
 
 
-def planned(name: str, target: str, out: Path) -> Plan | str:
+def planned(name: str, target: str, out: Path, alone: bool) -> Plan | str:
     """The plan of a pair, or the compiler's words where there is none."""
     path = out / f"{name}-{target.replace(':', '-')}.json"
     if not path.is_file():
         environ = {**os.environ, **environment(parse_target(target))}
         environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
         words = [__file__, "--compile", "--out", str(path), "--only", name, "--targets", target]
+        words += ["--alone"] if alone else []
         ended = subprocess.run(
             [sys.executable, *words], env=environ, text=True, capture_output=True, check=False
         )
@@ -74,12 +79,15 @@ def planned(name: str, target: str, out: Path) -> Plan | str:
     return from_json(Plan, json.loads(path.read_text()))
 
 
-def compile_pair(name: str, target: str, path: Path) -> None:
+def compile_pair(name: str, target: str, path: Path, alone: bool) -> None:
     """Writes the plan of an experiment's first preset, of 40 seeds where it has as many."""
     experiment = load_experiment(name)
     preset, chosen = next(iter(experiment.presets.items()))
     job = job_of(experiment, chosen.training, chosen.map.threshold)
-    plan = make_plan(job, parse_target(target), experiment=name, preset=preset)
+    if alone:
+        job = replace(job, seeds_at_once=1)
+    named = {"experiment": name, "preset": preset}
+    plan = make_plan(job, parse_target(target), search=not alone, **named)
     files.write_json(path, to_json(plan))
 
 

@@ -14,6 +14,7 @@ from seedmap import limits
 from seedmap.errors import UserError
 from seedmap.experiments.commands.folder_options import FolderOptions, check_is_folder
 from seedmap.experiments.commands.parsing import UsageError, parse
+from seedmap.experiments.runs import names
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,7 @@ def show_command(argv: Sequence[str]) -> None:
     check_is_folder("show", folder)
     name = next((name for name in _KINDS if (folder / name).is_file()), None)
     if name is None:
-        raise UserError(
-            f"{folder} has no results yet; `seedmap ls {folder}` lists the runs in it, "
-            f"`seedmap fit` and `seedmap map` make them"
-        )
+        raise UserError(_without_results(folder))
     if options.json:
         limits.check_whole(folder / name)
         print((folder / name).read_text(encoding="utf-8"), end="")
@@ -100,6 +98,14 @@ def show_command(argv: Sequence[str]) -> None:
         _open(folder, name)
     else:
         print(_text(folder, name))
+
+
+def _without_results(folder: Path) -> str:
+    """What to do about a folder without results."""
+    if not (folder / names.METRICS).is_file():
+        return f"{folder} has no results; `seedmap ls {folder}` lists the runs in it"
+    made_by = "map" if (folder / names.HMM[0]).is_file() else "fit"
+    return f"{folder} has no map yet; make it with `seedmap {made_by} {folder}`"
 
 
 def _text(folder: Path, name: str) -> str:

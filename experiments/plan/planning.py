@@ -122,15 +122,18 @@ class Compiler:
             return Tried(seeds, error.bytes, False)
         return Tried(seeds, needed, needed <= self.usable)
 
-    def tried(self) -> list[Tried]:
+    def tried(self, search: bool) -> list[Tried]:
         """Looks for the most seeds that fit on a device; on a CPU a rule decides, not memory.
+
+        Args:
+            search: whether to look further where those asked for fit.
 
         Raises:
             UserError: not even one seed fits.
         """
         most = self.job.most_at_once(self.target.chip.platform) or self.share
         tried = [self.try_seeds(min(self.share, most))]
-        if self.target.chip.platform != "cpu" or not tried[0].fits:
+        if not tried[0].fits or (search and self.target.chip.platform != "cpu"):
             tried = most_that_fit(self.try_seeds, self.usable, tried)
         if not any(each.fits for each in tried):
             raise UserError(self._too_large(min(tried, key=lambda each: each.seeds)))
@@ -213,6 +216,7 @@ def make_plan(
     target: Target,
     fit: FitConfig | None = None,
     on_progress: OnProgress = lambda what: None,
+    search: bool = True,
     **named: Any,
 ) -> Plan:
     """Compiles the programs of a run for a target, and says what they need.
@@ -222,13 +226,14 @@ def make_plan(
         target: to compile for.
         fit: how the map is fitted; None: training alone.
         on_progress: called with what is compiled next.
+        search: whether to look for the most seeds that fit where those asked for do.
         **named: `experiment`, `preset` and `hyperparameters`, for the result.
 
     Raises:
         UserError: the target's compiler refuses the topology, or one seed does not fit.
     """
     compiler = Compiler(job, target, devices_of(target), on_progress)
-    most = compiler.most_seeds(compiler.tried())
+    most = compiler.most_seeds(compiler.tried(search))
     on_device = -(-compiler.share // (most.runs * most.groups))
     training = compiler.training(on_device)
     programs = training_programs(job, compiler.devices, on_device)
@@ -327,10 +332,9 @@ def _notes(compiler: Compiler, most: MostSeeds, operations: Amount, moved: Amoun
         )
     between = None if platform == "cpu" else left_open(most.tried, compiler.usable)
     if between is not None:
-        notes.append(
-            f"{bracket_text(between)} seeds fit a device: the search ended at {len(most.tried)} "
-            "compilations before the most that fit was known to 10 %"
-        )
+        ended = f"the search ended at {len(most.tried)} compilations before the most that fit was"
+        why = "more were not tried" if len(most.tried) == 1 else f"{ended} known to 10 %"
+        notes.append(f"{bracket_text(between)} seeds fit a device: {why}")
     if not (operations.whole and moved.whole):
         notes.append(_OPEN_LOOPS)
     return notes

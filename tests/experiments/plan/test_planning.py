@@ -159,6 +159,15 @@ def test_a_search_that_ends_at_its_limit_is_a_note(on_this_cpu, monkeypatch):
     assert "at least 5, fewer than 20 a device, at least 5 in all" in summary_text(plan)
 
 
+def test_without_a_search_only_what_is_asked_for_is_compiled(on_this_cpu):
+    plan = make_plan(job(20), chip_for(64, waiting=0), search=False)
+    assert [t.seeds for t in plan.most_seeds.tried] == [20]
+    assert any(
+        note == "at least 20 seeds fit a device: more were not tried" for note in plan.notes
+    )
+    assert make_plan(job(20), chip_for(12, waiting=0), search=False).most_seeds.per_device >= 5
+
+
 def test_the_bound_is_by_the_peak_that_binds(on_this_cpu):
     plan = make_plan(job(), made_up(2**30))
     bound = plan.bound_seconds
