@@ -108,8 +108,8 @@ def processor_seconds() -> float:
 
 
 def _needed(words: str) -> int | None:
-    """Bytes that a program needs, of `Used 20.05G of 15.75G hbm`."""
-    match = re.search(r"Used ([\d.]+)([KMGT]?) of", words)
+    """Bytes that a program needs: `Used 20.05G of 15.75G hbm`, `required for ... (18.49G)`."""
+    match = re.search(r"(?:Used |required for [\w ]+\()([\d.]+)([KMGT]?)", words)
     return int(float(match[1]) * _UNITS[match[2]]) if match else None
 
 

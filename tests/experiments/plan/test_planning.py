@@ -185,6 +185,8 @@ def test_what_is_too_large_for_one_seed_says_by_how_much(on_this_cpu):
 def test_a_compilers_own_refusal_says_what_is_needed(on_this_cpu, monkeypatch):
     words = "RESOURCE_EXHAUSTED: Ran out of memory. Used 20.50G of 15.75G hbm. Exceeded by 4.75G."
     assert _needed(words) == int(20.5 * 2**30)
+    other = "the total memory required for HLO temporaries (18.49G) exceeds available HBM (15.75G)."
+    assert _needed(other) == int(18.49 * 2**30)
     assert _needed("RESOURCE_EXHAUSTED: no") is None
 
     def refuse(program, platform):
