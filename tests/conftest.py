@@ -14,7 +14,9 @@ QUICK_TO_COMPILE = (
     "--xla_cpu_parallel_codegen_split_count=1",
 )
 os.environ.setdefault("XLA_FLAGS", " ".join(QUICK_TO_COMPILE))
-os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")  # pytest-xdist has a process for each core
+# pytest-xdist has a process for each core; they inherit these.
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import jax
 import pytest
