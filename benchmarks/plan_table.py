@@ -111,23 +111,27 @@ def row(name: str, target: str, plan: Plan | str) -> str:
 
 
 def draw(path: Path, plans: dict[tuple[str, str], Plan | str]) -> None:
-    """The most seeds that fit a device, by experiment and chip."""
+    """The most seeds that fit a device, by experiment and chip; hollow where more may fit."""
     names = list(dict.fromkeys(name for name, _ in plans))
     figure = Figure(figsize=(7, 0.4 * len(names) + 1.2), layout="constrained")
     axes = figure.subplots()
     for marker, target in zip("os^vD", dict.fromkeys(target for _, target in plans), strict=False):
-        points = [
-            (plan.most_seeds.per_device, names.index(name))
-            for (name, own), plan in plans.items()
-            if own == target and isinstance(plan, Plan)
-        ]
-        if points:
-            axes.plot(*zip(*points, strict=True), marker, label=f"compiled for {target}")
+        made = {
+            name: plan
+            for (name, compiled_for), plan in plans.items()
+            if compiled_for == target and isinstance(plan, Plan)
+        }
+        most = [plan.most_seeds.per_device for plan in made.values()]
+        rows = [names.index(name) for name in made]
+        (line,) = axes.plot(most, rows, marker, label=f"compiled for {target}")
+        at_least = [place for place, plan in enumerate(made.values()) if bracket(plan)]
+        hollow = {"markerfacecolor": "white", "color": line.get_color()}
+        axes.plot([most[i] for i in at_least], [rows[i] for i in at_least], marker, **hollow)
     axes.set_xscale("log")
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
-    axes.set_xlabel("most seeds that fit a device at once")
+    axes.set_xlabel("most seeds that fit a device at once (hollow: at least)")
     axes.legend()
     figure.savefig(path, dpi=150)
 

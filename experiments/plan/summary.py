@@ -125,10 +125,10 @@ def determinism(plan: Plan) -> str:
 
 def gib(size: float) -> str:
     """Formats bytes of memory in binary units."""
-    for power, unit in ((30, "GiB"), (20, "MiB")):
-        if size >= 2**power:
-            return f"{size / 2**power:.3g} {unit}"
-    return f"{size / 2**10:.3g} KiB"
+    units = ((30, "GiB"), (20, "MiB"))
+    power, unit = next((each for each in units if size >= 2 ** each[0]), (10, "KiB"))
+    amount = size / 2**power
+    return f"{amount:.0f} {unit}" if amount >= 100 else f"{amount:.3g} {unit}"
 
 
 def si(amount: float) -> str:

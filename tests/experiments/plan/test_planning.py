@@ -23,7 +23,7 @@ from seedmap.experiments.plan.programs import (
     fit_programs,
     training_programs,
 )
-from seedmap.experiments.plan.summary import summary_text
+from seedmap.experiments.plan.summary import gib, summary_text
 from seedmap.experiments.plan.targets import Target
 from seedmap.experiments.tasks.base import FitConfig
 from seedmap.results import from_json, to_json
@@ -159,12 +159,16 @@ def test_a_search_that_ends_at_its_limit_is_a_note(on_this_cpu, monkeypatch):
     assert "at least 5, fewer than 20 a device, at least 5 in all" in summary_text(plan)
 
 
+def test_bytes_are_shown_in_binary_units():
+    sizes = (0, 512, 488 * 2**10, 1003 * 2**20, 1.5 * 2**30, 1e13)
+    texts = ["0 KiB", "0.5 KiB", "488 KiB", "1003 MiB", "1.5 GiB", "9313 GiB"]
+    assert [gib(size) for size in sizes] == texts
+
+
 def test_without_a_search_only_what_is_asked_for_is_compiled(on_this_cpu):
     plan = make_plan(job(20), chip_for(64, waiting=0), search=False)
     assert [t.seeds for t in plan.most_seeds.tried] == [20]
-    assert any(
-        note == "at least 20 seeds fit a device: more were not tried" for note in plan.notes
-    )
+    assert any(note == "at least 20 seeds fit a device: more were not tried" for note in plan.notes)
     assert make_plan(job(20), chip_for(12, waiting=0), search=False).most_seeds.per_device >= 5
 
 
