@@ -53,6 +53,7 @@ from seedmap.hmm.readers.run_table import run_table
 from seedmap.identity import identify
 from seedmap.lock import InUseError, lock
 from seedmap.results import to_json
+from seedmap.timings import timed
 from seedmap.trainer import PAPER_METRICS
 from seedmap.trainer.storage.folder import check_same
 from seedmap.transaction import claim, settle
@@ -142,7 +143,8 @@ def import_checkpoints(
             with _begun(folder, work, resume, share):
                 started = perf_counter()
                 if measure:
-                    measure_all(place, known, folder, how)
+                    with timed("metrics"):
+                        measure_all(place, known, folder, how)
                 if share:
                     return False
                 gathered = gather(place, known, folder, how.owner)

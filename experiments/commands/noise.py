@@ -21,6 +21,7 @@ from seedmap.experiments.noise.study import NoiseConfig, check_noise
 from seedmap.experiments.runs.folder import METRICS, TRAINING, can_resume
 from seedmap.experiments.tasks.base import Experiment, TrainingConfig
 from seedmap.text import duration
+from seedmap.timings import timed
 
 _REFUSED = {
     "seeds": "--replicas sets the number for each variant",
@@ -123,7 +124,7 @@ def _train(experiment: Experiment, options: NoiseOptions, folder: Path) -> None:
         print(cost(prepared, group.seconds), file=sys.stderr)
         config = replace(prepared.config, seeds_at_once=group.seeds_at_once)
         prepared = prepared._replace(config=config)
-    with training_bar() as show:
+    with timed("train"), training_bar() as show:
         train_study(
             prepared,
             settings(noise),
@@ -143,10 +144,12 @@ def _measure(experiment: Experiment, options: NoiseOptions, folder: Path) -> Non
     from seedmap.experiments.report.progress import fit_bar
 
     preset = experiment.presets[options.output.preset]
-    with fit_bar() as callback:
+    with timed("measures"), fit_bar() as callback:
         summary = measure_study(folder, options.session.map, preset.fit, preset.map, callback)
     print(terminal(summary))
-    print(f"Report: {report_study(folder)}")
+    with timed("figures"):
+        page = report_study(folder)
+    print(f"Report: {page}")
 
 
 def settings(noise: NoiseConfig) -> dict[str, Any]:
