@@ -162,12 +162,12 @@ def save_hmm(folder: str | os.PathLike, saved: SavedHMM) -> None:
     files.write_json(folder / "hmm.json", {**content, "fit_id": fit_id})
 
 
-def load_hmm(folder: str | os.PathLike, run: str | os.PathLike | None = None) -> SavedHMM:
+def load_hmm(folder: str | os.PathLike, mend: str | None = None) -> SavedHMM:
     """Reads what `save_hmm` wrote. Nothing is unpickled.
 
     Args:
         folder: that holds `hmm.npz` and `hmm.json`.
-        run: the run folder to fit again where they are damaged; None: `folder`.
+        mend: what the reader of a message about damaged files can do; None: fit `folder` again.
 
     Returns:
         The HMM; arrays with the dtype they were saved in, lists where tuples were in `config`,
@@ -176,7 +176,7 @@ def load_hmm(folder: str | os.PathLike, run: str | os.PathLike | None = None) ->
     Raises:
         UserError: a file is missing, damaged or of another version, or the two do not fit.
     """
-    folder, again = Path(folder), fit_again(Path(run or folder))
+    folder, again = Path(folder), mend or fit_again(Path(folder))
     facts = _read_facts(folder / "hmm.json", again)
     arrays, fit_id = _read_arrays(folder / "hmm.npz", again)
     marks = [Mark(folder / "hmm.json", facts.get("fit_id")), Mark(folder / "hmm.npz", fit_id)]

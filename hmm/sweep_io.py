@@ -133,12 +133,15 @@ def _load_score(score: _Score) -> CrossValidation:
     return CrossValidation(score.num_states, score.prior_scale, values)
 
 
-def load_sweep(path: str | os.PathLike, of: Mark | None = None) -> tuple[Sweep, Fit]:
+def load_sweep(
+    path: str | os.PathLike, of: Mark | None = None, mend: str | None = None
+) -> tuple[Sweep, Fit]:
     """Reads what `save_sweep` wrote.
 
     Args:
         path: the file.
         of: another file of the fit that it must be of; None: of any.
+        mend: what the reader of a message about a damaged file can do; None: fit its folder again.
 
     Returns:
         The sweep and its chosen fit; the fits' `parameters` are None.
@@ -146,7 +149,7 @@ def load_sweep(path: str | os.PathLike, of: Mark | None = None) -> tuple[Sweep, 
     Raises:
         UserError: the file is not a sweep of this version, or of another fit.
     """
-    mend = fit_again(Path(path).parent)
+    mend = mend or fit_again(Path(path).parent)
     try:
         content = from_json(_SweepFile, limits.read_json(Path(path)))
         if (content.format, content.version) != (FORMAT, VERSION):

@@ -115,7 +115,7 @@ def read_map(experiment: str, run: Path) -> tuple[RunSummary, SavedHMM]:
             f"--map: {run} is a run of {config['experiment']}, the study is of {experiment}; name "
             "a run of the same experiment"
         )
-    saved = load_hmm(run)
+    saved = load_hmm(run, ids.fit_again(run))
     ids.check_fit(run, config, [Mark(run / "hmm.json", saved.fit_id)])
     ids.check_map(run, config, summary.map_id)
     if summary.num_states != len(saved.parameters.means):

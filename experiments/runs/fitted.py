@@ -135,18 +135,19 @@ def read_fitted(folder: Path) -> Fitted:
         raise UserError(f"{folder} holds no fitted HMM; make one with `seedmap fit {folder}`")
     config = read_config(folder, "fit", "fit_notes", ids.FIT)
     ids.check_training(folder, config, dataset)
-    saved = load_hmm(folder)
+    mend = ids.fit_again(folder)
+    saved = load_hmm(folder, mend)
     path, of = folder / run_folder.SWEEP, Mark(folder / run_folder.CONFIG, config[ids.FIT])
     sweep: AnySweep
     if saved.model is None:
-        sweep = GaussianSweep(*load_sweep(path, of))
+        sweep = GaussianSweep(*load_sweep(path, of, mend))
     else:
-        sweep = load_map_sweep(path, of)
+        sweep = load_map_sweep(path, of, mend)
     again = f"fit {folder} --overwrite"
     stability = read_result(FitStability, folder, run_folder.STABILITY, again)
     published, published_path = None, folder / run_folder.PUBLISHED / "hmm.json"
     if config["fit"].get("compare_methods"):
-        published = load_hmm(folder / run_folder.PUBLISHED, folder)
+        published = load_hmm(folder / run_folder.PUBLISHED, mend)
     maps = None
     if saved.model is not None:
         maps = read_netcdf(folder, run_folder.MAPS, again)
@@ -193,8 +194,8 @@ def _read_maps(
         return decodings, maps.agreement.values[rows, :steps].astype(float)
     except (AttributeError, IndexError, TypeError) as error:
         raise UserError(
-            f"{folder / run_folder.MAPS} is not what a fit writes ({error}); fit again with "
-            f"`seedmap fit {folder} --overwrite`"
+            f"{folder / run_folder.MAPS} is not what a fit writes ({error}); "
+            f"{ids.fit_again(folder)}"
         ) from None
 
 

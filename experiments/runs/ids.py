@@ -79,6 +79,11 @@ def fit_id(training: str, settings: FitConfig, parameters: Parameters) -> str:
     return identify({TRAINING: training, "fit": asdict(settings)}, parameters._asdict())
 
 
+def fit_again(folder: Path) -> str:
+    """Returns the command that mends a fit whose files cannot be used."""
+    return f"fit again with `seedmap fit {folder} --overwrite`"
+
+
 def check_fit(folder: Path, config: Mapping[str, Any], others: Sequence[Mark]) -> None:
     """Refuses files that are not of the fit that `config.json` names.
 
@@ -86,7 +91,7 @@ def check_fit(folder: Path, config: Mapping[str, Any], others: Sequence[Mark]) -
         UserError: the message names both files.
     """
     first = Mark(folder / run_folder.CONFIG, config[FIT])
-    check_marks("fits", [first, *others], f"fit again with `seedmap fit {folder} --overwrite`")
+    check_marks("fits", [first, *others], fit_again(folder))
 
 
 def map_id(config: Mapping[str, Any]) -> str | None:

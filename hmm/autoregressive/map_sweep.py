@@ -171,17 +171,20 @@ def save_map_sweep(path: str | os.PathLike, sweep: MapSweep, fit_id: str | None 
     files.write_json(Path(path), replace(sweep, fit_id=fit_id or sweep.fit_id), indent=1)
 
 
-def load_map_sweep(path: str | os.PathLike, of: Mark | None = None) -> MapSweep:
+def load_map_sweep(
+    path: str | os.PathLike, of: Mark | None = None, mend: str | None = None
+) -> MapSweep:
     """Reads what `save_map_sweep` wrote.
 
     Args:
         path: the file.
         of: another file of the fit that it must be of; None: of any.
+        mend: what the reader of a message about a damaged file can do; None: fit its folder again.
 
     Raises:
         UserError: the file is not a map's choice of this version, or of another fit.
     """
-    mend = fit_again(Path(path).parent)
+    mend = mend or fit_again(Path(path).parent)
     try:
         content = limits.read_json(Path(path))
         _check_format(content)
