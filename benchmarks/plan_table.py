@@ -124,7 +124,7 @@ def draw(path: Path, plans: dict[tuple[str, str], Plan | str]) -> None:
         most = [plan.most_seeds.per_device for plan in made.values()]
         rows = [names.index(name) for name in made]
         (line,) = axes.plot(most, rows, marker, label=f"compiled for {target}")
-        at_least = [place for place, plan in enumerate(made.values()) if bracket(plan)]
+        at_least = [i for i, plan in enumerate(made.values()) if bracket(plan)]
         hollow = {"markerfacecolor": "white", "color": line.get_color()}
         axes.plot([most[i] for i in at_least], [rows[i] for i in at_least], marker, **hollow)
     axes.set_xscale("log")
