@@ -37,7 +37,12 @@ from seedmap.experiments.plan.results import (
     ProgramPlan,
     Tried,
 )
-from seedmap.experiments.plan.search import left_open, most_that_fit
+from seedmap.experiments.plan.search import (
+    MOST_TRIES,
+    SEARCH_SECONDS,
+    left_open,
+    most_that_fit,
+)
 from seedmap.experiments.plan.summary import bracket_text
 from seedmap.experiments.plan.targets import Target, devices_of
 from seedmap.experiments.tasks.base import FitConfig
@@ -49,6 +54,7 @@ _UNKNOWN = (
     "compiled for, not run on: speed, rounding and the kernels that a GPU chooses by timing them "
     "are not known"
 )
+_LIMITS = f"at most {MOST_TRIES}, or {SEARCH_SECONDS // 60} minutes"
 _OPEN_LOOPS = (
     "loops whose turns are known only as they run, such as those of singular values and of EM, "
     "count once: what measures a record is somewhat more"
@@ -332,8 +338,8 @@ def _notes(compiler: Compiler, most: MostSeeds, operations: Amount, moved: Amoun
         )
     between = None if platform == "cpu" else left_open(most.tried, compiler.usable)
     if between is not None:
-        ended = f"the search ended at {len(most.tried)} compilations before the most that fit was"
-        why = "more were not tried" if len(most.tried) == 1 else f"{ended} known to 10 %"
+        ended = f"after {len(most.tried)} compilations the search ended ({_LIMITS})"
+        why = "more were not tried" if len(most.tried) == 1 else ended
         notes.append(f"{bracket_text(between)} seeds fit a device: {why}")
     if not (operations.whole and moved.whole):
         notes.append(_OPEN_LOOPS)

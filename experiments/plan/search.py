@@ -1,6 +1,7 @@
 """The largest number of seeds that fits a device, by compiling at a few numbers."""
 
 import math
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,9 +9,12 @@ from seedmap.experiments.plan.results import Tried
 
 MOST_TRIES = 12
 """Numbers compiled for at most: one may take a minute, of a TPU."""
+SEARCH_SECONDS = 300
+"""After so long no further number is compiled for, once one fits."""
 _NEAR = 0.95  # of the usable memory: near enough to be the most
 _CLOSE = 1.1  # ratio of a number refused and one that fits: near enough, too
 _TILE = 16  # seeds up to which chips pad arrays, so that fewer need no less
+_GROWTH = 8  # times the largest that fits: compilers take long over programs far too large
 _LARGEST = 2**20  # seeds on a device: nobody asks for more
 
 
@@ -27,27 +31,33 @@ class Bracket(NamedTuple):
 
 
 def most_that_fit(
-    try_seeds: Callable[[int], Tried], usable: int, begun: list[Tried]
+    try_seeds: Callable[[int], Tried],
+    usable: int,
+    begun: list[Tried],
+    clock: Callable[[], float] = time.monotonic,
 ) -> list[Tried]:
     """Tries numbers of seeds until the largest that fits is known, or nearly.
 
     It is where it takes 95 % of what is usable, or a number up to 10 % above it does not fit.
     Memory is nearly linear in the number of seeds, so the next number is where the line between
     what fits and what does not meets what is usable. Where memory jumps the line misleads: where
-    two numbers in turn come out alike, the geometric middle is next. `left_open` says where the
-    search has ended at `MOST_TRIES`.
+    two numbers in turn come out alike, the geometric middle is next. The search ends at
+    `MOST_TRIES`, or after `SEARCH_SECONDS` once one fits; `left_open` says what is not known then.
 
     Args:
         try_seeds: tells whether so many seeds fit.
         usable: bytes.
         begun: numbers tried before, one at least.
+        clock: tells the time, in seconds.
 
     Returns:
         All that were tried, those of `begun` first. The largest that fits was compiled for.
     """
     tried = list(begun)
+    start = clock()
     while len(tried) < MOST_TRIES:
-        seeds = _next(tried, usable)
+        late = clock() - start >= SEARCH_SECONDS and _fitting(tried) is not None
+        seeds = None if late else _next(tried, usable)
         if seeds is None:
             break
         tried.append(try_seeds(seeds))
@@ -95,7 +105,8 @@ def _next(tried: list[Tried], usable: int) -> int | None:
     # A line that has led a bit too far is not followed as far again.
     reached = _on_the_line(tried, usable if tried[-1].fits else (1 + _NEAR) / 2 * usable)
     if refused is None:
-        return min(max(reached, fitting.seeds + 1), _LARGEST)
+        farthest = max(_GROWTH * fitting.seeds, _TILE)
+        return min(max(reached, fitting.seeds + 1), farthest, _LARGEST)
     alike = len(tried) > 2 and tried[-1].fits == tried[-2].fits
     if alike or not fitting.seeds < reached < refused:
         reached = max(math.isqrt(fitting.seeds * refused), fitting.seeds + 1)

@@ -155,7 +155,7 @@ def test_a_search_that_ends_at_its_limit_is_a_note(on_this_cpu, monkeypatch):
     assert [t.seeds for t in plan.most_seeds.tried] == [20, 5]
     (note,) = [note for note in plan.notes if "the search ended" in note]
     assert note.startswith("at least 5, fewer than 20 seeds fit a device: ")
-    assert "ended at 2 compilations" in note
+    assert "after 2 compilations the search ended (at most 12, or 5 minutes)" in note
     assert "at least 5, fewer than 20 a device, at least 5 in all" in summary_text(plan)
 
 

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from seedmap.experiments.plan.results import Plan, Tried
-from seedmap.experiments.plan.search import MOST_TRIES, Bracket, left_open, most_that_fit
+from seedmap.experiments.plan.search import (
+    MOST_TRIES,
+    SEARCH_SECONDS,
+    Bracket,
+    left_open,
+    most_that_fit,
+)
 from seedmap.experiments.plan.summary import summary_text
 from seedmap.results import from_json
 
@@ -118,6 +124,42 @@ def test_where_the_limit_ends_the_search_it_is_said_between_what_the_answer_lies
     assert left_open(tried, USABLE) == Bracket(largest(tried), refused)
     grown = [Tried(seeds, 10 * seeds, True) for seeds in (1, 16)]
     assert left_open(grown, USABLE) == Bracket(16, None)
+
+
+def test_no_number_is_far_beyond_what_fits():
+    """Of 3 seeds of a few bytes the line leads to a million: minutes of compiling, for nothing."""
+
+    def tiny_at_first(seeds):
+        return seeds if seeds <= 3 else 2000 * seeds
+
+    tried = found(tiny_at_first, 1)
+    numbers = [t.seeds for t in tried]
+    for before, seeds in enumerate(numbers[1:], start=1):
+        assert seeds <= max(8 * max(t.seeds for t in tried[:before] if t.fits), 16)
+    assert 500 / 1.1 <= largest(tried) <= 500
+
+
+def search_by_the_clock(memory, first, each):
+    """The search where every compilation takes `each` seconds."""
+    now = [0.0]
+
+    def try_seeds(seeds):
+        now[0] += each
+        return Tried(seeds, memory(seeds), memory(seeds) <= USABLE)
+
+    return most_that_fit(try_seeds, USABLE, [try_seeds(first)], lambda: now[0])
+
+
+def test_a_slow_search_ends_in_time_and_says_what_is_left_open():
+    tried = search_by_the_clock(lambda seeds: 100 * seeds, 1, each=SEARCH_SECONDS / 2)
+    assert [t.seeds for t in tried] == [1, 16, 128]
+    assert left_open(tried, USABLE) == Bracket(128, None)
+
+
+def test_a_slow_search_goes_on_until_one_fits():
+    tried = search_by_the_clock(lambda seeds: 400_000 * seeds, 4000, each=SEARCH_SECONDS)
+    assert [t.seeds for t in tried] == [4000, 1000, 250, 62, 15, 3, 1]
+    assert left_open(tried, USABLE) == Bracket(1, 3)
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in KEPT.glob("*.json")))
