@@ -10,7 +10,7 @@ from seedmap.experiments.networks.convolution import conv, max_pool
 
 torch = pytest.importorskip("torch")
 
-STRATEGIES = ("lax", "patches", "shifts")
+STRATEGIES = ("lax", "eights", "patches", "shifts")
 CASES = [  # height, width, kernel, stride, padding
     (8, 8, (3, 3), 1, "SAME"),
     (8, 8, (3, 3), 2, "SAME"),
@@ -119,6 +119,15 @@ def test_the_platform_compiled_for_decides_whether_a_convolution_is_in_the_progr
     assert ("stablehlo.dot_general" in text) != convolution
 
 
+@pytest.mark.parametrize(("platform", "channels"), [("tpu", 8), ("cuda", 3)])
+def test_for_tpus_channels_are_a_multiple_of_eight(platform, channels):
+    """Behind a barrier: seen by the compiler, the zeros would be taken away again."""
+    x, kernel = example(8, 8, (3, 3))
+    text = jax.jit(conv).trace(x, kernel).lower(lowering_platforms=(platform,)).as_text()
+    assert f"(tensor<2x10x10x{channels}xf32>, tensor<3x3x{channels}x4xf32>)" in text
+    assert ("optimization_barrier" in text) == (platform == "tpu")
+
+
 def test_by_platform_is_what_it_chooses_to_the_bit():
     x, kernel = example(8, 8, (3, 3))
 
@@ -143,6 +152,38 @@ def test_max_pool_agrees_with_torch(size):
     np.testing.assert_array_equal(max_pool(x, size), expected.detach())
     grad = jax.grad(lambda x: jnp.sum(jnp.square(max_pool(x, size))))(x)
     np.testing.assert_array_equal(grad, side.grad)
+
+
+def max_of_windows(x, size):
+    """By JAX's own max, whose gradient equally large values share."""
+    batch, height, width, channels = x.shape
+    x = x[:, : height // size * size, : width // size * size]
+    return jnp.max(x.reshape(batch, height // size, size, -1, size, channels), axis=(2, 4))
+
+
+def derivatives(pool, x, direction, size):
+    """Values, gradient, and the Hessian's product with a direction, of sin of what is pooled."""
+    gradient = jax.grad(lambda x: jnp.sum(jnp.sin(pool(x, size))))
+    return jax.jit(pool, static_argnums=1)(x, size), *jax.jvp(gradient, (x,), (direction,))
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_the_derivatives_of_max_pool_are_those_of_max(size):
+    rng = np.random.default_rng(0)
+    x, direction = rng.normal(size=(2, 4, 7, 9, 3)).astype(np.float32)
+    found = derivatives(max_pool, x, direction, size)
+    for ours, expected in zip(found, derivatives(max_of_windows, x, direction, size), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_equally_large_values_share_the_gradient(size):
+    """Of small integers most windows hold several."""
+    x = np.random.default_rng(0).integers(0, 3, (4, 7, 9, 3)).astype(np.float32)
+    found = derivatives(max_pool, x, x, size)[1]
+    expected = derivatives(max_of_windows, x, x, size)[1]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert len(np.unique(np.abs(found))) >= 1 + 2 * 4  # of 1 and 2, shared by up to 4 places
 
 
 def test_the_gradient_of_max_pool_has_no_scatter():
