@@ -89,10 +89,26 @@ def test_other_threads_do_not_turn_the_clock(clock):
     assert timings.measured().parts == {"imports": 2, "other": 7}
 
 
+def test_a_share_of_a_part_goes_to_another(clock):
+    timings.start()
+    with timings.timed("train"):
+        clock(10)
+        timings._compiled("/jax/core/compile/backend_compile_duration", 2.0, fun_name="advance")
+    with timings.timed(timings.TIMING):
+        clock(3)
+        timings._compiled("/jax/core/compile/backend_compile_duration", 1.0, fun_name="walk")
+    timings.divide("train", "metrics", 0.25)
+    expected = {"train": 6, "metrics": 2, "compile": 2, "timing": 3, "imports": 2, "other": 0}
+    assert timings.measured().parts == expected
+    assert timings.measured() == timings.measured()
+
+
 def test_nothing_is_measured_unasked(clock):
     with timings.timed("fit"):
         clock(1)
+    timings.divide("fit", "tests", 0.5)
     assert timings.measured() is None
+    assert not timings.is_on()
 
 
 def test_imports_of_what_is_new_count(clock, tmp_path, monkeypatch):
@@ -127,6 +143,17 @@ def test_a_command_says_where_its_time_went(tmp_path, capsys, monkeypatch):
     assert kept["timings"]["programs"].keys() >= set(re.findall(r"(?m)^  compile (\S+)", error))
     monkeypatch.setattr(timings, "_clock", None)
     assert seedmap("fit", out, "--states", "1", "--restarts", "1") == 0  # it is still a run
+
+
+def test_the_metrics_of_a_training_are_a_part(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(timings, "_clock", None)
+    monkeypatch.setattr(builtins, "__import__", builtins.__import__)
+    words = "train parities --preset quick --epochs 20 --timings --out".split()
+    assert seedmap(*words, tmp_path / "run") == 0
+    kept = json.loads((tmp_path / "run" / "config.json").read_text())["timings"]
+    assert kept["parts"].keys() >= {"train", "metrics", "timing"}
+    assert kept["parts"]["metrics"] > 0
+    assert kept["total"] == pytest.approx(sum(kept["parts"].values()), rel=1e-3)
 
 
 def process(*words, **environment):

@@ -17,9 +17,10 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from seedmap import files
+from seedmap import files, timings
 from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder, ids, session
+from seedmap.experiments.runs.records_share import share_of_records
 from seedmap.experiments.runs.settings import MIN_SEEDS, check_saving, check_training, schedule
 from seedmap.experiments.tasks.base import Experiment, TrainingConfig
 from seedmap.identity import Mark, check_marks, identify
@@ -145,6 +146,11 @@ def train_run(
             if jax.process_count() > 1:
                 return False
             collect_run(folder, study and study.finish, run)
+    if timings.is_on() and study is None:
+        with timed(timings.TIMING):
+            trained = run_folder.read_json(folder, run_folder.CONFIG, "train")
+            share = share_of_records(setup, config, run, trained["seeds_at_once"])
+            timings.divide("train", "metrics", share)
     return True
 
 

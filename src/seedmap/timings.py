@@ -4,8 +4,9 @@
         ...
 
 Nothing is measured until `start` is called. Parts are those of the main thread; compilation, on
-whatever thread, is taken out of the part that waits for it. The metrics of a training are computed
-in its compiled program and count there.
+whatever thread, is taken out of the part that waits for it. What one compiled program does cannot
+be told apart by a clock: of such a part a share that was found otherwise is given to another
+(`divide`), and what finding it took is the part "timing".
 """
 
 import builtins
@@ -21,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 IMPORTS, COMPILE, OTHER = "imports", "compile", "other"
+TIMING = "timing"
+"""What measuring itself takes, compilation of its programs among it."""
 _COMPILING = "/jax/core/compile/"
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _CACHE_HIT = "/jax/compilation_cache/cache_hits"
@@ -53,6 +56,7 @@ class _Clock:
     compiling: list[tuple[float, float, str]] = field(default_factory=list)  # from, to, part
     programs: dict[str, Programs] = field(default_factory=lambda: defaultdict(Programs))
     hit: threading.local = field(default_factory=threading.local)  # of the program under way
+    shares: dict[tuple[str, str], float] = field(default_factory=dict)  # (from, to)
     folders: dict[Path, None] = field(default_factory=dict)  # written to, in their order
 
     def turn(self) -> None:
@@ -112,6 +116,17 @@ def timed(name: str) -> Iterator[None]:
         clock.stack.pop()
 
 
+def is_on() -> bool:
+    """Tells whether times are measured."""
+    return _clock is not None
+
+
+def divide(whole: str, part: str, share: float) -> None:
+    """Gives a share (0 to 1) of one part's seconds, compilation left out, to another part."""
+    if _clock is not None:
+        _clock.shares[whole, part] = share
+
+
 def measured() -> Timings | None:
     """Returns the times so far; None where nothing is measured."""
     clock = _clock
@@ -119,11 +134,16 @@ def measured() -> Timings | None:
         return None
     clock.turn()
     seconds_by_section = dict(clock.parts)
-    for section in {name for *_, name in clock.compiling}:
+    for section in {name for *_, name in clock.compiling} - {TIMING}:
         seconds = _covered([(a, b) for a, b, name in clock.compiling if name == section])
         taken = min(seconds, seconds_by_section[section])
         seconds_by_section[section] -= taken
         seconds_by_section[COMPILE] = seconds_by_section.get(COMPILE, 0.0) + taken
+    for (whole, part), share in clock.shares.items():
+        seconds_by_section[part] = seconds_by_section.get(part, 0.0)
+        moved = share * seconds_by_section.get(whole, 0.0)
+        seconds_by_section[whole] -= moved
+        seconds_by_section[part] += moved
     total = time.perf_counter() - clock.began
     return Timings(total, seconds_by_section, dict(clock.programs), tuple(clock.folders))
 
