@@ -22,7 +22,7 @@ from seedmap.errors import UserError
 from seedmap.experiments.runs import folder as run_folder, ids, session
 from seedmap.experiments.runs.records_share import share_of_records
 from seedmap.experiments.runs.settings import MIN_SEEDS, check_saving, check_training, schedule
-from seedmap.experiments.tasks.base import Experiment, TrainingConfig
+from seedmap.experiments.tasks.base import Experiment, Setup, TrainingConfig
 from seedmap.identity import Mark, check_marks, identify
 from seedmap.lock import lock
 from seedmap.timings import timed
@@ -147,11 +147,15 @@ def train_run(
                 return False
             collect_run(folder, study and study.finish, run)
     if timings.is_on() and study is None:
-        with timed(timings.TIMING):
-            trained = run_folder.read_json(folder, run_folder.CONFIG, "train")
-            share = share_of_records(setup, config, run, trained["seeds_at_once"])
-            timings.divide("train", "metrics", share)
+        _time_records(folder, setup, config, run)
     return True
+
+
+def _time_records(folder: Path, setup: Setup, config: TrainingConfig, run: TrainingRun) -> None:
+    """Tells `--timings` what records took of a training."""
+    with timed(timings.TIMING):
+        at_once = run_folder.read_json(folder, run_folder.CONFIG, "train")["seeds_at_once"]
+        timings.divide("train", "metrics", share_of_records(setup, config, run, at_once))
 
 
 def _content(
