@@ -1,11 +1,13 @@
 """How cost grows: processor seconds and peak memory by the number of seeds, of runs, by size.
 
     python benchmarks/growth.py FOLDER train --sizes 5 16 64 256 1024 4096         # seeds
+    python benchmarks/growth.py FOLDER api --sizes 1 4 16 64 256 1024 4096           # seeds
     python benchmarks/growth.py FOLDER map --sizes 10 40 160 640 1280 2560 4096    # runs
     python benchmarks/growth.py FOLDER import --sizes 10 40 160 640 2560 4096      # runs
     python benchmarks/growth.py FOLDER checkpoints --sizes 1 4 16 64 256           # MiB of weights
 
-Training is parities for 60 epochs, 10 records; maps (`fit` of 3 states, `map`, `report`) and
+Training is parities for 60 epochs, 10 records, by the command (5 seeds and more) or by `train` of
+the library, in memory; maps (`fit` of 3 states, `map`, `report`) and
 imports of logs are of planted runs of 60 records of the 14 metrics; checkpoints are 4, of 4 square
 matrices each. Every command is a process of its own with an empty cache of compiled programs; the
 system tells its processor time (all threads) and peak memory.
@@ -29,8 +31,22 @@ from scipy.optimize import curve_fit
 
 _KNOWN = 0.5  # standard error of an exponent that says something
 RECORDS, CHECKPOINTS, MATRICES = 60, 4, 4
+TRAIN = """
+import sys
+from seedmap.experiments import load_experiment
+from seedmap.experiments.processes.cores import use_cores
+use_cores()
+experiment = load_experiment("parities")
+config = experiment.presets["paper"].training
+import seedmap as sm
+task, optimizer, *_ = experiment.setup(config)
+steps = -(-task.num_train // config.batch_size)
+sm.train(task, optimizer, range(int(sys.argv[1])), batch_size=config.batch_size,
+         steps=60 * steps, record_every=6 * steps)
+"""
 COMMANDS = {
     "train": ["train parities --out {out} --overwrite --seeds {size} --epochs 60 --record-every 6"],
+    "api": ["api {size}"],
     "import": ["import metrics {source}.csv --out {out} --overwrite"],
     "map": [
         "import metrics {source}.csv --out {out} --overwrite",
@@ -43,7 +59,7 @@ COMMANDS = {
         " --rules {source}/rules.toml"
     ],
 }
-UNITS = {"train": "seeds", "import": "runs", "map": "runs", "checkpoints": "MiB"}
+UNITS = {"train": "seeds", "api": "seeds", "import": "runs", "map": "runs", "checkpoints": "MiB"}
 RULES = "[[rule]]\nname = 'layer_'\nrole = 'matrix'\n"
 
 
@@ -103,6 +119,8 @@ def write_checkpoints(folder: Path, size: int) -> None:
 def cost_of(words: Sequence[str]) -> Cost:
     """Runs a command with an empty cache of compiled programs."""
     command = [str(Path(sys.executable).with_name("seedmap")), *words]
+    if words[0] == "api":
+        command = [sys.executable, "-c", TRAIN, *words[1:]]
     with tempfile.TemporaryDirectory() as cache:
         environment = os.environ | {"XDG_CACHE_HOME": cache, "JAX_COMPILATION_CACHE_DIR": ""}
         child = subprocess.Popen(
